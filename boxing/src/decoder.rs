@@ -1,0 +1,418 @@
+//! Bytes to values, exactly and within limits: everything that nests or repeats.
+
+use ::bytes::Bytes;
+use serde::de::value::U32Deserializer;
+use serde::de::{
+    DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
+use serde::{Deserialize, Deserializer};
+
+use crate::CodecError;
+use crate::limits::DecodeLimits;
+use crate::reference::{self, Reference};
+use crate::wire::Source;
+
+/// The value that `body` holds, whose references are in `references`.
+///
+/// The value may borrow strings and bytes from `body`. [`Bytes`] in it that went through an adapter
+/// ([`mod@crate::bytes`]) and are long are pieces of `body`, which they keep in memory.
+///
+/// # Errors
+///
+/// The bytes are not those of a `T`, go on behind it, or exceed `limits`; or `T` needs a self-describing format.
+///
+/// ```
+/// use bytes::Bytes;
+/// use farref_boxing::{DecodeLimits, decode};
+///
+/// let body = Bytes::from_static(&[3, 5, b'h', b'e', b'l', b'l', b'o']);
+/// let (number, text): (u16, &str) = decode(&body, &[], &DecodeLimits::default())?;
+/// assert_eq!((number, text), (3, "hello"));
+/// # Ok::<(), farref_boxing::CodecError>(())
+/// ```
+pub fn decode<'a, T: Deserialize<'a>>(
+    body: &'a Bytes,
+    references: &[Reference],
+    limits: &DecodeLimits,
+) -> Result<T, CodecError> {
+    let _scope = reference::unboxing(references, body);
+    let mut decoder = Decoder::new(body, limits);
+    let value = T::deserialize(&mut decoder)?;
+    match decoder.source.left() {
+        0 => Ok(value),
+        bytes => Err(CodecError::Trailing { bytes }),
+    }
+}
+
+/// What is handed to serde.
+///
+/// # Invariant
+///
+/// `depth`, `zero_sized` and `memory` are what is left of each limit; `depth` comes back when a level is left.
+struct Decoder<'de> {
+    source: Source<'de>,
+    depth: u32,
+    zero_sized: u64,
+    memory: u64,
+    depth_limit: u32,
+    memory_limit: u64,
+}
+
+impl<'de> Decoder<'de> {
+    fn new(body: &'de [u8], limits: &DecodeLimits) -> Self {
+        let unfolded = (body.len() as u64).saturating_mul(DecodeLimits::MEMORY_PER_BYTE);
+        let memory = limits.memory.saturating_add(unfolded);
+        Self {
+            source: Source::new(body),
+            depth: limits.depth,
+            zero_sized: limits.zero_sized,
+            memory,
+            depth_limit: limits.depth,
+            memory_limit: memory,
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self) -> Result<(), CodecError> {
+        match self.depth.checked_sub(1) {
+            Some(left) => {
+                self.depth = left;
+                Ok(())
+            }
+            None => Err(CodecError::TooDeep {
+                limit: self.depth_limit,
+            }),
+        }
+    }
+
+    #[inline]
+    fn leave<T>(&mut self, result: Result<T, CodecError>) -> Result<T, CodecError> {
+        self.depth = self.depth.saturating_add(1);
+        result
+    }
+
+    /// The count at the head of a sequence or map, if that many elements can follow.
+    fn count(&mut self) -> Result<u64, CodecError> {
+        let announced = self.source.read()?;
+        if announced > self.source.left().saturating_add(self.zero_sized) {
+            return Err(CodecError::TooManyItems { announced });
+        }
+        Ok(announced)
+    }
+
+    /// One element of a sequence, or a key or value of a map.
+    #[inline]
+    fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
+        match self.memory.checked_sub(size_of::<S::Value>() as u64) {
+            Some(left) => self.memory = left,
+            None => {
+                return Err(CodecError::TooMuchMemory {
+                    limit: self.memory_limit,
+                });
+            }
+        }
+        seed.deserialize(self)
+    }
+
+    /// Accounts for an element before which `before` bytes were left, of `announced`.
+    #[inline]
+    fn consumed(&mut self, before: u64, announced: u64) -> Result<(), CodecError> {
+        if self.source.left() == before {
+            match self.zero_sized.checked_sub(1) {
+                Some(left) => self.zero_sized = left,
+                None => return Err(CodecError::TooManyItems { announced }),
+            }
+        }
+        Ok(())
+    }
+}
+
+macro_rules! scalars {
+    ($($name:ident $visit:ident $type:ty;)*) => {$(
+        #[inline]
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+            visitor.$visit(self.source.read::<$type>()?)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for &mut Decoder<'de> {
+    type Error = CodecError;
+
+    scalars! {
+        deserialize_bool visit_bool bool;
+        deserialize_u8 visit_u8 u8;
+        deserialize_u16 visit_u16 u16;
+        deserialize_u32 visit_u32 u32;
+        deserialize_u64 visit_u64 u64;
+        deserialize_u128 visit_u128 u128;
+        deserialize_i8 visit_i8 i8;
+        deserialize_i16 visit_i16 i16;
+        deserialize_i32 visit_i32 i32;
+        deserialize_i64 visit_i64 i64;
+        deserialize_i128 visit_i128 i128;
+        deserialize_f32 visit_f32 f32;
+        deserialize_f64 visit_f64 f64;
+        deserialize_char visit_char char;
+        deserialize_str visit_borrowed_str &'de str;
+        deserialize_string visit_string String;
+        deserialize_bytes visit_borrowed_bytes &'de [u8];
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        visitor.visit_byte_buf(self.source.read::<&[u8]>()?.to_vec())
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        match self.source.read()? {
+            0 => visitor.visit_none(),
+            1 => {
+                self.enter()?;
+                let result = visitor.visit_some(&mut *self);
+                self.leave(result)
+            }
+            found => Err(CodecError::InvalidTag { found }),
+        }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        visitor.visit_unit()
+    }
+
+    #[inline]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let announced = self.count()?;
+        self.enter()?;
+        let result = visitor.visit_seq(Elements {
+            decoder: self,
+            left: announced,
+            announced,
+        });
+        self.leave(result)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let announced = self.count()?;
+        self.enter()?;
+        let result = visitor.visit_map(Entries {
+            decoder: self,
+            left: announced,
+            announced,
+            before: 0,
+        });
+        self.leave(result)
+    }
+
+    #[inline]
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, CodecError> {
+        visitor.visit_seq(Fields {
+            decoder: self,
+            left: len,
+        })
+    }
+
+    #[inline]
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        visitor.visit_seq(Fields {
+            decoder: self,
+            left: len,
+        })
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        visitor.visit_seq(Fields {
+            decoder: self,
+            left: fields.len(),
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        self.enter()?;
+        let result = visitor.visit_enum(Variant { decoder: &mut *self });
+        self.leave(result)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, CodecError> {
+        Err(CodecError::NotSelfDescribing)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, CodecError> {
+        Err(CodecError::NotSelfDescribing)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, CodecError> {
+        Err(CodecError::NotSelfDescribing)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+/// The elements of a sequence.
+struct Elements<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+    left: u64,
+    announced: u64,
+}
+
+impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
+    type Error = CodecError;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, CodecError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        let before = self.decoder.source.left();
+        let value = self.decoder.element(seed)?;
+        self.decoder.consumed(before, self.announced)?;
+        Ok(Some(value))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        usize::try_from(self.left.min(self.decoder.source.left())).ok()
+    }
+}
+
+/// The entries of a map.
+struct Entries<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+    left: u64,
+    announced: u64,
+    /// How many bytes were left before the key.
+    before: u64,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_, 'de> {
+    type Error = CodecError;
+
+    #[inline]
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, CodecError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        self.before = self.decoder.source.left();
+        self.decoder.element(seed).map(Some)
+    }
+
+    #[inline]
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
+        let value = self.decoder.element(seed)?;
+        self.decoder.consumed(self.before, self.announced)?;
+        Ok(value)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        usize::try_from(self.left.min(self.decoder.source.left())).ok()
+    }
+}
+
+/// The fields of a tuple or struct: as many as the type says.
+struct Fields<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+    left: usize,
+}
+
+impl<'de> SeqAccess<'de> for Fields<'_, 'de> {
+    type Error = CodecError;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, CodecError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        seed.deserialize(&mut *self.decoder).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+/// Which variant of an enum, and what it holds.
+struct Variant<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+}
+
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
+    type Error = CodecError;
+    type Variant = Self;
+
+    #[inline]
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), CodecError> {
+        let index: U32Deserializer<CodecError> = self.decoder.source.read::<u32>()?.into_deserializer();
+        Ok((seed.deserialize(index)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
+    type Error = CodecError;
+
+    fn unit_variant(self) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, CodecError> {
+        seed.deserialize(self.decoder)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, CodecError> {
+        visitor.visit_seq(Fields {
+            decoder: self.decoder,
+            left: len,
+        })
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        visitor.visit_seq(Fields {
+            decoder: self.decoder,
+            left: fields.len(),
+        })
+    }
+}

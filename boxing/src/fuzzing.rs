@@ -1,0 +1,116 @@
+//! What fuzz targets run, and property tests with them: any bytes, no panic, and what was read is what was meant.
+
+use std::collections::BTreeMap;
+
+use ::bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{As, Blob, DecodeLimits, Encoder, Error, Fault, FromAs, Maybe, Outcome, Plain, decode};
+
+/// Every shape that serde knows, and recursive ones.
+#[derive(Debug, Serialize, Deserialize)]
+enum Shape {
+    Unit,
+    Bool(bool),
+    Unsigned(u8, u16, u32, u64, u128),
+    Signed(i8, i16, i32, i64, i128),
+    Float {
+        single: f32,
+        double: f64,
+    },
+    Char(char),
+    Text(String),
+    #[serde(with = "crate::bytes")]
+    Bytes(Vec<u8>),
+    Maybe(Option<Box<Shape>>),
+    List(Vec<Shape>),
+    Map(BTreeMap<String, Shape>),
+    Outcome(Result<Box<Shape>, String>),
+    Nothing(Vec<()>),
+    Newtype(Newtype),
+    Array([u16; 3]),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Newtype((u8, Option<Box<Shape>>));
+
+/// Reads `data` as values of several types. What can be read can be written and read again, with the same bytes.
+pub fn payload(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    again::<Shape>(&body);
+    again::<Vec<Shape>>(&body);
+    again::<(Vec<()>, BTreeMap<u8, ()>, [u8; 4])>(&body);
+    again::<(u64, String, Option<i32>)>(&body);
+    adapted(&body);
+    _ = decode::<(&str, &[u8])>(&body, &[], &DecodeLimits::default());
+    _ = decode::<Vec<Option<[[u64; 32]; 32]>>>(&body, &[], &DecodeLimits::default());
+}
+
+/// Reads `data` as an error. What can be read can be written and read again.
+pub fn error(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    again::<Fault>(&body);
+    if let Ok(error) = decode::<Error>(&body, &[], &DecodeLimits::default()) {
+        _ = format!("{error} {error:#} {error:?}");
+        assert!(error.is_remote() && error.certainty().is_none());
+    }
+}
+
+fn again<T: Serialize + for<'de> Deserialize<'de>>(body: &Bytes) {
+    if let Ok(value) = decode::<T>(body, &[], &DecodeLimits::default()) {
+        let written = written(&value);
+        let value: T = read(&written);
+        assert_eq!(self::written(&value), written);
+    }
+}
+
+/// The adapters and serde agree on what the bytes mean.
+fn adapted(body: &Bytes) {
+    type Value = (Option<Vec<u8>>, Result<Bytes, Vec<u8>>, u32);
+    type Adapter = (Maybe<Blob>, Outcome<Blob, Blob>, Plain);
+    let plain = decode::<Value>(body, &[], &DecodeLimits::default());
+    let adapted =
+        decode::<FromAs<Adapter, Value>>(body, &[], &DecodeLimits::default()).map(FromAs::into_inner);
+    assert_eq!(plain.is_ok(), adapted.is_ok());
+    if let (Ok(plain), Ok(adapted)) = (plain, adapted) {
+        assert_eq!(plain, adapted);
+        assert_eq!(written(&plain), written(&As::<Adapter, _>::new(&adapted)));
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a finding")]
+fn written<T: Serialize>(value: &T) -> Bytes {
+    let mut encoder = Encoder::new();
+    encoder.encode(value).expect("what was read can be written");
+    encoder.body().to_bytes()
+}
+
+#[expect(clippy::expect_used, reason = "a finding")]
+fn read<T: for<'de> Deserialize<'de>>(body: &Bytes) -> T {
+    let unlimited = DecodeLimits {
+        depth: u32::MAX,
+        zero_sized: u64::MAX,
+        memory: u64::MAX,
+    };
+    decode(body, &[], &unlimited).expect("what was written can be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_value_or_an_error(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            super::payload(&data);
+            super::error(&data);
+        }
+
+        /// Small numbers are variants, counts and tags, so these go deeper.
+        #[test]
+        fn bytes_that_look_like_values_are_one_or_an_error(data in proptest::collection::vec(0..16_u8, 0..64)) {
+            super::payload(&data);
+            super::error(&data);
+        }
+    }
+}
