@@ -1,0 +1,56 @@
+//! Media to carriers of bytes: the bottom layer of farref.
+//!
+//! ```text
+//!      Address            "plain+tcp://rig7:7000", "unix:/run/x.sock", "mem:bench"
+//!         |  Media        finds the medium by scheme
+//!         v
+//!     Transport           dial | listen -> Listener -> accept
+//!         |
+//!         v
+//!      Carrier  --------- CarrierInfo: medium, both addresses, evidence of the peer, hints
+//!       /    \
+//!   Stream   Muxed        one ordered byte stream each way | many native streams
+//!      \      /
+//!    ByteRx, ByteTx       owned halves: try now, or be told when; nothing waits
+//! ```
+//!
+//! | scheme   | example                         | form           | peer         | feature |
+//! |----------|---------------------------------|----------------|--------------|---------|
+//! | `tcp`    | `plain+tcp://rig7:7000`         | stream         | unknown      | `tcp`   |
+//! | `unix`   | `unix:/run/x.sock`, `unix:@x`   | stream         | uid, gid, pid | `unix` |
+//! | `mem`    | `mem:bench`, `mem:bench?mux=1`  | stream, muxed  | unknown      |         |
+//! | (yours)  | `x-own:anything`                | as you make it | as you know  |         |
+//!
+//! The grammar of addresses already covers `quic`, `serial`, `stdio`, `exec` and `ssh`; dialling one
+//! says [`Unsupported`](DialError::Unsupported). A medium of your own implements [`Transport`], or,
+//! for a single connection, [`StreamCarrier::from_io`] takes anything that tokio can read and write.
+//!
+//! Nothing here knows what the bytes mean, encrypts them, or tries again. Sockets need a tokio
+//! runtime with its IO and time drivers; `mem` needs no runtime at all.
+//!
+//! Read on in [`carrier`], then [`medium`] and [`address`]; [`tcp`] is the plainest medium.
+
+pub mod address;
+pub mod carrier;
+pub mod descriptor;
+mod error;
+mod io;
+pub mod medium;
+pub mod memory;
+#[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
+mod socket;
+#[cfg(feature = "tcp")]
+pub mod tcp;
+#[cfg(test)]
+mod testing;
+#[cfg(all(unix, feature = "unix"))]
+pub mod unix;
+
+pub use address::{Address, AddressError, Security};
+pub use carrier::{
+    BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, Class, Guard, Muxed, PeerEvidence, StreamCarrier,
+    StreamHalves,
+};
+pub use descriptor::Descriptor;
+pub use error::{Aborted, Absence, AcceptError, DialError, ListenError, aborted};
+pub use medium::{Listener, Media, Transport};

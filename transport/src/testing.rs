@@ -1,0 +1,86 @@
+//! What the tests of several media share: a runtime, and talkers over any carrier.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+
+use bytes::BytesMut;
+
+use crate::carrier::{ByteRx, ByteTx, StreamCarrier};
+
+/// Runs `future` on a runtime of its own thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap().block_on(future)
+}
+
+/// Writes all of `bytes` and flushes them.
+pub(crate) async fn write_all(tx: &mut dyn ByteTx, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match tx.try_write(&[IoSlice::new(bytes)]) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|cx| tx.poll_writable(cx)).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if tx.is_buffering() {
+        poll_fn(|cx| tx.poll_flush(cx)).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads once, waiting for it. Empty at the end of the stream.
+pub(crate) async fn read_some(rx: &mut dyn ByteRx) -> io::Result<BytesMut> {
+    let mut into = BytesMut::with_capacity(4096);
+    loop {
+        match rx.try_read(&mut into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|cx| rx.poll_readable(cx)).await?;
+            }
+            result => return result.map(|_| into),
+        }
+    }
+}
+
+/// Reads to the end of the stream.
+pub(crate) async fn read_all(rx: &mut dyn ByteRx) -> io::Result<Vec<u8>> {
+    let mut heard = Vec::new();
+    loop {
+        let some = read_some(rx).await?;
+        if some.is_empty() {
+            return Ok(heard);
+        }
+        heard.extend_from_slice(&some);
+    }
+}
+
+/// Both ends send `amount` bytes at once, each before it is heard, then close; both must be heard.
+pub(crate) async fn talk(near: StreamCarrier, far: StreamCarrier, amount: usize) {
+    async fn one(carrier: StreamCarrier, says: Vec<u8>) -> io::Result<Vec<u8>> {
+        let StreamCarrier {
+            mut rx,
+            mut tx,
+            guard,
+            ..
+        } = carrier;
+        let write = async {
+            write_all(&mut *tx, &says).await?;
+            poll_fn(|cx| tx.poll_close(cx)).await
+        };
+        let (written, heard) = tokio::join!(write, read_all(&mut *rx));
+        drop(guard);
+        written.and(heard)
+    }
+    let says = |salt: usize| {
+        (0..amount)
+            .map(|i| (i * 31 + i / 251 + salt) as u8)
+            .collect::<Vec<_>>()
+    };
+    let (near, far) = tokio::join!(one(near, says(1)), one(far, says(2)));
+    assert!(
+        near.unwrap() == says(2) && far.unwrap() == says(1),
+        "what was heard is not what was said"
+    );
+}
