@@ -1,0 +1,197 @@
+//! Frames out: what goes next, and in which order (PROTOCOL.md § 3.6).
+
+use farref_transport::Class;
+
+use super::{Core, Phase};
+use crate::batch::Batch;
+use crate::frame::{HeaderBytes, Kind};
+use crate::lanes::buffer::{length, size};
+use crate::lanes::incoming::Note;
+use crate::lanes::outgoing::Turn;
+use crate::limits::{ACK_ALONE, ACK_RIDING, EARLY_BYTES, MIN_FRAGMENT};
+use crate::link::{Nanos, Role, StreamKey};
+use crate::varint;
+
+/// How the lanes beside lane 0 travel: what differs between the two forms of link on the way out.
+pub(crate) trait PutLanes {
+    /// Puts the next bytes of a lane.
+    fn put_turn(&mut self, turn: Turn<'_>, batch: &mut Batch);
+
+    /// Gives up the stream of a lane of which something was sent, if it has one. The frame that tells is put
+    /// elsewhere.
+    fn put_reset(&mut self, lane: u64, class: Class, code: u64, batch: &mut Batch);
+}
+
+impl Core {
+    /// How much of lane 0 may be sent, and in pieces of what size; `None`: nothing.
+    #[inline]
+    fn allowance(&self) -> Option<(u64, usize)> {
+        match self.phase {
+            Phase::Open => Some((u64::MAX, self.carrier.fragment)),
+            Phase::Joining if !self.resuming => Some((u64::MAX, self.carrier.fragment)),
+            Phase::Greeting if !self.resuming && self.role == Role::Dialer => {
+                Some((EARLY_BYTES, MIN_FRAGMENT))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether lanes beside lane 0, and what is said about lanes, may be sent.
+    fn is_flowing(&self) -> bool {
+        self.phase == Phase::Open || (self.phase == Phase::Joining && !self.resuming)
+    }
+
+    #[inline]
+    pub(crate) fn wants_write(&self) -> bool {
+        if self.finished {
+            return false;
+        }
+        if !self.carrier.greeting.is_empty() {
+            return true;
+        }
+        let Some((limit, _)) = self.allowance() else {
+            return false;
+        };
+        (self.out.may_send_messages() && self.out.messages.sent() < limit)
+            || (self.is_flowing() && (self.out.may_send_lanes() || self.speaks()))
+            || self.wants_close()
+    }
+
+    /// Whether there is something to say about lanes, or a sign of life to give, that should not wait.
+    fn speaks(&self) -> bool {
+        self.inc.notes.len() > self.inc.dones
+            || !self.out.resets.is_empty()
+            || !self.pulse.pings.is_empty()
+            || !self.pulse.pongs.is_empty()
+            || self.acks_due()
+            || self.dones_due()
+    }
+
+    fn acks_due(&self) -> bool {
+        let unacked = self.inc.unacked();
+        unacked != 0 && self.joined().is_some() && (unacked >= ACK_ALONE || self.pulse.is_due())
+    }
+
+    /// The peer needs to know before it runs out of lanes; otherwise there is time.
+    fn dones_due(&self) -> bool {
+        let dones = self.inc.dones;
+        dones != 0 && (self.pulse.is_due() || dones >= size(u64::from(self.limits.lanes >> 2).max(1)))
+    }
+
+    fn wants_close(&self) -> bool {
+        self.closing
+            .as_ref()
+            .is_some_and(|reason| !reason.is_done() || self.out.is_drained())
+    }
+
+    pub(crate) fn poll_transmit(&mut self, lanes: &mut impl PutLanes, batch: &mut Batch, now: Nanos) -> bool {
+        if !self.wants_write() {
+            return false;
+        }
+        let fresh = batch.is_empty();
+        let before = batch.len();
+        batch.begin_urgent();
+        batch.put(&self.carrier.greeting);
+        self.carrier.greeting.clear();
+        if self.phase == Phase::Over {
+            self.finished = true;
+        }
+        let closing = self.closing.take_if(|reason| !reason.is_done());
+        if let Some((limit, fragment)) = self.allowance().filter(|_| closing.is_none()) {
+            if self.is_flowing() {
+                self.put_control(batch, now);
+            }
+            self.put_messages(batch, limit, fragment);
+            batch.end_urgent();
+            if fresh && self.is_flowing() {
+                self.put_lanes(lanes, batch, fragment);
+            }
+            if self.wants_close()
+                && let Some(reason) = self.closing.take()
+            {
+                self.put_close(&reason, batch);
+                self.closing = Some(reason);
+            }
+        }
+        batch.end_urgent();
+        if let Some(reason) = closing {
+            self.put_close(&reason, batch);
+            self.closing = Some(reason);
+        }
+        let put = batch.len().saturating_sub(before);
+        self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(length(put));
+        put != 0 || (fresh && !batch.is_empty())
+    }
+
+    fn put_messages(&mut self, batch: &mut Batch, limit: u64, fragment: usize) {
+        while self.out.may_send_messages() && batch.has_room() {
+            let messages = &mut self.out.messages;
+            let left = limit.saturating_sub(messages.sent()).min(messages.unsent());
+            let n = size(left).min(fragment);
+            if n == 0 {
+                return;
+            }
+            batch.put(HeaderBytes::new(Kind::Data, 0, n).as_slice());
+            messages.transmit(n, batch, StreamKey::MAIN, Class::Interactive);
+        }
+    }
+
+    fn put_lanes(&mut self, lanes: &mut impl PutLanes, batch: &mut Batch, fragment: usize) {
+        while let Some((lane, class, code, begun)) = self.out.next_reset() {
+            put_number(Kind::LaneReset, lane, code, batch);
+            if begun {
+                lanes.put_reset(lane, class, code, batch);
+            }
+        }
+        while batch.has_room() {
+            let Some(turn) = self.out.next_turn(fragment) else {
+                return;
+            };
+            batch.begin_yielding();
+            lanes.put_turn(turn, batch);
+        }
+    }
+
+    /// What is said about lanes, and signs of life.
+    fn put_control(&mut self, batch: &mut Batch, now: Nanos) {
+        for stamp in self.pulse.pongs.drain(..) {
+            put_frame(Kind::Pong, &stamp, batch);
+        }
+        for stamp in self.pulse.pings.drain(..) {
+            put_frame(Kind::Ping, &stamp.to_le_bytes(), batch);
+        }
+        let unacked = self.inc.unacked();
+        if unacked != 0 && self.joined().is_some() {
+            let rides = unacked >= ACK_RIDING || self.pulse.is_due() || self.pulse.is_old(now);
+            if rides {
+                self.inc
+                    .acknowledge(|lane, upto| put_number(Kind::Ack, lane, upto, batch));
+            }
+        }
+        for note in self.inc.notes.drain(..) {
+            match note {
+                Note::Credit { lane, upto } => put_number(Kind::Credit, lane, upto, batch),
+                Note::Stop { lane, code } => put_number(Kind::LaneStop, lane, code, batch),
+                Note::Done { lane } => batch.put(HeaderBytes::new(Kind::LaneDone, lane, 0).as_slice()),
+            }
+        }
+        self.inc.dones = 0;
+        if self.inc.unacked() == 0 || self.joined().is_none() {
+            self.pulse.acknowledged();
+        }
+    }
+}
+
+fn put_frame(kind: Kind, payload: &[u8], batch: &mut Batch) {
+    batch.put(HeaderBytes::new(kind, 0, payload.len()).as_slice());
+    batch.put(payload);
+}
+
+fn put_number(kind: Kind, lane: u64, number: u64, batch: &mut Batch) {
+    let mut payload = [0; varint::MAX_LEN];
+    let mut rest = &mut payload[..];
+    varint::put(&mut rest, number);
+    let len = varint::MAX_LEN.saturating_sub(rest.len());
+    batch.put(HeaderBytes::new(kind, lane, len).as_slice());
+    batch.put(payload.get(..len).unwrap_or_default());
+}

@@ -1,0 +1,314 @@
+//! The half of a carrier that reads, into one buffer for each stream.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use farref_transport::{BoxFuture, ByteRx, Descriptor, Muxed};
+
+use crate::link::StreamKey;
+
+/// Spare room that a read begins with.
+const READ_LEAST: usize = 4 * 1024;
+/// Spare room that reads grow to while they fill it.
+const READ_MOST: usize = 64 * 1024;
+/// Most streams of the peer's that are read at once: every lane that the limits admit, and some that end.
+const STREAMS: usize = 1280;
+
+/// The half of a carrier that reads.
+pub struct Inlet {
+    main: Source,
+    /// The streams beside the main one, if the carrier has any.
+    lanes: Option<LanesIn>,
+}
+
+/// What [`Inlet::try_read`] has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadFrom {
+    /// The stream whose [`buffer`](Inlet::buffer) has grown.
+    pub stream: StreamKey,
+    /// Nothing follows on it.
+    pub end: bool,
+}
+
+impl Inlet {
+    pub(super) fn new(main: Box<dyn ByteRx>, muxed: Option<Arc<dyn Muxed>>) -> Self {
+        Self {
+            main: Source::new(main),
+            lanes: muxed.map(LanesIn::new),
+        }
+    }
+
+    /// Reads once what is there, and tells for which stream. `None` once the main stream has ended: then nothing
+    /// more comes.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](ErrorKind::WouldBlock) if there is nothing now. Any other: the carrier is lost.
+    pub fn try_read(&mut self) -> io::Result<Option<ReadFrom>> {
+        if let Some(lanes) = &mut self.lanes {
+            return lanes.try_read(&mut self.main);
+        }
+        if self.main.ended {
+            return Ok(None);
+        }
+        let end = self.main.read()?;
+        Ok(Some(ReadFrom {
+            stream: StreamKey::MAIN,
+            end,
+        }))
+    }
+
+    /// [`try_read`](Self::try_read) where there is something, else a promise to wake: for whoever reads in a loop.
+    ///
+    /// # Errors
+    ///
+    /// The carrier is lost.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<ReadFrom>>> {
+        if self.lanes.is_none() && !self.main.ended {
+            let end = ready!(self.main.poll_read(cx))?;
+            return Poll::Ready(Ok(Some(ReadFrom {
+                stream: StreamKey::MAIN,
+                end,
+            })));
+        }
+        loop {
+            match self.try_read() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+            ready!(self.poll_readable(cx))?;
+        }
+    }
+
+    /// Ready when [`try_read`](Self::try_read) may make progress, has reached the end, or fails.
+    ///
+    /// # Errors
+    ///
+    /// If readiness can't be had any more.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let main = if self.main.ended {
+            Poll::Ready(Ok(()))
+        } else {
+            self.main.rx.poll_readable(cx)
+        };
+        match &mut self.lanes {
+            Some(lanes) if main.is_pending() => lanes.poll_readable(cx),
+            _ => main,
+        }
+    }
+
+    /// The bytes of `stream` that were read and not consumed. Empty for a stream that is gone.
+    pub fn buffer(&mut self, stream: StreamKey) -> &mut BytesMut {
+        match &mut self.lanes {
+            Some(lanes) if stream != StreamKey::MAIN => lanes.buffer(stream),
+            _ => &mut self.main.buffer,
+        }
+    }
+
+    /// A descriptor on which a thread may wait without the runtime, if all that comes comes there.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<&dyn Descriptor> {
+        if self.lanes.is_none() {
+            self.main.rx.descriptor()
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Debug for Inlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inlet")
+            .field("native", &self.lanes.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One stream that is read.
+struct Source {
+    rx: Box<dyn ByteRx>,
+    buffer: BytesMut,
+    /// Spare room for the next read: doubled when a read fills it, halved when one leaves nearly all of it.
+    want: usize,
+    ended: bool,
+}
+
+impl Source {
+    fn new(rx: Box<dyn ByteRx>) -> Self {
+        Self {
+            rx,
+            buffer: BytesMut::new(),
+            want: READ_LEAST,
+            ended: false,
+        }
+    }
+
+    /// Reads once; true at the end.
+    fn read(&mut self) -> io::Result<bool> {
+        let spare = self.reserve();
+        let n = self.rx.try_read(&mut self.buffer)?;
+        Ok(self.note(n, spare))
+    }
+
+    /// [`read`](Self::read), or a promise to wake.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let spare = self.reserve();
+        let n = ready!(self.rx.poll_read(cx, &mut self.buffer))?;
+        Poll::Ready(Ok(self.note(n, spare)))
+    }
+
+    /// Makes room for the next read, and says how much there is.
+    fn reserve(&mut self) -> usize {
+        if self.buffer.is_empty() && self.buffer.capacity() > self.want.saturating_mul(4) {
+            self.buffer = BytesMut::new(); // the torrent is over
+        }
+        let spare = self.buffer.capacity().saturating_sub(self.buffer.len());
+        if spare < self.want >> 1 {
+            self.buffer.reserve(self.want);
+        }
+        self.buffer.capacity().saturating_sub(self.buffer.len())
+    }
+
+    /// Learns from a read of `n` bytes into `spare`; true at the end.
+    fn note(&mut self, n: usize, spare: usize) -> bool {
+        if n >= spare {
+            self.want = self.want.saturating_mul(2).min(READ_MOST);
+        } else if n < self.want >> 4 {
+            self.want = (self.want >> 1).max(READ_LEAST);
+        }
+        self.ended = n == 0;
+        self.ended
+    }
+}
+
+/// The streams that the peer opened beside the main one.
+struct LanesIn {
+    muxed: Arc<dyn Muxed>,
+    sources: Vec<(StreamKey, Source)>,
+    /// Number of the next stream.
+    next: u64,
+    /// Where the search for something to read begins.
+    turn: usize,
+    /// The main stream was read last: the others come first.
+    main_last: bool,
+    accepting: Option<BoxFuture<'static, io::Result<Box<dyn ByteRx>>>>,
+    /// No more streams will come.
+    closed: bool,
+    /// Stands for the buffer of a stream that is gone.
+    gone: BytesMut,
+}
+
+impl LanesIn {
+    fn new(muxed: Arc<dyn Muxed>) -> Self {
+        Self {
+            muxed,
+            sources: Vec::new(),
+            next: 1,
+            turn: 0,
+            main_last: false,
+            accepting: None,
+            closed: false,
+            gone: BytesMut::new(),
+        }
+    }
+
+    fn try_read(&mut self, main: &mut Source) -> io::Result<Option<ReadFrom>> {
+        self.sources.retain(|(_, source)| !source.ended);
+        if self.main_last
+            && let Some(read) = self.read_any()
+        {
+            self.main_last = false;
+            return Ok(Some(read));
+        }
+        if main.ended {
+            return Ok(self.read_any());
+        }
+        match main.read() {
+            Ok(end) => {
+                self.main_last = true;
+                Ok(Some(ReadFrom {
+                    stream: StreamKey::MAIN,
+                    end,
+                }))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.read_any().map(Some).ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads one of the streams, in turn. One that fails was given up by the peer, which says so elsewhere: it is
+    /// reported as lost. If the carrier has failed, the main stream says so.
+    fn read_any(&mut self) -> Option<ReadFrom> {
+        for step in 0..self.sources.len() {
+            let at = self
+                .turn
+                .saturating_add(step)
+                .checked_rem(self.sources.len())
+                .unwrap_or(0);
+            let Some((stream, source)) = self.sources.get_mut(at) else {
+                continue;
+            };
+            if source.ended {
+                continue;
+            }
+            match source.read() {
+                Ok(end) => {
+                    self.turn = at.saturating_add(1);
+                    return Some(ReadFrom { stream: *stream, end });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    source.ended = true;
+                    return Some(ReadFrom {
+                        stream: stream.lost(),
+                        end: true,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.accept(cx);
+        let mut ready = false;
+        for (_, source) in &mut self.sources {
+            ready |= source.ended || source.rx.poll_readable(cx).is_ready();
+        }
+        if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Takes the streams that the peer has opened.
+    fn accept(&mut self, cx: &mut Context<'_>) {
+        while !self.closed && self.sources.len() < STREAMS {
+            let muxed = &self.muxed;
+            let accepting = self.accepting.get_or_insert_with(|| {
+                let muxed = Arc::clone(muxed);
+                Box::pin(async move { muxed.accept_uni().await })
+            });
+            match accepting.as_mut().poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(rx)) => {
+                    self.sources.push((StreamKey::new(self.next), Source::new(rx)));
+                    self.next = self.next.saturating_add(1);
+                }
+                Poll::Ready(Err(_)) => self.closed = true,
+            }
+            self.accepting = None;
+        }
+    }
+
+    fn buffer(&mut self, stream: StreamKey) -> &mut BytesMut {
+        match self.sources.iter_mut().find(|(key, _)| *key == stream) {
+            Some((_, source)) => &mut source.buffer,
+            None => {
+                self.gone.clear();
+                &mut self.gone
+            }
+        }
+    }
+}

@@ -1,0 +1,614 @@
+//! A session outlives its carriers: whatever is cut, and whoever attaches late, twice or without right, what was
+//! submitted arrives once and in order.
+
+#![cfg(test)]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use farref_framing::{
+    AttachConfig, Body, LaneId, Limits, Link, LinkError, LinkEvent, Loss, Misuse, Nanos, RejectCode,
+    Rejection, ResumeRequest, Role, SessionEnd, StreamKey,
+};
+use farref_transport::Class;
+use farref_transport::memory::Cutter;
+use proptest::prelude::*;
+use support::{
+    End, Form, Heard, Pair, Side, Trouble, config, frames, limits, pattern, reads, run, submit, written,
+};
+
+fn link(form: Form, role: Role, salt: u8) -> Box<dyn Link> {
+    let mut config = config(role, true, salt);
+    config.limits = limits(|limits| {
+        limits.fragment = 240;
+        limits.first_credit = 1024;
+    });
+    form.link(config)
+}
+
+/// Two sides of a session and the carriers they go through.
+struct World {
+    form: Form,
+    dialer: Side,
+    listener: Side,
+    cutter: Cutter,
+    /// Carriers so far.
+    carriers: u8,
+    buffer: usize,
+    now: Nanos,
+}
+
+impl World {
+    fn new(form: Form, buffer: usize) -> Self {
+        let (near, far, cutter) = form.carriers(buffer);
+        Self {
+            form,
+            dialer: Side::new(link(form, Role::Dialer, 1), End::new(near, Role::Dialer)),
+            listener: Side::new(link(form, Role::Listener, 2), End::new(far, Role::Listener)),
+            cutter,
+            carriers: 1,
+            buffer,
+            now: 0,
+        }
+    }
+
+    /// Runs until nothing moves, or the carrier breaks: true then.
+    fn run(&mut self) -> bool {
+        match run(&mut self.dialer, &mut self.listener, self.now) {
+            Ok(()) => false,
+            Err(Trouble::Carrier(_) | Trouble::Link(LinkError::Carrier(Loss::Ended))) => true,
+            Err(Trouble::Link(error)) => panic!("{error}"),
+        }
+    }
+
+    /// The dialer notices, and dials again.
+    fn redial(&mut self) -> (Side, Cutter) {
+        let (near, far, cutter) = self.form.carriers(self.buffer);
+        self.carriers += 1;
+        self.now += 1_000_000;
+        self.dialer.detach(self.now).unwrap();
+        self.dialer
+            .link
+            .attach(AttachConfig::new([self.carriers; 16]), self.now)
+            .unwrap();
+        self.dialer.end = Some(End::new(near, Role::Dialer));
+        let fresh = link(self.form, Role::Listener, 100 + self.carriers);
+        (Side::new(fresh, End::new(far, Role::Listener)), cutter)
+    }
+
+    /// Goes on over a new carrier, which `cut` may plan to break. True if the session did go on.
+    fn resume(&mut self, cut: impl FnOnce(&Cutter)) -> bool {
+        let (mut fresh, cutter) = self.redial();
+        cut(&cutter);
+        self.cutter = cutter;
+        loop {
+            let mut moved = match self.dialer.turn(self.now) {
+                Ok(moved) => moved,
+                Err(Trouble::Carrier(_) | Trouble::Link(LinkError::Carrier(_))) => return false,
+                Err(Trouble::Link(error)) => panic!("{error}"),
+            };
+            moved |= match fresh.turn(self.now) {
+                Ok(moved) => moved,
+                Err(Trouble::Carrier(_) | Trouble::Link(LinkError::Carrier(_))) => return false,
+                Err(Trouble::Link(error)) => panic!("{error}"),
+            };
+            if let Some(LinkEvent::ResumeRequested(request)) = fresh.heard.others.pop() {
+                self.listener.batch.clear();
+                self.listener.link.resume(*request, self.now).unwrap();
+                self.listener.end = fresh.end.take();
+                return true;
+            }
+            assert!(moved, "neither resumed nor cut");
+        }
+    }
+}
+
+/// What each side says, in small and large pieces.
+fn speech(salt: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    [0, 3, 200, 270, 10, 1100, 1]
+        .into_iter()
+        .enumerate()
+        .map(|(n, len)| (format!("{salt}.{n} ").into_bytes(), pattern(salt + n, len)))
+        .collect()
+}
+
+fn said(salt: usize) -> Vec<Vec<u8>> {
+    speech(salt)
+        .into_iter()
+        .map(|(head, body)| [head, body].concat())
+        .collect()
+}
+
+fn say(world: &mut World) {
+    for (head, body) in speech(1) {
+        submit(&mut *world.dialer.link, &head, &body);
+    }
+    for (head, body) in speech(2) {
+        submit(&mut *world.listener.link, &head, &body);
+    }
+}
+
+fn check(world: &World) {
+    assert_eq!(world.listener.heard.whole().expect("all bodies"), said(1));
+    assert_eq!(world.dialer.heard.whole().expect("all bodies"), said(2));
+    for side in [&world.dialer, &world.listener] {
+        let stats = side.link.stats();
+        assert_eq!((stats.unsent, stats.lanes_in), (0, 0));
+    }
+}
+
+/// Opens a session, and tells how many bytes that took.
+fn opened(form: Form, buffer: usize) -> World {
+    let mut world = World::new(form, buffer);
+    assert!(!world.run());
+    assert!(world.dialer.link.session().is_some());
+    assert_eq!(world.dialer.link.session(), world.listener.link.session());
+    world
+}
+
+#[test]
+fn a_session_cut_at_every_byte_loses_nothing_and_repeats_nothing() {
+    for form in support::FORMS {
+        let total = {
+            let mut world = opened(form, 100);
+            let before = world.cutter.passed();
+            say(&mut world);
+            assert!(!world.run());
+            check(&world);
+            world.cutter.passed() - before
+        };
+        for losing in [false, true] {
+            for at in 0..total {
+                let mut world = opened(form, 100);
+                if losing {
+                    world.cutter.cut_after_losing(at);
+                } else {
+                    world.cutter.cut_after(at);
+                }
+                say(&mut world);
+                assert!(world.run(), "cut at {at}");
+                // the listener has not noticed yet: the resume fences the old carrier
+                assert!(world.resume(|_| {}));
+                assert!(!world.run());
+                check(&world);
+                assert_eq!(world.listener.link.stats().carriers, 2);
+                let resumed = |event: &LinkEvent| matches!(event, LinkEvent::Resumed { .. });
+                assert_eq!(
+                    world
+                        .dialer
+                        .heard
+                        .others
+                        .iter()
+                        .filter(|event| resumed(event))
+                        .count(),
+                    1
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resume_cut_at_every_byte_is_tried_again() {
+    for form in support::FORMS {
+        for at in 0..420 {
+            let mut world = opened(form, 64);
+            world.cutter.cut_after(900);
+            say(&mut world);
+            assert!(world.run());
+            world.listener.detach(world.now).unwrap();
+            if !world.resume(|cutter| cutter.cut_after(at)) || world.run() {
+                assert!(world.resume(|_| {}));
+                assert!(!world.run());
+            }
+            check(&world);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// Any number of carriers, each cut somewhere, losing what is under way or not; more is said meanwhile.
+    #[test]
+    fn any_row_of_cuts_is_survived(
+        native: bool,
+        buffer in 1_usize..300,
+        cuts in proptest::collection::vec((0_u64..2500, any::<bool>(), any::<bool>()), 0..8),
+    ) {
+        let form = if native { Form::Native } else { Form::Stream };
+        let mut world = opened(form, buffer);
+        say(&mut world);
+        let (mut spoken, mut heard) = (said(1), said(2));
+        for (n, (at, losing, notices)) in cuts.into_iter().enumerate() {
+            world.cutter.cut_after(at);
+            if losing {
+                world.cutter.cut_after_losing(at);
+            }
+            if !world.run() {
+                world.cutter.cut_losing();
+                prop_assert!(world.run());
+            }
+            if notices {
+                world.listener.detach(world.now).unwrap();
+            }
+            let body = pattern(n, n * 150);
+            submit(&mut *world.dialer.link, b"more ", &body);
+            submit(&mut *world.listener.link, b"more ", &body);
+            let more = [b"more ", &body[..]].concat();
+            spoken.push(more.clone());
+            heard.push(more);
+            while !world.resume(|_| {}) {}
+        }
+        prop_assert!(!world.run());
+        prop_assert_eq!(world.listener.heard.whole(), Some(spoken));
+        prop_assert_eq!(world.dialer.heard.whole(), Some(heard));
+    }
+}
+
+#[test]
+fn a_body_goes_on_where_it_was() {
+    for form in support::FORMS {
+        let mut world = opened(form, 64 * 1024);
+        let body = pattern(1, 1_000_000);
+        submit(&mut *world.dialer.link, b"large", &body);
+        world.cutter.cut_after(600_000);
+        assert!(world.run());
+        assert!(world.resume(|_| {}));
+        assert!(!world.run());
+        assert!(world.listener.heard.whole().unwrap() == [[&b"large"[..], &body].concat()]);
+        let again = world.cutter.passed();
+        assert!(again < 500_000, "{again} bytes over the second carrier");
+    }
+}
+
+#[test]
+fn a_session_goes_on_in_the_other_form() {
+    let mut world = opened(Form::Stream, 500);
+    say(&mut world);
+    for form in [Form::Native, Form::Stream, Form::Native] {
+        world.cutter.cut_after_losing(700);
+        assert!(world.run());
+        world.listener.detach(world.now).unwrap();
+        world.dialer.detach(world.now).unwrap();
+        world.form = form;
+        for side in [&mut world.dialer, &mut world.listener] {
+            let old = std::mem::replace(&mut side.link, form.link(config(Role::Dialer, false, 0)));
+            side.link = form.over(old.into_core());
+        }
+        assert!(world.resume(|_| {}));
+    }
+    assert!(!world.run());
+    check(&world);
+}
+
+#[test]
+fn streams_go_on_with_credit_and_stop() {
+    let mut world = opened(Form::Stream, 10_000);
+    let lanes: Vec<LaneId> = (0..3)
+        .map(|_| world.dialer.link.open_lane(Class::Normal).unwrap())
+        .collect();
+    for lane in &lanes {
+        world
+            .dialer
+            .link
+            .write_lane(*lane, Bytes::from(pattern(0, 3000)))
+            .unwrap();
+    }
+    assert!(!world.run());
+    world.listener.link.accept_lane(lanes[0], 2500).unwrap();
+    world.listener.link.accept_lane(lanes[1], 1024).unwrap();
+    world.listener.link.stop_lane(lanes[1], 7);
+    world.dialer.link.reset_lane(lanes[2], 8);
+    world.cutter.cut_losing(); // credit, stop and reset are lost
+    assert!(world.run());
+    assert!(world.resume(|_| {}));
+    assert!(!world.run());
+    assert!(world.dialer.heard.others.contains(&LinkEvent::LaneStopped {
+        lane: lanes[1],
+        code: 7
+    }));
+    assert!(world.dialer.heard.others.contains(&LinkEvent::LaneCredit {
+        lane: lanes[0],
+        upto: 2500
+    }));
+    let mut got = Vec::new();
+    for event in &world.listener.heard.others {
+        if let LinkEvent::LaneData { lane, bytes, .. } = event
+            && *lane == lanes[0]
+        {
+            got.extend_from_slice(bytes);
+        }
+    }
+    assert_eq!(got, pattern(0, 3000)[..2500]);
+    world.listener.link.accept_lane(lanes[2], 0).unwrap();
+    world.listener.heard.take(&mut *world.listener.link);
+    assert!(world.listener.heard.others.contains(&LinkEvent::LaneReset {
+        lane: lanes[2],
+        code: 8
+    }));
+}
+
+/// A dialer's first flight on a new carrier, and what the listener's fresh link makes of it.
+fn request(flight: &[u8], channel: Option<[u8; 32]>, salt: u8) -> (Box<dyn Link>, ResumeRequest) {
+    let mut config = config(Role::Listener, true, salt);
+    config.channel_binding = channel;
+    let mut fresh = Form::Stream.link(config);
+    reads(&mut *fresh, flight, 0).unwrap();
+    match fresh.poll_event() {
+        Some(LinkEvent::ResumeRequested(request)) => (fresh, *request),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn attach(dialer: &mut dyn Link, nonce: u8) -> Vec<u8> {
+    dialer.detach(0).unwrap();
+    dialer.attach(AttachConfig::new([nonce; 16]), 0).unwrap();
+    written(dialer, 0)
+}
+
+fn refused(listener: &mut dyn Link, request: ResumeRequest) -> Rejection {
+    listener.resume(request, 0).unwrap_err()
+}
+
+#[test]
+fn late_and_repeated_attaches_are_stale() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let first = attach(&mut *pair.dialer, 11);
+    let second = attach(&mut *pair.dialer, 12);
+    let (_, late) = request(&first, None, 21);
+    let (_, early) = request(&second, None, 22);
+    let (mut again, repeated) = request(&second, None, 23);
+    pair.listener.resume(early, 0).unwrap();
+    assert_eq!(pair.listener.epoch(), 3);
+    assert_eq!(refused(&mut *pair.listener, late).code(), RejectCode::Stale);
+    let rejection = refused(&mut *pair.listener, repeated);
+    assert_eq!(rejection.code(), RejectCode::Stale);
+    again.reject(rejection);
+    assert_eq!(frames(&written(&mut *again, 0)[58..])[0], (0x0d, 0, vec![4]));
+    // the session is unharmed
+    let answer = written(&mut *pair.listener, 0);
+    reads(&mut *pair.dialer, &answer, 0).unwrap();
+    submit(&mut *pair.dialer, b"on", b"");
+    pair.settle(0);
+    let mut heard = Heard::default();
+    heard.take(&mut *pair.listener);
+    assert_eq!(heard.whole().unwrap(), [b"on"]);
+}
+
+#[test]
+fn an_answer_that_was_lost_is_given_again() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let (_, first) = request(&attach(&mut *pair.dialer, 11), None, 21);
+    pair.listener.resume(first, 0).unwrap();
+    let (_, second) = request(&attach(&mut *pair.dialer, 12), None, 22);
+    pair.listener.resume(second, 0).unwrap();
+    let answer = written(&mut *pair.listener, 0);
+    reads(&mut *pair.dialer, &answer, 0).unwrap();
+    assert!(matches!(
+        pair.dialer.poll_event(),
+        Some(LinkEvent::Resumed { .. })
+    ));
+}
+
+#[test]
+fn others_cannot_take_a_session_over() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let flight = attach(&mut *pair.dialer, 11);
+
+    let mut stranger = {
+        // the same nonces and other secrets: other sessions
+        let mut config = config(Role::Dialer, true, 1);
+        config.secret = [99; 32];
+        let mut dialer = Form::Stream.link(config);
+        let mut listener = link(Form::Stream, Role::Listener, 2);
+        support::pass(&mut *dialer, &mut *listener, 0);
+        support::pass(&mut *listener, &mut *dialer, 0);
+        dialer
+    };
+    assert_ne!(stranger.session(), pair.listener.session());
+    let (_, theirs) = request(&attach(&mut *stranger, 11), None, 21);
+    assert_eq!(refused(&mut *pair.listener, theirs).code(), RejectCode::Unknown);
+
+    let (_, relayed) = request(&flight, Some([1; 32]), 21);
+    assert_eq!(refused(&mut *pair.listener, relayed).code(), RejectCode::NotYours);
+
+    for at in 58 + 3..flight.len() {
+        let mut changed = flight.clone();
+        changed[at] ^= 1;
+        let mut fresh = link(Form::Stream, Role::Listener, 21);
+        if reads(&mut *fresh, &changed, 0).is_ok()
+            && let Some(LinkEvent::ResumeRequested(request)) = fresh.poll_event()
+        {
+            let code = refused(&mut *pair.listener, *request).code();
+            assert!(
+                matches!(code, RejectCode::NotYours | RejectCode::Unknown),
+                "{code} at {at}"
+            );
+        }
+    }
+    assert_eq!(pair.listener.epoch(), 1, "nothing has changed");
+    let (_, honest) = request(&flight, None, 21);
+    pair.listener.resume(honest, 0).unwrap();
+}
+
+#[test]
+fn a_forged_answer_ends_the_session() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let (_, request) = request(&attach(&mut *pair.dialer, 11), None, 21);
+    pair.listener.resume(request, 0).unwrap();
+    let mut answer = written(&mut *pair.listener, 0);
+    let last = answer.len() - 1;
+    answer[last] ^= 1;
+    let forged = reads(&mut *pair.dialer, &answer, 0);
+    assert_eq!(forged, Err(SessionEnd::Forged.into()));
+    assert_eq!(pair.dialer.detach(0), Err(Misuse::NoSession.into()));
+}
+
+#[test]
+fn nothing_is_believed_before_the_answer() {
+    let mut pair = Pair::new(true, &Limits::default());
+    attach(&mut *pair.dialer, 11);
+    submit(&mut *pair.dialer, b"waits", b"");
+    assert!(!pair.dialer.wants_write());
+    let mut other = Form::Stream.link(config(Role::Listener, true, 50));
+    let mut hello = written(&mut *Form::Stream.link(config(Role::Dialer, true, 51)), 0);
+    reads(&mut *other, &hello, 0).unwrap();
+    hello = written(&mut *other, 0);
+    hello.truncate(58);
+    hello.extend_from_slice(&[0x01, 0, 2, 2, b'x']);
+    assert!(matches!(
+        reads(&mut *pair.dialer, &hello, 0),
+        Err(LinkError::Misbehaved(_))
+    ));
+    assert_eq!(pair.dialer.poll_event(), None);
+}
+
+#[test]
+fn a_session_that_nobody_resumes_expires_and_leaves_a_tombstone() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut pair = Pair::new(true, &Limits::default());
+    submit(&mut *pair.dialer, b"received", b"");
+    pair.settle(0);
+    let received = pair.dialer.position();
+    submit(&mut *pair.dialer, b"lost", b"");
+    written(&mut *pair.dialer, 0);
+    pair.listener.detach(SECOND).unwrap();
+    assert_eq!(pair.listener.poll_timeout(), Some(61 * SECOND));
+    pair.listener.handle_timeout(61 * SECOND - 1).unwrap();
+    assert_eq!(
+        pair.listener.handle_timeout(61 * SECOND),
+        Err(SessionEnd::Expired.into())
+    );
+    assert_eq!(
+        pair.listener.submit(b"x", Body::EMPTY),
+        Err(Misuse::Closed.into())
+    );
+    let tombstone = pair.listener.tombstone().unwrap();
+    assert_eq!(Some(tombstone.session()), pair.dialer.session());
+
+    let (mut fresh, request) = request(&attach(&mut *pair.dialer, 11), None, 21);
+    assert_eq!(
+        refused(&mut *pair.listener, request.clone()).code(),
+        RejectCode::Unknown
+    );
+    fresh.reject(tombstone.reject(&request));
+    let end = reads(&mut *pair.dialer, &written(&mut *fresh, 0), 0);
+    let rejected = SessionEnd::Rejected {
+        code: RejectCode::Expired,
+        received: Some(received),
+    };
+    assert_eq!(end, Err(rejected.into()));
+}
+
+#[test]
+fn trying_again_and_again_does_not_outlast_the_window() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let second = 1_000_000_000;
+    pair.dialer.detach(0).unwrap();
+    for n in 1..6 {
+        let now = n * 10 * second;
+        pair.dialer.attach(AttachConfig::new([n as u8; 16]), now).unwrap();
+        assert!(pair.dialer.poll_timeout().unwrap() <= 60 * second);
+        pair.dialer.detach(now + second).unwrap();
+    }
+    assert_eq!(
+        pair.dialer.handle_timeout(60 * second),
+        Err(SessionEnd::Expired.into())
+    );
+}
+
+#[test]
+fn a_greeting_that_was_not_written_goes_with_its_carrier() {
+    let mut pair = Pair::new(true, &Limits::default());
+    pair.dialer.detach(0).unwrap();
+    pair.dialer.attach(AttachConfig::new([7; 16]), 0).unwrap();
+    assert!(pair.dialer.wants_write());
+    pair.dialer.detach(0).unwrap();
+    assert!(!pair.dialer.wants_write());
+}
+
+#[test]
+fn a_side_without_sessions_says_so() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let flight = attach(&mut *pair.dialer, 11);
+    let mut fresh = Form::Stream.link(config(Role::Listener, false, 21));
+    reads(&mut *fresh, &flight, 0).unwrap();
+    assert_eq!(fresh.poll_event(), None);
+    let end = reads(&mut *pair.dialer, &written(&mut *fresh, 0), 0);
+    let rejected = SessionEnd::Rejected {
+        code: RejectCode::Unsupported,
+        received: None,
+    };
+    assert_eq!(end, Err(rejected.into()));
+}
+
+#[test]
+fn only_a_detached_dialer_with_a_session_attaches() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let new = || AttachConfig::new([7; 16]);
+    assert_eq!(pair.dialer.attach(new(), 0), Err(Misuse::Attached.into()));
+    pair.listener.detach(0).unwrap();
+    assert_eq!(pair.listener.attach(new(), 0), Err(Misuse::NoSession.into()));
+    let mut fresh = Form::Stream.link(config(Role::Dialer, true, 1));
+    assert_eq!(fresh.attach(new(), 0), Err(Misuse::NoSession.into()));
+    let mut input = BytesMut::from(&[1_u8][..]);
+    assert_eq!(
+        pair.listener.handle_bytes(StreamKey::MAIN, &mut input, false, 0),
+        Err(Misuse::Closed.into())
+    );
+}
+
+#[test]
+fn a_closed_session_is_not_resumed() {
+    let mut pair = Pair::new(true, &Limits::default());
+    pair.dialer.close(farref_framing::CloseReason::done());
+    pair.settle(0);
+    assert!(pair.dialer.detach(0).is_err());
+    assert!(pair.listener.detach(0).is_err());
+    // nor is one that is closed while there is no carrier, or none yet
+    let mut pair = Pair::new(true, &Limits::default());
+    pair.listener.detach(0).unwrap();
+    attach(&mut *pair.dialer, 11);
+    for link in [&mut pair.dialer, &mut pair.listener] {
+        link.close(farref_framing::CloseReason::done());
+        assert!(link.is_finished() && !link.wants_write() && link.poll_timeout().is_none());
+        assert!(link.detach(0).is_err());
+    }
+}
+
+#[test]
+fn the_window_is_the_lower_of_both() {
+    let mut dialer = {
+        let mut config = config(Role::Dialer, true, 1);
+        config.limits.resume_window = Duration::from_secs(5);
+        Form::Stream.link(config)
+    };
+    let mut listener = Form::Stream.link(config(Role::Listener, true, 2));
+    support::pass(&mut *dialer, &mut *listener, 0);
+    support::pass(&mut *listener, &mut *dialer, 0);
+    listener.detach(0).unwrap();
+    assert_eq!(listener.poll_timeout(), Some(5_000_000_000));
+}
+
+#[test]
+fn a_narrower_carrier_gets_smaller_fragments() {
+    let mut pair = Pair::new(true, &Limits::default());
+    pair.dialer.detach(0).unwrap();
+    let mut narrow = AttachConfig::new([11; 16]);
+    narrow.fragment = Some(240);
+    pair.dialer.attach(narrow, 0).unwrap();
+    let (_, request) = request(&written(&mut *pair.dialer, 0), None, 21);
+    pair.listener.resume(request, 0).unwrap();
+    submit(&mut *pair.listener, &pattern(0, 1000), b"");
+    let told = written(&mut *pair.listener, 0);
+    reads(&mut *pair.dialer, &told, 0).unwrap();
+    for (kind, _, payload) in frames(&told[58..]) {
+        assert!(kind != 1 || payload.len() <= 240);
+    }
+    let mut heard = Heard::default();
+    heard.take(&mut *pair.dialer);
+    assert_eq!(heard.whole().unwrap(), [pattern(0, 1000)]);
+}
