@@ -1,0 +1,114 @@
+//! The write baton: who writes to the carrier.
+//!
+//! There is one [`Writer`](crate::engine::Writer) per connection, and whoever holds it writes. A caller that is
+//! alone takes it and writes at once, from its own thread. Where more is going on, the driver is woken and takes
+//! all there is in few large writes. Whoever comes while the baton is out leaves its message behind: the holder
+//! looks again before it gives the baton back.
+
+/// The slot in which the baton lies while nobody writes.
+///
+/// # Invariant
+///
+/// Whenever there is something to write and the carrier can take it, the baton is out, or the driver was asked to
+/// take it: nothing that was committed is forgotten. All methods are called under one lock.
+#[derive(Debug)]
+pub(crate) struct Baton<W> {
+    writer: Option<W>,
+    /// The carrier takes no more for now: only the driver waits for that to change.
+    blocked: bool,
+    /// The driver was asked to flush.
+    asked: bool,
+}
+
+/// What is to be done by whoever committed something.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn<W> {
+    /// Write: this is the baton.
+    Write(W),
+    /// Wake the driver.
+    WakeDriver,
+    /// Nothing: somebody writes already, or will.
+    Nothing,
+}
+
+impl<W> Baton<W> {
+    pub(crate) const fn new(writer: W) -> Self {
+        Self { writer: Some(writer), blocked: false, asked: false }
+    }
+
+    /// Something was committed. `alone`: nothing else is in flight, so it is best written at once.
+    pub(crate) fn committed(&mut self, alone: bool) -> Turn<W> {
+        if self.blocked || self.asked || self.writer.is_none() {
+            return Turn::Nothing;
+        }
+        if alone {
+            return self.writer.take().map_or(Turn::Nothing, Turn::Write);
+        }
+        self.asked = true;
+        Turn::WakeDriver
+    }
+
+    /// The driver's turn to flush.
+    pub(crate) fn flush(&mut self) -> Option<W> {
+        self.asked = false;
+        if self.blocked { None } else { self.writer.take() }
+    }
+
+    /// The carrier can take more.
+    pub(crate) fn unblock(&mut self) -> Option<W> {
+        self.blocked = false;
+        self.writer.take()
+    }
+
+    /// The writer, for the driver to wait until its carrier can take more.
+    pub(crate) fn blocked(&mut self) -> Option<&mut W> {
+        if self.blocked { self.writer.as_mut() } else { None }
+    }
+
+    /// The holder is done: everything was written.
+    pub(crate) fn give_back(&mut self, writer: W) {
+        self.writer = Some(writer);
+    }
+
+    /// The holder is done for now: the carrier takes no more. The driver must be woken.
+    pub(crate) fn give_back_blocked(&mut self, writer: W) {
+        self.blocked = true;
+        self.writer = Some(writer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_caller_writes_by_itself() {
+        let mut baton = Baton::new("writer");
+        assert_eq!(baton.committed(true), Turn::Write("writer"));
+        assert_eq!(baton.committed(true), Turn::Nothing, "the holder will take it along");
+        baton.give_back("writer");
+        assert_eq!(baton.committed(true), Turn::Write("writer"), "at rest again");
+    }
+
+    #[test]
+    fn many_callers_wake_the_driver_once() {
+        let mut baton = Baton::new("writer");
+        assert_eq!(baton.committed(false), Turn::WakeDriver);
+        assert_eq!(baton.committed(false), Turn::Nothing);
+        assert_eq!(baton.committed(true), Turn::Nothing, "order: what came before is written before");
+        assert_eq!(baton.flush(), Some("writer"));
+        baton.give_back("writer");
+        assert_eq!(baton.committed(false), Turn::WakeDriver);
+    }
+
+    #[test]
+    fn a_full_carrier_is_the_drivers_to_wait_for() {
+        let mut baton = Baton::new("writer");
+        assert_eq!(baton.committed(true), Turn::Write("writer"));
+        baton.give_back_blocked("writer");
+        assert_eq!(baton.committed(true), Turn::Nothing);
+        assert_eq!(baton.flush(), None);
+        assert!(baton.blocked().is_some());
+        assert_eq!(baton.unblock(), Some("writer"));
+    }
+}

@@ -1,0 +1,583 @@
+//! `Call`: one outstanding call, a future; and the promise of what a local call will return.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use farref_boxing::{Encoder, Error, ErrorKind};
+use serde::Serialize;
+use tokio::time::Sleep;
+
+use crate::caller::{Caller, Place};
+use crate::encoders;
+use crate::interface::{Extends, Method, RemoteTrait};
+use crate::lock::lock;
+use crate::netref::Netref;
+use crate::place;
+use crate::protocol::{CallOptions, CancelReason};
+use crate::remote::{Conduit, Outcome, Remote, operation, options};
+use crate::result::{Decode, Hop, MethodResult};
+use crate::runtime;
+
+/// A boxed future that can move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One call, near or far: a future of its result that owns its arguments and can be spawned.
+///
+/// Nothing is sent before the call is *started*: by [`start`](Self::start), by [`pipe`](Call::pipe), by
+/// [`wait`](Self::wait), or by being polled. Dropping a call that was not started does nothing; dropping one that
+/// was cancels it, wherever it is by then.
+///
+/// # Cancel safety
+///
+/// Polling may stop at any time and go on later. Dropping cancels: the method may have run, be running, or never
+/// run; references in a result that comes too late are released.
+#[must_use = "a call does nothing until it is awaited or started, and is cancelled when dropped"]
+pub struct Call<R> {
+    state: Mutex<State<R>>,
+    decode: Decode<R>,
+}
+
+enum State<R> {
+    /// Encoded, not sent.
+    Unsent(Unsent<R>),
+    /// Sent to the peer.
+    Sent(Sent<R>),
+    /// To an object of this process; not started.
+    Local { future: BoxFuture<'static, R>, patience: Option<Duration> },
+    /// To an object of this process; runs by itself.
+    Running(Running<R>),
+    /// Failed before anything was sent.
+    Failed(Error),
+    /// The result was given out.
+    Done,
+}
+
+struct Unsent<R> {
+    remote: Arc<dyn Remote>,
+    method: &'static Method,
+    encoder: Box<Encoder>,
+    patience: Option<Duration>,
+    fallback: Option<Fallback<R>>,
+}
+
+struct Sent<R> {
+    conduit: Arc<dyn Conduit>,
+    number: u64,
+    method: &'static Method,
+    /// The outcome was taken: there is nothing to cancel.
+    over: bool,
+    sleep: Option<Pin<Box<Sleep>>>,
+    fallback: Option<Fallback<R>>,
+}
+
+impl<R> Sent<R> {
+    fn hop(&self) -> Hop<'_> {
+        Hop { peer: Some(self.conduit.peer()), method: Some(self.method) }
+    }
+}
+
+impl<R> Drop for Sent<R> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.conduit.drop_call(self.number, CancelReason::Dropped);
+        }
+    }
+}
+
+struct Running<R> {
+    task: tokio::task::JoinHandle<R>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// What pipes wait for: the type is that of the pipe.
+    promise: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl<R> Drop for Running<R> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Runs the default body of a method that the peer lacks.
+type Fallback<R> = Box<dyn FnOnce() -> BoxFuture<'static, R> + Send>;
+
+impl<R: MethodResult> Call<R> {
+    /// For generated code: a call of a far method, with its arguments encoded here and now.
+    #[doc(hidden)]
+    pub fn remote(
+        remote: &Arc<dyn Remote>,
+        method: &'static Method,
+        arguments: &impl Serialize,
+        decode: Decode<R>,
+    ) -> Self {
+        let mut encoder = encoders::take();
+        let state = match encoder.encode(arguments) {
+            Ok(()) => State::Unsent(Unsent {
+                remote: Arc::clone(remote),
+                method,
+                encoder,
+                patience: None,
+                fallback: None,
+            }),
+            Err(error) => State::Failed(error.into()),
+        };
+        Self { state: Mutex::new(state), decode }
+    }
+
+    /// For generated code: what to do where the peer is older and has no such method.
+    #[doc(hidden)]
+    pub fn or_else(mut self, default: impl FnOnce() -> BoxFuture<'static, R> + Send + 'static) -> Self {
+        if let State::Unsent(unsent) = self.get_mut() {
+            unsent.fallback = Some(Box::new(default));
+        }
+        self
+    }
+
+    /// For generated code: the result, or `None` if the peer is older and has no such method.
+    #[doc(hidden)]
+    pub async fn or_missing(mut self) -> Option<R> {
+        self.launch(true);
+        let State::Sent(sent) = self.get_mut() else { return Some(self.await) };
+        let (conduit, number) = (Arc::clone(&sent.conduit), sent.number);
+        let outcome = Ok(std::future::poll_fn(|context| conduit.poll_outcome(number, context)).await);
+        let decode = self.decode;
+        let State::Sent(sent) = self.get_mut() else { return None };
+        sent.over = true;
+        if is_unimplemented(&outcome) { None } else { Some(decode(outcome, sent.hop())) }
+    }
+
+    /// For generated code: a call of an async method of an object in this process.
+    #[doc(hidden)]
+    pub fn local(future: impl Future<Output = R> + Send + 'static) -> Self {
+        Self {
+            state: Mutex::new(State::Local { future: Box::pin(future), patience: None }),
+            decode: |outcome, _| R::from_error(lost(outcome)),
+        }
+    }
+
+    /// For generated code: a call of a blocking method of an object in this process.
+    #[doc(hidden)]
+    pub fn local_blocking(method: impl FnOnce() -> R + Send + 'static) -> Self {
+        Self::local(async move {
+            match runtime::spawn_blocking(method).await {
+                Ok(result) => result,
+                Err(error) => R::from_error(join_error(error)),
+            }
+        })
+    }
+
+    /// Sends the call now. Its place in the order of calls to the object is fixed from here on.
+    pub fn start(mut self) -> Self {
+        self.launch(false);
+        self
+    }
+
+    /// Gives the call up after `patience`, counted from when it is started, or from now if it is already.
+    ///
+    /// The time left travels with the call, and is shortened at each hop. The result is then an error of the kind
+    /// [`ErrorKind::Deadline`].
+    pub fn timeout(mut self, patience: Duration) -> Self {
+        match self.get_mut() {
+            State::Unsent(unsent) => unsent.patience = Some(patience),
+            State::Local { patience: of, .. } => *of = Some(patience),
+            State::Sent(Sent { sleep, .. }) | State::Running(Running { sleep, .. }) => {
+                let _in_runtime = runtime::handle().enter();
+                *sleep = Some(Box::pin(tokio::time::sleep(patience)));
+            }
+            State::Failed(_) | State::Done => {}
+        }
+        self
+    }
+
+    /// Lets the call run to its end without waiting for it; its result is dropped.
+    pub fn detach(self)
+    where
+        R: Send + 'static,
+    {
+        let call = self.start();
+        runtime::handle().spawn(async move {
+            drop(call.await);
+        });
+    }
+
+    /// Calls `callback` with the result, on a task of the runtime.
+    pub fn on_done(self, callback: impl FnOnce(R) + Send + 'static)
+    where
+        R: Send + 'static,
+    {
+        let call = self.start();
+        runtime::handle().spawn(async move { callback(call.await) });
+    }
+
+    /// Whether the result is there: then waiting for it does not wait.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match &*lock(&self.state) {
+            State::Unsent(_) | State::Local { .. } => false,
+            State::Sent(sent) => sent.conduit.is_ready(sent.number),
+            State::Running(running) => running.task.is_finished(),
+            State::Failed(_) | State::Done => true,
+        }
+    }
+
+    /// Waits for the result on this thread. Callbacks of the same chain of calls run here meanwhile.
+    ///
+    /// On a thread that must not wait the result is an error of the kind [`ErrorKind::WouldBlock`]; see
+    /// [`place`](crate::place) for the table.
+    pub fn wait(mut self) -> R {
+        let state = std::mem::replace(self.get_mut(), State::Done);
+        match state {
+            State::Unsent(mut unsent) => {
+                let mut how = options(unsent.method);
+                how.no_pipeline = true;
+                how.blocking = true;
+                how.deadline = unsent.patience.map(crate::clock::after);
+                let conduit = unsent.remote.conduit();
+                let outcome =
+                    conduit.block(unsent.remote.target(), &operation(unsent.method), how, &mut unsent.encoder);
+                encoders::put(unsent.encoder);
+                match (unsent.fallback, outcome) {
+                    (Some(default), outcome) if is_unimplemented(&outcome) => {
+                        place::block_on(default()).unwrap_or_else(R::from_error)
+                    }
+                    (_, outcome) => {
+                        (self.decode)(outcome, Hop { peer: Some(conduit.peer()), method: Some(unsent.method) })
+                    }
+                }
+            }
+            State::Sent(mut sent) => {
+                if sent.sleep.is_some() || sent.fallback.is_some() {
+                    *self.get_mut() = State::Sent(sent);
+                    return place::block_on(self).unwrap_or_else(R::from_error);
+                }
+                match sent.conduit.wait(sent.number, None) {
+                    Ok(Some(outcome)) => {
+                        sent.over = true;
+                        (self.decode)(Ok(outcome), sent.hop())
+                    }
+                    Ok(None) => R::from_error(ErrorKind::Deadline.into()),
+                    Err(error) => R::from_error(error),
+                }
+            }
+            State::Failed(error) => R::from_error(error),
+            state @ (State::Local { .. } | State::Running(_) | State::Done) => {
+                *self.get_mut() = state;
+                place::block_on(self).unwrap_or_else(R::from_error)
+            }
+        }
+    }
+
+    fn get_mut(&mut self) -> &mut State<R> {
+        self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Sends the call if it was not sent. `final_use`: nothing will be piped any more.
+    fn launch(&mut self, final_use: bool) {
+        launch(self.get_mut(), final_use);
+    }
+}
+
+/// Sends what was not sent.
+fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool) {
+    if !matches!(state, State::Unsent(_)) {
+        return;
+    }
+    let State::Unsent(mut unsent) = std::mem::replace(state, State::Done) else { return };
+    let how = CallOptions {
+        no_pipeline: final_use,
+        deadline: unsent.patience.map(crate::clock::after),
+        ..options(unsent.method)
+    };
+    let conduit = Arc::clone(unsent.remote.conduit());
+    let begun = conduit.begin(unsent.remote.target(), &operation(unsent.method), how, &mut unsent.encoder);
+    encoders::put(unsent.encoder);
+    *state = match begun {
+        Ok(number) => State::Sent(Sent { conduit, number, method: unsent.method, over: false, sleep: None, fallback: unsent.fallback }),
+        Err(error) => State::Failed(error),
+    };
+}
+
+impl<T: ?Sized + RemoteTrait, E> Call<Result<Netref<T>, E>>
+where
+    Result<Netref<T>, E>: MethodResult,
+    E: fmt::Display + Send + 'static,
+{
+    /// Starts the call, and lends what it will return: calls can be made on that before it is there.
+    ///
+    /// They reach the object in the order in which they were started, and before any that are made on the netref
+    /// which awaiting this call gives. If this call fails, they fail with its error as their cause. Awaiting
+    /// consumes the call, so no pipe outlives it:
+    ///
+    /// ```compile_fail,E0505
+    /// # extern crate farref_netref as farref;
+    /// # use farref::{Call, Netref, Result, remote};
+    /// # #[remote] trait Recording { fn name(&self) -> Result<String>; }
+    /// # async fn example(recording: Call<Result<Netref<dyn Recording>>>) {
+    /// let pipe = recording.pipe();
+    /// let recording = recording.await;
+    /// let name = pipe.name(); // the pipe ended where the call was awaited
+    /// # }
+    /// ```
+    pub fn pipe(&self) -> T::Calls<'_> {
+        let mut state = lock(&self.state);
+        launch(&mut state, false);
+        if let State::Local { .. } = &*state {
+            let taken = std::mem::replace(&mut *state, State::Done);
+            *state = promise(taken);
+        }
+        let place = match &*state {
+            State::Sent(sent) => {
+                Place::Remote(Arc::new(Pipe { conduit: Arc::clone(&sent.conduit), number: sent.number })
+                    as Arc<dyn Remote>)
+            }
+            State::Running(running) => {
+                match running.promise.as_ref().and_then(|promise| promise.downcast_ref::<Promise<T>>()) {
+                    Some(promise) => Place::Promised(promise.clone()),
+                    None => Place::Promised(Promise::broken(not_piped())),
+                }
+            }
+            State::Failed(error) => Place::Promised(Promise::broken(broken(error))),
+            State::Unsent(_) | State::Local { .. } | State::Done => Place::Promised(Promise::broken(not_piped())),
+        };
+        Caller::at(place).into()
+    }
+}
+
+/// Starts a local call on a task of the runtime, and promises what it will return.
+fn promise<T, E>(state: State<Result<Netref<T>, E>>) -> State<Result<Netref<T>, E>>
+where
+    T: ?Sized + RemoteTrait,
+    E: fmt::Display + Send + 'static,
+{
+    let State::Local { future, patience } = state else { return state };
+    let promise = Promise::<T>::new();
+    let kept = promise.clone();
+    let task = runtime::handle().spawn(async move {
+        let unkept = Unkept(&kept);
+        let result = future.await;
+        unkept.0.keep(match &result {
+            Ok(netref) => Ok(netref.clone()),
+            Err(error) => Err(Error::new(ErrorKind::Broken, format!("the call before it failed: {error}"))),
+        });
+        result
+    });
+    let sleep = patience.map(|patience| {
+        let _in_runtime = runtime::handle().enter();
+        Box::pin(tokio::time::sleep(patience))
+    });
+    State::Running(Running { task, sleep, promise: Some(Box::new(promise)) })
+}
+
+/// Breaks the promise of a call that is dropped before its end.
+struct Unkept<'a, T: ?Sized>(&'a Promise<T>);
+
+impl<T: ?Sized> Drop for Unkept<'_, T> {
+    fn drop(&mut self) {
+        self.0.keep(Err(Error::new(ErrorKind::Broken, "the call before it was cancelled")));
+    }
+}
+
+fn not_piped() -> Error {
+    Error::new(ErrorKind::Misuse, "nothing can be called on a call whose result was already given out")
+}
+
+fn broken(cause: &Error) -> Error {
+    Error::new(ErrorKind::Broken, format!("the call before it failed: {cause}"))
+}
+
+impl<R: MethodResult> Future for Call<R> {
+    type Output = R;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<R> {
+        let this = self.get_mut();
+        let decode = this.decode;
+        let state = this.get_mut();
+        launch(state, true);
+        loop {
+            match state {
+                State::Sent(sent) => {
+                    if let Poll::Ready(outcome) = sent.conduit.poll_outcome(sent.number, context) {
+                        sent.over = true;
+                        let fallback = sent.fallback.take();
+                        let outcome = Ok(outcome);
+                        if let Some(default) = fallback
+                            && is_unimplemented(&outcome)
+                        {
+                            *state = State::Local { future: default(), patience: None };
+                            continue;
+                        }
+                        let result = decode(outcome, sent.hop());
+                        *state = State::Done;
+                        return Poll::Ready(result);
+                    }
+                    let Some(sleep) = &mut sent.sleep else { return Poll::Pending };
+                    ready!(sleep.as_mut().poll(context));
+                    sent.over = true;
+                    sent.conduit.drop_call(sent.number, CancelReason::Deadline);
+                }
+                State::Running(running) => {
+                    if let Poll::Ready(result) = Pin::new(&mut running.task).poll(context) {
+                        *state = State::Done;
+                        return Poll::Ready(result.unwrap_or_else(|error| R::from_error(join_error(error))));
+                    }
+                    let Some(sleep) = &mut running.sleep else { return Poll::Pending };
+                    ready!(sleep.as_mut().poll(context));
+                }
+                State::Local { future, patience } => match patience.take() {
+                    None => {
+                        let result = ready!(future.as_mut().poll(context));
+                        *state = State::Done;
+                        return Poll::Ready(result);
+                    }
+                    Some(patience) => {
+                        let limited = std::mem::replace(future, Box::pin(std::future::pending()));
+                        *future = Box::pin(async move {
+                            tokio::time::timeout(patience, limited)
+                                .await
+                                .unwrap_or_else(|_| R::from_error(ErrorKind::Deadline.into()))
+                        });
+                        continue;
+                    }
+                },
+                State::Failed(error) => {
+                    let error = error.clone();
+                    *state = State::Done;
+                    return Poll::Ready(R::from_error(error));
+                }
+                State::Unsent(_) | State::Done => {
+                    return Poll::Ready(R::from_error(Error::new(
+                        ErrorKind::Misuse,
+                        "the result of a call is given out once",
+                    )));
+                }
+            }
+            // Only a deadline comes here.
+            *state = State::Done;
+            return Poll::Ready(R::from_error(ErrorKind::Deadline.into()));
+        }
+    }
+}
+
+fn is_unimplemented(outcome: &Result<Outcome, Error>) -> bool {
+    matches!(outcome, Ok(Outcome::Error(error)) if error.kind() == ErrorKind::Unimplemented)
+}
+
+fn lost(outcome: Result<Outcome, Error>) -> Error {
+    match outcome {
+        Err(error) | Ok(Outcome::Error(error)) => error,
+        Ok(Outcome::Value { .. }) => Error::new(ErrorKind::Misuse, "a local call has no encoded result"),
+    }
+}
+
+fn join_error(error: tokio::task::JoinError) -> Error {
+    match error.try_into_panic() {
+        Ok(panic) => crate::panics::error(&*panic),
+        Err(_) => ErrorKind::Cancelled.into(),
+    }
+}
+
+impl<R> fmt::Debug for Call<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &*lock(&self.state) {
+            State::Unsent(_) | State::Local { .. } => "not started",
+            State::Sent(_) | State::Running(_) => "on its way",
+            State::Failed(_) => "failed",
+            State::Done => "done",
+        };
+        write!(f, "Call({state})")
+    }
+}
+
+/// What a call of ours will return, as the target of calls.
+struct Pipe {
+    conduit: Arc<dyn Conduit>,
+    number: u64,
+}
+
+impl Remote for Pipe {
+    fn conduit(&self) -> &Arc<dyn Conduit> {
+        &self.conduit
+    }
+
+    fn target(&self) -> crate::protocol::Target {
+        crate::protocol::Target::Answer { call: self.number, slot: 0 }
+    }
+
+    fn imported(&self) -> Option<crate::protocol::Imported> {
+        None
+    }
+}
+
+/// What a call to an object of this process will return.
+#[doc(hidden)]
+pub struct Promise<T: ?Sized> {
+    state: Arc<Mutex<Promised<T>>>,
+}
+
+enum Promised<T: ?Sized> {
+    Waiting(Vec<Waker>),
+    Kept(Result<Netref<T>, Error>),
+}
+
+impl<T: ?Sized> Clone for Promise<T> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state) }
+    }
+}
+
+impl<T: ?Sized> Promise<T> {
+    fn new() -> Self {
+        Self { state: Arc::new(Mutex::new(Promised::Waiting(Vec::new()))) }
+    }
+
+    fn broken(error: Error) -> Self {
+        Self { state: Arc::new(Mutex::new(Promised::Kept(Err(error)))) }
+    }
+
+    /// Settles the promise; a second time changes nothing.
+    fn keep(&self, result: Result<Netref<T>, Error>) {
+        let mut state = lock(&self.state);
+        if let Promised::Waiting(wakers) = &mut *state {
+            let wakers = std::mem::take(wakers);
+            *state = Promised::Kept(result);
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Result<Netref<T>, Error>> {
+        match &mut *lock(&self.state) {
+            Promised::Kept(result) => Poll::Ready(result.clone()),
+            Promised::Waiting(wakers) => {
+                if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                    wakers.push(context.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T: ?Sized + RemoteTrait> Promise<T> {
+    /// For generated code: what was promised.
+    ///
+    /// # Errors
+    ///
+    /// The call that promised it failed.
+    pub async fn get(&self) -> Result<Netref<T>, Error> {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    pub(crate) fn upcast<U: ?Sized + RemoteTrait>(&self) -> Promise<U>
+    where
+        T: Extends<U>,
+    {
+        let (from, to) = (self.clone(), Promise::new());
+        let kept = to.clone();
+        runtime::handle().spawn(async move { kept.keep(from.get().await.map(|netref| netref.upcast())) });
+        to
+    }
+}

@@ -1,0 +1,45 @@
+//! What a connection can be told: limits and times, each with its default and range.
+
+use std::time::Duration;
+
+/// Settings of one connection.
+///
+/// Limits are declared to the peer, which obeys them; a peer that does not is disconnected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How long a call may take if it does not say otherwise. Default none.
+    pub call_timeout: Option<Duration>,
+    /// Blocking methods that run at once for this peer; more wait their turn. Default 64, at least 1.
+    pub max_blocking: usize,
+    /// Calls of the peer's that may be under way at once. Default 16,384, at least 1.
+    pub max_calls: u32,
+    /// Bytes of arguments of the peer's calls that may be under way at once. Default 64 MiB.
+    pub max_call_bytes: u64,
+    /// Objects that may be held across the connection in either direction. Default 1,048,576.
+    pub max_objects: u32,
+    /// How deep calls may be nested. Default 256.
+    pub max_depth: u16,
+    /// How long the peer may take to introduce itself. Default 10 s.
+    pub setup_timeout: Duration,
+    /// How long an orderly close may wait for the peer. Default 2 s.
+    pub close_timeout: Duration,
+    /// Limits of messages, lanes and fragments.
+    pub limits: farref_framing::Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            call_timeout: None,
+            max_blocking: 64,
+            max_calls: 16_384,
+            max_call_bytes: 64 << 20,
+            max_objects: 1 << 20,
+            max_depth: 256,
+            setup_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            limits: farref_framing::Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! `Connection`: one peer, whatever leads to it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farref_boxing::{Error, ErrorKind};
+use farref_framing::{Guard, Inlet, Link, Nanos, Outlet};
+
+use crate::call::BoxFuture;
+use crate::clock;
+use crate::config::Config;
+use crate::engine::core::{Anchor, Core, Ends};
+use crate::engine::driver;
+use crate::hosted::{Exported, Hosted};
+use crate::interface::RemoteTrait;
+use crate::lock::lock;
+use crate::native::Native;
+use crate::netref::{Netref, typed};
+use crate::peer::Peer;
+use crate::protocol::{Outgoing, Protocol, Received, TableStats};
+use crate::references;
+use crate::remote::EngineHandles;
+
+/// A connection to one peer. Both ends are equal: either may have a root, and either may call.
+///
+/// Clones are handles on the same connection. It stays open while anybody on this side holds a handle or a netref
+/// of the peer's, or the peer holds something of ours.
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<dyn Controls>,
+}
+
+/// What a connection offers, whatever protocol it speaks.
+trait Controls: Send + Sync {
+    fn opened(&self) -> BoxFuture<'_, Result<Received<EngineHandles>, Error>>;
+    fn ping(&self) -> BoxFuture<'_, Result<Duration, Error>>;
+    fn close(&self);
+    fn drain(&self);
+    fn closed(&self) -> BoxFuture<'_, Error>;
+    fn drained(&self) -> BoxFuture<'_, ()>;
+    fn over(&self) -> Option<Error>;
+    fn stats(&self) -> Stats;
+    fn set_call_timeout(&self, timeout: Option<Duration>);
+    fn peer(&self) -> &Arc<Peer>;
+}
+
+/// What a connection is made of.
+pub struct Parts {
+    /// The reading half of the carrier.
+    pub inlet: Inlet,
+    /// The writing half.
+    pub outlet: Outlet,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// Whether the connection stays open when nobody on this side holds it: on the side that serves.
+    pub keep_open: bool,
+    /// What must outlive the halves.
+    pub guard: Guard,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// What is shown to a peer first.
+#[derive(Clone)]
+pub struct Root(Option<Arc<dyn Exported>>);
+
+impl Root {
+    /// Nothing.
+    pub const NONE: Self = Self(None);
+
+    /// This object, under this interface.
+    #[must_use]
+    pub fn of<T: ?Sized + RemoteTrait>(netref: &Netref<T>) -> Self {
+        match netref.as_remote() {
+            None => Self(Some(Arc::new(Hosted(Arc::clone(netref.as_arc()))))),
+            Some(remote) => {
+                let relay = crate::hosted::Relay { remote: Arc::clone(remote), interface: Some(T::INTERFACE) };
+                Self(Some(Arc::new(relay)))
+            }
+        }
+    }
+
+    /// The object, for a protocol that is not farref's own.
+    #[must_use]
+    pub fn into_object(self) -> Option<Arc<dyn Exported>> {
+        self.0
+    }
+
+    fn into_outgoing(self) -> Outgoing<EngineHandles> {
+        self.0.map_or(Outgoing::Null, references::local)
+    }
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(object) => write!(f, "Root({object:?})"),
+            None => f.write_str("Root(none)"),
+        }
+    }
+}
+
+impl Connection {
+    /// Speaks farref's own protocol over the link that `link` makes; it is told the time.
+    #[must_use]
+    pub fn native(link: impl FnOnce(Nanos) -> Box<dyn Link>, parts: Parts, root: Root, config: Config) -> Self {
+        let shows_root = root.0.is_some();
+        let now = clock::now();
+        let native = Native::new(link(now), &config, root.into_outgoing(), now);
+        Self::over(native, parts, shows_root, config)
+    }
+
+    /// Speaks `protocol`; `shows_root` says whether an object of ours is among its exports from the start.
+    #[must_use]
+    pub fn over<P: Protocol<EngineHandles>>(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Self {
+        let Parts { inlet, outlet, peer, keep_open, guard } = parts;
+        let core = Core::new(protocol, Ends { inlet, outlet, peer, shows_root, keep_open, guard }, config);
+        let inner = core.anchor();
+        driver::start(&core);
+        Self { inner }
+    }
+
+    /// The object that the peer shows first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Incompatible`] if the peer shows none, or one with another interface; otherwise why the
+    /// connection could not be established or was lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn root<T: ?Sized + RemoteTrait>(&self) -> Result<Netref<T>, Error> {
+        match self.inner.opened().await? {
+            Received::Null => {
+                let peer = self.peer();
+                Err(Error::new(ErrorKind::Incompatible, format!("{peer} shows no root object: it only calls")))
+            }
+            root => typed(&references::handle(root)),
+        }
+    }
+
+    /// Waits until the peer has introduced itself.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection could not be established: the other end speaks another protocol or version, or was
+    /// silent for [`Config::setup_timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn established(&self) -> Result<(), Error> {
+        self.inner.opened().await.map(drop)
+    }
+
+    /// Asks the peer for a sign of life; the round trip.
+    ///
+    /// # Errors
+    ///
+    /// The connection is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn ping(&self) -> Result<Duration, Error> {
+        self.inner.ping().await
+    }
+
+    /// Closes in order: what was sent before is still written, the peer is told, and waits for both.
+    ///
+    /// Calls that are under way end as [`ErrorKind::Disconnected`], those of the peer's are given up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the close goes on.
+    pub async fn close(&self) {
+        self.inner.close();
+        self.inner.closed().await;
+    }
+
+    /// Starts to [`close`](Self::close), and does not wait for it.
+    pub fn start_close(&self) {
+        self.inner.close();
+    }
+
+    /// Tells the peer to make no further calls; those under way go on.
+    pub fn drain(&self) {
+        self.inner.drain();
+    }
+
+    /// Waits until no call of the peer's is under way, or the connection is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn drained(&self) {
+        self.inner.drained().await;
+    }
+
+    /// Waits until the connection is over, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn closed(&self) -> Error {
+        self.inner.closed().await
+    }
+
+    /// Whether the connection is over.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.over().is_some()
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> Arc<Peer> {
+        Arc::clone(self.inner.peer())
+    }
+
+    /// Sizes of the tables: what either side holds of the other, and what is under way.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    /// Sets how long calls made from now on may take if they do not say otherwise; `None`, the default, is for
+    /// ever. Resolution: nanoseconds.
+    pub fn call_timeout(&self, timeout: Option<Duration>) {
+        self.inner.set_call_timeout(timeout);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", self.inner.peer())
+            .field("over", &self.inner.over())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Numbers of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Objects of ours that the peer holds, without the root.
+    pub exports: usize,
+    /// Objects of the peer's that this side holds, its root included once it was asked for.
+    pub imports: usize,
+    /// Calls to the peer that are not over.
+    pub calls: usize,
+    /// Calls of the peer's that are not over.
+    pub answers: usize,
+    /// The latest measured round trip.
+    pub round_trip: Option<Duration>,
+}
+
+impl<P: Protocol<EngineHandles>> Anchor<P> {
+    /// Waits until `ready` finds something, looking again whenever the connection changes.
+    async fn changed<R>(&self, mut ready: impl FnMut(&Core<P>) -> Option<R>) -> R {
+        loop {
+            let mut changed = std::pin::pin!(self.core.changed.notified());
+            // Registered before looking: a change after the look is not missed.
+            changed.as_mut().enable();
+            if let Some(found) = ready(&self.core) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Controls for Anchor<P> {
+    fn opened(&self) -> BoxFuture<'_, Result<Received<EngineHandles>, Error>> {
+        Box::pin(self.changed(|core| {
+            let state = lock(&core.state);
+            let opened = state.opened.as_ref().map(|root| Ok(root.clone()));
+            opened.or_else(|| state.over.as_ref().map(|error| Err(error.clone())))
+        }))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<Duration, Error>> {
+        Box::pin(async {
+            let before = lock(&self.core.state).round_trip.0;
+            self.core.update(|protocol| protocol.ping(clock::now()));
+            self.changed(|core| {
+                let state = lock(&core.state);
+                match &state.over {
+                    Some(error) => Some(Err(error.clone())),
+                    None if state.round_trip.0 != before => Some(Ok(Duration::from_nanos(state.round_trip.1))),
+                    None => None,
+                }
+            })
+            .await
+        })
+    }
+
+    fn close(&self) {
+        self.core.close();
+    }
+
+    fn drain(&self) {
+        self.core.update(Protocol::drain);
+    }
+
+    fn closed(&self) -> BoxFuture<'_, Error> {
+        Box::pin(self.changed(|core| {
+            let state = lock(&core.state);
+            if state.ended { state.over.clone() } else { None }
+        }))
+    }
+
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.core.watch_answers();
+            self.changed(|core| {
+                let state = lock(&core.state);
+                (state.over.is_some() || state.protocol.stats().answers == 0).then_some(())
+            })
+            .await;
+        })
+    }
+
+    fn over(&self) -> Option<Error> {
+        lock(&self.core.state).over.clone()
+    }
+
+    fn stats(&self) -> Stats {
+        let state = lock(&self.core.state);
+        let TableStats { exports, imports, calls, answers } = state.protocol.stats();
+        Stats {
+            exports: exports.saturating_sub(usize::from(self.core.shows_root)),
+            imports,
+            calls,
+            answers,
+            round_trip: (state.round_trip.0 > 0).then(|| Duration::from_nanos(state.round_trip.1)),
+        }
+    }
+
+    fn set_call_timeout(&self, timeout: Option<Duration>) {
+        self.core.set_call_timeout(timeout);
+    }
+
+    fn peer(&self) -> &Arc<Peer> {
+        &self.core.peer
+    }
+}

@@ -1,0 +1,549 @@
+//! One connection: what all its users share, and how they commit to it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use farref_boxing::{Encoder, Error, ErrorKind};
+use farref_framing::{Batch, CloseReason, Guard, Inlet, Nanos, Outlet, Written};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::baton::{Baton, Turn};
+use crate::chain;
+use crate::clock;
+use crate::config::Config;
+use crate::context;
+use crate::engine::dispatch::Dispatch;
+use crate::invocation::Invocation;
+use crate::lock::lock;
+use crate::peer::Peer;
+use crate::place;
+use crate::protocol::{
+    BodyRef, CallOptions, CallStart, CancelReason, Factory, Imported, Op, Outgoing, Protocol, Received, Refs, Reply,
+    TableStats, Target,
+};
+use crate::references;
+use crate::remote::{Conduit, EngineHandles, Outcome, Remote};
+use crate::role::{self, Role};
+use crate::signal::{Signal, Wishes};
+use crate::waiter::{Callback, ThreadWaiter, Waiter, Woken};
+
+/// A connection, as its driver, its calls and its netrefs share it.
+pub(crate) struct Core<P: Protocol<EngineHandles>> {
+    pub(crate) state: Mutex<State<P>>,
+    /// The reading half of the carrier: locked by the driver that holds the role.
+    pub(crate) inlet: Mutex<Option<Inlet>>,
+    pub(crate) role: Role,
+    pub(crate) signal: Signal,
+    pub(crate) dispatch: Dispatch,
+    /// Netrefs that were dropped since the driver last looked.
+    releases: Mutex<Vec<(u64, u32)>>,
+    /// Woken when `State::opening`, `over` or `round_trip` changes.
+    pub(crate) changed: Notify,
+    anchor: Mutex<Weak<Anchor<P>>>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) config: Config,
+    /// Default deadline of calls, in nanoseconds; 0 is none.
+    call_timeout: AtomicU64,
+    pub(crate) runtime: Handle,
+    /// Whether the peer was shown a root, which counts among the exports.
+    pub(crate) shows_root: bool,
+    /// Whether the connection stays when nobody on this side holds it: the peer may still call the root.
+    keep_open: bool,
+}
+
+/// What is under the connection's lock.
+pub(crate) struct State<P> {
+    pub(crate) protocol: P,
+    pub(crate) baton: Baton<Writer>,
+    /// The peer's root, once it has introduced itself.
+    pub(crate) opened: Option<Received<EngineHandles>>,
+    /// Why the connection is over.
+    pub(crate) over: Option<Error>,
+    /// The peer said goodbye, or we did: the end of the stream is no loss.
+    pub(crate) goodbye: Option<Error>,
+    /// The latest round trip, and how many were measured.
+    pub(crate) round_trip: (u64, Nanos),
+    /// The carrier takes no more, and never will.
+    pub(crate) write_error: Option<std::io::Error>,
+    /// The driver has left, and the carrier is closed.
+    pub(crate) ended: bool,
+    /// Where releases are moved to, so that their list is never locked while one is handled.
+    spare: Vec<(u64, u32)>,
+    /// Somebody waits for the last answer.
+    watched: bool,
+    /// What must outlive the halves of the carrier.
+    pub(crate) guard: Option<Guard>,
+}
+
+/// What a connection is made over, and for whom.
+pub(crate) struct Ends {
+    pub(crate) inlet: Inlet,
+    pub(crate) outlet: Outlet,
+    pub(crate) peer: Peer,
+    pub(crate) shows_root: bool,
+    pub(crate) keep_open: bool,
+    pub(crate) guard: Guard,
+}
+
+/// The writing half of the carrier, and what is on its way to it.
+pub(crate) struct Writer {
+    pub(crate) outlet: Outlet,
+    batch: Batch,
+}
+
+impl<P: Protocol<EngineHandles>> Core<P> {
+    /// A connection over an open carrier; nothing moves before it is driven.
+    pub(crate) fn new(protocol: P, ends: Ends, config: Config) -> Arc<Self> {
+        let Ends { inlet, outlet, peer, shows_root, keep_open, guard } = ends;
+        Arc::new(Self {
+            state: Mutex::new(State {
+                protocol,
+                baton: Baton::new(Writer { outlet, batch: Batch::default() }),
+                opened: None,
+                over: None,
+                goodbye: None,
+                round_trip: (0, 0),
+                write_error: None,
+                ended: false,
+                spare: Vec::new(),
+                watched: false,
+                guard: Some(guard),
+            }),
+            inlet: Mutex::new(Some(inlet)),
+            role: Role::default(),
+            signal: Signal::default(),
+            dispatch: Dispatch::new(config.max_blocking.max(1)),
+            releases: Mutex::default(),
+            changed: Notify::new(),
+            anchor: Mutex::default(),
+            peer: Arc::new(peer),
+            call_timeout: AtomicU64::new(config.call_timeout.map_or(0, clock::nanos)),
+            config,
+            runtime: crate::runtime::handle(),
+            shows_root,
+            keep_open,
+        })
+    }
+
+    /// The connection's handle, as proxies and calls hold it.
+    pub(crate) fn anchor(self: &Arc<Self>) -> Arc<Anchor<P>> {
+        let mut kept = lock(&self.anchor);
+        if let Some(anchor) = kept.upgrade() {
+            return anchor;
+        }
+        let anchor = Arc::new(Anchor { core: Arc::clone(self) });
+        *kept = Arc::downgrade(&anchor);
+        anchor
+    }
+
+    pub(crate) fn set_call_timeout(&self, timeout: Option<Duration>) {
+        self.call_timeout.store(timeout.map_or(0, clock::nanos), Ordering::Relaxed);
+    }
+
+    /// The deadline of a call: the earliest of its own, that of the call it is made for, and the default.
+    fn deadline(&self, own: Option<Nanos>) -> Option<Nanos> {
+        let default = match self.call_timeout.load(Ordering::Relaxed) {
+            0 => None,
+            timeout => Some(clock::now().saturating_add(timeout)),
+        };
+        [own.or(default), context::deadline()].into_iter().flatten().min()
+    }
+
+    /// Commits a call and sees to it that it is written.
+    fn commit(
+        &self,
+        target: Target,
+        op: &Op,
+        options: &CallOptions,
+        body: BodyRef<'_>,
+        refs: Refs<Outgoing<EngineHandles>>,
+    ) -> Result<u64, Error> {
+        let (number, turn) = {
+            let mut state = lock(&self.state);
+            if let Some(error) = &state.over {
+                return Err(not_sent(error));
+            }
+            self.take_releases(&mut state);
+            let start = CallStart { target, op, options, body, refs };
+            let number = state.protocol.call(start, clock::now())?;
+            let alone = state.protocol.stats().calls <= 1;
+            (number, self.turn(&mut state, alone))
+        };
+        self.take_turn(turn);
+        Ok(number)
+    }
+
+    /// Changes the protocol's state and sees to it that what follows is written.
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut P) -> R) -> R {
+        let (result, turn, drained) = {
+            let mut state = lock(&self.state);
+            let result = change(&mut state.protocol);
+            let stats = state.protocol.stats();
+            let alone = stats.answers == 0 && stats.calls <= 1;
+            (result, self.turn(&mut state, alone), state.watched && stats.answers == 0)
+        };
+        self.take_turn(turn);
+        if drained {
+            self.changed.notify_waiters();
+        }
+        result
+    }
+
+    /// From now on the end of the last answer is a change.
+    pub(crate) fn watch_answers(&self) {
+        lock(&self.state).watched = true;
+    }
+
+    /// Whose turn it is to write. The driver flushes by itself after the batch it is handling.
+    fn turn(&self, state: &mut State<P>, alone: bool) -> Turn<Writer> {
+        if !state.protocol.wants_write() || self.is_driven_here() {
+            return Turn::Nothing;
+        }
+        match state.baton.committed(alone) {
+            Turn::Write(mut writer) => {
+                state.protocol.poll_transmit(&mut writer.batch, clock::now());
+                Turn::Write(writer)
+            }
+            turn => turn,
+        }
+    }
+
+    fn take_turn(&self, turn: Turn<Writer>) {
+        match turn {
+            Turn::Write(writer) => self.write(writer),
+            Turn::WakeDriver => self.signal.wish(Wishes::FLUSH),
+            Turn::Nothing => {}
+        }
+    }
+
+    fn is_driven_here(&self) -> bool {
+        role::is_driving(std::ptr::from_ref(self).addr())
+    }
+
+    /// Writes until there is nothing left or the carrier takes no more. Never waits.
+    pub(crate) fn write(&self, mut writer: Writer) {
+        loop {
+            let written =
+                if writer.batch.is_empty() { Ok(Written::All) } else { writer.outlet.write(&mut writer.batch) };
+            let mut state = lock(&self.state);
+            match written {
+                Ok(Written::All) if state.protocol.poll_transmit(&mut writer.batch, clock::now()) => {}
+                Ok(Written::All) if !writer.outlet.is_buffering() => return state.baton.give_back(writer),
+                Ok(_) => {
+                    state.baton.give_back_blocked(writer);
+                    drop(state);
+                    return self.signal.wish(Wishes::BLOCKED);
+                }
+                Err(error) => {
+                    // What the peer had still to say is read first: the driver ends the connection after that.
+                    state.write_error = Some(error);
+                    drop(state);
+                    drop(writer);
+                    return self.signal.wish(Wishes::LOOK);
+                }
+            }
+        }
+    }
+
+    /// Moves the releases of dropped netrefs into the protocol.
+    pub(crate) fn take_releases(&self, state: &mut State<P>) {
+        std::mem::swap(&mut *lock(&self.releases), &mut state.spare);
+        for (import, generation) in state.spare.drain(..) {
+            state.protocol.release(import, generation);
+        }
+    }
+
+    /// Whether nobody on this side can use the connection, and nobody over there uses anything of ours.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        if self.keep_open || lock(&self.anchor).strong_count() > 0 {
+            return false;
+        }
+        let stats = self.stats();
+        stats.exports == usize::from(self.shows_root) && stats.answers == 0 && stats.calls == 0
+    }
+
+    /// Waits for the outcome of a call on this thread, and runs the callbacks of its chain.
+    fn wait_here(&self, number: u64, thread: &crate::sync::Arc<ThreadWaiter>, patience: Option<Duration>) -> Option<Outcome> {
+        let until = patience.map(clock::after).map(clock::instant);
+        loop {
+            let mut waiter = || Waiter::Thread(crate::sync::Arc::clone(thread));
+            let outcome = self.update(|protocol| protocol.poll_outcome(number, clock::now(), &mut waiter));
+            if let Poll::Ready(outcome) = outcome {
+                return Some(outcome);
+            }
+            if context::is_cancelled() {
+                self.drop_call(number, CancelReason::Upstream);
+                return Some(Outcome::Error(ErrorKind::Cancelled.into()));
+            }
+            match thread.wait(until) {
+                Woken::Notified => {}
+                Woken::Job(job) => job(),
+                Woken::TimedOut => return None,
+            }
+        }
+    }
+
+    /// [`wait_here`](Self::wait_here), woken also when the call that is served here is given up.
+    fn wait_watched(
+        &self,
+        number: u64,
+        thread: &crate::sync::Arc<ThreadWaiter>,
+        patience: Option<Duration>,
+    ) -> Option<Outcome> {
+        let serving = context::serving();
+        if let Some((conduit, answer)) = &serving {
+            conduit.wake_on_cancel(*answer, Some(crate::sync::Arc::clone(thread)));
+        }
+        let outcome = self.wait_here(number, thread, patience);
+        if let Some((conduit, answer)) = &serving {
+            conduit.wake_on_cancel(*answer, None);
+        }
+        outcome
+    }
+
+    /// Ends everything: every call gets its outcome, every reference breaks. What follows from that comes out as
+    /// events.
+    pub(crate) fn sever(&self, error: Error) {
+        let mut state = lock(&self.state);
+        if state.over.is_none() {
+            state.protocol.sever(&error);
+            state.over = Some(error);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> TableStats {
+        lock(&self.state).protocol.stats()
+    }
+}
+
+/// A call that was made after the end was certainly not sent.
+fn not_sent(error: &Error) -> Error {
+    let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
+    Error::new(kind, format!("the connection is over: {}", error.message()))
+}
+
+/// Makes the proxies of one connection.
+pub(crate) struct Proxies<'a, P: Protocol<EngineHandles>>(pub(crate) &'a Arc<Core<P>>);
+
+impl<P: Protocol<EngineHandles>> Factory<EngineHandles> for Proxies<'_, P> {
+    fn proxy(&self, imported: Imported) -> Arc<dyn Remote> {
+        Arc::new(Import { conduit: self.0.anchor(), imported })
+    }
+}
+
+/// A far object.
+struct Import {
+    conduit: Arc<dyn Conduit>,
+    imported: Imported,
+}
+
+impl Remote for Import {
+    fn conduit(&self) -> &Arc<dyn Conduit> {
+        &self.conduit
+    }
+
+    fn target(&self) -> Target {
+        Target::Import(self.imported.id)
+    }
+
+    fn imported(&self) -> Option<Imported> {
+        Some(self.imported)
+    }
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        self.conduit.release(self.imported.id, self.imported.generation);
+    }
+}
+
+/// What keeps a connection in use: handles, calls and proxies hold it, the driver does not.
+pub(crate) struct Anchor<P: Protocol<EngineHandles>> {
+    pub(crate) core: Arc<Core<P>>,
+}
+
+impl<P: Protocol<EngineHandles>> Drop for Anchor<P> {
+    fn drop(&mut self) {
+        self.core.signal.wish(Wishes::LOOK);
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
+    fn begin(
+        &self,
+        target: Target,
+        op: &Op,
+        mut options: CallOptions,
+        encoder: &mut Encoder,
+    ) -> Result<u64, Error> {
+        let refs = references::outgoing(encoder.references(), self);
+        options.deadline = self.core.deadline(options.deadline);
+        options.chain = context::chain().map(chain::nested);
+        self.core.commit(target, op, &options, body(encoder), refs)
+    }
+
+    fn block(
+        &self,
+        target: Target,
+        op: &Op,
+        mut options: CallOptions,
+        encoder: &mut Encoder,
+    ) -> Result<Outcome, Error> {
+        place::check()?;
+        let refs = references::outgoing(encoder.references(), self);
+        options.deadline = self.core.deadline(options.deadline);
+        let chain = chain::next();
+        options.chain = Some(chain);
+        place::sleep(|| {
+            with_thread(|thread| {
+                // Before the call is sent: a callback may be here before this thread sleeps.
+                let registered = chain::register(chain, thread);
+                let number = self.core.commit(target, op, &options, body(encoder), refs)?;
+                let outcome = self.core.wait_watched(number, thread, None);
+                drop(registered);
+                for job in thread.take_jobs() {
+                    self.core.run_on_pool(job);
+                }
+                Ok(outcome.unwrap_or_else(|| Outcome::Error(ErrorKind::Deadline.into())))
+            })
+        })?
+    }
+
+    fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
+        let mut waiter = || Waiter::Task(context.waker().clone());
+        self.core.update(|protocol| protocol.poll_outcome(call, clock::now(), &mut waiter))
+    }
+
+    fn wait(&self, call: u64, patience: Option<Duration>) -> Result<Option<Outcome>, Error> {
+        place::sleep(|| with_thread(|thread| self.core.wait_watched(call, thread, patience)))
+    }
+
+    fn is_ready(&self, call: u64) -> bool {
+        lock(&self.core.state).protocol.is_ready(call)
+    }
+
+    fn drop_call(&self, call: u64, reason: CancelReason) {
+        self.core.drop_call(call, reason);
+    }
+
+    fn release(&self, import: u64, generation: u32) {
+        let first = {
+            let mut releases = lock(&self.core.releases);
+            releases.push((import, generation));
+            releases.len() == 1
+        };
+        if first {
+            self.core.signal.wish(Wishes::RELEASES);
+        }
+    }
+
+    fn answer_value(&self, answer: u64, failed: bool, shape: u32, encoder: &mut Encoder) {
+        let refs = references::outgoing(encoder.references(), self);
+        let reply = Reply::Value { failed, shape, body: body(encoder), refs };
+        self.core.update(|protocol| protocol.answer(answer, reply, clock::now()));
+    }
+
+    fn answer_error(&self, answer: u64, error: Error, started: bool) {
+        let reply = Reply::Error { error, started };
+        self.core.update(|protocol| protocol.answer(answer, reply, clock::now()));
+    }
+
+    fn answer_outcome(&self, answer: u64, outcome: Outcome) {
+        match outcome {
+            Outcome::Value { failed, shape, body, refs } => {
+                let references = references::received(refs);
+                let refs = references::passed_on(&references, self);
+                let pieces = [body];
+                let reply = Reply::Value { failed, shape, body: BodyRef::Rope(&pieces), refs };
+                self.core.update(|protocol| protocol.answer(answer, reply, clock::now()));
+            }
+            Outcome::Error(error) => self.answer_error(answer, error, true),
+        }
+    }
+
+    fn forward(self: Arc<Self>, target: Target, mut options: CallOptions, invocation: Invocation) {
+        let Invocation { conduit: back, answer, op, body, references, .. } = invocation;
+        let refs = references::passed_on(&references, &*self);
+        drop(references);
+        options.no_pipeline = false;
+        let pieces: [Bytes; 1] = [body];
+        match self.core.commit(target, &op, &options, BodyRef::Rope(&pieces), refs) {
+            Ok(number) => {
+                back.drop_on_cancel(answer, Some((Arc::clone(&self) as Arc<dyn Conduit>, number)));
+                self.pass_back(number, back, answer);
+            }
+            Err(error) => back.answer_error(answer, error, false),
+        }
+    }
+
+    fn wake_on_cancel(&self, answer: u64, thread: Option<crate::sync::Arc<ThreadWaiter>>) {
+        self.core.dispatch.wake_on_cancel(answer, thread);
+    }
+
+    fn drop_on_cancel(&self, answer: u64, passed_on: Option<(Arc<dyn Conduit>, u64)>) {
+        self.core.dispatch.drop_on_cancel(answer, passed_on);
+    }
+
+    fn is_cancelled(&self, answer: u64) -> bool {
+        self.core.dispatch.is_cancelled(answer)
+    }
+
+    fn peer(&self) -> &Arc<Peer> {
+        &self.core.peer
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Anchor<P> {
+    /// Answers a call with the outcome of the call `number`, as soon as that is there.
+    fn pass_back(self: Arc<Self>, number: u64, back: Arc<dyn Conduit>, answer: u64) {
+        let mut waiter = || {
+            let (this, back) = (Arc::clone(&self), Arc::clone(&back));
+            Waiter::Callback(Callback(Box::new(move || this.pass_back(number, back, answer))))
+        };
+        let outcome = self.core.update(|protocol| protocol.poll_outcome(number, clock::now(), &mut waiter));
+        if let Poll::Ready(outcome) = outcome {
+            back.drop_on_cancel(answer, None);
+            back.answer_outcome(answer, outcome);
+        }
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Core<P> {
+    pub(crate) fn drop_call(&self, call: u64, reason: CancelReason) {
+        // What the outcome held is dropped outside the lock by way of events.
+        self.update(|protocol| protocol.drop_call(call, reason));
+    }
+}
+
+/// What was encoded, as the protocol takes it.
+fn body(encoder: &Encoder) -> BodyRef<'_> {
+    match encoder.body() {
+        farref_boxing::EncodedBody::Slice(slice) => BodyRef::Slice(slice),
+        farref_boxing::EncodedBody::Rope(rope) => BodyRef::Rope(rope),
+    }
+}
+
+/// Runs `run` with a waiter of this thread; nested calls get one each.
+fn with_thread<R>(run: impl FnOnce(&crate::sync::Arc<ThreadWaiter>) -> R) -> R {
+    thread_local! {
+        static SPARE: std::cell::RefCell<Vec<crate::sync::Arc<ThreadWaiter>>> =
+            const { std::cell::RefCell::new(Vec::new()) };
+    }
+    let thread = SPARE.with(|spare| spare.borrow_mut().pop()).unwrap_or_default();
+    let result = run(&thread);
+    SPARE.with(|spare| spare.borrow_mut().push(thread));
+    result
+}
+
+/// How the connection ends when nobody needs it any more, or its user closes it.
+pub(crate) fn closed_here() -> (CloseReason, Error) {
+    let error = Error::new(
+        ErrorKind::Disconnected(farref_boxing::Certainty::NotSent),
+        "the connection was closed on this side",
+    );
+    (CloseReason::done(), error)
+}

@@ -1,0 +1,408 @@
+//! The driver: the one task of a connection that waits.
+//!
+//! It handles every whole message of a read before it writes the replies, in one write. It never waits for
+//! writing while there is something to read, nor for the application.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use farref_boxing::{Certainty, Error, ErrorKind};
+use farref_framing::{CloseReason, Nanos, StreamKey};
+use tokio::time::{Instant, Sleep};
+
+use crate::clock;
+use crate::engine::core::{Core, Proxies, Writer, closed_here};
+use crate::lock::lock;
+use crate::protocol::{Event, Protocol};
+use crate::remote::EngineHandles;
+use crate::role::{self, Driven};
+use crate::signal::Wishes;
+
+/// Releases wait that long for a call to ride along with.
+const RELEASE_DELAY: Duration = Duration::from_millis(1);
+
+/// Starts the first driver of a connection.
+pub(crate) fn start<P: Protocol<EngineHandles>>(core: &Arc<Core<P>>) {
+    let setup = clock::after(core.config.setup_timeout);
+    core.runtime.spawn(Driver { core: Arc::clone(core), number: 0, setup: Some(setup), closing: None, releasing: None }.drive());
+}
+
+struct Driver<P: Protocol<EngineHandles>> {
+    core: Arc<Core<P>>,
+    /// The number of the role under which this driver reads.
+    number: u64,
+    /// When the peer must have introduced itself.
+    setup: Option<Nanos>,
+    /// When an orderly close stops waiting for the peer.
+    closing: Option<Nanos>,
+    /// When releases go by themselves if nothing else is sent before.
+    releasing: Option<Nanos>,
+}
+
+/// What the driver woke up for.
+enum Step {
+    /// Something was read and handled; there may be events.
+    Read,
+    /// Callers committed something.
+    FlushSoon,
+    /// The carrier can take more.
+    Writable,
+    /// A time was reached.
+    Timeout,
+    /// Somebody wants the tables looked at.
+    Look,
+    /// The carrier has ended or failed, or the peer broke the protocol.
+    Ended(Error),
+}
+
+/// What became of the events.
+enum Handled {
+    /// All are done.
+    All,
+    /// The role was given away: somebody else goes on.
+    Left,
+}
+
+impl<P: Protocol<EngineHandles>> Driver<P> {
+    async fn drive(mut self) {
+        let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed = None;
+        loop {
+            if matches!(self.handle_events(), Handled::Left) {
+                return;
+            }
+            self.flush();
+            if self.is_over() {
+                return self.end().await;
+            }
+            // Cancel-safe: what a step took it has handled before it is ready.
+            let step =
+                std::future::poll_fn(|context| self.poll_step(context, sleep.as_mut(), &mut armed)).await;
+            match step {
+                Step::Read | Step::Writable => {}
+                // Woken directly, this task would run after one of many callers: let the others commit first.
+                Step::FlushSoon => tokio::task::yield_now().await,
+                Step::Timeout => self.handle_timeout(),
+                Step::Look => self.look(),
+                Step::Ended(error) => self.core.sever(error),
+            }
+        }
+    }
+
+    /// Handles the events one by one, in the order of the wire.
+    fn handle_events(&self) -> Handled {
+        let core = &self.core;
+        role::driving(Arc::clone(core) as Arc<dyn Driven>, self.number, || {
+            loop {
+                let event = {
+                    let mut state = lock(&core.state);
+                    if !core.role.is_held_by(self.number) {
+                        return Handled::Left;
+                    }
+                    match state.protocol.poll_event() {
+                        Some(event) => event,
+                        None => return Handled::All,
+                    }
+                };
+                self.handle(event);
+            }
+        })
+    }
+
+    fn handle(&self, event: Event<EngineHandles>) {
+        let core = &self.core;
+        match event {
+            Event::Call(incoming) => core.deliver(incoming),
+            Event::Ready(waiter) => waiter.wake(),
+            Event::Body { answer, body } => core.body_arrived(answer, body),
+            Event::Cancelled { answer, .. } => core.give_up(answer),
+            Event::Unexported(object) => {
+                if let Err(error) = crate::panics::guard(|| drop(object)) {
+                    tracing::warn!(peer = %core.peer, panic = %error, "the destructor of an object panicked");
+                }
+            }
+            Event::Opened(root) => {
+                lock(&core.state).opened = Some(root);
+                core.changed.notify_waiters();
+            }
+            Event::Pong(round_trip) => {
+                let mut state = lock(&core.state);
+                state.round_trip = (state.round_trip.0.wrapping_add(1), round_trip);
+                drop(state);
+                core.changed.notify_waiters();
+            }
+            Event::Closed(reason) => {
+                let error = lock(&core.state).goodbye.get_or_insert_with(|| closed_there(&reason)).clone();
+                core.sever(error);
+            }
+            Event::Draining => {}
+        }
+    }
+
+    /// Writes what there is; what the carrier does not take now is waited for in [`poll_step`](Self::poll_step).
+    fn flush(&self) {
+        let core = &self.core;
+        let writer = {
+            let mut state = lock(&core.state);
+            if state.protocol.wants_write() {
+                core.take_releases(&mut state);
+            }
+            state.baton.flush()
+        };
+        if let Some(writer) = writer {
+            core.write(writer);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let state = lock(&self.core.state);
+        state.over.is_some()
+    }
+
+    fn poll_step(
+        &mut self,
+        context: &mut Context<'_>,
+        mut sleep: Pin<&mut Sleep>,
+        armed: &mut Option<Nanos>,
+    ) -> Poll<Step> {
+        let core = &self.core;
+        while let Some(wishes) = core.signal.poll(context.waker()) {
+            if !core.role.is_held_by(self.number) {
+                // Not ours any more: the successor may have slept through it.
+                core.signal.wish(wishes);
+                return Poll::Ready(Step::Read);
+            }
+            if wishes.releases {
+                self.releasing = Some(clock::after(RELEASE_DELAY));
+            }
+            // Whatever the step, the loop flushes after it.
+            if wishes.look {
+                return Poll::Ready(Step::Look);
+            }
+            if wishes.flush {
+                return Poll::Ready(Step::FlushSoon);
+            }
+        }
+        if let Some(step) = self.poll_writer(context) {
+            return Poll::Ready(step);
+        }
+        if let Poll::Ready(step) = self.poll_read(context) {
+            return Poll::Ready(step);
+        }
+        let due = {
+            let state = lock(&core.state);
+            if let Some(error) = &state.write_error {
+                let error = Error::new(ErrorKind::Carrier, format!("writing failed: {error}"));
+                return Poll::Ready(Step::Ended(error));
+            }
+            if state.goodbye.is_some() && self.closing.is_none() {
+                self.closing = Some(clock::after(core.config.close_timeout));
+            }
+            let setup = if state.opened.is_some() { None } else { self.setup };
+            [state.protocol.poll_timeout(), self.releasing, setup, self.closing].into_iter().flatten().min()
+        };
+        // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
+        if let Some(due) = due
+            && armed.is_none_or(|armed| due < armed)
+        {
+            *armed = Some(due);
+            sleep.as_mut().reset(Instant::from_std(clock::instant(due)));
+        }
+        if armed.is_some() && sleep.poll(context).is_ready() {
+            *armed = None;
+            return Poll::Ready(Step::Timeout);
+        }
+        Poll::Pending
+    }
+
+    /// Waits until a full carrier takes more.
+    fn poll_writer(&self, context: &mut Context<'_>) -> Option<Step> {
+        let mut state = lock(&self.core.state);
+        let writer = state.baton.blocked()?;
+        let polled = if writer.outlet.is_buffering() {
+            writer.outlet.poll_flush(context)
+        } else {
+            writer.outlet.poll_writable(context)
+        };
+        match polled {
+            Poll::Pending => None,
+            Poll::Ready(ready) => {
+                let writer = state.baton.unblock();
+                if let Err(error) = ready {
+                    state.write_error = Some(error);
+                }
+                drop(state);
+                if let Some(writer) = writer {
+                    self.core.write(writer);
+                }
+                Some(Step::Writable)
+            }
+        }
+    }
+
+    /// Reads once, and hands what came to the protocol.
+    fn poll_read(&self, context: &mut Context<'_>) -> Poll<Step> {
+        let core = &self.core;
+        let mut slot = lock(&core.inlet);
+        let Some(inlet) = &mut *slot else { return Poll::Pending };
+        let from = match inlet.poll_read(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(Some(from))) => from,
+            Poll::Ready(Ok(None)) => {
+                *slot = None;
+                return Poll::Ready(Step::Read);
+            }
+            Poll::Ready(Err(error)) => {
+                drop(slot);
+                return Poll::Ready(Step::Ended(self.lost(Some(&error))));
+            }
+        };
+        let handled = {
+            let mut state = lock(&core.state);
+            let input = inlet.buffer(from.stream);
+            state.protocol.handle_bytes(from.stream, input, from.end, &Proxies(core), clock::now())
+        };
+        let ended = from.end && from.stream == StreamKey::MAIN;
+        if ended {
+            *slot = None;
+        }
+        drop(slot);
+        match handled {
+            Err(error) => Poll::Ready(Step::Ended(error)),
+            // Events of the last read come before the end: `handle_events` runs them before `sever` is seen.
+            Ok(()) if ended => {
+                let _ = self.handle_events();
+                Poll::Ready(Step::Ended(self.lost(None)))
+            }
+            Ok(()) => Poll::Ready(Step::Read),
+        }
+    }
+
+    /// Why the connection is over when its carrier is.
+    fn lost(&self, error: Option<&std::io::Error>) -> Error {
+        if let Some(goodbye) = &lock(&self.core.state).goodbye {
+            return goodbye.clone();
+        }
+        let kind = ErrorKind::Disconnected(Certainty::Unknown);
+        match error {
+            Some(error) => Error::new(kind, format!("the connection was lost: {error}")),
+            None => Error::new(kind, "the connection was lost: the peer ended it without a goodbye"),
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = clock::now();
+        let core = &self.core;
+        let failed = {
+            let mut state = lock(&core.state);
+            core.take_releases(&mut state);
+            state.protocol.handle_timeout(now).err()
+        };
+        self.releasing = None;
+        let unopened = lock(&core.state).opened.is_none();
+        if let Some(error) = failed {
+            core.sever(error);
+        } else if unopened && self.setup.is_some_and(|setup| setup <= now) {
+            let text = format!("the peer did not introduce itself within {:?}", core.config.setup_timeout);
+            core.sever(Error::new(ErrorKind::Incompatible, text));
+        } else if self.closing.is_some_and(|closing| closing <= now) {
+            core.sever(closed_here().1);
+        }
+    }
+
+    /// Looks whether the connection is of no use to anybody any more.
+    fn look(&self) {
+        let core = &self.core;
+        if core.is_abandoned() {
+            core.close();
+        }
+    }
+
+    /// The connection is over: says so to whoever waits, after what was committed has been written.
+    async fn end(&self) {
+        let core = &self.core;
+        let deadline = Instant::now().checked_add(core.config.close_timeout).unwrap_or_else(Instant::now);
+        let written = async {
+            while let Some(mut writer) = self.take_writer().await {
+                if lock(&core.state).protocol.wants_write() {
+                    core.write(writer);
+                    continue;
+                }
+                let _ = std::future::poll_fn(|context| writer.outlet.poll_close(context)).await;
+                return;
+            }
+        };
+        // Bounded: a peer that takes nothing more does not keep the carrier open.
+        let _ = tokio::time::timeout_at(deadline, written).await;
+        drop(lock(&core.inlet).take());
+        // After both halves: a child process, a lock file.
+        drop(lock(&core.state).guard.take());
+        let error = lock(&core.state).over.clone();
+        tracing::debug!(peer = %core.peer, reason = ?error.as_ref().map(ToString::to_string), "connection over");
+        lock(&core.state).ended = true;
+        core.changed.notify_waiters();
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Driver<P> {
+    /// The writer, once its carrier takes something and nobody else writes; `None` if it is broken.
+    async fn take_writer(&self) -> Option<Writer> {
+        std::future::poll_fn(|context| {
+            // A caller that holds the baton gives it back at once: ask again after the others had their turn.
+            let mut state = lock(&self.core.state);
+            if state.write_error.is_some() {
+                return Poll::Ready(None);
+            }
+            if let Some(writer) = state.baton.blocked() {
+                let ready = writer.outlet.poll_writable(context);
+                return ready.map(|_| state.baton.unblock());
+            }
+            match state.baton.flush() {
+                Some(writer) => Poll::Ready(Some(writer)),
+                None => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The peer closed in order.
+fn closed_there(reason: &CloseReason) -> Error {
+    let kind = ErrorKind::Disconnected(Certainty::Unknown);
+    Error::new(kind, format!("the peer closed the connection: {reason}"))
+}
+
+impl<P: Protocol<EngineHandles>> Driven for Core<P> {
+    fn pass_on(self: Arc<Self>, from: u64) {
+        if let Some(number) = self.role.pass_on(from) {
+            let runtime = self.runtime.clone();
+            let setup = clock::after(self.config.setup_timeout);
+            runtime.spawn(Driver { core: self, number, setup: Some(setup), closing: None, releasing: None }.drive());
+        }
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Core<P> {
+    /// Closes in order: what was committed is written, then the peer is told.
+    pub(crate) fn close(&self) {
+        let (reason, error) = closed_here();
+        {
+            let mut state = lock(&self.state);
+            if state.goodbye.is_some() || state.over.is_some() {
+                return;
+            }
+            state.goodbye = Some(error);
+            state.protocol.close(reason);
+        }
+        self.signal.wish(Wishes { flush: true, look: true, ..Wishes::default() });
+    }
+}

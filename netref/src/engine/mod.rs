@@ -1,0 +1,15 @@
+//! The engine: threads, tasks and a carrier around a [`Protocol`].
+//!
+//! ```text
+//!   caller ──encode──▶ commit (one lock) ──baton──▶ write            a lone caller: no task is woken
+//!                            │
+//!                            ▼
+//!                        Protocol  ◀──bytes── driver ──events──▶ dispatch ──▶ methods, in order
+//! ```
+//!
+//! [`core`](self::core) commits and completes, [`driver`] reads and writes, [`dispatch`] runs the peer's calls.
+//! Under the connection's lock runs no user code, no waker and no system call.
+
+pub(crate) mod core;
+pub(crate) mod dispatch;
+pub(crate) mod driver;

@@ -1,0 +1,516 @@
+//! Our calls: started, waiting for the peer's limits, sent, returned, taken or given up (PROTOCOL.md § 7).
+
+use std::borrow::Cow;
+use std::task::Poll;
+
+use bytes::Bytes;
+use farref_boxing::{Certainty, Error, ErrorKind};
+use farref_framing::{LaneId, Nanos};
+
+use super::credit::Allowance;
+use super::deadlines::Timed;
+use super::questions::{Parts, Progress, Question, Slot, Waiting, depth};
+use super::references::Purpose;
+use super::rules::Rule;
+use super::wire::{self, Written};
+use super::{Exchange, Wire, limit};
+use crate::message::{self, Call, Message, Operation};
+use crate::protocol::{
+    BodyRef, CallOptions, CallStart, CancelReason, Handles, Op, Outcome, Outgoing, Refs, Target,
+};
+
+impl<H: Handles> Exchange<H> {
+    /// Makes a call and returns its number. A call that the peer's limits do not admit yet waits inside.
+    ///
+    /// # Errors
+    ///
+    /// The call can't be made: nothing was sent, and its references were not counted.
+    pub fn call(
+        &mut self,
+        start: CallStart<'_, H>,
+        now: Nanos,
+        wire: &mut dyn Wire,
+    ) -> Result<u64, Error> {
+        let CallStart { target, op, options, body, refs } = start;
+        let parent = match self.check(target, options, refs.len(), now) {
+            Ok(parent) => parent,
+            Err(error) => {
+                self.discard_outgoing(refs);
+                return Err(error);
+            }
+        };
+        let question = Question::new(options, wire::len(body), parent);
+        let (depth, bytes) = (question.depth, question.bytes);
+        let Some(number) = self.questions.table.insert(question) else {
+            self.discard_outgoing(refs);
+            return Err(limit("too many calls", u32::MAX.into()));
+        };
+        let behind = parent.and_then(|parent| match &self.questions.table.get(parent)?.progress {
+            Progress::Waiting(waiting) => Some(waiting.place),
+            Progress::Sent | Progress::Returned => None,
+        });
+        let must_wait = behind.is_some()
+            || self.questions.waiting.has(depth)
+            || !self.questions.credit.admits(depth, bytes, self.allowance())
+            || (depth == 0 && (wire.is_congested() || !self.outbox.is_empty()));
+        if must_wait {
+            let waiting = &mut self.questions.waiting;
+            let place = match behind {
+                Some(parent) => waiting.place_behind(parent),
+                None => waiting.place(depth),
+            };
+            waiting.insert(place, number);
+            let body = wire::to_bytes(body);
+            let call = Waiting { target, op: op.clone(), options: options.clone(), body, refs, place };
+            if let Some(question) = self.questions.table.get_mut(number) {
+                question.progress = Progress::Waiting(Box::new(call));
+            }
+        } else if let Err(error) = self.transmit(number, target, op, options, body, refs, now, wire) {
+            self.questions.table.remove(number);
+            return Err(error);
+        }
+        if let Some(parent) = parent.and_then(|parent| self.questions.table.get_mut(parent)) {
+            parent.children = parent.children.saturating_add(1);
+            parent.unsent = parent.unsent.saturating_add(u32::from(must_wait));
+            if let Target::Answer { slot, .. } = target {
+                parent.piped.insert(slot);
+            }
+        }
+        if let Some(deadline) = options.deadline {
+            self.deadlines.set(deadline, Timed::Question(number));
+        }
+        Ok(number)
+    }
+
+    /// Whether a call can be made, and the call on whose result it is made.
+    fn check(
+        &self,
+        target: Target,
+        options: &CallOptions,
+        references: usize,
+        now: Nanos,
+    ) -> Result<Option<u64>, Error> {
+        if self.over {
+            return Err(lost(Certainty::NotSent));
+        }
+        let Some(peer) = &self.peer else {
+            return Err(Error::new(ErrorKind::Misuse, "the peer has not introduced itself yet"));
+        };
+        if options.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(ErrorKind::Deadline.into());
+        }
+        if u64::from(depth(options)) > peer.depth {
+            let text = format!("calls are nested more than {} deep", peer.depth);
+            return Err(Error::new(ErrorKind::Loop, text));
+        }
+        if references as u64 > peer.references {
+            return Err(limit("too many references in one call", peer.references));
+        }
+        if !(options.no_pipeline || options.one_way) && self.questions.kept >= peer.objects {
+            return Err(limit("too many results are kept by the peer", peer.objects));
+        }
+        let Target::Answer { call, .. } = target else { return Ok(None) };
+        match self.questions.table.get(call) {
+            Some(parent) if parent.no_pipeline => {
+                Err(Error::new(ErrorKind::Misuse, "nothing can be called on the result of a call made without pipes"))
+            }
+            Some(parent) if parent.is_wanted() && !parent.cancel_sent => Ok(Some(call)),
+            _ => Err(Error::new(
+                ErrorKind::Misuse,
+                "the call whose result this one is made on is over: start what is called on it first",
+            )),
+        }
+    }
+
+    /// What the peer takes of our calls.
+    fn allowance(&self) -> Allowance {
+        self.peer.map_or(Allowance { calls: 0, bytes: 0 }, |peer| Allowance {
+            calls: peer.calls,
+            bytes: peer.call_bytes,
+        })
+    }
+
+    /// Writes a call that is admitted.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a call, whose owners differ")]
+    fn transmit(
+        &mut self,
+        question: u64,
+        target: Target,
+        op: &Op,
+        options: &CallOptions,
+        body: BodyRef<'_>,
+        refs: Refs<Outgoing<H>>,
+        now: Nanos,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Error> {
+        let target = match self.addressee(target) {
+            Ok(target) => target,
+            Err(error) => {
+                self.discard_outgoing(refs);
+                return Err(error);
+            }
+        };
+        let mut described = self.describe(refs, Purpose::Arguments)?;
+        if !self.releases.is_empty() {
+            self.write_releases(wire);
+        }
+        let number = self.questions.sent.next();
+        let call = Call {
+            call: number,
+            target,
+            operation: Operation::Known(Cow::Borrowed(op)),
+            options: CallOptions { deadline: None, ..options.clone() },
+            time_left: options.deadline.map(|deadline| deadline.saturating_sub(now)),
+            priority: None,
+            descriptors: std::mem::take(&mut described.descriptors),
+            streams: Bytes::new(),
+        };
+        self.head.clear();
+        let message = Message::Call(call);
+        message.encode(&mut self.head);
+        let bytes = wire::len(body);
+        let failed = if (self.head.len() as u64).saturating_add(bytes) > self.max_message {
+            Some(limit("the arguments are longer than the peer accepts, in bytes", self.max_message))
+        } else {
+            match self.outbox.write(wire, &self.head, body, Some(question)) {
+                Written::Taken(lane) => {
+                    self.sent(question, lane, wire.position());
+                    None
+                }
+                Written::Held => None,
+                Written::Lost => Some(lost(Certainty::NotSent)),
+            }
+        };
+        if let Some(error) = failed {
+            if let Message::Call(call) = message {
+                described.descriptors = call.descriptors;
+            }
+            self.take_back(described);
+            return Err(error);
+        }
+        self.questions.sent.push(question);
+        self.questions.credit.take(depth(options), bytes);
+        if let Some(question) = self.questions.table.get_mut(question) {
+            question.number = number;
+            question.progress = Progress::Sent;
+            question.pins = described.pins;
+            if !question.no_pipeline {
+                self.questions.kept = self.questions.kept.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, question: u64, lane: Option<LaneId>, position: u64) {
+        if let Some(question) = self.questions.table.get_mut(question) {
+            question.lane = lane;
+            question.position = Some(position);
+        }
+    }
+
+    fn addressee(&self, target: Target) -> Result<message::Target, Error> {
+        match target {
+            Target::Import(export) => Ok(message::Target::Export(export)),
+            Target::Answer { call, slot } => match self.questions.table.get(call) {
+                Some(parent) if parent.number != 0 => {
+                    Ok(message::Target::Answer { call: parent.number, slot })
+                }
+                _ => Err(Error::new(
+                    ErrorKind::Broken,
+                    "the call whose result this one is made on was given up before it was sent",
+                )),
+            },
+        }
+    }
+
+    /// Whether a waiting call could be sent if the wire had room.
+    pub(super) fn can_admit(&self) -> bool {
+        self.next_admitted().is_some()
+    }
+
+    /// The next waiting call that the peer's limits admit, deepest first.
+    fn next_admitted(&self) -> Option<u64> {
+        let allowance = self.allowance();
+        let mut before = None;
+        while let Some(queue) = self.questions.waiting.next_depth(before) {
+            let first = self.questions.waiting.first(queue);
+            if let Some(number) = first
+                && let Some(question) = self.questions.table.get(number)
+                && self.questions.credit.admits(question.depth, question.bytes, allowance)
+            {
+                return Some(number);
+            }
+            before = Some(queue);
+        }
+        None
+    }
+
+    /// Sends the waiting calls that are admitted.
+    pub(super) fn admit(&mut self, now: Nanos, wire: &mut dyn Wire) {
+        while !self.questions.waiting.is_empty() && !wire.is_congested() && self.outbox.is_empty() {
+            let Some(number) = self.next_admitted() else { break };
+            let Some(call) = self.stop_waiting(number) else { break };
+            let Waiting { target, op, options, body, refs, .. } = *call;
+            let pieces = std::slice::from_ref(&body);
+            // It will be sent below, or is over: either way nobody waits for it to be sent.
+            if let Some(question) = self.questions.table.get_mut(number) {
+                question.progress = Progress::Sent;
+            }
+            let sent = self.transmit(number, target, &op, &options, BodyRef::Rope(pieces), refs, now, wire);
+            if let Some(parent) = self.questions.table.get(number).and_then(|question| question.parent) {
+                if let Some(parent) = self.questions.table.get_mut(parent) {
+                    parent.unsent = parent.unsent.saturating_sub(1);
+                }
+                self.end_if_done(parent, wire);
+            }
+            if let Err(error) = sent {
+                self.leave_wire(number, wire);
+                self.complete(number, Outcome::Error(error));
+            }
+        }
+        self.write_due_acks(wire);
+    }
+
+    /// Takes a call out of the waiting list.
+    fn stop_waiting(&mut self, number: u64) -> Option<Box<Waiting<H>>> {
+        let question = self.questions.table.get_mut(number)?;
+        match std::mem::replace(&mut question.progress, Progress::Returned) {
+            Progress::Waiting(call) => {
+                self.questions.waiting.remove(call.place);
+                Some(call)
+            }
+            other => {
+                question.progress = other;
+                None
+            }
+        }
+    }
+
+    /// A call is no longer on the wire, or never was: nothing depends on it over there.
+    fn leave_wire(&mut self, number: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(number) else { return };
+        question.progress = Progress::Returned;
+        question.lane = None;
+        let pins = std::mem::take(&mut question.pins);
+        let parent = question.parent.take();
+        if question.deadline.take().is_some() {
+            self.lift_deadline();
+        }
+        self.unpin(pins);
+        if let Some(parent) = parent {
+            if let Some(parent) = self.questions.table.get_mut(parent) {
+                parent.children = parent.children.saturating_sub(1);
+            }
+            self.cancel_if_idle(parent, wire);
+        }
+    }
+
+    /// A call of ours has returned: takes it off the wire.
+    pub(super) fn returned(&mut self, number: u64, wire: &mut dyn Wire) {
+        if let Some(question) = self.questions.table.get(number) {
+            self.questions.credit.give(question.depth, question.bytes);
+        }
+        self.leave_wire(number, wire);
+    }
+
+    /// The outcome is there; it can be taken when all before it was handed on.
+    pub(super) fn complete(&mut self, number: u64, outcome: Outcome<H>) {
+        let Some(question) = self.questions.table.get_mut(number) else {
+            return self.discard_outcome(outcome);
+        };
+        if matches!(question.outcome, Slot::Empty | Slot::Incoming(_)) {
+            question.outcome = Slot::Full(outcome);
+            self.happenings.push_back(super::Happening::Outcome(number));
+            if !self.rules.hold(Rule::OutcomeInTurn) {
+                question.visible = true;
+            }
+        } else {
+            self.discard_outcome(outcome);
+        }
+    }
+
+    /// All before the outcome was handed on: whoever waits for it, if it can be taken.
+    pub(super) fn show(&mut self, number: u64, wire: &mut dyn Wire) -> Option<H::Waiter> {
+        let question = self.questions.table.get_mut(number)?;
+        question.visible = true;
+        self.flush_if_needed(number, wire);
+        let question = self.questions.table.get_mut(number)?;
+        if question.is_ready() { question.waiter.take() } else { None }
+    }
+
+    /// Asks the peer to say when the calls on a result that lives here are on their way back.
+    fn flush_if_needed(&mut self, number: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(number) else { return };
+        if self.over || question.flushing || !question.visible || !question.needs_flush() {
+            return;
+        }
+        question.piped.clear();
+        if !self.rules.hold(Rule::AwaitFlush) {
+            return;
+        }
+        question.flushing = true;
+        let (call, flush) = (question.number, self.next_flush);
+        self.next_flush = flush.wrapping_add(1);
+        self.flushes.insert(flush, number);
+        self.write(wire, &Message::Flush { flush, call });
+    }
+
+    /// The calls on a result have come back.
+    pub(super) fn flushed(&mut self, number: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(number) else { return };
+        question.flushing = false;
+        // Those calls are events ahead of this one.
+        question.visible = false;
+        if question.is_wanted() {
+            self.happenings.push_back(super::Happening::Outcome(number));
+        }
+        self.end_if_done(number, wire);
+    }
+
+    /// The outcome of `call`, once: then the call is consumed. Until then `waiter` is kept and comes back in
+    /// [`Event::Ready`](crate::protocol::Event::Ready).
+    pub fn poll_outcome(
+        &mut self,
+        call: u64,
+        wire: &mut dyn Wire,
+        waiter: &mut dyn FnMut() -> H::Waiter,
+    ) -> Poll<Outcome<H>> {
+        self.flush_if_needed(call, wire);
+        let Some(question) = self.questions.table.get_mut(call) else {
+            return Poll::Ready(Outcome::Error(Error::new(
+                ErrorKind::Misuse,
+                "the outcome of a call is given out once",
+            )));
+        };
+        if question.is_ready()
+            && let Slot::Full(outcome) = std::mem::replace(&mut question.outcome, Slot::Taken)
+        {
+            self.end_if_done(call, wire);
+            return Poll::Ready(outcome);
+        }
+        question.waiter = Some(waiter());
+        Poll::Pending
+    }
+
+    /// Whether the outcome of `call` is there.
+    #[must_use]
+    pub fn is_ready(&self, call: u64) -> bool {
+        self.questions.table.get(call).is_none_or(Question::is_ready)
+    }
+
+    /// The handle of `call` is gone without its outcome: cancels the call when nothing depends on it any more.
+    pub fn drop_call(&mut self, call: u64, reason: CancelReason, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(call) else { return };
+        question.reason = reason;
+        question.waiter = None;
+        match std::mem::replace(&mut question.outcome, Slot::Taken) {
+            Slot::Full(outcome) => self.discard_outcome(outcome),
+            Slot::Incoming(parts) => self.stop_incoming(*parts, wire),
+            Slot::Empty | Slot::Taken => {}
+        }
+        self.cancel_if_idle(call, wire);
+    }
+
+    fn stop_incoming(&mut self, parts: Parts<H>, wire: &mut dyn Wire) {
+        self.bodies.remove(&parts.lane);
+        wire.stop_lane(parts.lane);
+        self.discard_received(parts.refs);
+    }
+
+    /// Cancels a call that nobody wants and nothing depends on, and then perhaps the one that it was made on.
+    fn cancel_if_idle(&mut self, call: u64, wire: &mut dyn Wire) {
+        let mut next = Some(call);
+        while let Some(call) = next.take() {
+            let Some(question) = self.questions.table.get_mut(call) else { return };
+            let depended_on = question.children > 0 && self.rules.hold(Rule::CancelWithoutChildren);
+            if question.is_wanted() || depended_on {
+                return;
+            }
+            match question.progress {
+                Progress::Returned => self.end_if_done(call, wire),
+                Progress::Sent => {
+                    let reason = question.reason;
+                    self.cancel(call, reason, wire);
+                }
+                Progress::Waiting(_) => next = self.withdraw(call),
+            }
+        }
+    }
+
+    /// Tells the peer that a call is given up.
+    fn cancel(&mut self, call: u64, reason: CancelReason, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(call) else { return };
+        if self.over || std::mem::replace(&mut question.cancel_sent, true) {
+            return;
+        }
+        let (number, lane) = (question.number, question.lane.take());
+        if !self.rules.hold(Rule::PinUntilReturn) {
+            let pins = std::mem::take(&mut question.pins);
+            self.unpin(pins);
+        }
+        self.write(wire, &Message::Cancel { call: number, reason });
+        if let Some(lane) = lane {
+            wire.reset_lane(lane);
+        }
+    }
+
+    /// Forgets a call that was not sent. The call on whose result it was made, if there is one.
+    fn withdraw(&mut self, call: u64) -> Option<u64> {
+        let waiting = self.stop_waiting(call)?;
+        self.discard_outgoing(waiting.refs);
+        let question = self.questions.table.remove(call)?;
+        if question.deadline.is_some() {
+            self.lift_deadline();
+        }
+        let parent = question.parent?;
+        let of = self.questions.table.get_mut(parent)?;
+        of.children = of.children.saturating_sub(1);
+        of.unsent = of.unsent.saturating_sub(1);
+        Some(parent)
+    }
+
+    /// The time of a call of ours is over.
+    pub(super) fn expire_question(&mut self, call: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(call) else { return };
+        question.deadline = None;
+        if let Slot::Incoming(_) = question.outcome
+            && let Slot::Incoming(parts) = std::mem::replace(&mut question.outcome, Slot::Empty)
+        {
+            self.stop_incoming(*parts, wire);
+        }
+        if let Some(waiting) = self.stop_waiting(call) {
+            self.discard_outgoing(waiting.refs);
+            if let Some(parent) = self.questions.table.get(call).and_then(|question| question.parent)
+                && let Some(parent) = self.questions.table.get_mut(parent)
+            {
+                parent.unsent = parent.unsent.saturating_sub(1);
+            }
+            self.leave_wire(call, wire);
+        } else {
+            self.cancel(call, CancelReason::Deadline, wire);
+        }
+        self.complete(call, Outcome::Error(ErrorKind::Deadline.into()));
+        self.end_if_done(call, wire);
+    }
+
+    /// Forgets a call about which nothing is left to be said, and tells the peer so if it keeps the result.
+    pub(super) fn end_if_done(&mut self, call: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get(call) else { return };
+        if question.is_wanted() || !question.is_over() || question.flushing || question.unsent > 0 {
+            return;
+        }
+        let (number, kept) = (question.number, question.number != 0 && !question.no_pipeline);
+        self.questions.table.remove(call);
+        if kept {
+            self.questions.kept = self.questions.kept.saturating_sub(1);
+            if !self.over && self.rules.hold(Rule::Finish) {
+                self.write(wire, &Message::Finish { call: number });
+            }
+        }
+    }
+}
+
+/// The failure of a call that was cut off.
+pub(super) fn lost(certainty: Certainty) -> Error {
+    ErrorKind::Disconnected(certainty).into()
+}

@@ -1,0 +1,357 @@
+//! The exchange: calls and references of one session, without IO.
+//!
+//! ```text
+//!   call, answer, drop_call, release          poll_outcome, poll_event
+//!            │                                        ▲
+//!            ▼                                        │
+//!   questions: our calls      exports: our objects that the peer may call
+//!   answers: the peer's       imports: the peer's objects that we may call
+//!            │                                        ▲
+//!            ▼                                        │
+//!          Wire (messages in one order)        handle_message, handle_body
+//! ```
+//!
+//! Messages change the tables in the order of the wire and before anything is dispatched. What follows comes out as
+//! events, in that order too; an outcome can be taken only when every event before it was taken, so nobody learns
+//! of a result before the calls that came ahead of it are on their way to their objects.
+//!
+//! Read [`Exchange`] first; then `calling` and `serving`, the two halves of a call; `references`, what is counted;
+//! `receiving`, message by message; `ending`. The tables are in `exports`, `imports`, `questions` and `answers`.
+//! PROTOCOL.md chapters 5 to 8 are what they implement.
+
+mod answers;
+mod breach;
+mod calling;
+mod credit;
+mod deadlines;
+mod ending;
+mod exports;
+#[doc(hidden)]
+pub mod fuzzing;
+mod imports;
+mod questions;
+mod receiving;
+mod references;
+mod rules;
+mod serving;
+#[cfg(test)]
+mod tests;
+mod window;
+mod wire;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use farref_boxing::{Error, ErrorKind};
+use farref_framing::{LaneId, Nanos};
+use rustc_hash::FxHashMap;
+
+use crate::message::{Hello, Message, PeerLimits, VERSION};
+use crate::protocol::{BodyRef, Event, Handles, Outgoing, TableStats};
+use answers::Answer;
+use deadlines::{Deadlines, Timed};
+use exports::Exports;
+use imports::Imports;
+use questions::Questions;
+use window::Window;
+use wire::{Outbox, Written};
+
+pub use breach::Breach;
+pub use wire::Wire;
+
+/// Most connections that a call may cross (PROTOCOL.md § 7.7).
+pub const MAX_HOPS: u8 = 32;
+
+/// Fewest bytes of a message that every peer takes; what is assumed until the link knows better.
+const LEAST_MESSAGE: u64 = 1024;
+
+/// What this side accepts of the peer, and how it introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExchangeConfig {
+    /// Calls of the peer's that may be under way at once. Default 16,384, at least 1.
+    pub max_calls: u64,
+    /// Bytes of arguments of the peer's calls that may be under way at once. Default 64 MiB.
+    pub max_call_bytes: u64,
+    /// Objects that may be held in either direction, and results of the peer's calls that are kept for calls on
+    /// them. Default 1,048,576, at least 1.
+    pub max_objects: u64,
+    /// How deep calls may be nested. Default 256.
+    pub max_depth: u16,
+    /// References in one message. Default 131,072.
+    pub max_references: u32,
+    /// What this side is called, for people: at most 256 bytes are sent. Default empty.
+    pub name: String,
+}
+
+impl Default for ExchangeConfig {
+    fn default() -> Self {
+        Self {
+            max_calls: 16_384,
+            max_call_bytes: 64 << 20,
+            max_objects: 1 << 20,
+            max_depth: 256,
+            max_references: 1 << 17,
+            name: String::new(),
+        }
+    }
+}
+
+/// A message that came.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "what a link yields, without its types")]
+pub struct Inbound {
+    /// The head, and the body right behind it unless that comes by itself.
+    pub bytes: Bytes,
+    /// The lane on which the body comes, and its length.
+    pub bulk: Option<(LaneId, u64)>,
+}
+
+/// Calls and references of one session, without IO: see the [module](self).
+///
+/// # Invariant
+///
+/// Every table changes in the step in which the message that changes the peer's mirror of it is written or read.
+/// Handles of the engine are dropped inside only where that runs no code of the user's: objects leave as
+/// [`Event::Unexported`].
+pub struct Exchange<H: Handles> {
+    config: ExchangeConfig,
+    /// What the peer accepts, once it has introduced itself.
+    peer: Option<PeerLimits>,
+    /// Longest message that the peer accepts.
+    max_message: u64,
+    exports: Exports<H>,
+    imports: Imports<H>,
+    questions: Questions<H>,
+    answers: Window<Answer<H>>,
+    /// What the peer's calls have under way.
+    served: credit::Credit,
+    /// Copies to give back with the next message.
+    releases: Vec<(u64, u64)>,
+    /// Bodies that come in by themselves, and whose they are.
+    bodies: FxHashMap<LaneId, Timed>,
+    /// Flushes that were not acknowledged, and the calls that wait for them.
+    flushes: FxHashMap<u64, u64>,
+    next_flush: u64,
+    /// Acknowledgements that wait for calls which wait for the peer's limits.
+    acks: VecDeque<serving::Ack>,
+    deadlines: Deadlines,
+    happenings: VecDeque<Happening<H>>,
+    /// Answers whose queues can go on.
+    settling: Vec<u64>,
+    outbox: Outbox,
+    /// Memory for the head of the next message.
+    head: Vec<u8>,
+    over: bool,
+    rules: rules::Rules,
+}
+
+/// Something that takes effect in its turn among the events.
+enum Happening<H: Handles> {
+    /// For the engine.
+    Event(Event<H>),
+    /// The outcome of a call of ours may be taken, or is to be flushed first.
+    Outcome(u64),
+    /// Everything called on a result was handed on: the peer may be told.
+    Passed {
+        flush: u64,
+        answer: u64,
+    },
+}
+
+impl<H: Handles> Exchange<H> {
+    /// A session that shows `root`, and says so at once.
+    pub fn new(config: ExchangeConfig, root: Outgoing<H>, wire: &mut dyn Wire) -> Self {
+        let mut exchange = Self {
+            config,
+            peer: None,
+            max_message: LEAST_MESSAGE,
+            exports: Exports::new(),
+            imports: Imports::new(),
+            questions: Questions::new(),
+            answers: Window::starting_at(1),
+            served: credit::Credit::default(),
+            releases: Vec::new(),
+            bodies: FxHashMap::default(),
+            flushes: FxHashMap::default(),
+            next_flush: 1,
+            acks: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            happenings: VecDeque::new(),
+            settling: Vec::new(),
+            outbox: Outbox::default(),
+            head: Vec::new(),
+            over: false,
+            rules: rules::Rules::default(),
+        };
+        let root = exchange.hand_out_root(root);
+        let config = &exchange.config;
+        let hello = Hello {
+            version: VERSION,
+            limits: PeerLimits {
+                calls: config.max_calls,
+                call_bytes: config.max_call_bytes,
+                objects: config.max_objects,
+                depth: config.max_depth.into(),
+                references: config.max_references.into(),
+                streams: 0,
+            },
+            features: 0,
+            root,
+            name: config.name.clone(),
+        };
+        exchange.write(wire, &Message::Hello(hello));
+        exchange
+    }
+
+    /// The peer accepts messages of that many bytes.
+    pub fn set_max_message(&mut self, bytes: u64) {
+        self.max_message = bytes;
+    }
+
+    /// Asks the peer to make no further calls.
+    pub fn drain(&mut self, wire: &mut dyn Wire) {
+        if !self.over {
+            self.write(wire, &Message::Drain);
+        }
+    }
+
+    /// The next event, in the order of the wire.
+    pub fn poll_event(&mut self, wire: &mut dyn Wire) -> Option<Event<H>> {
+        loop {
+            let event = match self.happenings.pop_front()? {
+                Happening::Event(event) => Some(event),
+                Happening::Outcome(question) => self.show(question, wire).map(Event::Ready),
+                Happening::Passed { flush, answer } => {
+                    self.acknowledge(flush, answer, wire);
+                    None
+                }
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) has something to do.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.happenings.is_empty()
+    }
+
+    /// Adds an event from below, in its turn.
+    pub fn push_event(&mut self, event: Event<H>) {
+        self.happenings.push_back(Happening::Event(event));
+    }
+
+    /// Gives up calls whose time is over.
+    pub fn handle_timeout(&mut self, now: Nanos, wire: &mut dyn Wire) {
+        while let Some((at, timed)) = self.deadlines.pop_due(now) {
+            if !self.is_set(at, timed) {
+                self.deadlines.was_lifted();
+                continue;
+            }
+            match timed {
+                Timed::Question(question) => self.expire_question(question, wire),
+                Timed::Answer(answer) => self.expire_answer(answer, wire),
+            }
+        }
+        self.settle(wire);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Nanos> {
+        self.deadlines.next()
+    }
+
+    /// Whether [`flush`](Self::flush) has something to write.
+    #[must_use]
+    pub fn wants_flush(&self, wire: &dyn Wire) -> bool {
+        !self.releases.is_empty()
+            || !self.outbox.is_empty()
+            || (!self.questions.waiting.is_empty() && !wire.is_congested() && self.can_admit())
+    }
+
+    /// Writes what was put off: releases, what the wire had no room for, calls that waited for that room.
+    pub fn flush(&mut self, now: Nanos, wire: &mut dyn Wire) {
+        if !self.outbox.is_empty() {
+            self.flush_outbox(wire);
+        }
+        if !self.releases.is_empty() {
+            self.write_releases(wire);
+        }
+        self.admit(now, wire);
+    }
+
+    /// Sizes of the tables.
+    #[must_use]
+    pub fn stats(&self) -> TableStats {
+        TableStats {
+            exports: self.exports.len(),
+            imports: self.imports.len(),
+            calls: self.questions.table.len(),
+            answers: self.answers.len(),
+        }
+    }
+
+    /// Writes a message without a body, behind the releases that are due.
+    fn write(&mut self, wire: &mut dyn Wire, message: &Message<'_>) -> Written {
+        self.write_with(wire, message, BodyRef::Slice(&[]))
+    }
+
+    /// Writes a message, behind the releases that are due.
+    fn write_with(&mut self, wire: &mut dyn Wire, message: &Message<'_>, body: BodyRef<'_>) -> Written {
+        if !self.releases.is_empty() {
+            self.write_releases(wire);
+        }
+        self.head.clear();
+        message.encode(&mut self.head);
+        self.outbox.write(wire, &self.head, body, None)
+    }
+
+    fn flush_outbox(&mut self, wire: &mut dyn Wire) {
+        let table = &mut self.questions.table;
+        self.outbox.flush(wire, |question, lane, position| {
+            if let Some(question) = table.get_mut(question) {
+                question.lane = lane;
+                question.position = Some(position);
+            }
+        });
+    }
+
+    /// Whether the call still has this deadline.
+    fn is_set(&self, at: Nanos, timed: Timed) -> bool {
+        is_set(&self.questions, &self.answers, at, timed)
+    }
+
+    /// A call that had a deadline is over.
+    fn lift_deadline(&mut self) {
+        let (questions, answers) = (&self.questions, &self.answers);
+        self.deadlines.lift(|at, timed| is_set(questions, answers, at, timed));
+    }
+}
+
+fn is_set<H: Handles>(
+    questions: &Questions<H>,
+    answers: &Window<Answer<H>>,
+    at: Nanos,
+    timed: Timed,
+) -> bool {
+    let deadline = match timed {
+        Timed::Question(question) => questions.table.get(question).and_then(|question| question.deadline),
+        Timed::Answer(answer) => answers.get(answer).and_then(|answer| answer.deadline),
+    };
+    deadline == Some(at)
+}
+
+/// A limit was met.
+fn limit(what: &'static str, limit: u64) -> Error {
+    Error::new(ErrorKind::Limit, format!("{what}: the limit is {limit}"))
+}
+
+impl<H: Handles> std::fmt::Debug for Exchange<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("stats", &self.stats()).field("over", &self.over).finish_non_exhaustive()
+    }
+}

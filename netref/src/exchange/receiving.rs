@@ -1,0 +1,388 @@
+//! Messages of the peer, each with what it does (PROTOCOL.md § 5).
+
+use farref_boxing::{Certainty, Error, ErrorKind};
+use farref_framing::{LaneId, Nanos};
+
+use super::answers::{Answer, Queued, Stage};
+use super::credit::Allowance;
+use super::deadlines::Timed;
+use super::questions::{Parts, Slot, depth};
+use super::references::{gone, promised};
+use super::rules::Rule;
+use super::{Breach, Exchange, Inbound, MAX_HOPS, Wire};
+use crate::message::{Call, Descriptor, Hello, Message, Operation, Return, Target, Verdict, read_error};
+use crate::protocol::{
+    CallOptions, Event, Factory, Handles, Incoming, IncomingTarget, Op, Outcome, Received, Refs,
+};
+use bytes::Bytes;
+
+impl<H: Handles> Exchange<H> {
+    /// A message came.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol: the session is over, and nothing more should be handed in.
+    pub fn handle_message(
+        &mut self,
+        inbound: Inbound,
+        factory: &dyn Factory<H>,
+        now: Nanos,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Breach> {
+        if self.over {
+            return Ok(());
+        }
+        let Inbound { bytes: mut body, bulk } = inbound;
+        let message = Message::decode(&mut body, self.config.max_references)?;
+        let is_ignored = matches!(message, Message::Reserved { .. });
+        match (&message, bulk) {
+            (Message::Call(_) | Message::Return(_), None) => {}
+            (Message::Call(_) | Message::Return(_), Some(_)) if body.is_empty() => {}
+            (_, None) => {}
+            (Message::Reserved { .. }, Some((lane, _))) => wire.stop_lane(lane),
+            (_, Some(_)) => return Err(Breach::UnexpectedBody),
+        }
+        if self.peer.is_none() && !matches!(message, Message::Hello(_)) && !is_ignored {
+            return Err(Breach::NoHello);
+        }
+        match message {
+            Message::Call(call) => self.handle_call(call, body, bulk, factory, now, wire)?,
+            Message::Return(returned) => {
+                self.handle_return(returned, body, bulk, factory, wire)?;
+                self.admit(now, wire);
+            }
+            Message::Finish { call } => self.handle_finish(call)?,
+            Message::Release { exports } => {
+                for (export, copies) in exports.iter() {
+                    if let Some(object) = self.exports.give_back(*export, *copies)? {
+                        self.discard_object(object);
+                    }
+                }
+            }
+            Message::Cancel { call, reason } => {
+                if !self.answers.was_given(call) {
+                    return Err(Breach::UnknownCall { call });
+                }
+                // One that has returned meanwhile is gone, or ignores it.
+                self.cancelled(call, reason, wire);
+            }
+            Message::Retain { export } => self.exports.retain(export)?,
+            Message::Flush { flush, call } => self.handle_flush(flush, call)?,
+            Message::FlushAck { flush } => {
+                let question = self.flushes.remove(&flush).ok_or(Breach::UnknownFlush { flush })?;
+                self.flushed(question, wire);
+            }
+            Message::CallCredit { calls, bytes } => {
+                if let Some(peer) = &mut self.peer {
+                    peer.calls = peer.calls.max(calls);
+                    peer.call_bytes = peer.call_bytes.max(bytes);
+                }
+                self.admit(now, wire);
+            }
+            Message::Hello(hello) => self.handle_hello(hello, factory, wire)?,
+            Message::Drain => self.push_event(Event::Draining),
+            Message::Abort { code, text } => {
+                self.push_event(Event::Closed(farref_framing::CloseReason::new(code, text)));
+            }
+            // Calls to a revoked object fail over there; shapes and what is reserved are never asked for.
+            Message::Revoked { .. }
+            | Message::GetShape { .. }
+            | Message::Shape { .. }
+            | Message::Reserved { .. } => {}
+        }
+        self.settle(wire);
+        Ok(())
+    }
+
+    fn handle_hello(
+        &mut self,
+        hello: Hello,
+        factory: &dyn Factory<H>,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Breach> {
+        if self.peer.is_some() {
+            return Err(Breach::SecondHello);
+        }
+        let hosted = !matches!(hello.root, Descriptor::Home { .. } | Descriptor::Answer { .. });
+        if hello.version == 0 || !hosted {
+            return Err(Breach::BadHello);
+        }
+        self.peer = Some(hello.limits);
+        let root = self.take_in(Refs::from_iter([hello.root]), false, factory, wire)?;
+        let root = root.into_iter().next().unwrap_or(Received::Null);
+        self.push_event(Event::Opened(root));
+        Ok(())
+    }
+
+    fn handle_call(
+        &mut self,
+        call: Call<'static>,
+        body: Bytes,
+        bulk: Option<(LaneId, u64)>,
+        factory: &dyn Factory<H>,
+        now: Nanos,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Breach> {
+        let Call { call: number, target, operation, options, time_left, descriptors, streams, .. } = call;
+        let due = self.answers.next();
+        if number != due {
+            return Err(Breach::CallNumber { call: number, due });
+        }
+        if let Target::Answer { call: parent, .. } = target
+            && parent > number
+        {
+            return Err(Breach::UnknownCall { call: parent });
+        }
+        if let Target::Export(export) = target
+            && !self.exports.was_given(export)
+        {
+            return Err(Breach::UnknownExport { export });
+        }
+        let depth = depth(&options);
+        let bytes = bulk.map_or(body.len() as u64, |(_, len)| len);
+        let swamped = self.admit_answer(depth, bytes)?;
+        let has_promises = descriptors.iter().any(|of| matches!(of, Descriptor::Answer { .. }));
+        self.answers.push(Answer::new(&options, depth, bytes, bulk.map(|(lane, _)| lane)));
+        if let Some((lane, _)) = bulk {
+            self.bodies.insert(lane, Timed::Answer(number));
+        }
+        let refs = self.take_in(descriptors, true, factory, wire)?;
+
+        let refused = match &operation {
+            _ if swamped => Some(ErrorKind::Overloaded.into()),
+            _ if has_promises => Some(promised()),
+            _ if !streams.is_empty() => Some(no_streams()),
+            _ if depth > self.config.max_depth => Some(too_deep(self.config.max_depth)),
+            _ if options.hops > MAX_HOPS && self.rules.hold(Rule::HopLimit) => Some(too_many_hops()),
+            Operation::Unknown(unknown) => Some(Error::new(
+                ErrorKind::Unimplemented,
+                format!("operation {} is not known on this side", unknown.code),
+            )),
+            Operation::Known(_) => None,
+        };
+        let op = match operation {
+            Operation::Known(op) if refused.is_none() => op.into_owned(),
+            _ => {
+                self.discard_received(refs);
+                let error = refused.unwrap_or_else(|| ErrorKind::Unimplemented.into());
+                self.conclude_error(number, error, false, wire);
+                return Ok(());
+            }
+        };
+        let deadline = time_left.map(|time_left| now.saturating_add(time_left));
+        self.set_answer_deadline(number, deadline);
+        let options = CallOptions { deadline, ..options };
+        let body = if bulk.is_some() { None } else { Some(body) };
+        self.direct(number, target, op, options, body, refs, wire);
+        Ok(())
+    }
+
+    /// Counts a call of the peer's against our limits. Whether it is too much to be served, though admitted.
+    fn admit_answer(&mut self, depth: u16, bytes: u64) -> Result<bool, Breach> {
+        let (calls, most) = (self.config.max_calls.max(1), self.config.max_call_bytes);
+        if !self.served.admits(depth, bytes, Allowance { calls, bytes: most }) {
+            return Err(Breach::TooManyCalls { calls, bytes: most });
+        }
+        let limit = self.config.max_objects.max(1);
+        // Calls under way, and results kept.
+        if self.answers.len() as u64 >= limit.saturating_add(calls) {
+            return Err(Breach::TooManyObjects { limit });
+        }
+        let before = self.served.bytes();
+        self.served.take(depth, bytes);
+        Ok(before != 0 && self.served.bytes() > most.saturating_mul(2))
+    }
+
+    /// Finds the object that a call is made on, or the queue that it waits in.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a call")]
+    fn direct(
+        &mut self,
+        number: u64,
+        target: Target,
+        op: Op,
+        options: CallOptions,
+        body: Option<Bytes>,
+        refs: Refs<Received<H>>,
+        wire: &mut dyn Wire,
+    ) {
+        let error = match target {
+            Target::Export(export) => match self.exports.get(export) {
+                Some(entry) => {
+                    let (object, interface) = (entry.object.clone(), entry.interface);
+                    let target = IncomingTarget::Object { object, export, interface };
+                    return self.dispatch(Incoming { answer: number, target, op, options, body, refs });
+                }
+                None => gone(),
+            },
+            Target::Answer { call, .. } if call == number => {
+                Error::new(ErrorKind::Loop, "the call is made on its own result")
+            }
+            Target::Answer { call: parent, slot } => match self.answers.get(parent) {
+                Some(answer) if !answer.no_pipeline && !answer.finished => {
+                    return self.enqueue(number, Queued { parent, slot, op, options, body, refs });
+                }
+                _ => Error::new(ErrorKind::Broken, "the result that the call was made on is not kept"),
+            },
+        };
+        self.discard_received(refs);
+        self.conclude_error(number, error, false, wire);
+    }
+
+    fn handle_return(
+        &mut self,
+        returned: Return,
+        body: Bytes,
+        bulk: Option<(LaneId, u64)>,
+        factory: &dyn Factory<H>,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Breach> {
+        let Return { call, verdict, shape, descriptors, streams } = returned;
+        let number = self.questions.sent.remove(call).ok_or(Breach::UnknownCall { call })?;
+        let has_promises = descriptors.iter().any(|of| matches!(of, Descriptor::Answer { .. }));
+        let is_wanted =
+            self.questions.table.get(number).is_some_and(|of| matches!(of.outcome, Slot::Empty));
+        let descriptors = if is_wanted || self.rules.hold(Rule::LateResultReleased) {
+            descriptors
+        } else {
+            Refs::new()
+        };
+        // Counted even if nobody wants them: dropping them gives them back.
+        let refs = self.take_in(descriptors, false, factory, wire)?;
+        self.returned(number, wire);
+
+        let unread = if has_promises {
+            Some(promised())
+        } else if streams.is_empty() {
+            None
+        } else {
+            Some(no_streams())
+        };
+        match bulk {
+            Some((lane, _)) if !is_wanted || unread.is_some() => wire.stop_lane(lane),
+            Some((lane, _)) => {
+                self.bodies.insert(lane, Timed::Question(number));
+                if let Some(question) = self.questions.table.get_mut(number) {
+                    question.outcome = Slot::Incoming(Box::new(Parts { lane, verdict, shape, refs }));
+                }
+                return Ok(());
+            }
+            None => {}
+        }
+        let outcome = match unread {
+            Some(error) => {
+                self.discard_received(refs);
+                Outcome::Error(error)
+            }
+            None if !is_wanted => Outcome::Value { failed: false, shape, body, refs },
+            None => outcome(verdict, shape, body, refs),
+        };
+        self.complete(number, outcome);
+        self.end_if_done(number, wire);
+        Ok(())
+    }
+
+    fn handle_finish(&mut self, call: u64) -> Result<(), Breach> {
+        let answer = self.answers.get_mut(call).ok_or(Breach::UnknownCall { call })?;
+        if !answer.is_over() || answer.finished || answer.flush.is_some() {
+            return Err(Breach::WrongTime { call });
+        }
+        answer.finished = true;
+        if answer.queue.is_empty() {
+            self.forget_answer(call);
+        }
+        Ok(())
+    }
+
+    fn handle_flush(&mut self, flush: u64, call: u64) -> Result<(), Breach> {
+        let answer = self.answers.get_mut(call).ok_or(Breach::UnknownCall { call })?;
+        if !matches!(answer.stage, Stage::Returned(_)) || answer.finished || answer.flush.is_some() {
+            return Err(Breach::WrongTime { call });
+        }
+        answer.flush = Some(flush);
+        self.settling.push(call);
+        Ok(())
+    }
+
+    /// The whole body of an earlier message came.
+    pub fn handle_body(&mut self, lane: LaneId, body: Bytes, wire: &mut dyn Wire) {
+        match self.bodies.remove(&lane) {
+            Some(Timed::Answer(answer)) => self.arguments(answer, body, wire),
+            Some(Timed::Question(question)) => {
+                if let Some(parts) = self.take_parts(question) {
+                    let Parts { verdict, shape, refs, .. } = parts;
+                    self.complete(question, outcome(verdict, shape, body, refs));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The peer gave up the body of an earlier message.
+    pub fn handle_reset(&mut self, lane: LaneId, wire: &mut dyn Wire) {
+        match self.bodies.remove(&lane) {
+            Some(Timed::Answer(answer)) => {
+                if let Some(answer) = self.answers.get_mut(answer) {
+                    answer.lane = None;
+                }
+                let is_running =
+                    self.answers.get(answer).is_some_and(|answer| matches!(answer.stage, Stage::Running));
+                if is_running {
+                    let reason = crate::protocol::CancelReason::Dropped;
+                    self.push_event(Event::Cancelled { answer, reason });
+                }
+                self.conclude_error(answer, ErrorKind::Cancelled.into(), false, wire);
+                self.settle(wire);
+            }
+            Some(Timed::Question(question)) => {
+                if let Some(parts) = self.take_parts(question) {
+                    self.discard_received(parts.refs);
+                    let error = Error::new(ErrorKind::Broken, "the peer gave up sending the result");
+                    self.complete(question, Outcome::Error(error));
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn take_parts(&mut self, question: u64) -> Option<Parts<H>> {
+        let question = self.questions.table.get_mut(question)?;
+        match std::mem::replace(&mut question.outcome, Slot::Empty) {
+            Slot::Incoming(parts) => Some(*parts),
+            other => {
+                question.outcome = other;
+                None
+            }
+        }
+    }
+}
+
+/// What a return says.
+fn outcome<H: Handles>(verdict: Verdict, shape: u32, body: Bytes, refs: Refs<Received<H>>) -> Outcome<H> {
+    match verdict {
+        Verdict::Value => Outcome::Value { failed: false, shape, body, refs },
+        Verdict::Failed => Outcome::Value { failed: true, shape, body, refs },
+        Verdict::Fault { started } => {
+            let error = read_error(&body)
+                .unwrap_or_else(|| Error::new(ErrorKind::Malformed, "the peer answered with an unreadable error"));
+            Outcome::Error(match error.kind() {
+                // The call was lost further on; that it was not started is proven.
+                ErrorKind::Disconnected(_) if !started => {
+                    error.with_kind(ErrorKind::Disconnected(Certainty::NotExecuted))
+                }
+                _ => error,
+            })
+        }
+    }
+}
+
+fn no_streams() -> Error {
+    Error::new(ErrorKind::Unimplemented, "streams are not known on this side")
+}
+
+fn too_deep(limit: u16) -> Error {
+    Error::new(ErrorKind::Loop, format!("calls are nested more than {limit} deep"))
+}
+
+fn too_many_hops() -> Error {
+    Error::new(ErrorKind::Loop, format!("the call has crossed more than {MAX_HOPS} connections"))
+}

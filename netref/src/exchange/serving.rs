@@ -1,0 +1,321 @@
+//! The peer's calls: arrived, waiting for their target, running, answered, finished with (PROTOCOL.md § 7).
+
+use bytes::Bytes;
+use farref_boxing::{Error, ErrorKind};
+
+use super::answers::{Answer, Kept, Queued, Stage, resolve};
+use super::deadlines::Timed;
+use super::references::{Described, Purpose};
+use super::rules::Rule;
+use super::wire;
+use super::{Exchange, Happening, Wire, limit};
+use crate::message::{Descriptor, Message, Return, Verdict, error_bytes};
+use crate::protocol::{
+    BodyRef, CancelReason, Event, Handles, Incoming, IncomingTarget, Outgoing, Refs, Reply,
+};
+
+/// An acknowledgement of a flush that waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ack {
+    flush: u64,
+    answer: u64,
+    /// Calls of ours before this one must have gone.
+    behind: u64,
+}
+
+impl<H: Handles> Exchange<H> {
+    /// Answers a call of the peer's. A second answer is ignored.
+    pub fn answer(&mut self, answer: u64, reply: Reply<'_, H>, wire: &mut dyn Wire) {
+        match reply {
+            Reply::Value { failed, shape, body, refs } => {
+                let verdict = if failed { Verdict::Failed } else { Verdict::Value };
+                self.conclude_value(answer, verdict, shape, body, refs, wire);
+            }
+            Reply::Error { error, started } => self.conclude_error(answer, error, started, wire),
+        }
+        self.settle(wire);
+    }
+
+    fn conclude_value(
+        &mut self,
+        number: u64,
+        verdict: Verdict,
+        shape: u32,
+        body: BodyRef<'_>,
+        refs: Refs<Outgoing<H>>,
+        wire: &mut dyn Wire,
+    ) {
+        let (one_way, no_pipeline) = match self.answers.get(number) {
+            Some(answer) if !answer.is_over() => (answer.one_way, answer.no_pipeline),
+            _ => return self.discard_outgoing(refs),
+        };
+        let (shape, body, refs) = if one_way {
+            self.discard_outgoing(refs);
+            (0, BodyRef::Slice(&[]), Refs::new())
+        } else {
+            (shape, body, refs)
+        };
+        let most = self.peer.map_or(0, |peer| peer.references);
+        if refs.len() as u64 > most {
+            self.discard_outgoing(refs);
+            let error = limit("too many references in one result", most);
+            return self.conclude_error(number, error, true, wire);
+        }
+        let purpose = if no_pipeline { Purpose::LastResult } else { Purpose::Result };
+        let Described { descriptors, pins, kept } = match self.describe(refs, purpose) {
+            Ok(described) => described,
+            Err(error) => return self.conclude_error(number, error, true, wire),
+        };
+        let returned = Return { call: number, verdict, shape, descriptors, streams: Bytes::new() };
+        match self.write_return(returned, body, wire) {
+            Ok(()) => {
+                let failed = verdict == Verdict::Failed;
+                let result = if failed { Err(own_failure()) } else { Ok(kept) };
+                self.conclude(number, result, wire);
+            }
+            Err((error, descriptors)) => {
+                self.take_back(Described { descriptors, pins, kept });
+                self.conclude_error(number, error, true, wire);
+            }
+        }
+    }
+
+    /// Ends a call with a failure of the call itself.
+    pub(super) fn conclude_error(&mut self, number: u64, error: Error, started: bool, wire: &mut dyn Wire) {
+        if self.answers.get(number).is_none_or(Answer::is_over) {
+            return;
+        }
+        let returned = Return {
+            call: number,
+            verdict: Verdict::Fault { started },
+            shape: 0,
+            descriptors: Refs::new(),
+            streams: Bytes::new(),
+        };
+        let room = usize::try_from(self.max_message).unwrap_or(usize::MAX).saturating_sub(64);
+        let body = error_bytes(&error, room);
+        // It fits by its making: a peer takes messages of at least 1 KiB.
+        let _ = self.write_return(returned, BodyRef::Rope(&[body]), wire);
+        self.conclude(number, Err(error), wire);
+    }
+
+    /// Writes a return, unless it is longer than the peer accepts.
+    fn write_return(
+        &mut self,
+        returned: Return,
+        body: BodyRef<'_>,
+        wire: &mut dyn Wire,
+    ) -> Result<(), (Error, Refs<Descriptor>)> {
+        if !self.releases.is_empty() {
+            self.write_releases(wire);
+        }
+        self.head.clear();
+        let message = Message::Return(returned);
+        message.encode(&mut self.head);
+        if (self.head.len() as u64).saturating_add(wire::len(body)) > self.max_message {
+            let error = limit("the result is longer than the peer accepts, in bytes", self.max_message);
+            return Err(match message {
+                Message::Return(returned) => (error, returned.descriptors),
+                _ => (error, Refs::new()),
+            });
+        }
+        self.outbox.write(wire, &self.head, body, None);
+        Ok(())
+    }
+
+    /// The return is written: what was held for the call is let go, and calls on its result go on.
+    fn conclude(&mut self, number: u64, result: Result<Refs<Kept<H>>, Error>, wire: &mut dyn Wire) {
+        let Some(answer) = self.answers.get_mut(number) else { return };
+        let stage = std::mem::replace(&mut answer.stage, Stage::Returned(result));
+        let (depth, bytes) = (answer.depth, answer.bytes);
+        let lane = answer.lane.take();
+        let timed = answer.deadline.take().is_some();
+        if !answer.queue.is_empty() {
+            self.settling.push(number);
+        } else if answer.no_pipeline {
+            self.answers.remove(number);
+        }
+        self.served.give(depth, bytes);
+        if timed {
+            self.lift_deadline();
+        }
+        if let Some(lane) = lane {
+            self.bodies.remove(&lane);
+            wire.stop_lane(lane);
+        }
+        if let Stage::Queued(queued) = stage {
+            self.leave_queue(queued.parent, number);
+            self.discard_received(queued.refs);
+        }
+    }
+
+    fn leave_queue(&mut self, parent: u64, number: u64) {
+        let Some(parent_answer) = self.answers.get_mut(parent) else { return };
+        // Numbers ascend, as calls queue in the order in which they came.
+        if let Ok(at) = parent_answer.queue.binary_search(&number) {
+            parent_answer.queue.remove(at);
+            self.settling.push(parent);
+        }
+    }
+
+    /// Puts a call on the result of another into the queue of that.
+    pub(super) fn enqueue(&mut self, number: u64, queued: Queued<H>) {
+        let parent = queued.parent;
+        let Some(answer) = self.answers.get_mut(number) else { return };
+        answer.stage = Stage::Queued(Box::new(queued));
+        if let Some(parent_answer) = self.answers.get_mut(parent) {
+            parent_answer.queue.push_back(number);
+            self.settling.push(parent);
+        }
+    }
+
+    /// Lets queues go on whose calls have returned. Calls that fail by it may let others go on: no recursion, as a
+    /// peer may make calls on calls without end.
+    pub(super) fn settle(&mut self, wire: &mut dyn Wire) {
+        while let Some(parent) = self.settling.pop() {
+            self.advance(parent, wire);
+        }
+    }
+
+    fn advance(&mut self, parent: u64, wire: &mut dyn Wire) {
+        loop {
+            let Some(answer) = self.answers.get(parent) else { return };
+            let Stage::Returned(result) = &answer.stage else { return };
+            let Some(number) = answer.queue.front().copied() else { break };
+            let Some(Stage::Queued(queued)) = self.answers.get(number).map(|answer| &answer.stage) else {
+                self.pop_queue(parent);
+                continue;
+            };
+            let target = resolve(result, queued.slot);
+            // Who passes a call on needs all of it; what is behind it waits, to stay behind it.
+            if matches!(target, Ok(IncomingTarget::Import(_))) && queued.body.is_none() {
+                return;
+            }
+            self.pop_queue(parent);
+            match target {
+                Ok(target) => self.run_queued(number, target),
+                Err(error) => self.conclude_error(number, error, false, wire),
+            }
+        }
+        let Some(answer) = self.answers.get(parent) else { return };
+        if let Some(flush) = answer.flush {
+            self.happenings.push_back(Happening::Passed { flush, answer: parent });
+        }
+        if answer.finished || answer.no_pipeline {
+            self.forget_answer(parent);
+        }
+    }
+
+    fn pop_queue(&mut self, parent: u64) {
+        if let Some(answer) = self.answers.get_mut(parent) {
+            answer.queue.pop_front();
+        }
+    }
+
+    fn run_queued(&mut self, number: u64, target: IncomingTarget<H>) {
+        let Some(answer) = self.answers.get_mut(number) else { return };
+        if let Stage::Queued(queued) = std::mem::replace(&mut answer.stage, Stage::Running) {
+            let Queued { op, options, body, refs, .. } = *queued;
+            self.dispatch(Incoming { answer: number, target, op, options, body, refs });
+        }
+    }
+
+    /// Hands a call to the engine.
+    pub(super) fn dispatch(&mut self, incoming: Incoming<H>) {
+        self.happenings.push_back(Happening::Event(Event::Call(incoming)));
+    }
+
+    /// The arguments of a call are complete.
+    pub(super) fn arguments(&mut self, number: u64, body: Bytes, wire: &mut dyn Wire) {
+        let Some(answer) = self.answers.get_mut(number) else { return };
+        answer.lane = None;
+        match &mut answer.stage {
+            Stage::Queued(queued) => {
+                queued.body = Some(body);
+                self.settling.push(queued.parent);
+                self.settle(wire);
+            }
+            Stage::Running => self.push_event(Event::Body { answer: number, body }),
+            Stage::Returned(_) => {}
+        }
+    }
+
+    /// The peer gave a call up.
+    pub(super) fn cancelled(&mut self, number: u64, reason: CancelReason, wire: &mut dyn Wire) {
+        let kind = match reason {
+            CancelReason::Deadline => ErrorKind::Deadline,
+            CancelReason::Dropped | CancelReason::Upstream | CancelReason::Shutdown => ErrorKind::Cancelled,
+        };
+        self.give_up(number, reason, kind, wire);
+    }
+
+    /// The time of a call of the peer's is over.
+    pub(super) fn expire_answer(&mut self, number: u64, wire: &mut dyn Wire) {
+        if let Some(answer) = self.answers.get_mut(number) {
+            answer.deadline = None;
+        }
+        self.give_up(number, CancelReason::Deadline, ErrorKind::Deadline, wire);
+    }
+
+    fn give_up(&mut self, number: u64, reason: CancelReason, kind: ErrorKind, wire: &mut dyn Wire) {
+        let Some(answer) = self.answers.get(number) else { return };
+        let started = match &answer.stage {
+            Stage::Queued(_) if !self.rules.hold(Rule::CancelReachesQueues) => return,
+            Stage::Queued(_) => false,
+            // It goes on, and is answered in its time.
+            Stage::Running if answer.detached => return,
+            Stage::Running => {
+                let started = answer.lane.is_none();
+                self.push_event(Event::Cancelled { answer: number, reason });
+                started
+            }
+            Stage::Returned(_) => return,
+        };
+        self.conclude_error(number, kind.into(), started, wire);
+    }
+
+    /// Sets the time after which a call of the peer's is given up.
+    pub(super) fn set_answer_deadline(&mut self, number: u64, deadline: Option<u64>) {
+        let Some(deadline) = deadline else { return };
+        if let Some(answer) = self.answers.get_mut(number)
+            && !answer.detached
+        {
+            answer.deadline = Some(deadline);
+            self.deadlines.set(deadline, Timed::Answer(number));
+        }
+    }
+
+    /// All calls on a result that came before the flush are on their way: tells the peer, behind those of them that
+    /// are passed on and wait for its own limits.
+    pub(super) fn acknowledge(&mut self, flush: u64, answer: u64, wire: &mut dyn Wire) {
+        self.acks.push_back(Ack { flush, answer, behind: self.questions.waiting.now() });
+        self.write_due_acks(wire);
+    }
+
+    pub(super) fn write_due_acks(&mut self, wire: &mut dyn Wire) {
+        while let Some(Ack { flush, answer, behind }) = self.acks.front().copied() {
+            if !self.questions.waiting.have_gone(behind) {
+                return;
+            }
+            self.acks.pop_front();
+            let waits = self.answers.get_mut(answer).and_then(|answer| answer.flush.take());
+            if waits.is_some() && !self.over {
+                self.write(wire, &Message::FlushAck { flush });
+            }
+        }
+    }
+
+    /// Drops a result on which nothing will be called any more.
+    pub(super) fn forget_answer(&mut self, number: u64) {
+        if let Some(answer) = self.answers.remove(number)
+            && let Stage::Returned(Ok(kept)) = answer.stage
+        {
+            self.discard_kept(kept);
+        }
+    }
+}
+
+/// The method returned its own error value: there is nothing to call on.
+fn own_failure() -> Error {
+    Error::new(ErrorKind::Remote, "the method returned an error")
+}

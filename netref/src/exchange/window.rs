@@ -1,0 +1,279 @@
+//! Tables for what is numbered: [`Window`] for numbers that ascend, [`Slab`] for numbers that we choose.
+
+use rustc_hash::FxHashMap;
+
+/// Entries under ascending numbers, most of which are gone soon after they came.
+///
+/// A ring whose place for a number is the number's low bits. An entry that is still there when its place is wanted
+/// by a younger one moves to a map, if there are few such stragglers; otherwise the ring grows. So nothing is
+/// hashed and nothing is allocated for an entry that does not outlive its surroundings.
+///
+/// # Invariant
+///
+/// Every number below `next` was inserted once. `ring` is empty or its length is a power of two. An entry is either
+/// at its place in the ring or in `stragglers`.
+#[derive(Debug)]
+pub(super) struct Window<T> {
+    ring: Vec<Option<(u64, T)>>,
+    stragglers: FxHashMap<u64, T>,
+    next: u64,
+    len: usize,
+}
+
+/// Places of a ring that has any.
+const FIRST: usize = 16;
+
+impl<T> Window<T> {
+    /// An empty table whose first number will be `first`.
+    pub(super) fn starting_at(first: u64) -> Self {
+        Self { ring: Vec::new(), stragglers: FxHashMap::default(), next: first, len: 0 }
+    }
+
+    /// The number that the next entry will have.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the number was given out once, whatever became of its entry.
+    pub(super) const fn was_given(&self, number: u64) -> bool {
+        number < self.next
+    }
+
+    /// Puts the entry of the next number in.
+    #[inline]
+    pub(super) fn push(&mut self, value: T) -> u64 {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        self.len = self.len.saturating_add(1);
+        if self.len.saturating_mul(2) > self.ring.len() {
+            self.grow();
+        }
+        let place = place(number, self.ring.len());
+        if let Some(slot) = self.ring.get_mut(place)
+            && let Some((straggler, old)) = slot.replace((number, value))
+        {
+            self.stragglers.insert(straggler, old);
+        }
+        number
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let len = self.ring.len().saturating_mul(2).max(FIRST);
+        let mut ring: Vec<Option<(u64, T)>> = Vec::new();
+        ring.resize_with(len, || None);
+        let old = std::mem::replace(&mut self.ring, ring);
+        let stragglers = std::mem::take(&mut self.stragglers);
+        for (number, value) in old.into_iter().flatten().chain(stragglers) {
+            // Younger ones push older ones out, whichever comes first.
+            match self.ring.get_mut(place(number, len)) {
+                Some(slot @ None) => *slot = Some((number, value)),
+                Some(Some((other, kept))) if *other < number => {
+                    let older = (std::mem::replace(other, number), std::mem::replace(kept, value));
+                    self.stragglers.insert(older.0, older.1);
+                }
+                _ => {
+                    self.stragglers.insert(number, value);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, number: u64) -> Option<&T> {
+        match self.ring.get(place(number, self.ring.len())) {
+            Some(Some((here, value))) if *here == number => Some(value),
+            _ if self.stragglers.is_empty() => None,
+            _ => self.stragglers.get(&number),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        let len = self.ring.len();
+        match self.ring.get_mut(place(number, len)) {
+            Some(Some((here, value))) if *here == number => Some(value),
+            _ if self.stragglers.is_empty() => None,
+            _ => self.stragglers.get_mut(&number),
+        }
+    }
+
+    #[inline]
+    pub(super) fn remove(&mut self, number: u64) -> Option<T> {
+        let len = self.ring.len();
+        let removed = match self.ring.get_mut(place(number, len)) {
+            Some(slot) if slot.as_ref().is_some_and(|(here, _)| *here == number) => {
+                slot.take().map(|(_, value)| value)
+            }
+            _ if self.stragglers.is_empty() => None,
+            _ => self.stragglers.remove(&number),
+        };
+        if removed.is_some() {
+            self.len = self.len.saturating_sub(1);
+        }
+        removed
+    }
+
+    /// Takes all entries out, in no order. Numbers go on from where they were.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, T)> + use<T> {
+        self.len = 0;
+        let ring = std::mem::take(&mut self.ring);
+        ring.into_iter().flatten().chain(std::mem::take(&mut self.stragglers))
+    }
+}
+
+/// The place of a number in a ring of `len` places, which is a power of two or none.
+#[inline]
+const fn place(number: u64, len: usize) -> usize {
+    (number as usize) & len.wrapping_sub(1)
+}
+
+/// Entries under numbers that are never given out twice: the place in the low half, how often that place was taken
+/// in the high half.
+#[derive(Debug)]
+pub(super) struct Slab<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    taken: u32,
+    value: Option<T>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    pub(super) const fn len(&self) -> usize {
+        self.places.len().saturating_sub(self.free.len())
+    }
+
+    /// Puts an entry in and returns its number; `None` if there are 2^32 already.
+    #[inline]
+    pub(super) fn insert(&mut self, value: T) -> Option<u64> {
+        if let Some(index) = self.free.pop()
+            && let Some(place) = self.places.get_mut(index as usize)
+        {
+            place.value = Some(value);
+            return Some(key(place.taken, index));
+        }
+        let index = u32::try_from(self.places.len()).ok()?;
+        self.places.push(Place { taken: 1, value: Some(value) });
+        Some(key(1, index))
+    }
+
+    #[inline]
+    pub(super) fn get(&self, number: u64) -> Option<&T> {
+        let place = self.places.get(number as u32 as usize)?;
+        if place.taken == taken(number) { place.value.as_ref() } else { None }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        let place = self.places.get_mut(number as u32 as usize)?;
+        if place.taken == taken(number) { place.value.as_mut() } else { None }
+    }
+
+    #[inline]
+    pub(super) fn remove(&mut self, number: u64) -> Option<T> {
+        let place = self.places.get_mut(number as u32 as usize)?;
+        if place.taken != taken(number) {
+            return None;
+        }
+        let value = place.value.take()?;
+        // A place that was taken 2^32 times is not used again.
+        if let Some(next) = place.taken.checked_add(1) {
+            place.taken = next;
+            self.free.push(number as u32);
+        }
+        Some(value)
+    }
+
+    /// The numbers of all entries.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        let taken = self.places.iter().enumerate().filter(|(_, place)| place.value.is_some());
+        taken.map(|(index, place)| key(place.taken, index as u32)).collect()
+    }
+}
+
+#[inline]
+const fn key(taken: u32, index: u32) -> u64 {
+    ((taken as u64) << 32) | index as u64
+}
+
+#[inline]
+const fn taken(number: u64) -> u32 {
+    (number >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_straggler_is_found_after_many_younger_ones_have_passed() {
+        let mut window = Window::starting_at(1);
+        let straggler = window.push("old");
+        for _ in 0..1000 {
+            let number = window.push("young");
+            assert_eq!(window.remove(number), Some("young"));
+        }
+        assert_eq!(window.ring.len(), FIRST, "one straggler is no reason to grow");
+        assert_eq!((window.get(straggler), window.len()), (Some(&"old"), 1));
+        assert_eq!(window.remove(straggler), Some("old"));
+        assert_eq!((window.get(straggler), window.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_number_from_an_empty_place_is_absent() {
+        let mut window = Window::<()>::starting_at(1);
+        assert_eq!((window.get(0), window.get(u64::MAX), window.remove(3)), (None, None, None));
+        assert!(!window.was_given(1));
+        window.push(());
+        assert!(window.was_given(1) && !window.was_given(2));
+    }
+
+    #[test]
+    fn a_place_that_is_taken_again_gives_another_number() {
+        let mut slab = Slab::default();
+        let first = slab.insert('a').unwrap();
+        assert_eq!(slab.remove(first), Some('a'));
+        let second = slab.insert('b').unwrap();
+        assert_ne!(first, second);
+        assert_eq!((slab.get(first), slab.get(second), slab.len()), (None, Some(&'b'), 1));
+        assert_eq!(slab.numbers(), [second]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_is_a_map(steps in proptest::collection::vec((any::<bool>(), any::<u16>()), 0..400)) {
+            let mut window = Window::starting_at(1);
+            let mut map = std::collections::BTreeMap::new();
+            for (push, pick) in steps {
+                if push {
+                    map.insert(window.push(pick), pick);
+                } else {
+                    let number = u64::from(pick) % window.next();
+                    prop_assert_eq!(window.get(number), map.get(&number));
+                    prop_assert_eq!(window.get_mut(number).copied(), map.get(&number).copied());
+                    prop_assert_eq!(window.remove(number), map.remove(&number));
+                }
+                prop_assert_eq!(window.len(), map.len());
+            }
+            let mut all: Vec<_> = window.drain().collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, map.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

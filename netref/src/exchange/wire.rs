@@ -1,0 +1,125 @@
+//! What an exchange writes to, and what waits when that takes no more.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use farref_framing::{LaneId, LinkError, Misuse};
+
+use crate::protocol::BodyRef;
+
+/// Where messages go: a link, or a queue in tests.
+pub trait Wire {
+    /// Takes one message, behind all before it, and returns the lane of its body if that goes by itself.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was taken: there is no room for now, or the wire is closed.
+    fn submit(&mut self, head: &[u8], body: BodyRef<'_>) -> Result<Option<LaneId>, LinkError>;
+
+    /// Gives up a body of ours that is going out.
+    fn reset_lane(&mut self, lane: LaneId);
+
+    /// Tells the peer that a body of its own is not wanted.
+    fn stop_lane(&mut self, lane: LaneId);
+
+    /// A number that grows with every message taken.
+    fn position(&self) -> u64;
+
+    /// Whether everything up to a position was handed out to be written: if not, the peer can't have got it.
+    fn is_transmitted(&self, position: u64) -> bool;
+
+    /// Whether so much waits for the peer that no new calls should be made.
+    fn is_congested(&self) -> bool;
+}
+
+/// Messages for which the wire had no room, in order.
+///
+/// It has none if the peer does not read what it asked for; then only returns and what frees references are still
+/// written, and they are bounded by what the peer has asked and holds.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    held: VecDeque<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    head: Bytes,
+    body: Bytes,
+    /// The call of ours that the message is, if it is one.
+    question: Option<u64>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The wire has it.
+    Taken(Option<LaneId>),
+    /// It waits here.
+    Held,
+    /// Nobody will ever write it: the wire is closed.
+    Lost,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Writes a message, or keeps it until there is room.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        wire: &mut dyn Wire,
+        head: &[u8],
+        body: BodyRef<'_>,
+        question: Option<u64>,
+    ) -> Written {
+        if self.held.is_empty() {
+            match wire.submit(head, body) {
+                Ok(lane) => return Written::Taken(lane),
+                Err(LinkError::Misuse(Misuse::Backlog | Misuse::Lanes)) => {}
+                Err(_) => return Written::Lost,
+            }
+        }
+        self.held.push_back(Held { head: Bytes::copy_from_slice(head), body: to_bytes(body), question });
+        Written::Held
+    }
+
+    /// Writes what there is room for. For each call: its number, and its body's lane.
+    pub(super) fn flush(&mut self, wire: &mut dyn Wire, mut sent: impl FnMut(u64, Option<LaneId>, u64)) {
+        while let Some(Held { head, body, question }) = self.held.front() {
+            let taken = wire.submit(head, BodyRef::Rope(std::slice::from_ref(body)));
+            match taken {
+                Ok(lane) => {
+                    if let Some(question) = question {
+                        sent(*question, lane, wire.position());
+                    }
+                }
+                Err(LinkError::Misuse(Misuse::Backlog | Misuse::Lanes)) => return,
+                Err(_) => {}
+            }
+            self.held.pop_front();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.held = VecDeque::new();
+    }
+}
+
+/// The length of a body.
+pub(super) fn len(body: BodyRef<'_>) -> u64 {
+    match body {
+        BodyRef::Slice(bytes) => bytes.len() as u64,
+        BodyRef::Rope(pieces) => pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.len() as u64)),
+    }
+}
+
+/// The body in one piece of its own.
+pub(super) fn to_bytes(body: BodyRef<'_>) -> Bytes {
+    match body {
+        BodyRef::Slice(bytes) => Bytes::copy_from_slice(bytes),
+        BodyRef::Rope([only]) => only.clone(),
+        BodyRef::Rope(pieces) => pieces.concat().into(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Objects hosted here, as exports hold them, and the handle that crosses `boxing`.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use farref_boxing::Reference;
+
+use crate::interface::{Interface, RemoteTrait};
+use crate::invocation::{Dispatched, Invocation};
+use crate::remote::Remote;
+
+/// An object hosted here together with the interface under which it is handed out.
+pub trait Exported: Send + Sync + 'static {
+    /// Id of the interface as handed out: calls may name it and its supertraits, nothing else.
+    fn interface_id(&self) -> u64;
+
+    /// The interface as handed out, where this process has the trait.
+    fn interface(&self) -> Option<&'static Interface>;
+
+    /// Runs what the peer asks for.
+    fn dispatch(&self, invocation: Invocation) -> Dispatched;
+
+    /// Identity of the object: equal keys are the same object while it lives.
+    fn key(&self) -> usize;
+
+    /// The object as an `Arc` of the trait with that id, boxed.
+    fn unbox(&self, interface: u64) -> Option<Box<dyn Any>>;
+
+    /// The far object that this one stands for, if it only relays.
+    fn relayed(&self) -> Option<&Arc<dyn Remote>> {
+        None
+    }
+}
+
+impl fmt::Debug for dyn Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.interface().map(|interface| interface.name);
+        f.debug_struct("Exported").field("interface", &name).finish_non_exhaustive()
+    }
+}
+
+/// An object of this process behind `dyn Trait`.
+pub(crate) struct Hosted<T: ?Sized>(pub(crate) Arc<T>);
+
+impl<T: ?Sized + RemoteTrait> Exported for Hosted<T> {
+    fn interface_id(&self) -> u64 {
+        T::INTERFACE.id
+    }
+
+    fn interface(&self) -> Option<&'static Interface> {
+        Some(T::INTERFACE)
+    }
+
+    fn dispatch(&self, invocation: Invocation) -> Dispatched {
+        T::dispatch(Arc::clone(&self.0), invocation)
+    }
+
+    fn key(&self) -> usize {
+        address(&self.0)
+    }
+
+    fn unbox(&self, interface: u64) -> Option<Box<dyn Any>> {
+        T::upcast(Arc::clone(&self.0), interface)
+    }
+}
+
+/// A far object of another connection, handed on: calls to it are passed on as they are, in order.
+pub(crate) struct Relay {
+    pub(crate) remote: Arc<dyn Remote>,
+    /// What it is handed on as, where this process has the trait.
+    pub(crate) interface: Option<&'static Interface>,
+}
+
+impl Exported for Relay {
+    fn interface_id(&self) -> u64 {
+        let known = self.interface.map(|interface| interface.id);
+        known.or_else(|| self.remote.imported().map(|imported| imported.interface)).unwrap_or_default()
+    }
+
+    fn interface(&self) -> Option<&'static Interface> {
+        self.interface
+    }
+
+    fn dispatch(&self, invocation: Invocation) -> Dispatched {
+        crate::relay::forward(&self.remote, self.interface, invocation)
+    }
+
+    fn key(&self) -> usize {
+        address(&self.remote)
+    }
+
+    fn unbox(&self, _interface: u64) -> Option<Box<dyn Any>> {
+        None
+    }
+
+    fn relayed(&self) -> Option<&Arc<dyn Remote>> {
+        Some(&self.remote)
+    }
+}
+
+/// Where an `Arc` points, without the metadata of its type.
+pub(crate) fn address<T: ?Sized>(of: &Arc<T>) -> usize {
+    Arc::as_ptr(of).cast::<()>() as usize
+}
+
+/// A netref without its type, as `boxing` collects and gives it.
+pub(crate) enum Handle {
+    /// Hosted here.
+    Local(Arc<dyn Exported>),
+    /// Hosted elsewhere; the interface is that of the netref, if it had one.
+    Remote(Arc<dyn Remote>, Option<&'static Interface>),
+    /// Received broken.
+    Broken(farref_boxing::Error),
+    /// Received without an object.
+    Null,
+}
+
+impl Handle {
+    pub(crate) fn into_reference(self) -> Reference {
+        Arc::new(self)
+    }
+
+    pub(crate) fn of(reference: &Reference) -> Option<&Self> {
+        reference.downcast_ref()
+    }
+}

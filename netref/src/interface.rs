@@ -1,0 +1,270 @@
+//! What a remote trait is at run time: its name, its methods, and how a call reaches them.
+//!
+//! Everything here is implemented by [`#[remote]`](macro@crate::remote) for `dyn Trait`, never by hand.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::caller::{Caller, Lender};
+use crate::invocation::{Dispatched, Invocation};
+use crate::remote::Remote;
+
+#[doc(hidden)]
+pub mod expansion;
+
+/// A remote trait: name, version and methods.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Interface {
+    /// The name by which both sides know the trait.
+    pub name: &'static str,
+    /// Major version: interfaces of the same name and different versions are different interfaces.
+    pub version: u16,
+    /// Fingerprint of name and version (PROTOCOL.md § 7.1).
+    pub id: u64,
+    /// The methods, in the order of their declaration, without those of supertraits.
+    pub methods: &'static [Method],
+    /// The remote traits that this one extends.
+    pub parents: &'static [&'static Interface],
+    /// The trait's doc comment.
+    pub doc: &'static str,
+}
+
+impl Interface {
+    /// For generated code.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        version: u16,
+        methods: &'static [Method],
+        parents: &'static [&'static Interface],
+        doc: &'static str,
+    ) -> Self {
+        Self { name, version, id: interface_id(name, version), methods, parents, doc }
+    }
+
+    /// The interface with that id: this one, or one that it extends, directly or not.
+    #[must_use]
+    pub fn find(&'static self, id: u64) -> Option<&'static Self> {
+        if self.id == id { Some(self) } else { self.parents.iter().find_map(|parent| parent.find(id)) }
+    }
+
+    /// The method of that name and the interface that declares it: this one, or one that it extends.
+    #[must_use]
+    pub fn find_named(&'static self, name: &str) -> Option<(&'static Self, &'static Method)> {
+        let own = self.methods.iter().find(|method| method.name == name).map(|method| (self, method));
+        own.or_else(|| self.parents.iter().find_map(|parent| parent.find_named(name)))
+    }
+}
+
+/// A method of a remote trait.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// Its number in the interface: a fingerprint of the name (PROTOCOL.md § 7.1).
+    pub number: u32,
+    /// Interface that declares it.
+    pub interface: u64,
+    /// Fingerprint of the argument types.
+    pub arguments_shape: u32,
+    /// Fingerprint of the return type.
+    pub result_shape: u32,
+    /// Whether it is an `async fn`.
+    pub is_async: bool,
+    /// Whether it has a default body, which runs on the calling side where the peer lacks the method.
+    pub has_default: bool,
+    /// What its attributes say about how it is run.
+    pub manners: Manners,
+    /// Names and types of the arguments, as written.
+    pub arguments: &'static [Argument],
+    /// The return type, as written.
+    pub result: &'static str,
+    /// The doc comment.
+    pub doc: &'static str,
+}
+
+impl Method {
+    /// For generated code: everything follows from the declaration.
+    #[doc(hidden)]
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "called by generated code only")]
+    pub const fn new(
+        interface: u64,
+        name: &'static str,
+        is_async: bool,
+        has_default: bool,
+        manners: Manners,
+        arguments: &'static [Argument],
+        arguments_text: &'static str,
+        result: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            number: method_number(name),
+            interface,
+            arguments_shape: shape_of_text(arguments_text),
+            result_shape: shape_of_text(result),
+            is_async,
+            has_default,
+            manners,
+            arguments,
+            result,
+            doc,
+        }
+    }
+}
+
+/// One argument of a method.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Argument {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type, as written.
+    pub of: &'static str,
+}
+
+impl Argument {
+    /// For generated code.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(name: &'static str, of: &'static str) -> Self {
+        Self { name, of }
+    }
+}
+
+/// How a method is run, as its attributes say. The default is what [`Dispatched`] describes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an attribute of its own")]
+#[expect(clippy::exhaustive_structs, reason = "written out by generated code")]
+pub struct Manners {
+    /// `#[serial]`: one call at a time on this object, in order.
+    pub serial: bool,
+    /// `#[concurrent]`: calls do not wait for each other.
+    pub concurrent: bool,
+    /// `#[one_way]`: the caller does not wait for a result.
+    pub one_way: bool,
+    /// `#[idempotent]`: may be repeated where it is not known whether it ran.
+    pub idempotent: bool,
+    /// `#[detached]`: goes on when the caller has gone.
+    pub detached: bool,
+    /// `#[inline]`: a blocking method that is run by whoever reads the connection; it must not wait.
+    pub inline: bool,
+    /// `#[spawned]`: an async method that is never polled by whoever reads the connection.
+    pub spawned: bool,
+}
+
+/// A `dyn Trait` whose trait is marked [`#[remote]`](macro@crate::remote).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a remote trait object",
+    label = "expected `dyn Trait` of a trait marked `#[remote]`",
+    note = "say which trait: `Netref::<dyn Trait>::of(object)`, or give the variable its type"
+)]
+pub trait RemoteTrait: Send + Sync + 'static {
+    /// What the trait is called and has.
+    const INTERFACE: &'static Interface;
+
+    /// The asynchronous companion: the trait's methods, each returning a [`Call`](crate::Call).
+    type Calls<'a>: From<Caller<'a, Self>>;
+    /// The blocking companion: the trait's methods, each waiting for its result.
+    type Blocking<'a>: From<Lender<'a, Self>>;
+
+    /// A proxy that makes the trait's calls through `remote`.
+    fn proxy(remote: Arc<dyn Remote>) -> Arc<Self>;
+
+    /// What the object calls through, if it is a proxy.
+    fn remote(&self) -> Option<Arc<dyn Remote>>;
+
+    /// Runs the method that `invocation` names, if the trait or a supertrait has it.
+    fn dispatch(this: Arc<Self>, invocation: Invocation) -> Dispatched;
+
+    /// The object as an `Arc` of the trait with that id, boxed: the trait itself or a supertrait.
+    fn upcast(this: Arc<Self>, interface: u64) -> Option<Box<dyn Any>>;
+}
+
+/// `Arc<S>` to `Arc<dyn Trait>`, on stable Rust.
+#[diagnostic::on_unimplemented(
+    message = "`{S}` cannot be shared as `Netref<{Self}>`",
+    label = "this does not implement the remote trait"
+)]
+pub trait Wrap<S> {
+    /// Unsizes.
+    fn wrap(object: Arc<S>) -> Arc<Self>;
+}
+
+/// A `dyn Self` that has the trait of `dyn U` among its supertraits, or is it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no supertrait `{U}`",
+    note = "a trait with several supertraits reaches the direct ones in one step: upcast step by step"
+)]
+pub trait Extends<U: ?Sized> {
+    /// The object as its supertrait.
+    fn up(this: Arc<Self>) -> Arc<U>;
+    /// The object as its supertrait, borrowed.
+    fn up_ref(this: &Self) -> &U;
+}
+
+/// FNV-1a, 64 bit.
+const fn fnv64(mut hash: u64, text: &[u8]) -> u64 {
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        hash = (hash ^ *first as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        rest = tail;
+    }
+    hash
+}
+
+const FNV64: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The id of an interface: FNV-1a of its name, a zero byte, and its major version, little endian.
+#[must_use]
+pub const fn interface_id(name: &str, version: u16) -> u64 {
+    fnv64(fnv64(fnv64(FNV64, name.as_bytes()), &[0]), &version.to_le_bytes())
+}
+
+/// The number of a method: FNV-1a of its name, folded to 32 bits.
+#[must_use]
+pub const fn method_number(name: &str) -> u32 {
+    fold(fnv64(FNV64, name.as_bytes()))
+}
+
+/// The fingerprint of a type that is known by its text alone. White space does not count.
+#[must_use]
+pub const fn shape_of_text(text: &str) -> u32 {
+    let mut hash = FNV64;
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if !first.is_ascii_whitespace() {
+            hash = fnv64(hash, &[*first]);
+        }
+        rest = tail;
+    }
+    fold(hash)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "folding keeps what is cut off")]
+const fn fold(hash: u64) -> u32 {
+    (hash ^ (hash >> 32)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_never_change() {
+        assert_eq!(interface_id("Bench", 1), 0x23d4_373a_4c29_e50a);
+        assert_ne!(interface_id("Bench", 1), interface_id("Bench", 2));
+        assert_eq!(method_number(""), 0xcbf2_9ce4 ^ 0x8422_2325);
+    }
+
+    #[test]
+    fn white_space_is_no_part_of_a_type() {
+        assert_eq!(shape_of_text("Vec < u8 >"), shape_of_text("Vec<u8>"));
+        assert_ne!(shape_of_text("Vec<u8>"), shape_of_text("Vec<i8>"));
+    }
+}

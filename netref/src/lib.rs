@@ -1,0 +1,91 @@
+//! Netrefs and the exchange: the life of remote objects on both sides.
+//!
+//! # The life of a call
+//!
+//! ```text
+//!  bench.call().voltage(3)         encode: arguments to bytes, netrefs to handles        encoders, boxing
+//!        │ .await                  commit: handles to descriptors, one number, one lock  engine::core, exchange
+//!        ▼                         write: by the caller itself if it is alone            baton, framing
+//!  ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─     the wire
+//!                                  read: every whole message before the first reply      engine::driver
+//!  Bench::voltage(&rig, 3)         dispatch: polled in order, or run on the pool         engine::dispatch
+//!        │                         answer: encode, commit, flush once per read
+//!        ▼
+//!  ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─
+//!  Ok(4.98)                        complete: the caller is woken, decodes, goes on       call
+//! ```
+//!
+//! Read [`Netref`] and [`Call`] first, then [`interface`] (what [`#[remote]`](macro@remote) makes of a trait),
+//! then [`protocol`] (the seam to what is spoken), then `exchange`, the state machine of farref's own protocol.
+//!
+//! Nothing here knows a socket: a connection is made over the halves that `farref-framing` gives.
+
+// Under loom (`--cfg farref_loom`) only what threads share is compiled: tokio would change as well.
+#![cfg_attr(farref_loom, allow(dead_code, unreachable_pub, reason = "its users are not compiled"))]
+
+#[cfg(farref_loom)]
+#[cfg(test)]
+mod loom_tests;
+
+mod baton;
+mod role;
+mod signal;
+mod sync;
+mod waiter;
+
+macro_rules! unless_loom {
+    ($($item:item)*) => { $(#[cfg(not(farref_loom))] $item)* };
+}
+
+unless_loom! {
+    mod netref;
+    mod call;
+    mod caller;
+    mod result;
+    pub mod interface;
+    mod invocation;
+    mod hosted;
+    mod remote;
+    mod relay;
+    mod references;
+    mod encoders;
+
+    pub mod protocol;
+    pub mod message;
+    pub mod exchange;
+    mod native;
+
+    mod engine;
+    mod connection;
+    mod config;
+    mod peer;
+    mod chain;
+    mod context;
+    pub mod place;
+    pub mod runtime;
+    mod panics;
+    mod clock;
+    mod lock;
+
+    #[doc(hidden)]
+    #[path = "private.rs"]
+    pub mod __private;
+
+    pub use farref_boxing::{Certainty, Context, Error, ErrorKind, Result, bytes};
+    pub use farref_macros::remote;
+
+    pub use crate::call::{BoxFuture, Call};
+    pub use crate::caller::{Caller, Lender};
+    pub use crate::config::Config;
+    pub use crate::connection::{Connection, Parts, Root, Stats};
+    pub use crate::context::{CallerInfo, caller};
+    pub use crate::hosted::Exported;
+    pub use crate::interface::{Extends, RemoteTrait, Wrap};
+    pub use crate::invocation::{Dispatched, Invocation};
+    pub use crate::native::Native;
+    pub use crate::netref::{Netref, Proxy, WeakNetref};
+    pub use crate::peer::Peer;
+    pub use crate::remote::{Conduit, EngineHandles, Remote};
+    pub use crate::result::MethodResult;
+    pub use crate::waiter::Waiter;
+}

@@ -1,0 +1,167 @@
+//! CALL, byte by byte (PROTOCOL.md § 5.2).
+
+use bytes::{BufMut, Bytes};
+use farref_framing::{Nanos, varint};
+
+use super::descriptor::{self, Descriptor};
+use super::reader::{Reader, put_bytes};
+use super::{MessageError, Operation, Refs};
+use crate::protocol::{CallOptions, Chain};
+
+/// What a call has and how it is meant. The first seven keep most calls at one byte.
+mod mark {
+    pub(super) const ANSWER: u64 = 1 << 0;
+    pub(super) const NO_PIPELINE: u64 = 1 << 1;
+    pub(super) const BLOCKING: u64 = 1 << 2;
+    pub(super) const CHAIN: u64 = 1 << 3;
+    pub(super) const TIME_LEFT: u64 = 1 << 4;
+    pub(super) const DESCRIPTORS: u64 = 1 << 5;
+    pub(super) const OPERATION: u64 = 1 << 6;
+    pub(super) const ONE_WAY: u64 = 1 << 7;
+    pub(super) const IDEMPOTENT: u64 = 1 << 8;
+    pub(super) const DETACHED: u64 = 1 << 9;
+    pub(super) const HOPS: u64 = 1 << 10;
+    pub(super) const PRIORITY: u64 = 1 << 11;
+    pub(super) const TRACE: u64 = 1 << 12;
+    pub(super) const STREAMS: u64 = 1 << 13;
+    pub(super) const UNKNOWN: u64 = !((1 << 14) - 1);
+}
+
+/// A call, without its arguments.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "the fields on the wire")]
+pub struct Call<'a> {
+    /// The caller's number for it.
+    pub call: u64,
+    /// What it is made on.
+    pub target: Target,
+    /// What is to be done.
+    pub operation: Operation<'a>,
+    /// How. The deadline is not used: [`time_left`](Self::time_left) is.
+    pub options: CallOptions,
+    /// How long the caller will wait, in nanoseconds.
+    pub time_left: Option<Nanos>,
+    /// Urgency, for later versions.
+    pub priority: Option<u8>,
+    /// The references among the arguments.
+    pub descriptors: Refs<Descriptor>,
+    /// The streams among the arguments, for later versions: unread.
+    pub streams: Bytes,
+}
+
+/// What a call is made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "these two are all that the exchange knows")]
+pub enum Target {
+    /// An object of the receiver's.
+    Export(u64),
+    /// What an earlier call of the sender's returns or will return.
+    Answer {
+        /// That call.
+        call: u64,
+        /// Which of the references in its result.
+        slot: u32,
+    },
+}
+
+impl Call<'_> {
+    fn marks(&self) -> u64 {
+        let options = &self.options;
+        let if_set = |set: bool, mark: u64| if set { mark } else { 0 };
+        if_set(matches!(self.target, Target::Answer { .. }), mark::ANSWER)
+            | if_set(options.no_pipeline, mark::NO_PIPELINE)
+            | if_set(options.blocking, mark::BLOCKING)
+            | if_set(options.chain.is_some(), mark::CHAIN)
+            | if_set(self.time_left.is_some(), mark::TIME_LEFT)
+            | if_set(!self.descriptors.is_empty(), mark::DESCRIPTORS)
+            | if_set(!self.operation.is_method(), mark::OPERATION)
+            | if_set(options.one_way, mark::ONE_WAY)
+            | if_set(options.idempotent, mark::IDEMPOTENT)
+            | if_set(options.detached, mark::DETACHED)
+            | if_set(options.hops != 0, mark::HOPS)
+            | if_set(self.priority.is_some(), mark::PRIORITY)
+            | if_set(options.trace.is_some(), mark::TRACE)
+            | if_set(!self.streams.is_empty(), mark::STREAMS)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        varint::put(out, self.call);
+        varint::put(out, self.marks());
+        match self.target {
+            Target::Export(export) => varint::put(out, export),
+            Target::Answer { call, slot } => {
+                varint::put(out, call);
+                varint::put(out, u64::from(slot));
+            }
+        }
+        self.operation.encode(out);
+        if let Some(time_left) = self.time_left {
+            varint::put(out, time_left);
+        }
+        if let Some(Chain { id, depth }) = self.options.chain {
+            out.put_u128_le(id);
+            varint::put(out, u64::from(depth));
+        }
+        if self.options.hops != 0 {
+            out.push(self.options.hops);
+        }
+        out.extend(self.priority);
+        if let Some(trace) = &self.options.trace {
+            out.extend_from_slice(trace);
+        }
+        if !self.descriptors.is_empty() {
+            descriptor::encode_all(&self.descriptors, out);
+        }
+        if !self.streams.is_empty() {
+            put_bytes(out, &self.streams);
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Call<'static>, MessageError> {
+        let call = reader.number()?;
+        let marks = reader.number()?;
+        if marks & mark::UNKNOWN != 0 {
+            return Err(MessageError::UnknownMark { marks });
+        }
+        let has = |mark| marks & mark != 0;
+        let target = reader.number()?;
+        let target = if has(mark::ANSWER) {
+            Target::Answer { call: target, slot: reader.small()? }
+        } else {
+            Target::Export(target)
+        };
+        let operation = if has(mark::OPERATION) {
+            Operation::decode_other(reader)?
+        } else {
+            Operation::decode_method(reader)?
+        };
+        let time_left = if has(mark::TIME_LEFT) { Some(reader.number()?) } else { None };
+        let chain = if has(mark::CHAIN) { Some(decode_chain(reader)?) } else { None };
+        let hops = if has(mark::HOPS) { reader.byte()? } else { 0 };
+        let priority = if has(mark::PRIORITY) { Some(reader.byte()?) } else { None };
+        let trace = if has(mark::TRACE) { Some(reader.array()?) } else { None };
+        let descriptors =
+            if has(mark::DESCRIPTORS) { descriptor::decode_all(reader)? } else { Refs::new() };
+        let streams =
+            if has(mark::STREAMS) { Bytes::copy_from_slice(reader.bytes()?) } else { Bytes::new() };
+        let options = CallOptions {
+            no_pipeline: has(mark::NO_PIPELINE),
+            one_way: has(mark::ONE_WAY),
+            idempotent: has(mark::IDEMPOTENT),
+            detached: has(mark::DETACHED),
+            blocking: has(mark::BLOCKING),
+            deadline: None,
+            chain,
+            hops,
+            trace,
+        };
+        Ok(Call { call, target, operation, options, time_left, priority, descriptors, streams })
+    }
+}
+
+fn decode_chain(reader: &mut Reader<'_>) -> Result<Chain, MessageError> {
+    let id = u128::from_le_bytes(reader.array()?);
+    let depth = reader.number()?;
+    let depth = u16::try_from(depth).map_err(|_| MessageError::TooLarge { number: depth })?;
+    Ok(Chain { id, depth })
+}

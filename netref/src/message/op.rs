@@ -1,0 +1,98 @@
+//! What is to be done with an object, as a call carries it (PROTOCOL.md § 5.2).
+
+use std::borrow::Cow;
+
+use bytes::BufMut;
+
+use super::MessageError;
+use super::reader::{Reader, put_bytes};
+use crate::protocol::Op;
+
+/// What is to be done: something known here, or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an operation is known or it is not")]
+pub enum Operation<'a> {
+    /// A known operation.
+    Known(Cow<'a, Op>),
+    /// An operation of a later version: the call fails.
+    Unknown(UnknownOperation),
+}
+
+/// An operation of a later version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "its number is all that is known of it")]
+pub struct UnknownOperation {
+    /// Its number.
+    pub code: u8,
+}
+
+impl Operation<'_> {
+    /// A call of a method by its number has a form of its own, the shortest; it is marked as such in the call.
+    pub(super) fn is_method(&self) -> bool {
+        matches!(self, Self::Known(op) if matches!(**op, Op::Method { .. }))
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let op = match self {
+            Self::Known(op) => &**op,
+            Self::Unknown(UnknownOperation { code }) => {
+                out.push(*code);
+                return put_bytes(out, &[]);
+            }
+        };
+        let (code, name) = match op {
+            Op::Method { interface, method, shape } => {
+                out.put_u64_le(*interface);
+                out.put_u32_le(*method);
+                return out.put_u32_le(*shape);
+            }
+            Op::Named(name) => (1, &**name),
+            Op::Get(name) => (2, &**name),
+            Op::Set(name) => (3, &**name),
+            Op::Delete(name) => (4, &**name),
+            Op::Index => (5, ""),
+            Op::Len => (6, ""),
+            Op::Compare => (7, ""),
+            Op::Hash => (8, ""),
+            Op::Text => (9, ""),
+            Op::Iterate => (10, ""),
+            Op::Enter => (11, ""),
+            Op::Exit => (12, ""),
+            Op::IsInstance(class) => (13, &**class),
+            Op::Describe => (14, ""),
+        };
+        out.push(code);
+        put_bytes(out, name.as_bytes());
+    }
+
+    #[inline]
+    pub(super) fn decode_method(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
+        let interface = reader.u64()?;
+        let method = reader.u32()?;
+        Ok(Self::Known(Cow::Owned(Op::Method { interface, method, shape: reader.u32()? })))
+    }
+
+    /// Every other operation has a name, which may be empty: so an unknown one can be skipped.
+    pub(super) fn decode_other(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
+        let code = reader.byte()?;
+        let name = reader.text(usize::MAX)?;
+        let op = match code {
+            1 => Op::Named(name),
+            2 => Op::Get(name),
+            3 => Op::Set(name),
+            4 => Op::Delete(name),
+            5 => Op::Index,
+            6 => Op::Len,
+            7 => Op::Compare,
+            8 => Op::Hash,
+            9 => Op::Text,
+            10 => Op::Iterate,
+            11 => Op::Enter,
+            12 => Op::Exit,
+            13 => Op::IsInstance(name),
+            14 => Op::Describe,
+            code => return Ok(Self::Unknown(UnknownOperation { code })),
+        };
+        Ok(Self::Known(Cow::Owned(op)))
+    }
+}

@@ -1,0 +1,106 @@
+//! RETURN, byte by byte (PROTOCOL.md § 5.3).
+
+use bytes::{BufMut, Bytes};
+use farref_framing::varint;
+
+use super::descriptor::{self, Descriptor};
+use super::reader::{Reader, put_bytes};
+use super::{MessageError, Refs};
+
+mod mark {
+    /// Which of the three verdicts.
+    pub(super) const VERDICT: u8 = 0b11;
+    pub(super) const STARTED: u8 = 1 << 2;
+    pub(super) const SHAPE: u8 = 1 << 3;
+    pub(super) const DESCRIPTORS: u8 = 1 << 4;
+    pub(super) const STREAMS: u8 = 1 << 5;
+    pub(super) const UNKNOWN: u8 = 0b1100_0000;
+
+    pub(super) const VALUE: u8 = 0;
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const FAULT: u8 = 2;
+}
+
+/// How a call ended, without the value or error, which is the body.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "the fields on the wire")]
+pub struct Return {
+    /// The receiver's number for the call.
+    pub call: u64,
+    /// What the body is.
+    pub verdict: Verdict,
+    /// Fingerprint of the type of the body; 0 if it has none.
+    pub shape: u32,
+    /// The references in the body.
+    pub descriptors: Refs<Descriptor>,
+    /// The streams in the body, for later versions: unread.
+    pub streams: Bytes,
+}
+
+/// What the body of a return is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a call ends in exactly one of these")]
+pub enum Verdict {
+    /// What the method returned.
+    Value,
+    /// The error value of the method's own type that it returned.
+    Failed,
+    /// Why the call failed (PROTOCOL.md § 9.8).
+    Fault {
+        /// Whether the method was started: if not, it certainly did not run.
+        started: bool,
+    },
+}
+
+impl Return {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        varint::put(out, self.call);
+        let mut marks = match self.verdict {
+            Verdict::Value => mark::VALUE,
+            Verdict::Failed => mark::FAILED,
+            Verdict::Fault { started: false } => mark::FAULT,
+            Verdict::Fault { started: true } => mark::FAULT | mark::STARTED,
+        };
+        if self.shape != 0 {
+            marks |= mark::SHAPE;
+        }
+        if !self.descriptors.is_empty() {
+            marks |= mark::DESCRIPTORS;
+        }
+        if !self.streams.is_empty() {
+            marks |= mark::STREAMS;
+        }
+        out.push(marks);
+        if self.shape != 0 {
+            out.put_u32_le(self.shape);
+        }
+        if !self.descriptors.is_empty() {
+            descriptor::encode_all(&self.descriptors, out);
+        }
+        if !self.streams.is_empty() {
+            put_bytes(out, &self.streams);
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
+        let call = reader.number()?;
+        let marks = reader.byte()?;
+        let has = |mark| marks & mark != 0;
+        let started = has(mark::STARTED);
+        let verdict = match marks & mark::VERDICT {
+            mark::VALUE if !started => Verdict::Value,
+            mark::FAILED if !started => Verdict::Failed,
+            mark::FAULT if !has(mark::DESCRIPTORS | mark::STREAMS | mark::SHAPE) => Verdict::Fault { started },
+            _ => return Err(MessageError::UnknownMark { marks: u64::from(marks) }),
+        };
+        if has(mark::UNKNOWN) {
+            return Err(MessageError::UnknownMark { marks: u64::from(marks) });
+        }
+        let shape = if has(mark::SHAPE) { reader.u32()? } else { 0 };
+        let descriptors =
+            if has(mark::DESCRIPTORS) { descriptor::decode_all(reader)? } else { Refs::new() };
+        let streams =
+            if has(mark::STREAMS) { Bytes::copy_from_slice(reader.bytes()?) } else { Bytes::new() };
+        Ok(Self { call, verdict, shape, descriptors, streams })
+    }
+}

@@ -1,0 +1,430 @@
+//! The seam between the engine and what is spoken on the wire.
+//!
+//! A [`Protocol`] is a state machine without IO: bytes and commands go in, bytes and events come out, time is
+//! passed in. The native exchange ([`Native`](crate::native::Native)) is one; Python's RPyC will be another; a
+//! toy one in the tests proves that nothing native leaks through. The engine owns the carrier, the threads and
+//! the user's objects, and knows none of the bytes.
+
+use std::fmt;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use farref_boxing::Error;
+use farref_framing::{Batch, CloseReason, Nanos, StreamKey};
+use smallvec::SmallVec;
+
+/// The kinds of handle that a protocol keeps for its engine, without looking inside.
+///
+/// The engine's own are [`EngineHandles`](crate::engine::EngineHandles); model tests use plain numbers.
+pub trait Handles: Clone + fmt::Debug + Sized + 'static {
+    /// A hosted object, as exports hold it.
+    type Object: Clone + fmt::Debug + Send + 'static;
+    /// A strong handle on an import. Dropping the last one enqueues a release and does nothing else.
+    type Proxy: Clone + fmt::Debug + Send + 'static;
+    /// A weak handle on an import.
+    type WeakProxy: Send + 'static;
+    /// Whoever waits for a call: woken by the engine, outside every lock.
+    type Waiter: fmt::Debug + Send + 'static;
+
+    /// The weak handle of `proxy`.
+    fn downgrade(proxy: &Self::Proxy) -> Self::WeakProxy;
+    /// The strong handle, while there is one.
+    fn upgrade(weak: &Self::WeakProxy) -> Option<Self::Proxy>;
+}
+
+/// Makes proxies for imports; lent to the protocol while it reads.
+pub trait Factory<H: Handles> {
+    /// A new proxy for `import`.
+    fn proxy(&self, import: Imported) -> H::Proxy;
+}
+
+/// What an import is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Imported {
+    /// The peer's number for what it exported.
+    pub id: u64,
+    /// Which of the successive proxies of this import this is (PROTOCOL.md § 6.3).
+    pub generation: u32,
+    /// The peer's number for the object behind it: equal numbers are the same object.
+    pub object: u64,
+    /// The interface as handed out.
+    pub interface: u64,
+}
+
+/// A reference about to be written.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_enums, reason = "every protocol must say how it writes each of them")]
+pub enum Outgoing<H: Handles> {
+    /// No reference.
+    Null,
+    /// A reference that is broken, and why.
+    Broken(Error),
+    /// An object hosted here.
+    Local {
+        /// The object.
+        object: H::Object,
+        /// Identity of the object: equal keys are the same object while it lives.
+        key: usize,
+        /// The interface as handed out.
+        interface: u64,
+        /// Lent for the length of the call rather than counted.
+        lent: bool,
+    },
+    /// An import of this very connection: it goes home.
+    Home {
+        /// Keeps the import from being released before the message is written.
+        proxy: H::Proxy,
+        /// The peer's export.
+        id: u64,
+    },
+}
+
+/// A reference that was read.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_enums, reason = "the engine must say what it does with each of them")]
+pub enum Received<H: Handles> {
+    /// No reference.
+    Null,
+    /// A broken reference, and why.
+    Broken(Error),
+    /// An object of the peer.
+    Import(H::Proxy),
+    /// An object of ours that came home.
+    Home(H::Object),
+}
+
+/// References of one message; most have none, few have more than one.
+pub type Refs<R> = SmallVec<[R; 1]>;
+
+/// What is to be done with an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Op {
+    /// Calls a method by its number.
+    Method {
+        /// Interface that declares the method.
+        interface: u64,
+        /// Number of the method in it.
+        method: u32,
+        /// Fingerprint of the writer's argument types.
+        shape: u32,
+    },
+    /// Calls a method by its name.
+    Named(String),
+    /// Reads a property.
+    Get(String),
+    /// Writes a property.
+    Set(String),
+    /// Deletes a property.
+    Delete(String),
+    /// Reads an element.
+    Index,
+    /// Number of elements.
+    Len,
+    /// Compares with another value.
+    Compare,
+    /// Hashes the object.
+    Hash,
+    /// The object as text.
+    Text,
+    /// Next batch of an iteration.
+    Iterate,
+    /// Enters a context.
+    Enter,
+    /// Leaves a context.
+    Exit,
+    /// Whether the object is an instance of a class.
+    IsInstance(String),
+    /// Interfaces, methods and documentation of the object.
+    Describe,
+}
+
+/// How a call is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// Nothing will be called on the result before it is there: the callee keeps nothing after its return.
+    pub no_pipeline: bool,
+    /// Nobody waits for the result.
+    pub one_way: bool,
+    /// May be repeated if it is not known whether it ran.
+    pub idempotent: bool,
+    /// Goes on when the caller has gone.
+    pub detached: bool,
+    /// The caller is blocked until the call returns.
+    pub blocking: bool,
+    /// When the caller gives up.
+    pub deadline: Option<Nanos>,
+    /// The chain of nested calls that this one belongs to.
+    pub chain: Option<Chain>,
+    /// How many connections the call has crossed.
+    pub hops: u8,
+    /// Trace context (W3C), passed on unread.
+    pub trace: Option<[u8; 25]>,
+}
+
+/// A chain of nested calls: one logical thread over all processes it passes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// Unguessable name of the chain.
+    pub id: u128,
+    /// How deep this call is nested in it.
+    pub depth: u16,
+}
+
+/// Where a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "these two are all that the exchange knows")]
+pub enum Target {
+    /// An import, by the peer's number.
+    Import(u64),
+    /// What a call of ours will return.
+    Answer {
+        /// That call.
+        call: u64,
+        /// Which of the references in its result.
+        slot: u32,
+    },
+}
+
+/// An encoded value about to be written.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_enums, reason = "one contiguous piece or several, there is no third")]
+pub enum BodyRef<'a> {
+    /// One contiguous piece, copied.
+    Slice(&'a [u8]),
+    /// Several pieces, shared rather than copied.
+    Rope(&'a [Bytes]),
+}
+
+/// A call about to be made.
+#[derive(Debug)]
+pub struct CallStart<'a, H: Handles> {
+    /// Where it goes.
+    pub target: Target,
+    /// What is to be done.
+    pub op: &'a Op,
+    /// How.
+    pub options: &'a CallOptions,
+    /// The arguments.
+    pub body: BodyRef<'a>,
+    /// The references among them.
+    pub refs: Refs<Outgoing<H>>,
+}
+
+/// How a call of ours ended.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the contract: a call ends in exactly one of these")]
+pub enum Outcome<H: Handles> {
+    /// The method's own result, or its own error value.
+    Value {
+        /// Whether it is the error value.
+        failed: bool,
+        /// Fingerprint of the writer's type.
+        shape: u32,
+        /// The encoded value.
+        body: Bytes,
+        /// The references in it.
+        refs: Refs<Received<H>>,
+    },
+    /// The call itself failed.
+    Error(Error),
+}
+
+/// How a call of the peer's is answered.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the contract: a call is answered by exactly one of these")]
+pub enum Reply<'a, H: Handles> {
+    /// The method's own result, or its own error value.
+    Value {
+        /// Whether it is the error value.
+        failed: bool,
+        /// Fingerprint of our type.
+        shape: u32,
+        /// The encoded value.
+        body: BodyRef<'a>,
+        /// The references in it.
+        refs: Refs<Outgoing<H>>,
+    },
+    /// The call itself failed.
+    Error {
+        /// How.
+        error: Error,
+        /// Whether the method was started: `false` proves that it never ran.
+        started: bool,
+    },
+}
+
+/// A call of the peer's.
+#[derive(Debug)]
+pub struct Incoming<H: Handles> {
+    /// The peer's number for the call: how to answer it.
+    pub answer: u64,
+    /// What it is made on.
+    pub target: IncomingTarget<H>,
+    /// What is to be done.
+    pub op: Op,
+    /// How; the deadline is in our own time.
+    pub options: CallOptions,
+    /// The encoded arguments; `None` until [`Event::Body`] brings them.
+    pub body: Option<Bytes>,
+    /// The references among them.
+    pub refs: Refs<Received<H>>,
+}
+
+/// What a call of the peer's is made on.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the engine must say what it does with each of them")]
+pub enum IncomingTarget<H: Handles> {
+    /// An object hosted here, and the interface under which it was handed out.
+    Object {
+        /// The object.
+        object: H::Object,
+        /// Its export: calls to one export keep their order.
+        export: u64,
+        /// The interface as handed out.
+        interface: u64,
+    },
+    /// A pipelined call whose target turned out to live with the peer: it is forwarded there.
+    Import(H::Proxy),
+    /// There is no object to call.
+    Broken(Error),
+}
+
+/// What the engine has to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<H: Handles> {
+    /// The peer has introduced itself: this is its root, if it shows one.
+    Opened(Received<H>),
+    /// The peer calls.
+    Call(Incoming<H>),
+    /// The arguments of a call that came without them.
+    Body {
+        /// The call.
+        answer: u64,
+        /// The encoded arguments.
+        body: Bytes,
+    },
+    /// The peer (or its deadline) gave a call up; no reply is due, but one is allowed.
+    Cancelled {
+        /// The call.
+        answer: u64,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// A call of ours is over (or can go on): wake this one.
+    Ready(H::Waiter),
+    /// An object that nobody over there holds any more, to be dropped outside the lock.
+    Unexported(H::Object),
+    /// The answer to a ping: the round trip.
+    Pong(Nanos),
+    /// The peer will make no further calls and asks us to make none.
+    Draining,
+    /// The other end has closed in order.
+    Closed(CloseReason),
+}
+
+/// Why a call was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// Its handle was dropped.
+    Dropped,
+    /// Its deadline passed.
+    Deadline,
+    /// The call it was made for was given up.
+    Upstream,
+    /// The caller is shutting down.
+    Shutdown,
+}
+
+/// Numbers of a connection's tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableStats {
+    /// Objects of ours that the peer holds, the root included.
+    pub exports: usize,
+    /// Objects of the peer's that we hold, its root included.
+    pub imports: usize,
+    /// Calls of ours that are not over.
+    pub calls: usize,
+    /// Calls of the peer's that are not over.
+    pub answers: usize,
+}
+
+/// A protocol of remote objects, without IO.
+///
+/// Every method is quick, takes memory only, and is called under the connection's lock: no user code, no waker
+/// and no system call runs inside.
+pub trait Protocol<H: Handles>: Send + 'static {
+    /// Consumes what it can of `input`, which came on `stream`; a partial rest stays there for the next time.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol, or speaks another: the connection is over.
+    fn handle_bytes(
+        &mut self,
+        stream: StreamKey,
+        input: &mut BytesMut,
+        end: bool,
+        factory: &dyn Factory<H>,
+        now: Nanos,
+    ) -> Result<(), Error>;
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    ///
+    /// The peer is silent for too long: the connection is over.
+    fn handle_timeout(&mut self, now: Nanos) -> Result<(), Error>;
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next wanted.
+    fn poll_timeout(&self) -> Option<Nanos>;
+
+    /// Takes what is to be written next, at most about 64 KiB; false if there is nothing.
+    fn poll_transmit(&mut self, batch: &mut Batch, now: Nanos) -> bool;
+
+    /// Whether there is something to write.
+    fn wants_write(&self) -> bool;
+
+    /// The next thing for the engine to do, in the order of the wire.
+    fn poll_event(&mut self) -> Option<Event<H>>;
+
+    /// Makes a call and returns its number. A call that the peer's limits do not admit yet waits inside.
+    ///
+    /// # Errors
+    ///
+    /// The call can't be made: nothing was sent.
+    fn call(&mut self, start: CallStart<'_, H>, now: Nanos) -> Result<u64, Error>;
+
+    /// The outcome of `call`, once: then the call is consumed. Until then `waiter` is kept and comes back in
+    /// [`Event::Ready`].
+    fn poll_outcome(&mut self, call: u64, now: Nanos, waiter: &mut dyn FnMut() -> H::Waiter) -> Poll<Outcome<H>>;
+
+    /// Whether the outcome of `call` is there.
+    fn is_ready(&self, call: u64) -> bool;
+
+    /// The handle of `call` is gone without its outcome: cancels the call when nothing depends on it any more.
+    fn drop_call(&mut self, call: u64, reason: CancelReason);
+
+    /// Answers a call of the peer's. A second answer is ignored.
+    fn answer(&mut self, answer: u64, reply: Reply<'_, H>, now: Nanos);
+
+    /// The last handle on a proxy of `import` is gone.
+    fn release(&mut self, import: u64, generation: u32);
+
+    /// Asks for a sign of life; [`Event::Pong`] brings the round trip.
+    fn ping(&mut self, now: Nanos);
+
+    /// Tells the peer that no further calls are wanted.
+    fn drain(&mut self);
+
+    /// Closes in order: what was submitted is still written.
+    fn close(&mut self, reason: CloseReason);
+
+    /// The carrier is lost for good, or the connection was closed: every call ends, every reference breaks.
+    fn sever(&mut self, error: &Error);
+
+    /// Sizes of the tables.
+    fn stats(&self) -> TableStats;
+}

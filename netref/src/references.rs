@@ -1,0 +1,78 @@
+//! References between the protocol's tables and the values that hold them.
+
+use std::sync::{Arc, OnceLock};
+
+use farref_boxing::{DecodeLimits, Reference};
+
+use crate::hosted::{Exported, Handle, Relay};
+use crate::interface::Interface;
+use crate::protocol::{Outgoing, Received, Refs};
+use crate::remote::{Conduit, EngineHandles, Remote};
+
+/// Limits on what a peer's payload may unfold into.
+pub(crate) fn limits() -> DecodeLimits {
+    static LIMITS: OnceLock<DecodeLimits> = OnceLock::new();
+    LIMITS.get_or_init(DecodeLimits::default).clone()
+}
+
+/// What was received, as the values that are unboxed see it.
+pub(crate) fn received(refs: Refs<Received<EngineHandles>>) -> Vec<Reference> {
+    if refs.is_empty() {
+        return Vec::new();
+    }
+    refs.into_iter().map(|received| handle(received).into_reference()).collect()
+}
+
+/// One received reference.
+pub(crate) fn handle(received: Received<EngineHandles>) -> Handle {
+    match received {
+        Received::Null => Handle::Null,
+        Received::Broken(error) => Handle::Broken(error),
+        Received::Import(remote) => Handle::Remote(remote, None),
+        // A relay that comes home is what it relays.
+        Received::Home(object) => match object.relayed() {
+            Some(remote) => Handle::Remote(Arc::clone(remote), object.interface()),
+            None => Handle::Local(object),
+        },
+    }
+}
+
+/// What is to be sent over `conduit`, as the protocol writes it.
+pub(crate) fn outgoing(references: &mut Vec<Reference>, conduit: &dyn Conduit) -> Refs<Outgoing<EngineHandles>> {
+    references.drain(..).map(|reference| one(&reference, conduit)).collect()
+}
+
+fn one(reference: &Reference, conduit: &dyn Conduit) -> Outgoing<EngineHandles> {
+    match Handle::of(reference) {
+        Some(Handle::Local(object)) => local(Arc::clone(object)),
+        Some(Handle::Remote(remote, interface)) => remote_outgoing(remote, *interface, conduit),
+        Some(Handle::Broken(error)) => Outgoing::Broken(error.clone()),
+        Some(Handle::Null) | None => Outgoing::Null,
+    }
+}
+
+/// An object of this process, handed out.
+pub(crate) fn local(object: Arc<dyn Exported>) -> Outgoing<EngineHandles> {
+    let (key, interface) = (object.key(), object.interface_id());
+    Outgoing::Local { object, key, interface, lent: false }
+}
+
+/// A far object, handed on: home if it is the peer's own, else through a relay.
+fn remote_outgoing(
+    remote: &Arc<dyn Remote>,
+    interface: Option<&'static Interface>,
+    conduit: &dyn Conduit,
+) -> Outgoing<EngineHandles> {
+    match remote.imported() {
+        Some(imported) if std::ptr::addr_eq(Arc::as_ptr(remote.conduit()), conduit) => {
+            Outgoing::Home { proxy: Arc::clone(remote), id: imported.id }
+        }
+        _ => local(Arc::new(Relay { remote: Arc::clone(remote), interface })),
+    }
+}
+
+/// References that a relay passes on as they came.
+pub(crate) fn passed_on(references: &[Reference], conduit: &dyn Conduit) -> Refs<Outgoing<EngineHandles>> {
+    references.iter().map(|reference| one(reference, conduit)).collect()
+}
+

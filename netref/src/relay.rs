@@ -1,0 +1,36 @@
+//! Passing on: calls to a far object that was handed to a third process through this one.
+
+use std::sync::Arc;
+
+use farref_boxing::{Error, ErrorKind};
+
+use crate::interface::Interface;
+use crate::invocation::{Dispatched, Invocation};
+use crate::protocol::Op;
+use crate::remote::Remote;
+
+/// A call is passed on at most that many times: a relay that leads back to itself ends here (PROTOCOL.md § 7).
+const MAX_HOPS: u8 = 32;
+
+/// Passes a call on as it is, in the order in which calls come. The answer comes back by itself.
+pub(crate) fn forward(
+    remote: &Arc<dyn Remote>,
+    interface: Option<&'static Interface>,
+    invocation: Invocation,
+) -> Dispatched {
+    // The host checks against what it handed out to us; we check against what we handed on, which may be less.
+    if let (Op::Method { interface: called, .. }, Some(handed_on)) = (&invocation.op, interface)
+        && handed_on.find(*called).is_none()
+    {
+        return invocation.unknown(handed_on);
+    }
+    if invocation.options.hops >= MAX_HOPS {
+        let error = Error::new(ErrorKind::Loop, format!("the call was passed on {MAX_HOPS} times"));
+        invocation.fail(error, false);
+        return Dispatched::Done;
+    }
+    let mut options = invocation.options.clone();
+    options.hops = options.hops.saturating_add(1);
+    Arc::clone(remote.conduit()).forward(remote.target(), options, invocation);
+    Dispatched::Done
+}

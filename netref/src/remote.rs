@@ -1,0 +1,134 @@
+//! What a proxy calls through, and what the engine offers to calls.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use farref_boxing::{Encoder, Error};
+
+use crate::interface::Method;
+use crate::invocation::Invocation;
+use crate::peer::Peer;
+use crate::protocol::{self, CallOptions, CancelReason, Handles, Imported, Op, Target};
+use crate::waiter::{ThreadWaiter, Waiter};
+
+/// The engine's handles, as the protocol keeps them.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "a name for a set of types, never a value")]
+pub struct EngineHandles;
+
+impl Handles for EngineHandles {
+    type Object = Arc<dyn crate::hosted::Exported>;
+    type Proxy = Arc<dyn Remote>;
+    type WeakProxy = std::sync::Weak<dyn Remote>;
+    type Waiter = Waiter;
+
+    fn downgrade(proxy: &Self::Proxy) -> Self::WeakProxy {
+        Arc::downgrade(proxy)
+    }
+
+    fn upgrade(weak: &Self::WeakProxy) -> Option<Self::Proxy> {
+        weak.upgrade()
+    }
+}
+
+/// How a call of ours ended, with the engine's handles.
+pub(crate) type Outcome = protocol::Outcome<EngineHandles>;
+
+/// A far object, or the promise of one: what a proxy makes its calls through.
+///
+/// The seam between the typed proxies and the engine: [`Netref`](crate::Netref) and the companions of
+/// [`#[remote]`](macro@crate::remote) need nothing else.
+pub trait Remote: Send + Sync + 'static {
+    /// The connection that leads to the object.
+    fn conduit(&self) -> &Arc<dyn Conduit>;
+
+    /// Where on that connection calls go.
+    fn target(&self) -> Target;
+
+    /// What the object is known by, unless it is a promise.
+    fn imported(&self) -> Option<Imported>;
+}
+
+impl fmt::Debug for dyn Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("target", &self.target()).finish_non_exhaustive()
+    }
+}
+
+/// A connection, as calls and proxies see it.
+pub trait Conduit: Send + Sync + 'static {
+    /// Sends a call with the arguments in `encoder`, and returns its number.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was sent.
+    fn begin(&self, target: Target, op: &Op, options: CallOptions, encoder: &mut Encoder) -> Result<u64, Error>;
+
+    /// Sends a call and waits for its outcome on this thread, which runs the callbacks of its own chain meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was sent; [`ErrorKind::WouldBlock`](farref_boxing::ErrorKind::WouldBlock) where this thread must
+    /// not wait.
+    fn block(&self, target: Target, op: &Op, options: CallOptions, encoder: &mut Encoder)
+    -> Result<Outcome, Error>;
+
+    /// The outcome of a call, once.
+    fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome>;
+
+    /// Waits for the outcome of a call that was sent, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// This thread must not wait; the call goes on.
+    fn wait(&self, call: u64, patience: Option<std::time::Duration>) -> Result<Option<Outcome>, Error>;
+
+    /// Whether the outcome of a call is there.
+    fn is_ready(&self, call: u64) -> bool;
+
+    /// Gives a call up.
+    fn drop_call(&self, call: u64, reason: CancelReason);
+
+    /// The last handle on a proxy is gone.
+    fn release(&self, import: u64, generation: u32);
+
+    /// Answers a call of the peer's with a value encoded in `encoder`.
+    fn answer_value(&self, answer: u64, failed: bool, shape: u32, encoder: &mut Encoder);
+
+    /// Answers a call of the peer's with an error.
+    fn answer_error(&self, answer: u64, error: Error, started: bool);
+
+    /// Answers a call of the peer's with the outcome of the call that it was passed on as.
+    fn answer_outcome(&self, answer: u64, outcome: Outcome);
+
+    /// Sends a call of another connection's peer on to `target`, and its outcome back.
+    fn forward(self: Arc<Self>, target: Target, options: CallOptions, invocation: Invocation);
+
+    /// Wakes `thread` when a call of the peer's is given up, while it is served; `None` ends that.
+    fn wake_on_cancel(&self, answer: u64, thread: Option<Arc<ThreadWaiter>>);
+
+    /// Drops the call that a call of the peer's was passed on as when that is given up; `None` ends that.
+    fn drop_on_cancel(&self, answer: u64, passed_on: Option<(Arc<dyn Conduit>, u64)>);
+
+    /// Whether a call of the peer's was given up.
+    fn is_cancelled(&self, answer: u64) -> bool;
+
+    /// Who is at the other end.
+    fn peer(&self) -> &Arc<Peer>;
+}
+
+/// Options of a call to `method`.
+pub(crate) fn options(method: &Method) -> CallOptions {
+    CallOptions {
+        one_way: method.manners.one_way,
+        idempotent: method.manners.idempotent,
+        detached: method.manners.detached,
+        ..CallOptions::default()
+    }
+}
+
+/// The operation of a call to `method`.
+pub(crate) const fn operation(method: &Method) -> Op {
+    Op::Method { interface: method.interface, method: method.number, shape: method.arguments_shape }
+}

@@ -1,0 +1,145 @@
+//! What a remote method may return, and how its result is told apart from a failure of the call.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use farref_boxing::{DeserializeAs, Error, ErrorKind, FromAs, decode};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::encoders;
+use crate::interface::Method;
+use crate::peer::Peer;
+use crate::remote::{Outcome, Remote, operation, options};
+
+/// The return type of a remote method: a `Result` whose error has room for a failure of the call.
+#[diagnostic::on_unimplemented(
+    message = "a remote method cannot return `{Self}`: it has no room for a call that fails",
+    label = "return `farref::Result<..>`, or `Result<T, E>` where `E: From<farref::Error>`",
+    note = "`E` must also be `Display`, `Serialize` and `Deserialize`, so that it can cross the connection"
+)]
+pub trait MethodResult: Sized + Send + 'static {
+    /// What the method returns when it succeeds.
+    type Value: Serialize + DeserializeOwned + 'static;
+    /// What it returns when it fails.
+    type Failure: Serialize + DeserializeOwned + fmt::Display + 'static;
+
+    /// A result that says that the call itself failed.
+    fn from_error(error: Error) -> Self;
+
+    /// The result as the peer's method returned it.
+    fn from_result(result: Result<Self::Value, Self::Failure>) -> Self;
+
+    /// The result, to be sent.
+    fn as_result(&self) -> Result<&Self::Value, &Self::Failure>;
+}
+
+impl<T, E> MethodResult for Result<T, E>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    E: From<Error> + Serialize + DeserializeOwned + fmt::Display + Send + 'static,
+{
+    type Value = T;
+    type Failure = E;
+
+    fn from_error(error: Error) -> Self {
+        Err(error.into())
+    }
+
+    fn from_result(result: Result<T, E>) -> Self {
+        result
+    }
+
+    fn as_result(&self) -> Result<&T, &E> {
+        self.as_ref()
+    }
+}
+
+/// Reads the outcome of a call.
+#[doc(hidden)]
+pub type Decode<R> = fn(Result<Outcome, Error>, Hop<'_>) -> R;
+
+/// Where a call went, for the trace of its error.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Hop<'a> {
+    pub(crate) peer: Option<&'a Peer>,
+    pub(crate) method: Option<&'static Method>,
+}
+
+impl fmt::Display for Hop<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.method, self.peer) {
+            (Some(method), Some(peer)) => write!(f, "{}, called on {peer}", method.name),
+            (Some(method), None) => f.write_str(method.name),
+            (None, _) => f.write_str("a call"),
+        }
+    }
+}
+
+/// For generated code: reads the outcome of a call, the value through the adapter `A`.
+#[doc(hidden)]
+pub fn decode_outcome<A, R>(outcome: Result<Outcome, Error>, hop: Hop<'_>) -> R
+where
+    R: MethodResult,
+    A: for<'de> DeserializeAs<'de, R::Value>,
+{
+    let read = |outcome| -> Result<R, Error> {
+        match outcome? {
+            Outcome::Error(error) => Err(if error.is_remote() { error.with_hop(hop) } else { error }),
+            Outcome::Value { failed, body, refs, shape: _ } => {
+                let references = crate::references::received(refs);
+                let limits = crate::references::limits();
+                if failed {
+                    let mut failure = decode::<R::Failure>(&body, &references, &limits)?;
+                    // A farref error says where it has been; a type of the user's own is theirs.
+                    if let Some(error) = (&mut failure as &mut dyn Any).downcast_mut::<Error>() {
+                        *error = error.clone().with_hop(hop);
+                    }
+                    Ok(R::from_result(Err(failure)))
+                } else {
+                    let value = decode::<FromAs<A, R::Value>>(&body, &references, &limits)?;
+                    Ok(R::from_result(Ok(value.into_inner())))
+                }
+            }
+        }
+    };
+    read(outcome).unwrap_or_else(R::from_error)
+}
+
+/// For generated code: calls a far method and waits for its result on this thread.
+#[doc(hidden)]
+pub fn block<R: MethodResult>(
+    remote: &Arc<dyn Remote>,
+    method: &'static Method,
+    arguments: &impl Serialize,
+    decode: Decode<R>,
+) -> R {
+    decode(outcome(remote, method, arguments), Hop { peer: Some(remote.conduit().peer()), method: Some(method) })
+}
+
+/// For generated code: [`block`], or `None` if the peer is older and has no such method.
+#[doc(hidden)]
+pub fn block_or_missing<R: MethodResult>(
+    remote: &Arc<dyn Remote>,
+    method: &'static Method,
+    arguments: &impl Serialize,
+    decode: Decode<R>,
+) -> Option<R> {
+    match outcome(remote, method, arguments) {
+        Ok(Outcome::Error(error)) if error.kind() == ErrorKind::Unimplemented => None,
+        outcome => Some(decode(outcome, Hop { peer: Some(remote.conduit().peer()), method: Some(method) })),
+    }
+}
+
+fn outcome(
+    remote: &Arc<dyn Remote>,
+    method: &'static Method,
+    arguments: &impl Serialize,
+) -> Result<Outcome, Error> {
+    let mut encoder = encoders::take();
+    encoder.encode(arguments)?;
+    let outcome = remote.conduit().block(remote.target(), &operation(method), options(method), &mut encoder);
+    encoders::put(encoder);
+    outcome
+}

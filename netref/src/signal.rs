@@ -1,0 +1,88 @@
+//! How the driver of a connection is woken.
+
+use std::task::Waker;
+
+use crate::sync::{Mutex, lock};
+
+/// What the driver was woken for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Something was committed by callers that were not alone.
+    pub(crate) flush: bool,
+    /// The carrier took no more: wait until it can.
+    pub(crate) blocked: bool,
+    /// Netrefs were dropped.
+    pub(crate) releases: bool,
+    /// Look at the tables: the connection may have become superfluous, or is to be closed.
+    pub(crate) look: bool,
+}
+
+impl Wishes {
+    pub(crate) const FLUSH: Self = Self { flush: true, blocked: false, releases: false, look: false };
+    pub(crate) const BLOCKED: Self = Self { flush: false, blocked: true, releases: false, look: false };
+    pub(crate) const RELEASES: Self = Self { flush: false, blocked: false, releases: true, look: false };
+    pub(crate) const LOOK: Self = Self { flush: false, blocked: false, releases: false, look: true };
+
+    const fn add(&mut self, other: Self) {
+        self.flush |= other.flush;
+        self.blocked |= other.blocked;
+        self.releases |= other.releases;
+        self.look |= other.look;
+    }
+}
+
+/// The driver's bell.
+///
+/// # Invariant
+///
+/// A wish that comes before the driver sleeps is seen before it sleeps: wishes and waker are under one lock.
+#[derive(Debug, Default)]
+pub(crate) struct Signal(Mutex<Bell>);
+
+#[derive(Debug, Default)]
+struct Bell {
+    wishes: Wishes,
+    waker: Option<Waker>,
+}
+
+impl Signal {
+    /// Asks for something.
+    pub(crate) fn wish(&self, wish: Wishes) {
+        let waker = {
+            let mut bell = lock(&self.0);
+            bell.wishes.add(wish);
+            bell.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What was asked for since the last time, or `None` and a promise to wake.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Wishes> {
+        let mut bell = lock(&self.0);
+        if bell.wishes != Wishes::default() {
+            return Some(std::mem::take(&mut bell.wishes));
+        }
+        match &mut bell.waker {
+            Some(kept) => kept.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_made_before_the_sleep_is_seen() {
+        let signal = Signal::default();
+        signal.wish(Wishes::FLUSH);
+        signal.wish(Wishes::LOOK);
+        let wishes = signal.poll(Waker::noop()).unwrap();
+        assert!(wishes.flush && wishes.look && !wishes.blocked);
+        assert_eq!(signal.poll(Waker::noop()), None);
+    }
+}
