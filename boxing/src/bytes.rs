@@ -1,7 +1,7 @@
 //! Bytes at the speed of a copy, or without one: for `#[serde(with = "farref::bytes")]`.
 //!
 //! serde writes a `Vec<u8>` element by element. A field with this attribute is written in one go; the bytes on the
-//! wire are the same either way (PROTOCOL.md § 4.6), so the two sides need not agree on the attribute. [`Bytes`]
+//! wire are the same either way (PROTOCOL.md § 9.6), so the two sides need not agree on the attribute. [`Bytes`]
 //! of 4 KiB and more are not copied at all, neither when they are encoded nor when they are decoded.
 //!
 //! For `Vec<u8>`, `Box<[u8]>`, `Arc<[u8]>`, `Cow<[u8]>`, `&[u8]`, [`Bytes`], `[u8; N]`, and options of those.

@@ -1,7 +1,7 @@
 //! What a failed call looks like, here and from afar.
 //!
 //! An [`Error`] holds any error of the standard library's kind, or a text; says whose turn it is ([`ErrorKind`]);
-//! and crosses connections by value: kind, message, chain of causes and trace arrive as text (PROTOCOL.md § 4.8).
+//! and crosses connections by value: kind, message, chain of causes and trace arrive as text (PROTOCOL.md § 9.8).
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -68,7 +68,7 @@ pub enum Certainty {
 }
 
 impl ErrorKind {
-    /// The number on the wire (PROTOCOL.md § 4.8). A number is never given to another kind.
+    /// The number on the wire (PROTOCOL.md § 9.8). A number is never given to another kind.
     pub(crate) const fn number(self) -> u32 {
         match self {
             Self::Failed => 1,

@@ -13,7 +13,7 @@
 //!
 //! | what                                 | how it crosses                              | copies |
 //! |--------------------------------------|---------------------------------------------|--------|
-//! | any `Serialize` type                 | by value, PROTOCOL.md § 4                   | one    |
+//! | any `Serialize` type                 | by value, PROTOCOL.md § 9                   | one    |
 //! | `Bytes` of 4 KiB and more, adapted   | by value, as a part of its own              | none   |
 //! | `&str`, `&[u8]`, `Bytes`, decoded    | as a piece of the body                      | none   |
 //! | a netref, in any position            | by reference: handle in table, slot in body |        |

@@ -3,7 +3,7 @@
 /// What one body may cost whoever decodes it.
 ///
 /// The length of the body itself is limited where it is received; these limits bound what its bytes may unfold
-/// into. Each has a default that no ordinary value meets (PROTOCOL.md § 4.9).
+/// into. Each has a default that no ordinary value meets (PROTOCOL.md § 9.9).
 ///
 /// ```
 /// use farref_boxing::DecodeLimits;

@@ -20,7 +20,7 @@ pub type Reference = Arc<dyn Any + Send + Sync>;
 
 /// Puts `reference` into the table of the message that is being encoded on this thread, and returns its slot.
 ///
-/// For `Serialize` implementations of reference types, which write the slot as an integer (PROTOCOL.md § 4.7).
+/// For `Serialize` implementations of reference types, which write the slot as an integer (PROTOCOL.md § 9.7).
 /// Each call takes a slot of its own, also for a reference that has one: whoever receives the message counts them.
 /// `None` if no message is being encoded.
 pub fn lend(reference: Reference) -> Option<u32> {

@@ -1,4 +1,4 @@
-//! An error on its way to the peer, and what arrives of it (PROTOCOL.md § 4.8).
+//! An error on its way to the peer, and what arrives of it (PROTOCOL.md § 9.8).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! Encoding is bincode's own; of decoding, bincode reads what does not nest, and `decoder` whatever does, because
 //! bincode counts neither levels nor elements. One configuration for ever: variable-length integers, little endian
-//! (PROTOCOL.md § 4). The bytes are pinned by `tests/golden.rs` and checked against a second implementation, so the
+//! (PROTOCOL.md § 9). The bytes are pinned by `tests/golden.rs` and checked against a second implementation, so the
 //! format outlives the library.
 
 use std::io;

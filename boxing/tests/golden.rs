@@ -1,4 +1,4 @@
-//! The bytes of every shape of value, both ways, in the order of PROTOCOL.md § 4; then the same bytes by a second
+//! The bytes of every shape of value, both ways, in the order of PROTOCOL.md § 9; then the same bytes by a second
 //! implementation.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -155,6 +155,23 @@ pub trait ByteRx: Send + 'static {
     ///
     /// If readiness itself cannot be had any more, as after the shutdown of the runtime.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// [`try_read`](Self::try_read) where there is something, else a promise to wake.
+    ///
+    /// For whoever reads in a loop: a medium that knows by the last read that nothing is left asks no second time.
+    ///
+    /// # Errors
+    ///
+    /// Those of the two methods it stands for, but never `WouldBlock`.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+        loop {
+            match self.try_read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+            ready!(self.poll_readable(cx))?;
+        }
+    }
 
     /// A descriptor on which a thread may wait without the runtime, if the medium has one.
     fn descriptor(&self) -> Option<&dyn Descriptor> {

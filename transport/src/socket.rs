@@ -6,10 +6,11 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use tokio::io::AsyncRead;
 
 use crate::carrier::{ByteRx, ByteTx};
 use crate::error::AcceptError;
@@ -17,10 +18,18 @@ use crate::io::reserve_some;
 
 /// What tokio's two stream sockets have in common.
 #[cfg(unix)]
-pub(crate) trait Socket: std::os::fd::AsFd + Ready {}
+pub(crate) trait Socket: std::os::fd::AsFd + Ready + Split {}
 /// What tokio's stream socket offers.
 #[cfg(not(unix))]
-pub(crate) trait Socket: Ready {}
+pub(crate) trait Socket: Ready + Split {}
+
+/// A socket that comes apart into owned halves.
+pub(crate) trait Split: Sized {
+    type Read: AsyncRead + AsRef<Self> + Send + Sync + Unpin + 'static;
+    type Write: AsRef<Self> + Send + Sync + 'static;
+
+    fn split(self) -> (Self::Read, Self::Write);
+}
 
 /// A stream socket whose readiness the reactor caches.
 pub(crate) trait Ready: Send + Sync + 'static {
@@ -38,8 +47,17 @@ pub(crate) trait Ready: Send + Sync + 'static {
 }
 
 macro_rules! socket {
-    ($socket:ty) => {
+    ($socket:ty, $halves:ident) => {
         impl Socket for $socket {}
+
+        impl Split for $socket {
+            type Read = tokio::net::$halves::OwnedReadHalf;
+            type Write = tokio::net::$halves::OwnedWriteHalf;
+
+            fn split(self) -> (Self::Read, Self::Write) {
+                self.into_split()
+            }
+        }
 
         impl Ready for $socket {
             fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -79,19 +97,17 @@ macro_rules! socket {
 }
 
 #[cfg(feature = "tcp")]
-socket!(tokio::net::TcpStream);
+socket!(tokio::net::TcpStream, tcp);
 #[cfg(all(unix, feature = "unix"))]
-socket!(tokio::net::UnixStream);
+socket!(tokio::net::UnixStream, unix);
 
 /// Takes a connected socket apart.
 pub(crate) fn halves<S: Socket>(socket: S) -> (SocketRx<S>, SocketTx<S>) {
-    let socket = Arc::new(socket);
+    let (read, write) = socket.split();
     (
-        SocketRx {
-            socket: Arc::clone(&socket),
-        },
+        SocketRx { half: read },
         SocketTx {
-            socket,
+            half: write,
             is_closed: false,
         },
     )
@@ -99,23 +115,36 @@ pub(crate) fn halves<S: Socket>(socket: S) -> (SocketRx<S>, SocketTx<S>) {
 
 /// The reading half of a socket.
 pub(crate) struct SocketRx<S: Socket> {
-    socket: Arc<S>,
+    half: S::Read,
+}
+
+impl<S: Socket> SocketRx<S> {
+    fn socket(&self) -> &S {
+        self.half.as_ref()
+    }
 }
 
 impl<S: Socket> ByteRx for SocketRx<S> {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         reserve_some(into);
+        let socket = self.socket();
         retry(|| {
-            if self.socket.is_readable() {
-                self.socket.read_if_ready(into)
+            if socket.is_readable() {
+                socket.read_if_ready(into)
             } else {
-                read(&*self.socket, into)
+                read(socket, into)
             }
         })
     }
 
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+        reserve_some(into);
+        // Tokio knows by a read that did not fill the buffer that nothing is left: no second system call to find out.
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.half), cx, into)
+    }
+
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_readable(cx)
+        self.socket().poll_readable(cx)
     }
 
     #[cfg(unix)]
@@ -126,16 +155,20 @@ impl<S: Socket> ByteRx for SocketRx<S> {
 
 /// The writing half of a socket.
 pub(crate) struct SocketTx<S: Socket> {
-    socket: Arc<S>,
+    half: S::Write,
     is_closed: bool,
 }
 
 impl<S: Socket> SocketTx<S> {
+    fn socket(&self) -> &S {
+        self.half.as_ref()
+    }
+
     fn close(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.is_closed, true) {
             return Ok(());
         }
-        match self.socket.shutdown(Shutdown::Write) {
+        match self.socket().shutdown(Shutdown::Write) {
             // The peer was faster.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
@@ -151,17 +184,18 @@ impl<S: Socket> ByteTx for SocketTx<S> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
+        let socket = self.socket();
         retry(|| {
-            if self.socket.is_writable() {
-                self.socket.write_if_ready(bufs)
+            if socket.is_writable() {
+                socket.write_if_ready(bufs)
             } else {
-                write(&*self.socket, bufs)
+                write(socket, bufs)
             }
         })
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_writable(cx)
+        self.socket().poll_writable(cx)
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -226,21 +260,21 @@ mod unix {
 
     impl<S: Socket> Descriptor for SocketRx<S> {
         fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_readable(&*self.socket, timeout)
+            wait_readable(self.socket(), timeout)
         }
 
         fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_writable(&*self.socket, timeout)
+            wait_writable(self.socket(), timeout)
         }
     }
 
     impl<S: Socket> Descriptor for SocketTx<S> {
         fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_readable(&*self.socket, timeout)
+            wait_readable(self.socket(), timeout)
         }
 
         fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_writable(&*self.socket, timeout)
+            wait_writable(self.socket(), timeout)
         }
     }
 }

@@ -1,0 +1,196 @@
+//! Connecting by address.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_framing::{Inlet, Link, LinkConfig, NativeLink, Outlet, Role, StreamLink};
+use farref_netref::{BoxFuture, Config, Connection, Parts, Peer, RemoteTrait, Root};
+use farref_transport::{Address, Carrier, CarrierInfo, Media};
+
+use crate::service::Share;
+
+/// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, …
+///
+/// Awaiting it gives the [`Connection`]; the methods of [`Connect`] come before.
+///
+/// ```no_run
+/// # extern crate farref_netref as farref;
+/// # use farref_services::connect;
+/// # use farref::{Netref, Result, remote};
+/// # #[remote] trait Bench { fn voltage(&self, channel: u8) -> Result<f64>; }
+/// # async fn example() -> Result<()> {
+/// let bench: Netref<dyn Bench> = connect("unix:/run/bench.sock").await?.root().await?;
+/// println!("{} V", bench.call().voltage(3).await?);
+/// # Ok(())
+/// # }
+/// ```
+pub fn connect(address: impl IntoAddress) -> Connect {
+    Connect {
+        address: address.into_address(),
+        root: Root::NONE,
+        config: Config::default(),
+        media: None,
+    }
+}
+
+/// Something that names an address: text, or an [`Address`].
+pub trait IntoAddress {
+    /// The address.
+    ///
+    /// # Errors
+    ///
+    /// The text is none; the error names the position and the nearest valid form.
+    fn into_address(self) -> Result<Address>;
+}
+
+impl IntoAddress for &str {
+    fn into_address(self) -> Result<Address> {
+        self.parse().map_err(|error: farref_transport::AddressError| {
+            Error::new(ErrorKind::Address, error.to_string())
+        })
+    }
+}
+
+impl IntoAddress for String {
+    fn into_address(self) -> Result<Address> {
+        self.as_str().into_address()
+    }
+}
+
+impl IntoAddress for &String {
+    fn into_address(self) -> Result<Address> {
+        self.as_str().into_address()
+    }
+}
+
+impl IntoAddress for Address {
+    fn into_address(self) -> Result<Address> {
+        Ok(self)
+    }
+}
+
+impl IntoAddress for &Address {
+    fn into_address(self) -> Result<Address> {
+        Ok(self.clone())
+    }
+}
+
+/// A connection about to be made. Await it.
+#[must_use = "nothing is dialled before this is awaited"]
+pub struct Connect {
+    address: Result<Address>,
+    root: Root,
+    config: Config,
+    media: Option<Media>,
+}
+
+impl Connect {
+    /// Shows `object` to the peer as the root of this side: both ends may call from the start.
+    pub fn serving<T: ?Sized + RemoteTrait>(mut self, object: impl Share<T>) -> Self {
+        self.root = Root::of(&object.share());
+        self
+    }
+
+    /// Sets how long a call may take that does not say otherwise. Default: for ever.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.config.call_timeout = Some(timeout);
+        self
+    }
+
+    /// Uses these settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Uses these media instead of the standard ones.
+    pub fn media(mut self, media: Media) -> Self {
+        self.media = Some(media);
+        self
+    }
+
+    async fn dial(self) -> Result<Connection> {
+        let address = self.address?;
+        let media = self.media.unwrap_or_else(Media::standard);
+        let carrier = media.dial(&address).await.map_err(dial_error)?;
+        let setup = self.config.setup_timeout;
+        let connecting = async {
+            let connection = establish(carrier, Role::Dialer, |_| Ok(self.root), self.config).await?;
+            connection.established().await?;
+            Ok(connection)
+        };
+        tokio::time::timeout(setup, connecting).await.unwrap_or_else(|_| {
+            let text = format!("{address} did not introduce itself within {setup:?}");
+            Err(Error::new(ErrorKind::Incompatible, text))
+        })
+    }
+}
+
+impl IntoFuture for Connect {
+    type Output = Result<Connection>;
+    type IntoFuture = BoxFuture<'static, Result<Connection>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.dial())
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect").field("address", &self.address).field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+fn dial_error(error: farref_transport::DialError) -> Error {
+    use farref_transport::DialError as E;
+    let kind = match &error {
+        E::Unsupported { .. } => ErrorKind::Unsupported,
+        E::NotEncrypted { .. } => ErrorKind::Address,
+        _ => ErrorKind::Carrier,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// Makes a connection of an open carrier; `root` decides what the peer is shown.
+pub(crate) async fn establish(
+    carrier: Carrier,
+    role: Role,
+    root: impl FnOnce(&Peer) -> Result<Root>,
+    config: Config,
+) -> Result<Connection> {
+    let native = matches!(carrier, Carrier::Muxed(_));
+    let info: CarrierInfo = carrier.info().clone();
+    let peer = Peer::new(info.medium, info.remote.as_ref().map(ToString::to_string), info.peer.clone());
+    let (inlet, outlet, guard): (Inlet, Outlet, _) = open(carrier, role).await?;
+    let with = link_config(role, &info, &config)?;
+    let root = root(&peer)?;
+    let parts = Parts { inlet, outlet, peer, keep_open: role == Role::Listener, guard };
+    let link = |now| -> Box<dyn Link> {
+        if native { Box::new(NativeLink::new(with, now)) } else { Box::new(StreamLink::new(with, now)) }
+    };
+    Ok(Connection::native(link, parts, root, config))
+}
+
+async fn open(carrier: Carrier, role: Role) -> Result<(Inlet, Outlet, farref_transport::Guard)> {
+    let opened = farref_framing::open(carrier, role).await;
+    let (inlet, outlet, _info, guard) = opened.map_err(|error| {
+        Error::new(ErrorKind::Carrier, format!("the carrier broke before it could be used: {error}"))
+    })?;
+    Ok((inlet, outlet, guard))
+}
+
+/// How the link of a carrier is made, with fresh randomness.
+fn link_config(role: Role, info: &CarrierInfo, config: &Config) -> Result<LinkConfig> {
+    let (mut nonce, mut secret) = ([0; 16], [0; 32]);
+    for random in [&mut nonce[..], &mut secret[..]] {
+        getrandom::fill(random).map_err(|error| {
+            Error::new(ErrorKind::Unsupported, format!("the system gives no random bytes: {error}"))
+        })?;
+    }
+    let mut with = LinkConfig::new(role, nonce, secret);
+    with.limits = config.limits.clone();
+    with.channel_binding = info.channel_binding;
+    Ok(with)
+}

@@ -1,0 +1,23 @@
+//! What a program exposes, and to whom: connections by address, servers, services.
+//!
+//! ```text
+//!   connect("unix:/run/bench")              serve::<dyn Bench>("unix:/run/bench", bench)
+//!          │                                          │
+//!          ▼                                          ▼
+//!      Connect ── dial ── carrier ─────────── accept ── Server ── Service::root(peer)
+//!          │                                          │
+//!          └──────────────── Connection ──────────────┘        both ends are equal from here on
+//! ```
+//!
+//! Mechanism lies below; here are the decisions: which root a peer gets ([`Service`]), how many peers there may
+//! be ([`ServerLimits`]), how a server ends ([`Server::shutdown`]). [`blocking`] is for programs without a runtime.
+
+mod connect;
+mod server;
+mod service;
+
+pub mod blocking;
+
+pub use connect::{Connect, IntoAddress, connect};
+pub use server::{Server, ServerLimits, ServerStats, serve};
+pub use service::{Fixed, Service, Share};

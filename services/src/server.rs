@@ -1,0 +1,325 @@
+//! Servers: listeners, limits, and an end that loses nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_framing::Role;
+use farref_netref::{Config, Connection, RemoteTrait};
+use farref_transport::{Address, Carrier, ListenError, Listener, Media};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::connect::{IntoAddress, establish};
+use crate::service::{Fixed, Service, Share};
+
+/// Shows `object` to everybody who connects to `address`, for as long as the future is polled.
+///
+/// # Errors
+///
+/// The address is none, or cannot be listened on.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops the server and closes its connections.
+pub async fn serve<T: ?Sized + RemoteTrait>(address: impl IntoAddress, object: impl Share<T>) -> Result<()> {
+    let server = Server::new(Fixed::new(object));
+    server.listen(address).await?;
+    server.closed().await;
+    Ok(())
+}
+
+/// A server: any number of listeners in front of one service.
+///
+/// It serves from the first [`listen`](Self::listen) on, on tasks of the runtime, until it is
+/// [shut down](Self::shutdown) or dropped; dropping closes its connections at once.
+pub struct Server {
+    shared: Arc<Shared>,
+    accepting: Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+}
+
+struct Shared {
+    service: Box<dyn Service>,
+    config: Config,
+    limits: ServerLimits,
+    media: Media,
+    connections: Mutex<BTreeMap<u64, Connection>>,
+    /// Connections that are being set up.
+    opening: AtomicU64,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    next: AtomicU64,
+    changed: Notify,
+}
+
+/// Bounds of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerLimits {
+    /// Connections at once; more are closed as they come. Default 1,024, at least 1.
+    pub connections: usize,
+    /// Connections that have not introduced themselves yet, at once. Default 64, at least 1.
+    pub opening: u64,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self { connections: 1024, opening: 64 }
+    }
+}
+
+/// Numbers of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Connections that are being set up.
+    pub opening: u64,
+    /// Carriers accepted since the start.
+    pub accepted: u64,
+    /// Of these, those that were turned away: by a limit, by the service, or since they spoke something else.
+    pub refused: u64,
+}
+
+impl Server {
+    /// A server for `service`, with default settings, limits and media; it does not listen yet.
+    #[must_use]
+    pub fn new(service: impl Service) -> Self {
+        Self::with(service, Config::default(), ServerLimits::default(), Media::standard())
+    }
+
+    /// A server that shows `object` to everybody.
+    #[must_use]
+    pub fn of<T: ?Sized + RemoteTrait>(object: impl Share<T>) -> Self {
+        Self::new(Fixed::new(object))
+    }
+
+    /// A server with these settings, limits and media.
+    #[must_use]
+    pub fn with(service: impl Service, config: Config, limits: ServerLimits, media: Media) -> Self {
+        let shared = Arc::new(Shared {
+            service: Box::new(service),
+            config,
+            limits,
+            media,
+            connections: Mutex::default(),
+            opening: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            changed: Notify::new(),
+        });
+        Self { shared, accepting: Mutex::default(), stop: watch::channel(false).0 }
+    }
+
+    /// Listens at `address` as well; where to dial to get here, with the real port if the system chose it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Address`] if the address is none or asks for what is not there (`tcp://` is not encrypted
+    /// yet: `plain+tcp://` says that you know); [`ErrorKind::Unsupported`] for a medium that this build or system
+    /// lacks; [`ErrorKind::Carrier`] if it cannot be listened on; [`ErrorKind::Misuse`] after a shutdown.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the address alone.
+    pub async fn listen(&self, address: impl IntoAddress) -> Result<Address> {
+        let address = address.into_address()?;
+        if *self.stop.borrow() {
+            return Err(Error::new(ErrorKind::Misuse, "the server was shut down"));
+        }
+        let listener = self.shared.media.listen(&address).await.map_err(listen_error)?;
+        let local = listener.local_addresses().into_iter().next().unwrap_or(address);
+        let accept = accept(Arc::clone(&self.shared), listener, self.stop.subscribe());
+        lock(&self.accepting).spawn(accept);
+        Ok(local)
+    }
+
+    /// The connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Connection> {
+        lock(&self.shared.connections).values().cloned().collect()
+    }
+
+    /// Numbers.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        let shared = &self.shared;
+        ServerStats {
+            connections: lock(&shared.connections).len(),
+            opening: shared.opening.load(Ordering::Relaxed),
+            accepted: shared.accepted.load(Ordering::Relaxed),
+            refused: shared.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops accepting, tells the peers to make no further calls, lets those under way end for at most `grace`,
+    /// then closes every connection in order.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is accepted any more; dropping the server closes what is left.
+    pub async fn shutdown(self, grace: Duration) {
+        self.stop.send_replace(true);
+        let connections = self.connections();
+        let drained = async {
+            for connection in &connections {
+                connection.drain();
+            }
+            for connection in &connections {
+                connection.drained().await;
+            }
+        };
+        // Whoever is not done within the grace is cut off below.
+        let _ = tokio::time::timeout(grace, drained).await;
+        for connection in self.connections() {
+            connection.close().await;
+        }
+    }
+
+    /// Waits until the server has stopped accepting: by a shutdown elsewhere, or since no listener is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn closed(&self) {
+        let mut stopped = self.stop.subscribe();
+        // The sender lives as long as the server: an error cannot come.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Waits until `met` holds of the numbers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn wait_for(&self, mut met: impl FnMut(&ServerStats) -> bool) -> ServerStats {
+        loop {
+            let mut changed = std::pin::pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            let stats = self.stats();
+            if met(&stats) {
+                return stats;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for connection in self.connections() {
+            connection.start_close();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Accepts until the server stops. Never waits for a peer.
+async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>, mut stop: watch::Receiver<bool>) {
+    loop {
+        // Cancel-safe: a carrier that was about to be accepted is closed with the listener.
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stopped| *stopped) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(carrier) => take(&shared, carrier, &stop),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "could not accept; going on");
+                tokio::time::sleep(error.pause()).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot accept any more");
+                return;
+            }
+        }
+    }
+}
+
+/// Takes a carrier in, if the limits allow.
+fn take(shared: &Arc<Shared>, carrier: Carrier, stop: &watch::Receiver<bool>) {
+    shared.accepted.fetch_add(1, Ordering::Relaxed);
+    let open = lock(&shared.connections).len();
+    let opening = shared.opening.load(Ordering::Relaxed);
+    if open >= shared.limits.connections.max(1) || opening >= shared.limits.opening.max(1) {
+        shared.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(open, opening, "too many connections: one was turned away");
+        shared.changed.notify_waiters();
+        return;
+    }
+    shared.opening.fetch_add(1, Ordering::Relaxed);
+    tokio::spawn(attend(Arc::clone(shared), carrier, stop.clone()));
+}
+
+/// One connection from its carrier to its end.
+async fn attend(shared: Arc<Shared>, carrier: Carrier, stop: watch::Receiver<bool>) {
+    let opening = Opening(&shared);
+    let setup = shared.config.setup_timeout;
+    let opened = tokio::time::timeout(setup, async {
+        let root = |peer: &_| shared.service.root(peer);
+        let connection = establish(carrier, Role::Listener, root, shared.config.clone()).await?;
+        connection.established().await?;
+        Ok::<_, Error>(connection)
+    });
+    let connection = match opened.await {
+        Ok(Ok(connection)) => connection,
+        failed => {
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+            match failed {
+                Ok(Err(error)) => tracing::warn!(%error, "a connection was turned away"),
+                _ => tracing::warn!(?setup, "a connection was turned away: it was silent"),
+            }
+            return;
+        }
+    };
+    let number = shared.next.fetch_add(1, Ordering::Relaxed);
+    lock(&shared.connections).insert(number, connection.clone());
+    drop(opening);
+    if *stop.borrow() {
+        connection.start_close();
+    }
+    let peer = connection.peer();
+    tracing::debug!(%peer, "connected");
+    shared.service.connected(&connection);
+    let reason = connection.closed().await;
+    lock(&shared.connections).remove(&number);
+    tracing::debug!(%peer, %reason, "disconnected");
+    shared.service.disconnected(&peer, &reason);
+    shared.changed.notify_waiters();
+}
+
+/// Counts a connection that is being set up.
+struct Opening<'a>(&'a Shared);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_waiters();
+    }
+}
+
+fn listen_error(error: ListenError) -> Error {
+    let kind = match &error {
+        ListenError::Unsupported { .. } => ErrorKind::Unsupported,
+        ListenError::NotEncrypted { .. } => ErrorKind::Address,
+        _ => ErrorKind::Carrier,
+    };
+    Error::new(kind, error.to_string())
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

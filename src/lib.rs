@@ -1,0 +1,15 @@
+//! Remote objects for Rust, over any wire: two processes joined by farref work as if they shared one address
+//! space.
+//!
+//! A value that is simple and immutable travels by value; every other object travels as a [`Netref`], a handle
+//! that the other side uses as it would use the object itself. Either side may call the other; callbacks just
+//! work; what is reachable is decided by the [`Service`] that each end exposes.
+//!
+#![doc = include_str!("../README.md")]
+
+pub use farref_netref::*;
+pub use farref_services::{
+    Connect, Fixed, IntoAddress, Server, ServerLimits, ServerStats, Service, Share, blocking, connect, serve,
+};
+/// Media, carriers and addresses.
+pub use farref_transport as transport;
