@@ -211,6 +211,15 @@ impl Body<'_> {
 /// [`poll_transmit`](Self::poll_transmit), the last words for the peer.
 ///
 /// The caller takes all events after each `handle_` method: there are never more than the bytes just read hold.
+///
+/// # From carrier to carrier
+///
+/// With a session, an error of kind [`Carrier`](LinkError::Carrier), or one of the carrier itself, is not the end:
+/// [`detach`](Self::detach), and empty the batch. The dialer dials again, [`attach`](Self::attach)es, and drives the
+/// new carrier. The listener drives a fresh link on every carrier it accepts; if that tells
+/// [`ResumeRequested`](LinkEvent::ResumeRequested), it stops reading there, finds the session by its id, makes sure
+/// that the peer is the same, stops reading the old carrier, hands the request to [`resume`](Self::resume) of the
+/// session's link and the new carrier's halves to whoever drives that, and drops the fresh link.
 pub trait Link: Send + 'static {
     /// Queues one message on lane 0 and returns the lane of its body if that goes as bulk: if head and body
     /// together are longer than one fragment. The head keeps its place on lane 0 either way.

@@ -509,6 +509,10 @@ impl Remote for Pipe {
     fn imported(&self) -> Option<crate::protocol::Imported> {
         None
     }
+
+    fn into_import(self: Arc<Self>) -> Option<Arc<crate::remote::Import>> {
+        None
+    }
 }
 
 /// What a call to an object of this process will return.

@@ -40,7 +40,7 @@ impl<T: ?Sized> Clone for Place<T> {
 impl<T: ?Sized + RemoteTrait> Caller<'_, T> {
     pub(crate) fn of(netref: &Netref<T>) -> Self {
         let place = match netref.as_remote() {
-            Some(remote) => Place::Remote(Arc::clone(remote)),
+            Some(remote) => Place::Remote(remote),
             None => Place::Local(Arc::clone(netref.as_arc())),
         };
         Self { place, lent: PhantomData }

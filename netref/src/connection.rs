@@ -79,7 +79,7 @@ impl Root {
         match netref.as_remote() {
             None => Self(Some(Arc::new(Hosted(Arc::clone(netref.as_arc()))))),
             Some(remote) => {
-                let relay = crate::hosted::Relay { remote: Arc::clone(remote), interface: Some(T::INTERFACE) };
+                let relay = crate::hosted::Relay { remote, interface: Some(T::INTERFACE) };
                 Self(Some(Arc::new(relay)))
             }
         }

@@ -48,9 +48,8 @@ use crate::remote::Remote;
 /// # Ok::<(), farref::Error>(())
 /// ```
 pub struct Netref<T: ?Sized> {
+    /// The object itself, or a proxy that knows what it calls through.
     object: Arc<T>,
-    /// What `object`, then a proxy, calls through. Kept beside it so that asking needs no virtual call.
-    remote: Option<Arc<dyn Remote>>,
 }
 
 impl<T: ?Sized + RemoteTrait> Netref<T> {
@@ -79,20 +78,19 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
 
     /// A handle on what `object` points to; if that is a proxy, the netref is remote.
     #[must_use]
-    pub fn new(object: Arc<T>) -> Self {
-        let remote = object.remote();
-        Self { object, remote }
+    pub const fn new(object: Arc<T>) -> Self {
+        Self { object }
     }
 
     /// A typed proxy over a far object.
     pub(crate) fn from_remote(remote: Arc<dyn Remote>) -> Self {
-        Self { object: T::proxy(Arc::clone(&remote)), remote: Some(remote) }
+        Self { object: T::proxy(remote) }
     }
 
     /// Whether the object lives in this process.
     #[must_use]
-    pub const fn is_local(&self) -> bool {
-        self.remote.is_none()
+    pub fn is_local(&self) -> bool {
+        self.as_remote().is_none()
     }
 
     /// Whether both are handles on the same object, under whatever interface.
@@ -100,7 +98,7 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
     /// Two netrefs that reached us over different connections are never the same: there is nobody who could tell.
     #[must_use]
     pub fn same_object<U: ?Sized + RemoteTrait>(&self, other: &Netref<U>) -> bool {
-        match (&self.remote, &other.remote) {
+        match (&self.as_remote(), &other.as_remote()) {
             (None, None) => address(&self.object) == address(&other.object),
             (Some(a), Some(b)) => {
                 Arc::ptr_eq(a, b)
@@ -117,17 +115,20 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
     where
         T: Extends<U>,
     {
-        match &self.remote {
+        match self.as_remote() {
             // A proxy of the supertrait, so that it is handed on under that interface and no other.
-            Some(remote) => Netref::from_remote(Arc::clone(remote)),
-            None => Netref { object: T::up(Arc::clone(&self.object)), remote: None },
+            Some(remote) => Netref::from_remote(remote),
+            None => Netref { object: T::up(Arc::clone(&self.object)) },
         }
     }
 
     /// A handle that does not keep the object alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakNetref<T> {
-        WeakNetref { object: Arc::downgrade(&self.object), remote: self.remote.as_ref().map(Arc::downgrade) }
+        WeakNetref {
+            object: Arc::downgrade(&self.object),
+            remote: self.as_remote().as_ref().map(Arc::downgrade),
+        }
     }
 
     /// The asynchronous companion: every method of the trait, returning a [`Call`](crate::Call).
@@ -151,14 +152,14 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
     /// What the netref calls through, if it is remote.
     #[doc(hidden)]
     #[must_use]
-    pub const fn as_remote(&self) -> Option<&Arc<dyn Remote>> {
-        self.remote.as_ref()
+    pub fn as_remote(&self) -> Option<Arc<dyn Remote>> {
+        self.object.remote()
     }
 }
 
 impl<T: ?Sized> Clone for Netref<T> {
     fn clone(&self) -> Self {
-        Self { object: Arc::clone(&self.object), remote: self.remote.clone() }
+        Self { object: Arc::clone(&self.object) }
     }
 }
 
@@ -190,8 +191,8 @@ impl<T: ?Sized + RemoteTrait> Serialize for Netref<T> {
     ///
     /// No message is being boxed: a netref cannot be written to a file.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let handle = match &self.remote {
-            Some(remote) => Handle::Remote(Arc::clone(remote), Some(T::INTERFACE)),
+        let handle = match self.as_remote() {
+            Some(remote) => Handle::Remote(remote, Some(T::INTERFACE)),
             None => Handle::Local(Arc::new(Hosted(Arc::clone(&self.object)))),
         };
         match lend(handle.into_reference()) {
@@ -220,7 +221,7 @@ fn unbox<T: ?Sized + RemoteTrait>(handle: &Handle) -> Result<Netref<T>, Mismatch
         Handle::Local(object) => {
             let arc = object.unbox(T::INTERFACE.id).and_then(|object| object.downcast::<Arc<T>>().ok());
             let arc = arc.ok_or_else(|| Mismatch::Interface { wanted, found: object.interface().map_or("", |interface| interface.name) })?;
-            Ok(Netref { object: *arc, remote: None })
+            Ok(Netref { object: *arc })
         }
         Handle::Remote(remote, _) => match remote.imported() {
             Some(imported) if imported.interface != T::INTERFACE.id => Err(Mismatch::Id { wanted }),
@@ -279,7 +280,7 @@ impl<T: ?Sized + RemoteTrait> WeakNetref<T> {
         match &self.remote {
             // The import may outlive the proxy that this handle was made from: any proxy of it will do.
             Some(remote) => remote.upgrade().map(Netref::from_remote),
-            None => self.object.upgrade().map(|object| Netref { object, remote: None }),
+            None => self.object.upgrade().map(|object| Netref { object }),
         }
     }
 }

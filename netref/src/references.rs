@@ -63,11 +63,14 @@ fn remote_outgoing(
     interface: Option<&'static Interface>,
     conduit: &dyn Conduit,
 ) -> Outgoing<EngineHandles> {
-    match remote.imported() {
-        Some(imported) if std::ptr::addr_eq(Arc::as_ptr(remote.conduit()), conduit) => {
-            Outgoing::Home { proxy: Arc::clone(remote), id: imported.id }
+    let is_own = std::ptr::addr_eq(Arc::as_ptr(remote.conduit()), conduit);
+    let own = if is_own { Arc::clone(remote).into_import() } else { None };
+    match own {
+        Some(proxy) => {
+            let id = proxy.id();
+            Outgoing::Home { proxy, id }
         }
-        _ => local(Arc::new(Relay { remote: Arc::clone(remote), interface })),
+        None => local(Arc::new(Relay { remote: Arc::clone(remote), interface })),
     }
 }
 

@@ -19,8 +19,8 @@ pub struct EngineHandles;
 
 impl Handles for EngineHandles {
     type Object = Arc<dyn crate::hosted::Exported>;
-    type Proxy = Arc<dyn Remote>;
-    type WeakProxy = std::sync::Weak<dyn Remote>;
+    type Proxy = Arc<Import>;
+    type WeakProxy = std::sync::Weak<Import>;
     type Waiter = Waiter;
 
     fn downgrade(proxy: &Self::Proxy) -> Self::WeakProxy {
@@ -48,11 +48,61 @@ pub trait Remote: Send + Sync + 'static {
 
     /// What the object is known by, unless it is a promise.
     fn imported(&self) -> Option<Imported>;
+
+    /// The import, unless it is a promise.
+    fn into_import(self: Arc<Self>) -> Option<Arc<Import>>;
 }
 
 impl fmt::Debug for dyn Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("target", &self.target()).finish_non_exhaustive()
+    }
+}
+
+/// An object of the peer's, held here.
+pub struct Import {
+    conduit: Arc<dyn Conduit>,
+    imported: Imported,
+}
+
+impl Import {
+    pub(crate) fn new(conduit: Arc<dyn Conduit>, imported: Imported) -> Self {
+        Self { conduit, imported }
+    }
+
+    /// The peer's number for it.
+    pub(crate) const fn id(&self) -> u64 {
+        self.imported.id
+    }
+}
+
+impl Remote for Import {
+    fn conduit(&self) -> &Arc<dyn Conduit> {
+        &self.conduit
+    }
+
+    fn target(&self) -> Target {
+        Target::Import(self.imported.id)
+    }
+
+    fn imported(&self) -> Option<Imported> {
+        Some(self.imported)
+    }
+
+    fn into_import(self: Arc<Self>) -> Option<Arc<Import>> {
+        Some(self)
+    }
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        self.conduit.release(self.imported.id, self.imported.generation);
+    }
+}
+
+impl fmt::Debug for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.imported.fmt(f)
     }
 }
 

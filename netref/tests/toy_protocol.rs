@@ -31,7 +31,7 @@ struct Toy {
     out: String,
     events: VecDeque<Event<H>>,
     exports: BTreeMap<u64, Object>,
-    imports: BTreeMap<u64, std::sync::Weak<dyn farref::Remote>>,
+    imports: BTreeMap<u64, std::sync::Weak<farref::Import>>,
     calls: BTreeMap<u64, (Option<Outcome<H>>, Option<Waiter>)>,
     answers: BTreeMap<u64, ()>,
     next: u64,

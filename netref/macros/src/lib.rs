@@ -121,7 +121,7 @@ fn on_trait(attr: T2, mut t: ItemTrait) -> Result<T2> {
             impl #p::Extends<dyn #tr> for dyn #tr { fn up(a: #p::Arc<Self>) -> #p::Arc<Self> { a } fn up_ref(a: &Self) -> &Self { a } }
             #ext
             impl<__T: ?Sized + 'static> #tr for #p::Proxy<__T> where __T: #p::Extends<dyn #tr>, #pw { #(#px)* fn #rm(&self) -> ::core::option::Option<#p::Arc<dyn #p::Remote>> { Some(#p::Arc::clone(self.remote())) } }
-            impl<__T: ?Sized + #p::RemoteTrait> #tr for ::farref::Netref<__T> where __T: #p::Extends<dyn #tr>, #nw { #(#nr)* fn #rm(&self) -> ::core::option::Option<#p::Arc<dyn #p::Remote>> { self.as_remote().cloned() } }
+            impl<__T: ?Sized + #p::RemoteTrait> #tr for ::farref::Netref<__T> where __T: #p::Extends<dyn #tr>, #nw { #(#nr)* fn #rm(&self) -> ::core::option::Option<#p::Arc<dyn #p::Remote>> { self.as_remote() } }
         };
         #[derive(Debug)] #[allow(missing_docs)] #vis struct #calls<'a>(::farref::Caller<'a, dyn #tr>);
         impl<'a> From<::farref::Caller<'a, dyn #tr>> for #calls<'a> { fn from(c: ::farref::Caller<'a, dyn #tr>) -> Self { Self(c) } }

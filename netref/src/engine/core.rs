@@ -26,7 +26,7 @@ use crate::protocol::{
     TableStats, Target,
 };
 use crate::references;
-use crate::remote::{Conduit, EngineHandles, Outcome, Remote};
+use crate::remote::{Conduit, EngineHandles, Import, Outcome};
 use crate::role::{self, Role};
 use crate::signal::{Signal, Wishes};
 use crate::waiter::{Callback, ThreadWaiter, Waiter, Woken};
@@ -92,7 +92,7 @@ pub(crate) struct Ends {
 /// The writing half of the carrier, and what is on its way to it.
 pub(crate) struct Writer {
     pub(crate) outlet: Outlet,
-    batch: Batch,
+    pub(crate) batch: Batch,
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
@@ -330,34 +330,8 @@ fn not_sent(error: &Error) -> Error {
 pub(crate) struct Proxies<'a, P: Protocol<EngineHandles>>(pub(crate) &'a Arc<Core<P>>);
 
 impl<P: Protocol<EngineHandles>> Factory<EngineHandles> for Proxies<'_, P> {
-    fn proxy(&self, imported: Imported) -> Arc<dyn Remote> {
-        Arc::new(Import { conduit: self.0.anchor(), imported })
-    }
-}
-
-/// A far object.
-struct Import {
-    conduit: Arc<dyn Conduit>,
-    imported: Imported,
-}
-
-impl Remote for Import {
-    fn conduit(&self) -> &Arc<dyn Conduit> {
-        &self.conduit
-    }
-
-    fn target(&self) -> Target {
-        Target::Import(self.imported.id)
-    }
-
-    fn imported(&self) -> Option<Imported> {
-        Some(self.imported)
-    }
-}
-
-impl Drop for Import {
-    fn drop(&mut self) {
-        self.conduit.release(self.imported.id, self.imported.generation);
+    fn proxy(&self, imported: Imported) -> Arc<Import> {
+        Arc::new(Import::new(self.0.anchor(), imported))
     }
 }
 
@@ -406,7 +380,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
                 let outcome = self.core.wait_watched(number, thread, None);
                 drop(registered);
                 for job in thread.take_jobs() {
-                    self.core.run_on_pool(job);
+                    self.core.run_on_pool(None, job);
                 }
                 Ok(outcome.unwrap_or_else(|| Outcome::Error(ErrorKind::Deadline.into())))
             })

@@ -24,7 +24,7 @@ use crate::lock::lock;
 use crate::panics;
 use crate::place;
 use crate::protocol::{CancelReason, Incoming, IncomingTarget, Protocol};
-use crate::remote::{Conduit, EngineHandles};
+use crate::remote::{Conduit, EngineHandles, Remote};
 use crate::waiter::{Job, ThreadWaiter};
 
 /// What runs and what waits on the serving side of one connection.
@@ -43,8 +43,8 @@ struct Running {
     bodies: FxHashMap<u64, u64>,
     /// Blocking methods that run.
     blocking: usize,
-    /// Blocking methods whose turn has not come.
-    queue: VecDeque<Job>,
+    /// Blocking methods whose turn has not come, each with its call if it has one.
+    queue: VecDeque<(Option<u64>, Job)>,
 }
 
 /// Calls to one export, in order.
@@ -182,7 +182,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// A call was given up.
     pub(crate) fn give_up(self: &Arc<Self>, answer: u64) {
-        let (cancel, waiting, export) = {
+        let (cancel, waiting, queued, export) = {
             let mut state = lock(&self.dispatch.state);
             let cancel = state.calls.get(&answer).cloned();
             let export = state.bodies.remove(&answer);
@@ -192,11 +192,18 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     waiting = mailbox.queue.remove(at);
                 }
             }
-            (cancel, waiting, export)
+            let queued = state.queue.iter().position(|(call, _)| *call == Some(answer));
+            let queued = queued.and_then(|at| state.queue.remove(at));
+            (cancel, waiting, queued, export)
         };
         drop(waiting);
         if let Some(cancel) = cancel {
             cancel.give_up();
+        }
+        // Out of the queue at once, so that calls which are given up cannot pile up in it: it sees that it was
+        // given up, and does not run.
+        if let Some((_, job)) = queued {
+            job();
         }
         // What waited behind the arguments that will never come goes on.
         if let Some(export) = export {
@@ -259,6 +266,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 Next::Go
             }
             IncomingTarget::Import(remote) => {
+                let remote: Arc<dyn Remote> = remote;
                 drop(crate::relay::forward(&remote, None, invocation));
                 Next::Go
             }
@@ -343,7 +351,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             _ => Some(run),
         };
         if let Some(run) = run {
-            self.run_on_pool(run);
+            self.run_on_pool(Some(answer), run);
         }
         if alone_on.is_some() { Next::Wait } else { Next::Go }
     }
@@ -362,11 +370,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Runs `job` on a thread of the pool; if all of this peer's are taken, when one is free.
-    pub(crate) fn run_on_pool(self: &Arc<Self>, job: Job) {
+    pub(crate) fn run_on_pool(self: &Arc<Self>, call: Option<u64>, job: Job) {
         {
             let mut state = lock(&self.dispatch.state);
             if state.blocking >= self.dispatch.max_blocking {
-                return state.queue.push_back(job);
+                return state.queue.push_back((call, job));
             }
             state.blocking = state.blocking.saturating_add(1);
         }
@@ -376,7 +384,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             while let Some(job) = next {
                 job();
                 let mut state = lock(&core.dispatch.state);
-                next = state.queue.pop_front();
+                next = state.queue.pop_front().map(|(_, job)| job);
                 if next.is_none() {
                     state.blocking = state.blocking.saturating_sub(1);
                 }

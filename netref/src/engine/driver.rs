@@ -229,9 +229,12 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         match polled {
             Poll::Pending => None,
             Poll::Ready(ready) => {
-                let writer = state.baton.unblock();
+                let mut writer = state.baton.unblock();
                 if let Err(error) = ready {
                     state.write_error = Some(error);
+                } else if let Some(writer) = &mut writer {
+                    // What is urgent goes before what is left of the batch.
+                    state.protocol.poll_transmit(&mut writer.batch, clock::now());
                 }
                 drop(state);
                 if let Some(writer) = writer {

@@ -110,7 +110,12 @@ pub(super) fn resolve<H: Handles>(
     }
 }
 
-/// The failure of a call on a result that never came.
-pub(super) fn because_of(cause: &Error) -> Error {
-    cause.clone().context("the call whose result this one was made on failed").with_kind(ErrorKind::Broken)
+/// The failure of a call on a result that never came. The calls on its result fail with the same, so that the
+/// causes of a long line of calls do not pile up.
+fn because_of(cause: &Error) -> Error {
+    const TEXT: &str = "a call whose result was called failed";
+    if cause.kind() == ErrorKind::Broken && cause.message() == TEXT {
+        return cause.clone();
+    }
+    cause.clone().context(TEXT).with_kind(ErrorKind::Broken)
 }

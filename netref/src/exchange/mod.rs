@@ -34,6 +34,8 @@ mod receiving;
 mod references;
 mod rules;
 mod serving;
+#[cfg_attr(not(test), allow(dead_code, reason = "wip"))]
+mod stand_in;
 #[cfg(test)]
 mod tests;
 mod window;
