@@ -33,7 +33,11 @@ pub(crate) enum Turn<W> {
 
 impl<W> Baton<W> {
     pub(crate) const fn new(writer: W) -> Self {
-        Self { writer: Some(writer), blocked: false, asked: false }
+        Self {
+            writer: Some(writer),
+            blocked: false,
+            asked: false,
+        }
     }
 
     /// Something was committed. `alone`: nothing else is in flight, so it is best written at once.
@@ -85,7 +89,11 @@ mod tests {
     fn a_lone_caller_writes_by_itself() {
         let mut baton = Baton::new("writer");
         assert_eq!(baton.committed(true), Turn::Write("writer"));
-        assert_eq!(baton.committed(true), Turn::Nothing, "the holder will take it along");
+        assert_eq!(
+            baton.committed(true),
+            Turn::Nothing,
+            "the holder will take it along"
+        );
         baton.give_back("writer");
         assert_eq!(baton.committed(true), Turn::Write("writer"), "at rest again");
     }
@@ -95,7 +103,11 @@ mod tests {
         let mut baton = Baton::new("writer");
         assert_eq!(baton.committed(false), Turn::WakeDriver);
         assert_eq!(baton.committed(false), Turn::Nothing);
-        assert_eq!(baton.committed(true), Turn::Nothing, "order: what came before is written before");
+        assert_eq!(
+            baton.committed(true),
+            Turn::Nothing,
+            "order: what came before is written before"
+        );
         assert_eq!(baton.flush(), Some("writer"));
         baton.give_back("writer");
         assert_eq!(baton.committed(false), Turn::WakeDriver);

@@ -232,8 +232,6 @@ impl<R: MethodResult> Call<R> {
         match state {
             State::Unsent(mut unsent) => {
                 let mut how = options(unsent.method);
-                how.no_pipeline = true;
-                how.blocking = true;
                 how.deadline = unsent.patience.map(crate::clock::after);
                 let conduit = unsent.remote.conduit();
                 let outcome =

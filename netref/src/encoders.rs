@@ -8,6 +8,8 @@ use farref_boxing::Encoder;
 const KEPT: usize = 8;
 
 thread_local! {
+    /// Boxed: a call that owns one is moved about.
+    #[expect(clippy::vec_box, reason = "the boxes themselves are what is reused")]
     static POOL: RefCell<Vec<Box<Encoder>>> = const { RefCell::new(Vec::new()) };
 }
 

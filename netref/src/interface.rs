@@ -199,7 +199,7 @@ pub trait Wrap<S> {
 /// A `dyn Self` that has the trait of `dyn U` among its supertraits, or is it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no supertrait `{U}`",
-    note = "a trait with several supertraits reaches the direct ones in one step: upcast step by step"
+    note = "a trait with several supertraits has to name those that they have: `#[remote(extends(Ancestor))]`"
 )]
 pub trait Extends<U: ?Sized> {
     /// The object as its supertrait.

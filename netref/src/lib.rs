@@ -21,7 +21,10 @@
 //! Nothing here knows a socket: a connection is made over the halves that `farref-framing` gives.
 
 // Under loom (`--cfg farref_loom`) only what threads share is compiled: tokio would change as well.
-#![cfg_attr(farref_loom, allow(dead_code, unreachable_pub, reason = "its users are not compiled"))]
+#![cfg_attr(
+    farref_loom,
+    allow(dead_code, unreachable_pub, reason = "its users are not compiled")
+)]
 
 #[cfg(farref_loom)]
 #[cfg(test)]
@@ -87,5 +90,5 @@ unless_loom! {
     pub use crate::peer::Peer;
     pub use crate::remote::{Conduit, EngineHandles, Import, Remote};
     pub use crate::result::MethodResult;
-    pub use crate::waiter::Waiter;
+    pub use crate::waiter::{Callback, ThreadWaiter, Waiter};
 }

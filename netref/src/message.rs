@@ -231,25 +231,45 @@ fn read(reader: &mut Reader<'_>) -> Result<Message<'static>, MessageError> {
     Ok(match reader.byte()? {
         kind::CALL => Message::Call(Call::decode(reader)?),
         kind::RETURN => Message::Return(Return::decode(reader)?),
-        kind::FINISH => Message::Finish { call: reader.number()? },
-        kind::RELEASE => Message::Release { exports: Cow::Owned(read_releases(reader)?) },
+        kind::FINISH => Message::Finish {
+            call: reader.number()?,
+        },
+        kind::RELEASE => Message::Release {
+            exports: Cow::Owned(read_releases(reader)?),
+        },
         kind::CANCEL => {
             let call = reader.number()?;
-            Message::Cancel { call, reason: reason(reader.byte()?) }
+            Message::Cancel {
+                call,
+                reason: reason(reader.byte()?),
+            }
         }
-        kind::RETAIN => Message::Retain { export: reader.number()? },
+        kind::RETAIN => Message::Retain {
+            export: reader.number()?,
+        },
         kind::REVOKED => {
             let export = reader.number()?;
-            Message::Revoked { export, error: take_error(reader)? }
+            Message::Revoked {
+                export,
+                error: take_error(reader)?,
+            }
         }
         kind::FLUSH => {
             let flush = reader.number()?;
-            Message::Flush { flush, call: reader.number()? }
+            Message::Flush {
+                flush,
+                call: reader.number()?,
+            }
         }
-        kind::FLUSH_ACK => Message::FlushAck { flush: reader.number()? },
+        kind::FLUSH_ACK => Message::FlushAck {
+            flush: reader.number()?,
+        },
         kind::CALL_CREDIT => {
             let calls = reader.number()?;
-            Message::CallCredit { calls, bytes: reader.number()? }
+            Message::CallCredit {
+                calls,
+                bytes: reader.number()?,
+            }
         }
         kind::GET_SHAPE => Message::GetShape { shape: reader.u32()? },
         kind::SHAPE => Message::Shape { shape: reader.u32()? },
@@ -257,7 +277,10 @@ fn read(reader: &mut Reader<'_>) -> Result<Message<'static>, MessageError> {
         kind::DRAIN => Message::Drain,
         kind::ABORT => {
             let code = reader.number()?;
-            Message::Abort { code, text: reader.text(MAX_TEXT)? }
+            Message::Abort {
+                code,
+                text: reader.text(MAX_TEXT)?,
+            }
         }
         kind if kind >= kind::OPTIONAL || kind::STREAMS.contains(&kind) || kind::HAND_OFF.contains(&kind) => {
             Message::Reserved { kind }

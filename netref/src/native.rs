@@ -31,7 +31,11 @@ impl<H: Handles> Native<H> {
     #[must_use]
     pub fn new(mut link: Box<dyn Link>, config: &Config, root: Outgoing<H>, _now: Nanos) -> Self {
         let exchange = Exchange::new(ExchangeConfig::from(config), root, &mut link);
-        Self { exchange, link, received: None }
+        Self {
+            exchange,
+            link,
+            received: None,
+        }
     }
 
     /// Hands on what the link has to tell.
@@ -40,8 +44,13 @@ impl<H: Handles> Native<H> {
             match event {
                 LinkEvent::Message(message) => {
                     let bulk = message.bulk.map(|bulk| (bulk.lane, bulk.len));
-                    let inbound = Inbound { bytes: message.bytes, bulk };
-                    let handled = self.exchange.handle_message(inbound, factory, now, &mut self.link);
+                    let inbound = Inbound {
+                        bytes: message.bytes,
+                        bulk,
+                    };
+                    let handled = self
+                        .exchange
+                        .handle_message(inbound, factory, now, &mut self.link);
                     handled.map_err(Breach::into_error)?;
                 }
                 LinkEvent::BulkDone { lane, body } => self.exchange.handle_body(lane, body, &mut self.link),
@@ -67,7 +76,8 @@ impl<H: Handles> Native<H> {
     /// What follows from a failure of the link or of what it brought.
     fn failed(&mut self, error: Error) -> Error {
         if error.kind() == ErrorKind::Malformed {
-            self.link.close(CloseReason::new(CloseReason::BREACH, error.message()));
+            self.link
+                .close(CloseReason::new(CloseReason::BREACH, error.message()));
         }
         error
     }
@@ -97,17 +107,24 @@ impl<H: Handles> Protocol<H> for Native<H> {
     ) -> Result<(), Error> {
         let read = self.link.handle_bytes(stream, input, end, now);
         // What came whole before the failure counts.
-        self.take_events(factory, now).map_err(|error| self.failed(error))?;
+        self.take_events(factory, now)
+            .map_err(|error| self.failed(error))?;
         read.map_err(|error| self.link_failed(error))
     }
 
     fn handle_timeout(&mut self, now: Nanos) -> Result<(), Error> {
         self.exchange.handle_timeout(now, &mut self.link);
-        self.link.handle_timeout(now).map_err(|error| self.link_failed(error))
+        self.link
+            .handle_timeout(now)
+            .map_err(|error| self.link_failed(error))
     }
 
     fn poll_timeout(&self) -> Option<Nanos> {
-        self.link.poll_timeout().into_iter().chain(self.exchange.poll_timeout()).min()
+        self.link
+            .poll_timeout()
+            .into_iter()
+            .chain(self.exchange.poll_timeout())
+            .min()
     }
 
     fn poll_transmit(&mut self, batch: &mut Batch, now: Nanos) -> bool {
@@ -123,16 +140,15 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.exchange.poll_event(&mut self.link)
     }
 
+    fn has_events(&self) -> bool {
+        self.exchange.has_events()
+    }
+
     fn call(&mut self, start: CallStart<'_, H>, now: Nanos) -> Result<u64, Error> {
         self.exchange.call(start, now, &mut self.link)
     }
 
-    fn poll_outcome(
-        &mut self,
-        call: u64,
-        _now: Nanos,
-        waiter: &mut dyn FnMut() -> H::Waiter,
-    ) -> Poll<Outcome<H>> {
+    fn poll_outcome(&mut self, call: u64, waiter: &mut dyn FnMut() -> H::Waiter) -> Poll<Outcome<H>> {
         self.exchange.poll_outcome(call, &mut self.link, waiter)
     }
 
@@ -144,7 +160,7 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.exchange.drop_call(call, reason, &mut self.link);
     }
 
-    fn answer(&mut self, answer: u64, reply: Reply<'_, H>, _now: Nanos) {
+    fn answer(&mut self, answer: u64, reply: Reply<'_, H>) {
         self.exchange.answer(answer, reply, &mut self.link);
     }
 
@@ -161,6 +177,7 @@ impl<H: Handles> Protocol<H> for Native<H> {
     }
 
     fn close(&mut self, reason: CloseReason) {
+        self.exchange.write_out(&mut self.link);
         self.link.close(reason);
     }
 
@@ -175,7 +192,9 @@ impl<H: Handles> Protocol<H> for Native<H> {
 
 impl<H: Handles> std::fmt::Debug for Native<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Native").field("exchange", &self.exchange).finish_non_exhaustive()
+        f.debug_struct("Native")
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
     }
 }
 
@@ -211,11 +230,209 @@ impl Wire for Box<dyn Link> {
 
 impl From<&Config> for ExchangeConfig {
     fn from(config: &Config) -> Self {
-        let mut exchange = Self::default();
-        exchange.max_calls = config.max_calls.into();
-        exchange.max_call_bytes = config.max_call_bytes;
-        exchange.max_objects = config.max_objects.into();
-        exchange.max_depth = config.max_depth;
-        exchange
+        Self {
+            max_calls: config.max_calls.into(),
+            max_call_bytes: config.max_call_bytes,
+            max_objects: config.max_objects.into(),
+            max_depth: config.max_depth,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farref_framing::{LinkConfig, Role, StreamLink};
+
+    use super::*;
+    use crate::exchange::stand_in::{Marks, Numbers, Thing};
+    use crate::protocol::{CallOptions, Incoming, Op, Received, Refs, Target};
+
+    /// One side, over a real link.
+    struct Side {
+        native: Native<Numbers>,
+        marks: Marks,
+        batch: Batch,
+    }
+
+    impl Side {
+        fn new(role: Role) -> Self {
+            let mut config = LinkConfig::new(role, [role as u8; 16], [role as u8; 32]);
+            config.limits.message = 100_000;
+            let link = Box::new(StreamLink::new(config, 0));
+            let root = Thing::new(role as usize).handed(1, false);
+            let native = Native::new(link, &Config::default(), root, 0);
+            Self {
+                native,
+                marks: Marks::default(),
+                batch: Batch::new(),
+            }
+        }
+
+        fn events(&mut self) -> Vec<Event<Numbers>> {
+            std::iter::from_fn(|| self.native.poll_event()).collect()
+        }
+
+        fn one_call(&mut self) -> Incoming<Numbers> {
+            match self.events().pop() {
+                Some(Event::Call(incoming)) => incoming,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn call(&mut self, body: &[u8]) -> Result<u64, Error> {
+            let start = CallStart {
+                target: Target::Import(0),
+                op: &Op::Len,
+                options: &CallOptions::default(),
+                body: BodyRef::Slice(body),
+                refs: Refs::new(),
+            };
+            self.native.call(start, 0)
+        }
+
+        fn answer(&mut self, answer: u64, body: &[u8]) {
+            let body = BodyRef::Slice(body);
+            let reply = Reply::Value {
+                failed: false,
+                shape: 0,
+                body,
+                refs: Refs::new(),
+            };
+            self.native.answer(answer, reply);
+        }
+    }
+
+    /// Moves bytes from one side to the other until there are no more. Whether there were any.
+    fn carry(from: &mut Side, to: &mut Side) -> Result<bool, Error> {
+        let mut moved = false;
+        while from.native.poll_transmit(&mut from.batch, 0) {
+            let mut input = BytesMut::from(&from.batch.to_vec(StreamKey::MAIN)[..]);
+            from.batch.clear();
+            to.native
+                .handle_bytes(StreamKey::MAIN, &mut input, false, &to.marks, 0)?;
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn pair() -> (Side, Side) {
+        let (mut a, mut b) = (Side::new(Role::Dialer), Side::new(Role::Listener));
+        turn(&mut a, &mut b);
+        for side in [&mut a, &mut b] {
+            assert!(matches!(side.events()[..], [Event::Opened(Received::Import(_))]));
+        }
+        turn(&mut a, &mut b);
+        (a, b)
+    }
+
+    fn turn(a: &mut Side, b: &mut Side) {
+        while carry(a, b).unwrap() | carry(b, a).unwrap() {}
+    }
+
+    #[test]
+    fn a_call_with_long_arguments_and_a_long_result_goes_there_and_back() {
+        let (mut a, mut b) = pair();
+        for len in [3, 50_000] {
+            let call = a.call(&vec![1; len]).unwrap();
+            turn(&mut a, &mut b);
+            let mut events = b.events();
+            let Event::Call(incoming) = events.remove(0) else {
+                panic!("{events:?}")
+            };
+            match (incoming.body, &events[..]) {
+                (Some(body), []) => assert_eq!(body, vec![1; len]),
+                (None, [Event::Body { answer, body }]) => {
+                    assert_eq!((*answer, &body[..]), (incoming.answer, &vec![1; len][..]));
+                }
+                other => panic!("{other:?}"),
+            }
+            b.answer(incoming.answer, &vec![2; len]);
+            turn(&mut a, &mut b);
+            a.events();
+            match a.native.poll_outcome(call, &mut || 0) {
+                Poll::Ready(Outcome::Value { body, .. }) => assert_eq!(body, vec![2; len]),
+                other => panic!("{other:?}"),
+            }
+            turn(&mut a, &mut b);
+        }
+        assert_eq!((a.native.stats().calls, b.native.stats().answers), (0, 0));
+        assert!(!a.native.wants_write() && !b.native.wants_write());
+    }
+
+    #[test]
+    fn what_is_longer_than_the_peer_accepts_fails_alone() {
+        let (mut a, mut b) = pair();
+        assert_eq!(a.call(&vec![1; 100_000]).unwrap_err().kind(), ErrorKind::Limit);
+        let call = a.call(b"").unwrap();
+        turn(&mut a, &mut b);
+        let incoming = b.one_call();
+        b.answer(incoming.answer, &vec![1; 100_000]);
+        turn(&mut a, &mut b);
+        a.events();
+        let outcome = a.native.poll_outcome(call, &mut || 0);
+        assert!(matches!(outcome, Poll::Ready(Outcome::Error(error)) if error.kind() == ErrorKind::Limit));
+    }
+
+    #[test]
+    fn a_ping_comes_back_and_a_close_arrives_behind_what_was_sent() {
+        let (mut a, mut b) = pair();
+        a.native.ping(0);
+        turn(&mut a, &mut b);
+        assert!(matches!(a.events()[..], [Event::Pong(_)]));
+        a.call(b"last").unwrap();
+        a.native.drain();
+        a.native.close(CloseReason::done());
+        turn(&mut a, &mut b);
+        let events = b.events();
+        assert!(
+            matches!(&events[..], [Event::Call(_), Event::Draining, Event::Closed(reason)] if reason.is_done()),
+            "{events:?}"
+        );
+        assert!(a.call(b"too late").is_err());
+    }
+
+    #[test]
+    fn a_breach_is_told_to_the_peer() {
+        let (mut a, mut b) = pair();
+        a.native.link.submit(b"\x7f", BodyRef::Slice(b"")).unwrap();
+        let error = carry(&mut a, &mut b).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        carry(&mut b, &mut a).unwrap();
+        let events = a.events();
+        let [Event::Closed(reason)] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(reason.code, CloseReason::BREACH);
+        assert!(reason.text.contains("0x7f"), "{reason}");
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_knows_whether_it_was_written() {
+        let (mut a, mut b) = pair();
+        let (written, waiting) = (a.call(b"1").unwrap(), a.call(b"2"));
+        a.native.poll_transmit(&mut a.batch, 0);
+        let later = a.call(b"3").unwrap();
+        let error = Error::new(ErrorKind::Carrier, "gone");
+        a.native.sever(&error);
+        a.events();
+        let certainty = |side: &mut Side, call| match side.native.poll_outcome(call, &mut || 0) {
+            Poll::Ready(Outcome::Error(error)) => error.certainty(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(certainty(&mut a, written), Some(Certainty::Unknown));
+        assert_eq!(certainty(&mut a, waiting.unwrap()), Some(Certainty::Unknown));
+        assert_eq!(certainty(&mut a, later), Some(Certainty::NotSent));
+        assert!(b.events().is_empty());
+    }
+
+    #[test]
+    fn another_protocol_is_a_clear_error() {
+        let mut side = Side::new(Role::Listener);
+        let mut input = BytesMut::from(&b"GET / HTTP/1.1\r\n\r\n"[..]);
+        let handled = side
+            .native
+            .handle_bytes(StreamKey::MAIN, &mut input, false, &side.marks, 0);
+        assert_eq!(handled.unwrap_err().kind(), ErrorKind::Incompatible);
     }
 }

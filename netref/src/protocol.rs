@@ -390,6 +390,11 @@ pub trait Protocol<H: Handles>: Send + 'static {
     /// The next thing for the engine to do, in the order of the wire.
     fn poll_event(&mut self) -> Option<Event<H>>;
 
+    /// Whether there is an event. Commands make some too: an answer, for one, lets the calls on its result go on.
+    fn has_events(&self) -> bool {
+        false
+    }
+
     /// Makes a call and returns its number. A call that the peer's limits do not admit yet waits inside.
     ///
     /// # Errors
@@ -399,7 +404,7 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// The outcome of `call`, once: then the call is consumed. Until then `waiter` is kept and comes back in
     /// [`Event::Ready`].
-    fn poll_outcome(&mut self, call: u64, now: Nanos, waiter: &mut dyn FnMut() -> H::Waiter) -> Poll<Outcome<H>>;
+    fn poll_outcome(&mut self, call: u64, waiter: &mut dyn FnMut() -> H::Waiter) -> Poll<Outcome<H>>;
 
     /// Whether the outcome of `call` is there.
     fn is_ready(&self, call: u64) -> bool;
@@ -408,7 +413,7 @@ pub trait Protocol<H: Handles>: Send + 'static {
     fn drop_call(&mut self, call: u64, reason: CancelReason);
 
     /// Answers a call of the peer's. A second answer is ignored.
-    fn answer(&mut self, answer: u64, reply: Reply<'_, H>, now: Nanos);
+    fn answer(&mut self, answer: u64, reply: Reply<'_, H>);
 
     /// The last handle on a proxy of `import` is gone.
     fn release(&mut self, import: u64, generation: u32);

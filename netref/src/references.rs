@@ -1,6 +1,6 @@
 //! References between the protocol's tables and the values that hold them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use farref_boxing::{DecodeLimits, Reference};
 
@@ -11,8 +11,7 @@ use crate::remote::{Conduit, EngineHandles, Remote};
 
 /// Limits on what a peer's payload may unfold into.
 pub(crate) fn limits() -> DecodeLimits {
-    static LIMITS: OnceLock<DecodeLimits> = OnceLock::new();
-    LIMITS.get_or_init(DecodeLimits::default).clone()
+    DecodeLimits::default()
 }
 
 /// What was received, as the values that are unboxed see it.

@@ -31,6 +31,10 @@ pub trait MethodResult: Sized + Send + 'static {
     fn from_result(result: Result<Self::Value, Self::Failure>) -> Self;
 
     /// The result, to be sent.
+    ///
+    /// # Errors
+    ///
+    /// What the method failed with.
     fn as_result(&self) -> Result<&Self::Value, &Self::Failure>;
 }
 

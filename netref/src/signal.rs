@@ -13,20 +13,46 @@ pub(crate) struct Wishes {
     pub(crate) blocked: bool,
     /// Netrefs were dropped.
     pub(crate) releases: bool,
+    /// A time is earlier than the one that the driver sleeps until.
+    pub(crate) times: bool,
     /// Look at the tables: the connection may have become superfluous, or is to be closed.
     pub(crate) look: bool,
 }
 
 impl Wishes {
-    pub(crate) const FLUSH: Self = Self { flush: true, blocked: false, releases: false, look: false };
-    pub(crate) const BLOCKED: Self = Self { flush: false, blocked: true, releases: false, look: false };
-    pub(crate) const RELEASES: Self = Self { flush: false, blocked: false, releases: true, look: false };
-    pub(crate) const LOOK: Self = Self { flush: false, blocked: false, releases: false, look: true };
+    const NONE: Self = Self {
+        flush: false,
+        blocked: false,
+        releases: false,
+        times: false,
+        look: false,
+    };
+    pub(crate) const FLUSH: Self = Self {
+        flush: true,
+        ..Self::NONE
+    };
+    pub(crate) const BLOCKED: Self = Self {
+        blocked: true,
+        ..Self::NONE
+    };
+    pub(crate) const RELEASES: Self = Self {
+        releases: true,
+        ..Self::NONE
+    };
+    pub(crate) const TIMES: Self = Self {
+        times: true,
+        ..Self::NONE
+    };
+    pub(crate) const LOOK: Self = Self {
+        look: true,
+        ..Self::NONE
+    };
 
     const fn add(&mut self, other: Self) {
         self.flush |= other.flush;
         self.blocked |= other.blocked;
         self.releases |= other.releases;
+        self.times |= other.times;
         self.look |= other.look;
     }
 }

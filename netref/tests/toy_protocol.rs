@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use farref::protocol::{
-    BodyRef, CallOptions, CallStart, CancelReason, Event, Factory, Imported, Incoming, IncomingTarget, Op, Outcome,
-    Outgoing, Protocol, Received, Refs, Reply, TableStats, Target,
+    BodyRef, CallOptions, CallStart, CancelReason, Event, Factory, Imported, Incoming, IncomingTarget, Op,
+    Outcome, Outgoing, Protocol, Received, Refs, Reply, TableStats, Target,
 };
-use farref::{Certainty, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Result, remote};
+use farref::{
+    Certainty, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Result, remote,
+};
 use farref_framing::{Batch, CloseReason, Nanos, PeerEvidence, Role, StreamKey};
 
 type H = EngineHandles;
@@ -44,7 +46,12 @@ impl Toy {
         let mut toy = Self::default();
         let root = root.map(|object| {
             let (key, interface) = (object.key(), object.interface_id());
-            Outgoing::Local { object, key, interface, lent: false }
+            Outgoing::Local {
+                object,
+                key,
+                interface,
+                lent: false,
+            }
         });
         let reference = toy.write_ref(root.unwrap_or(Outgoing::Null));
         writeln!(toy.out, "root {reference}").unwrap();
@@ -60,7 +67,9 @@ impl Toy {
         match reference {
             Outgoing::Null | Outgoing::Broken(_) => "null".into(),
             Outgoing::Home { id, .. } => format!("yours:{id}"),
-            Outgoing::Local { object, interface, .. } => {
+            Outgoing::Local {
+                object, interface, ..
+            } => {
                 let id = self.number();
                 self.exports.insert(id, object);
                 format!("mine:{id}:{interface}")
@@ -69,7 +78,10 @@ impl Toy {
     }
 
     fn write_refs(&mut self, refs: Refs<Outgoing<H>>) -> String {
-        let refs: Vec<_> = refs.into_iter().map(|reference| self.write_ref(reference)).collect();
+        let refs: Vec<_> = refs
+            .into_iter()
+            .map(|reference| self.write_ref(reference))
+            .collect();
         format!("[{}]", refs.join(","))
     }
 
@@ -88,16 +100,21 @@ impl Toy {
                 self.imports.insert(id, Arc::downgrade(&proxy));
                 Received::Import(proxy)
             }
-            ["yours", id] => {
-                Received::Home(Arc::clone(self.exports.get(&id.parse().unwrap()).expect("an export comes home")))
-            }
+            ["yours", id] => Received::Home(Arc::clone(
+                self.exports
+                    .get(&id.parse().unwrap())
+                    .expect("an export comes home"),
+            )),
             _ => Received::Null,
         }
     }
 
     fn read_refs(&mut self, text: &str, factory: &dyn Factory<H>) -> Refs<Received<H>> {
         let text = text.trim_matches(['[', ']']);
-        text.split(',').filter(|text| !text.is_empty()).map(|text| self.read_ref(text, factory)).collect()
+        text.split(',')
+            .filter(|text| !text.is_empty())
+            .map(|text| self.read_ref(text, factory))
+            .collect()
     }
 
     fn line(&mut self, line: &str, factory: &dyn Factory<H>) -> Result<(), Error> {
@@ -115,7 +132,11 @@ impl Toy {
                 let target = match self.exports.get(&export) {
                     Some(object) => {
                         let interface = object.interface_id();
-                        IncomingTarget::Object { object: Arc::clone(object), export, interface }
+                        IncomingTarget::Object {
+                            object: Arc::clone(object),
+                            export,
+                            interface,
+                        }
                     }
                     None => IncomingTarget::Broken(Error::new(ErrorKind::Broken, "no such object")),
                 };
@@ -124,25 +145,51 @@ impl Toy {
                     method: method.parse().unwrap(),
                     shape: shape.parse().unwrap(),
                 };
-                let options = CallOptions { blocking: true, ..CallOptions::default() };
+                let options = CallOptions {
+                    blocking: true,
+                    ..CallOptions::default()
+                };
                 let body = Some(unhex(body));
-                self.events.push_back(Event::Call(Incoming { answer, target, op, options, body, refs }));
+                self.events.push_back(Event::Call(Incoming {
+                    answer,
+                    target,
+                    op,
+                    options,
+                    body,
+                    refs,
+                }));
             }
             ["value", number, failed, shape, body, refs] => {
                 let refs = self.read_refs(refs, factory);
                 let (failed, shape) = (failed.parse().unwrap(), shape.parse().unwrap());
-                self.finish(number.parse().unwrap(), Outcome::Value { failed, shape, body: unhex(body), refs });
+                self.finish(
+                    number.parse().unwrap(),
+                    Outcome::Value {
+                        failed,
+                        shape,
+                        body: unhex(body),
+                        refs,
+                    },
+                );
             }
             ["error", number, ..] => {
                 let text = words[2..].join(" ");
-                self.finish(number.parse().unwrap(), Outcome::Error(Error::new(ErrorKind::Remote, text)));
+                self.finish(
+                    number.parse().unwrap(),
+                    Outcome::Error(Error::new(ErrorKind::Remote, text)),
+                );
             }
             ["free", export] => {
                 if let Some(object) = self.exports.remove(&export.parse().unwrap()) {
                     self.events.push_back(Event::Unexported(object));
                 }
             }
-            _ => return Err(Error::new(ErrorKind::Malformed, format!("the peer wrote {line:?}"))),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Malformed,
+                    format!("the peer wrote {line:?}"),
+                ));
+            }
         }
         Ok(())
     }
@@ -196,18 +243,33 @@ impl Protocol<H> for Toy {
     }
 
     fn call(&mut self, start: CallStart<'_, H>, _: Nanos) -> Result<u64, Error> {
-        let (Target::Import(target), Op::Method { interface, method, shape }) = (start.target, start.op) else {
-            return Err(Error::new(ErrorKind::Unsupported, "the toy protocol has no pipelining"));
+        let (
+            Target::Import(target),
+            Op::Method {
+                interface,
+                method,
+                shape,
+            },
+        ) = (start.target, start.op)
+        else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the toy protocol has no pipelining",
+            ));
         };
         let refs = self.write_refs(start.refs);
         let number = self.number();
         let body = hex(start.body);
-        writeln!(self.out, "call {number} {target} {interface} {method} {shape} {body} {refs}").unwrap();
+        writeln!(
+            self.out,
+            "call {number} {target} {interface} {method} {shape} {body} {refs}"
+        )
+        .unwrap();
         self.calls.insert(number, (None, None));
         Ok(number)
     }
 
-    fn poll_outcome(&mut self, call: u64, _: Nanos, waiter: &mut dyn FnMut() -> Waiter) -> Poll<Outcome<H>> {
+    fn poll_outcome(&mut self, call: u64, waiter: &mut dyn FnMut() -> Waiter) -> Poll<Outcome<H>> {
         match self.calls.get_mut(&call) {
             Some((Some(_), _)) => {
                 let outcome = self.calls.remove(&call).and_then(|(outcome, _)| outcome);
@@ -229,12 +291,17 @@ impl Protocol<H> for Toy {
         self.calls.remove(&call);
     }
 
-    fn answer(&mut self, answer: u64, reply: Reply<'_, H>, _: Nanos) {
+    fn answer(&mut self, answer: u64, reply: Reply<'_, H>) {
         if self.answers.remove(&answer).is_none() {
             return;
         }
         match reply {
-            Reply::Value { failed, shape, body, refs } => {
+            Reply::Value {
+                failed,
+                shape,
+                body,
+                refs,
+            } => {
                 let refs = self.write_refs(refs);
                 writeln!(self.out, "value {answer} {failed} {shape} {} {refs}", hex(body)).unwrap();
             }
@@ -287,8 +354,15 @@ fn hex(body: BodyRef<'_>) -> String {
 }
 
 fn unhex(text: &str) -> Bytes {
-    let digits: Vec<u8> = text[1..].bytes().map(|digit| (digit as char).to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>().into()
+    let digits: Vec<u8> = text[1..]
+        .bytes()
+        .map(|digit| (digit as char).to_digit(16).unwrap() as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect::<Vec<u8>>()
+        .into()
 }
 
 // ---- the same objects as over farref's own protocol
@@ -347,12 +421,21 @@ async fn toys(root: Netref<dyn Counter>) -> (Connection, Connection) {
     let (a, b) = farref_transport::memory::pair(16);
     let side = |carrier, role, root: Option<Object>| async move {
         let (inlet, outlet, _, guard) = farref_framing::open(carrier, role).await.unwrap();
-        let parts = Parts { inlet, outlet, peer: Peer::new("mem", None, PeerEvidence::None), keep_open: true, guard };
+        let parts = Parts {
+            inlet,
+            outlet,
+            peer: Peer::new("mem", None, PeerEvidence::None),
+            keep_open: true,
+            guard,
+        };
         let shows_root = root.is_some();
         Connection::over(Toy::new(root), parts, shows_root, Config::default())
     };
     let root: Option<Object> = farref::Root::of(&root).into_object();
-    (side(a.into(), Role::Listener, root).await, side(b.into(), Role::Dialer, None).await)
+    (
+        side(a.into(), Role::Listener, root).await,
+        side(b.into(), Role::Dialer, None).await,
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -362,29 +445,49 @@ async fn typed_netrefs_work_over_a_protocol_of_text() {
     let counter: Netref<dyn Counter> = client.root().await.unwrap();
 
     assert_eq!(counter.call().add(2).await.unwrap(), 2);
-    assert_eq!(tokio::task::block_in_place(|| counter.add(3)).unwrap(), 5, "a blocking call");
+    assert_eq!(
+        tokio::task::block_in_place(|| counter.add(3)).unwrap(),
+        5,
+        "a blocking call"
+    );
     assert_eq!(counter.call().add(13).await.unwrap_err().message(), "unlucky");
 
     let sum = Arc::new(Sum(AtomicUsize::new(0)));
     assert_eq!(counter.each(Netref::share(&sum)).await.unwrap(), 3);
-    assert_eq!(sum.0.load(Ordering::SeqCst), 6, "three callbacks came back over the same connection");
+    assert_eq!(
+        sum.0.load(Ordering::SeqCst),
+        6,
+        "three callbacks came back over the same connection"
+    );
 
     let child = counter.call().child().await.unwrap();
     assert_eq!(child.call().add(1).await.unwrap(), 101);
     drop(child);
     let freed = tokio::time::timeout(Duration::from_secs(30), drops.recv()).await;
-    assert_eq!(freed.unwrap(), Some("dropped"), "the last drop here frees the object there");
+    assert_eq!(
+        freed.unwrap(),
+        Some("dropped"),
+        "the last drop here frees the object there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_no_message_ends_the_connection_with_a_clear_error() {
     let (a, b) = farref_transport::memory::pair(1024);
     let (inlet, outlet, _, guard) = farref_framing::open(a.into(), Role::Listener).await.unwrap();
-    let parts = Parts { inlet, outlet, peer: Peer::new("mem", None, PeerEvidence::None), keep_open: true, guard };
+    let parts = Parts {
+        inlet,
+        outlet,
+        peer: Peer::new("mem", None, PeerEvidence::None),
+        keep_open: true,
+        guard,
+    };
     let connection = Connection::over(Toy::new(None), parts, false, Config::default());
     let mut peer = b;
     peer.tx.try_write(&[std::io::IoSlice::new(b"hello\n")]).unwrap();
-    let error = tokio::time::timeout(Duration::from_secs(30), connection.closed()).await.unwrap();
+    let error = tokio::time::timeout(Duration::from_secs(30), connection.closed())
+        .await
+        .unwrap();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert!(error.to_string().contains("hello"), "{error}");
 }

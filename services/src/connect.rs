@@ -139,7 +139,10 @@ impl IntoFuture for Connect {
 
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connect").field("address", &self.address).field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("Connect")
+            .field("address", &self.address)
+            .field("root", &self.root)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,13 +165,27 @@ pub(crate) async fn establish(
 ) -> Result<Connection> {
     let native = matches!(carrier, Carrier::Muxed(_));
     let info: CarrierInfo = carrier.info().clone();
-    let peer = Peer::new(info.medium, info.remote.as_ref().map(ToString::to_string), info.peer.clone());
+    let peer = Peer::new(
+        info.medium,
+        info.remote.as_ref().map(ToString::to_string),
+        info.peer.clone(),
+    );
     let (inlet, outlet, guard): (Inlet, Outlet, _) = open(carrier, role).await?;
     let with = link_config(role, &info, &config)?;
     let root = root(&peer)?;
-    let parts = Parts { inlet, outlet, peer, keep_open: role == Role::Listener, guard };
+    let parts = Parts {
+        inlet,
+        outlet,
+        peer,
+        keep_open: role == Role::Listener,
+        guard,
+    };
     let link = |now| -> Box<dyn Link> {
-        if native { Box::new(NativeLink::new(with, now)) } else { Box::new(StreamLink::new(with, now)) }
+        if native {
+            Box::new(NativeLink::new(with, now))
+        } else {
+            Box::new(StreamLink::new(with, now))
+        }
     };
     Ok(Connection::native(link, parts, root, config))
 }
@@ -176,7 +193,10 @@ pub(crate) async fn establish(
 async fn open(carrier: Carrier, role: Role) -> Result<(Inlet, Outlet, farref_transport::Guard)> {
     let opened = farref_framing::open(carrier, role).await;
     let (inlet, outlet, _info, guard) = opened.map_err(|error| {
-        Error::new(ErrorKind::Carrier, format!("the carrier broke before it could be used: {error}"))
+        Error::new(
+            ErrorKind::Carrier,
+            format!("the carrier broke before it could be used: {error}"),
+        )
     })?;
     Ok((inlet, outlet, guard))
 }
@@ -186,7 +206,10 @@ fn link_config(role: Role, info: &CarrierInfo, config: &Config) -> Result<LinkCo
     let (mut nonce, mut secret) = ([0; 16], [0; 32]);
     for random in [&mut nonce[..], &mut secret[..]] {
         getrandom::fill(random).map_err(|error| {
-            Error::new(ErrorKind::Unsupported, format!("the system gives no random bytes: {error}"))
+            Error::new(
+                ErrorKind::Unsupported,
+                format!("the system gives no random bytes: {error}"),
+            )
         })?;
     }
     let mut with = LinkConfig::new(role, nonce, secret);

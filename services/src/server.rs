@@ -68,7 +68,10 @@ pub struct ServerLimits {
 
 impl Default for ServerLimits {
     fn default() -> Self {
-        Self { connections: 1024, opening: 64 }
+        Self {
+            connections: 1024,
+            opening: 64,
+        }
     }
 }
 
@@ -90,7 +93,12 @@ impl Server {
     /// A server for `service`, with default settings, limits and media; it does not listen yet.
     #[must_use]
     pub fn new(service: impl Service) -> Self {
-        Self::with(service, Config::default(), ServerLimits::default(), Media::standard())
+        Self::with(
+            service,
+            Config::default(),
+            ServerLimits::default(),
+            Media::standard(),
+        )
     }
 
     /// A server that shows `object` to everybody.
@@ -114,7 +122,11 @@ impl Server {
             next: AtomicU64::new(0),
             changed: Notify::new(),
         });
-        Self { shared, accepting: Mutex::default(), stop: watch::channel(false).0 }
+        Self {
+            shared,
+            accepting: Mutex::default(),
+            stop: watch::channel(false).0,
+        }
     }
 
     /// Listens at `address` as well; where to dial to get here, with the real port if the system chose it.
@@ -222,7 +234,9 @@ impl Drop for Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,7 +35,11 @@ impl Adapter {
             Type::Array(array) if is_byte(&array.elem) => Self::Blob,
             Type::Tuple(tuple) => {
                 let parts: Vec<Self> = tuple.elems.iter().map(Self::of).collect();
-                if parts.iter().all(|part| *part == Self::Plain) { Self::Plain } else { Self::Tuple(parts) }
+                if parts.iter().all(|part| *part == Self::Plain) {
+                    Self::Plain
+                } else {
+                    Self::Tuple(parts)
+                }
             }
             Type::Path(path) if path.qself.is_none() => Self::of_path(&path.path),
             _ => Self::Plain,
@@ -48,7 +52,9 @@ impl Adapter {
     }
 
     fn of_path(path: &syn::Path) -> Self {
-        let Some(last) = path.segments.last() else { return Self::Plain };
+        let Some(last) = path.segments.last() else {
+            return Self::Plain;
+        };
         let generics = type_arguments(last);
         match (last.ident.to_string().as_str(), generics.as_slice()) {
             ("Bytes", []) if is_from(path, &["bytes"]) => Self::Blob,
@@ -103,12 +109,18 @@ impl Adapter {
 pub(crate) fn value_in(result: &Type) -> Option<&Type> {
     let Type::Path(path) = result else { return None };
     let last = path.path.segments.last()?;
-    if last.ident == "Result" { type_arguments(last).first().copied() } else { None }
+    if last.ident == "Result" {
+        type_arguments(last).first().copied()
+    } else {
+        None
+    }
 }
 
 /// The type arguments of a segment of a path.
 pub(crate) fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return Vec::new() };
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return Vec::new();
+    };
     arguments
         .args
         .iter()
@@ -151,7 +163,10 @@ mod tests {
             (parse_quote!(Option<Vec<u8>>), Adapter::Maybe(blob())),
             (parse_quote!([Vec<u8>]), Adapter::Each(blob())),
             (parse_quote!(Vec<Box<[u8]>>), Adapter::Each(blob())),
-            (parse_quote!((u8, Vec<u8>)), Adapter::Tuple(vec![Adapter::Plain, Adapter::Blob])),
+            (
+                parse_quote!((u8, Vec<u8>)),
+                Adapter::Tuple(vec![Adapter::Plain, Adapter::Blob]),
+            ),
             (
                 parse_quote!(Result<Vec<u8>, String>),
                 Adapter::Outcome(blob(), Box::new(Adapter::Plain)),
@@ -182,8 +197,14 @@ mod tests {
 
     #[test]
     fn the_value_of_a_result_is_its_first_argument() {
-        assert_eq!(Adapter::of_value_in(&parse_quote!(farref::Result<Vec<u8>>)), Adapter::Blob);
-        assert_eq!(Adapter::of_value_in(&parse_quote!(Result<Vec<u8>, MyError>)), Adapter::Blob);
+        assert_eq!(
+            Adapter::of_value_in(&parse_quote!(farref::Result<Vec<u8>>)),
+            Adapter::Blob
+        );
+        assert_eq!(
+            Adapter::of_value_in(&parse_quote!(Result<Vec<u8>, MyError>)),
+            Adapter::Blob
+        );
         assert_eq!(Adapter::of_value_in(&parse_quote!(Answer)), Adapter::Plain);
     }
 }

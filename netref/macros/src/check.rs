@@ -7,11 +7,12 @@ use syn::spanned::Spanned;
 use syn::visit::{Visit, visit_type, visit_type_reference};
 use syn::{
     FnArg, GenericParam, Ident, ItemTrait, Lifetime, Pat, PatIdent, Path, Receiver, ReceiverKind, ReturnType,
-    Signature, TraitBound, TraitItemFn, Type, TypeParamBound, TypeReference, WherePredicate,
+    Signature, TraitBound, TraitItemFn, Type, TypeParamBound, TypeReference, WherePredicate, parse_quote,
 };
 
 use crate::adapter::{type_arguments, value_in};
 use crate::errors::Errors;
+use crate::manners;
 use crate::model::{Argument, Method, Passing};
 use crate::text;
 
@@ -30,11 +31,17 @@ pub(crate) fn head(item: &ItemTrait, errors: &mut Errors) -> bool {
         usable = false;
     }
     if let Some(clause) = &item.generics.where_clause {
-        errors.push(clause, "a remote trait cannot have a `where` clause: write bounds on `Self` as supertraits");
+        errors.push(
+            clause,
+            "a remote trait cannot have a `where` clause: write bounds on `Self` as supertraits",
+        );
         usable = false;
     }
     if let Some(unsafety) = &item.unsafety {
-        errors.push(unsafety, "a remote trait cannot be unsafe: a peer cannot be trusted to keep its promises");
+        errors.push(
+            unsafety,
+            "a remote trait cannot be unsafe: a peer cannot be trusted to keep its promises",
+        );
         usable = false;
     }
     usable
@@ -42,7 +49,9 @@ pub(crate) fn head(item: &ItemTrait, errors: &mut Errors) -> bool {
 
 /// Whether `where Self: Sized` keeps a function out of the trait object, and so out of reach for peers.
 pub(crate) fn is_local(signature: &Signature) -> bool {
-    let Some(clause) = &signature.generics.where_clause else { return false };
+    let Some(clause) = &signature.generics.where_clause else {
+        return false;
+    };
     clause.predicates.iter().any(|predicate| match predicate {
         WherePredicate::Type(of) => {
             matches!(&of.bounded_ty, Type::Path(path) if path.path.is_ident("Self"))
@@ -52,8 +61,8 @@ pub(crate) fn is_local(signature: &Signature) -> bool {
     })
 }
 
-/// A function that stays local.
-pub(crate) fn local(function: &TraitItemFn, errors: &mut Errors) {
+/// A function that stays local. What is wrong with it is put right, so that its errors stand alone.
+pub(crate) fn local(function: &mut TraitItemFn, errors: &mut Errors) {
     if let Some(asyncness) = &function.sig.asyncness {
         errors.push(
             asyncness,
@@ -61,13 +70,28 @@ pub(crate) fn local(function: &TraitItemFn, errors: &mut Errors) {
              `impl Future<Output = ..> + Send`",
         );
     }
-    for attribute in &function.attrs {
-        if let Some((name, _)) = crate::manners::name_of(attribute)
-            && name != "inline"
-        {
-            errors.push(&attribute.meta, format!("`#[{name}]` is for remote methods, and `where Self: Sized` keeps this one local"));
-        }
+    if function.default.is_none() {
+        errors.push(
+            &function.sig.ident,
+            "a function that is kept local by `where Self: Sized` needs a body: proxies have it as well",
+        );
+        function.default = Some(parse_quote!({ ::core::unimplemented!() }));
+        function.semi_token = None;
     }
+    function
+        .attrs
+        .retain(|attribute| match manners::name_of(attribute) {
+            Some(("inline", _)) | None => true,
+            Some((name, _)) => {
+                errors.push(
+                    &attribute.meta,
+                    format!(
+                        "`#[{name}]` is for remote methods, and `where Self: Sized` keeps this one local"
+                    ),
+                );
+                false
+            }
+        });
 }
 
 /// Everything about a method but its arguments and its result.
@@ -89,7 +113,10 @@ pub(crate) fn method(function: &TraitItemFn, errors: &mut Errors) {
         ),
     }
     if let Some(clause) = &signature.generics.where_clause {
-        errors.push(clause, "a remote method cannot have a `where` clause, except `where Self: Sized`, which keeps it local");
+        errors.push(
+            clause,
+            "a remote method cannot have a `where` clause, except `where Self: Sized`, which keeps it local",
+        );
     }
     match signature.receiver() {
         None => errors.push(
@@ -108,13 +135,23 @@ pub(crate) fn method(function: &TraitItemFn, errors: &mut Errors) {
         (signature.variadic.as_ref().map(Spanned::span), "variadic"),
     ] {
         if let Some(span) = tokens {
-            errors.add(syn::Error::new(span, format!("a remote method cannot be {found}")));
+            errors.add(syn::Error::new(
+                span,
+                format!("a remote method cannot be {found}"),
+            ));
         }
     }
     if !matches!(signature.safety, syn::Safety::Default) {
-        errors.push(&signature.safety, "a remote method cannot be unsafe: a peer cannot be trusted to keep its promises");
+        errors.push(
+            &signature.safety,
+            "a remote method cannot be unsafe: a peer cannot be trusted to keep its promises",
+        );
     }
-    let count = signature.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_))).count();
+    let count = signature
+        .inputs
+        .iter()
+        .filter(|input| matches!(input, FnArg::Typed(_)))
+        .count();
     if count > MOST_ARGUMENTS {
         errors.push(
             &signature.inputs,
@@ -151,12 +188,22 @@ fn receiver_problem(receiver: &Receiver) -> Option<&'static str> {
 
 /// An argument: its name, its type, and how it is taken.
 pub(crate) fn argument(input: &FnArg) -> syn::Result<Option<Argument>> {
-    let FnArg::Typed(input) = input else { return Ok(None) };
+    let FnArg::Typed(input) = input else {
+        return Ok(None);
+    };
     if let Some(attribute) = input.attrs.first() {
-        return Err(syn::Error::new_spanned(attribute, "arguments of remote methods have no attributes"));
+        return Err(syn::Error::new_spanned(
+            attribute,
+            "arguments of remote methods have no attributes",
+        ));
     }
     let ident = match &*input.pat {
-        Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) => ident.clone(),
+        Pat::Ident(PatIdent {
+            by_ref: None,
+            subpat: None,
+            ident,
+            ..
+        }) => ident.clone(),
         pattern => {
             return Err(syn::Error::new_spanned(
                 pattern,
@@ -164,7 +211,11 @@ pub(crate) fn argument(input: &FnArg) -> syn::Result<Option<Argument>> {
             ));
         }
     };
-    Ok(Some(Argument { ident, of: (*input.ty).clone(), passing: passing(&input.ty)? }))
+    Ok(Some(Argument {
+        ident,
+        of: (*input.ty).clone(),
+        passing: passing(&input.ty)?,
+    }))
 }
 
 fn passing(of: &Type) -> syn::Result<Passing> {
@@ -229,7 +280,9 @@ pub(crate) fn result(signature: &Signature, one_way: bool) -> syn::Result<Type> 
         ));
     }
     crossing(of, Place::Result)?;
-    if one_way && !value_in(of).is_some_and(|value| matches!(value, Type::Tuple(tuple) if tuple.elems.is_empty())) {
+    if one_way
+        && !value_in(of).is_some_and(|value| matches!(value, Type::Tuple(tuple) if tuple.elems.is_empty()))
+    {
         return Err(syn::Error::new_spanned(
             of,
             "a `#[one_way]` method returns `Result<()>`: nobody waits for a value",
@@ -281,7 +334,9 @@ impl<'ast> Visit<'ast> for Crossing {
     }
 
     fn visit_type_path(&mut self, of: &'ast syn::TypePath) {
-        let Some(last) = of.path.segments.last() else { return };
+        let Some(last) = of.path.segments.last() else {
+            return;
+        };
         let arguments = type_arguments(last);
         if let [Type::TraitObject(object), ..] = arguments.as_slice() {
             // `Netref<dyn Trait>` is what a trait object is to be in; what else holds one, the compiler judges.
@@ -313,8 +368,12 @@ impl<'ast> Visit<'ast> for Crossing {
         self.found(syn::Error::new_spanned(
             of,
             match self.place {
-                Place::Argument => format!("only an argument as a whole, or in an `Option`, can be borrowed: {advice}"),
-                Place::Result => format!("a remote method cannot return a reference, since the object may be far: {advice}"),
+                Place::Argument => {
+                    format!("only a whole argument can be borrowed, also in an `Option`; here, {advice}")
+                }
+                Place::Result => format!(
+                    "a remote method cannot return a reference, since the object may be far: {advice}"
+                ),
             },
         ));
         visit_type_reference(self, of);
@@ -334,12 +393,17 @@ fn by_netref(tokens: impl quote::ToTokens, object: &syn::TypeTraitObject) -> syn
     let object = text::of(&object.bounds);
     syn::Error::new_spanned(
         tokens,
-        format!("an object crosses by reference: `Netref<dyn {object}>`, where the trait is marked `#[remote]`"),
+        format!(
+            "an object crosses by reference: `Netref<dyn {object}>`, where the trait is marked `#[remote]`"
+        ),
     )
 }
 
 fn is_error(object: &syn::TypeTraitObject) -> bool {
-    object.bounds.iter().any(|bound| matches!(bound, TypeParamBound::Trait(bound) if ends_with(&bound.path, "Error")))
+    object
+        .bounds
+        .iter()
+        .any(|bound| matches!(bound, TypeParamBound::Trait(bound) if ends_with(&bound.path, "Error")))
 }
 
 fn ends_with(path: &Path, name: &str) -> bool {
@@ -364,7 +428,10 @@ pub(crate) fn numbers(methods: &[Method], errors: &mut Errors) {
         {
             errors.push(
                 &method.ident,
-                format!("`{}` and `{other}` have the same number, {number:#010x}, by chance: rename one of them", method.ident),
+                format!(
+                    "`{}` and `{other}` have the same number, {number:#010x}, by chance: rename one of them",
+                    method.ident
+                ),
             );
         }
     }
@@ -383,16 +450,26 @@ fn method_number(name: &str) -> u32 {
 pub(crate) fn closure(span: Span, methods: &[Method], parents: &[Path], errors: &mut Errors) {
     let error = |message: &str| syn::Error::new(span, message);
     let [method] = methods else {
-        return errors.add(error("`closure` is for a trait with one method, which the closure is"));
+        return errors.add(error(
+            "`closure` is for a trait with one method, which the closure is",
+        ));
     };
     if !parents.is_empty() {
-        errors.add(error("`closure` is for a trait without supertraits: a closure has their methods nowhere"));
+        errors.add(error(
+            "`closure` is for a trait without supertraits: a closure has their methods nowhere",
+        ));
     }
     if method.has_default {
-        errors.push(&method.ident, "the method of a `closure` trait has no default body: the closure is its body");
+        errors.push(
+            &method.ident,
+            "the method of a `closure` trait has no default body: the closure is its body",
+        );
     }
     if method.is_async
-        && let Some(argument) = method.arguments.iter().find(|argument| !matches!(argument.passing, Passing::Value(_)))
+        && let Some(argument) = method
+            .arguments
+            .iter()
+            .find(|argument| !matches!(argument.passing, Passing::Value(_)))
     {
         errors.push(
             &argument.of,
@@ -408,6 +485,6 @@ mod tests {
     #[test]
     fn numbers_are_those_of_the_run_time_half() {
         assert_eq!(method_number(""), 0xcbf2_9ce4 ^ 0x8422_2325);
-        assert_eq!(method_number("voltage"), 0);
+        assert_eq!(method_number("voltage"), 0x4e3f_b14a);
     }
 }

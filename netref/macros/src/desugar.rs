@@ -1,15 +1,15 @@
 //! From `async fn` to a function that returns a boxed future: in the trait, in its impls, and in default bodies.
 //!
-//! `async fn f(&self, x: &str) -> R` becomes `fn f<'a>(&'a self, x: &'a str) -> BoxFuture<'a, R>`. One lifetime is
-//! enough for everything, as every reference is covariant; so the signature stays readable, and can be written by
-//! hand.
+//! `async fn f(&self, x: &str) -> R` becomes `fn f<'call>(&'call self, x: &'call str) -> BoxFuture<'call, R>`. One
+//! lifetime is enough for everything, as every reference is covariant; so the signature stays readable, and can be
+//! written by hand.
 
 use proc_macro2::Span;
 use quote::{format_ident, quote, quote_spanned};
 use syn::visit_mut::{VisitMut, visit_type_mut};
 use syn::{
-    Attribute, Block, FnArg, Ident, Lifetime, Pat, PatIdent, PatType, ReceiverKind, ReturnType, Signature, Token,
-    TraitItem, TraitItemFn, Type, TypeReference, parse_quote, parse_quote_spanned,
+    Attribute, Block, FnArg, GenericParam, Ident, Lifetime, Pat, PatIdent, PatType, ReceiverKind, ReturnType,
+    Signature, Token, TraitItem, TraitItemFn, Type, TypeReference, parse_quote, parse_quote_spanned,
 };
 
 /// What a function returns, as declared.
@@ -22,27 +22,40 @@ pub(crate) fn result(signature: &Signature) -> Type {
 
 /// Makes a signature one without `async`. Does nothing if it is one already.
 pub(crate) fn signature(signature: &mut Signature) {
-    let Some(asyncness) = signature.asyncness.take() else { return };
+    let Some(asyncness) = signature.asyncness.take() else {
+        return;
+    };
     let result = result(signature);
-    let life = Lifetime::new("'a", Span::mixed_site());
+    // Lifetimes that the user wrote were reported; the rest goes on as if they were not there.
+    signature.generics.params = std::mem::take(&mut signature.generics.params)
+        .into_iter()
+        .filter(|param| !matches!(param, GenericParam::Lifetime(_)))
+        .collect();
+    let life = Lifetime::new("'call", Span::mixed_site());
     for argument in &mut signature.inputs {
         match argument {
             FnArg::Receiver(receiver) => {
                 if let ReceiverKind::Reference(_, lifetime, _) = &mut receiver.kind {
-                    lifetime.get_or_insert_with(|| life.clone());
+                    *lifetime = Some(life.clone());
                 }
             }
             FnArg::Typed(argument) => Elided(&life).visit_type_mut(&mut argument.ty),
         }
     }
     signature.generics.params.insert(0, parse_quote!(#life));
-    signature.output = parse_quote_spanned!(asyncness.span=> -> ::farref::__private::BoxFuture<#life, #result>);
+    signature.output =
+        parse_quote_spanned!(asyncness.span=> -> ::farref::__private::BoxFuture<#life, #result>);
 }
 
 /// The body of a function that was async, as that of one that returns a boxed future.
 ///
 /// `arguments` are moved into the future, as those of an `async fn` are, and take their patterns there.
-pub(crate) fn body(body: &Block, asyncness: Token![async], arguments: &[(Ident, Pat)], result: &Type) -> Block {
+pub(crate) fn body(
+    body: &Block,
+    asyncness: Token![async],
+    arguments: &[(Ident, Pat)],
+    result: &Type,
+) -> Block {
     let (names, patterns): (Vec<_>, Vec<_>) = arguments.iter().map(|(name, pattern)| (name, pattern)).unzip();
     let bind = quote_spanned!(Span::mixed_site()=> #(let #patterns = #names;)*);
     // A future that cannot be sent is reported at `async`. The first statement tells what `return` and `?` return;
@@ -69,6 +82,7 @@ pub(crate) fn allowed_in_bodies() -> Attribute {
             clippy::let_and_return,
             clippy::let_unit_value,
             clippy::no_effect_underscore_binding,
+            clippy::shadow_reuse,
             clippy::shadow_same,
             clippy::type_complexity,
             clippy::used_underscore_binding,
@@ -81,9 +95,16 @@ pub(crate) fn allowed_in_bodies() -> Attribute {
 pub(crate) fn name_arguments(signature: &mut Signature) -> Vec<(Ident, Pat)> {
     let mut named = Vec::new();
     for (index, argument) in signature.inputs.iter_mut().enumerate() {
-        let FnArg::Typed(PatType { pat, .. }) = argument else { continue };
+        let FnArg::Typed(PatType { pat, .. }) = argument else {
+            continue;
+        };
         let name = match &**pat {
-            Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) => ident.clone(),
+            Pat::Ident(PatIdent {
+                by_ref: None,
+                subpat: None,
+                ident,
+                ..
+            }) => ident.clone(),
             _ => format_ident!("argument_{index}", span = Span::mixed_site()),
         };
         let pattern = std::mem::replace(&mut **pat, parse_quote!(#name));
@@ -114,7 +135,10 @@ pub(crate) fn method(of: &Ident, function: &mut TraitItemFn) -> Option<TraitItem
     // Lint levels go with the body; what they say of the signature, both have.
     let mut attributes: Vec<Attribute> = Vec::new();
     for attribute in &mut function.attrs {
-        if ["allow", "expect", "warn", "deny", "forbid"].iter().any(|level| attribute.path().is_ident(level)) {
+        if ["allow", "expect", "warn", "deny", "forbid"]
+            .iter()
+            .any(|level| attribute.path().is_ident(level))
+        {
             attributes.push(attribute.clone());
             if attribute.path().is_ident("expect") {
                 *attribute = as_allow(attribute);
@@ -144,7 +168,15 @@ fn rebind(block: Block, arguments: &[(Ident, Pat)]) -> Block {
 }
 
 fn is_plain(pattern: &Pat) -> bool {
-    matches!(pattern, Pat::Ident(PatIdent { by_ref: None, mutability: None, subpat: None, .. }))
+    matches!(
+        pattern,
+        Pat::Ident(PatIdent {
+            by_ref: None,
+            mutability: None,
+            subpat: None,
+            ..
+        })
+    )
 }
 
 /// `#[expect(..)]` as `#[allow(..)]`: where it does not matter whether there is something to expect.
@@ -170,7 +202,13 @@ impl VisitMut for Elided<'_> {
     }
 
     fn visit_type_reference_mut(&mut self, of: &mut TypeReference) {
-        of.lifetime.get_or_insert_with(|| self.0.clone());
+        if of
+            .lifetime
+            .as_ref()
+            .is_none_or(|lifetime| lifetime.ident != "static")
+        {
+            of.lifetime = Some(self.0.clone());
+        }
         self.visit_type_mut(&mut of.elem);
     }
 

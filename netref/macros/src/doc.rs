@@ -30,11 +30,16 @@ fn lines(attributes: &[Attribute]) -> Vec<String> {
     for attribute in attributes {
         if let Meta::NameValue(MetaNameValue { path, value, .. }) = &attribute.meta
             && path.is_ident("doc")
-            && let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = value
+            && let Expr::Lit(ExprLit {
+                lit: Lit::Str(text), ..
+            }) = value
         {
             let text = text.value();
             // A block comment is one attribute with many lines.
-            lines.extend(text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned()));
+            lines.extend(
+                text.lines()
+                    .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned()),
+            );
             if text.is_empty() {
                 lines.push(String::new());
             }
@@ -63,7 +68,13 @@ mod tests {
     #[test]
     fn examples_and_headings_are_not_repeated() {
         let written = "Reads.\n\nIn volts.\n\n# Errors\n\nNone.";
-        assert_eq!(repeat(written, "f").to_string(), quote!(#[doc = " Reads."] #[doc = " "] #[doc = " In volts."]).to_string());
-        assert_eq!(repeat("```\nf()\n```", "f").to_string(), quote!(#[doc = " f"]).to_string());
+        assert_eq!(
+            repeat(written, "f").to_string(),
+            quote!(#[doc = " Reads."] #[doc = " "] #[doc = " In volts."]).to_string()
+        );
+        assert_eq!(
+            repeat("```\nf()\n```", "f").to_string(),
+            quote!(#[doc = " f"]).to_string()
+        );
     }
 }

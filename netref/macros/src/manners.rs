@@ -10,11 +10,23 @@ use crate::errors::Errors;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Manners([bool; NAMES.len()]);
 
-const NAMES: [&str; 7] = ["serial", "concurrent", "one_way", "idempotent", "detached", "inline", "spawned"];
+const NAMES: [&str; 7] = [
+    "serial",
+    "concurrent",
+    "one_way",
+    "idempotent",
+    "detached",
+    "inline",
+    "spawned",
+];
 
 /// The name of the attribute, if it is one of those that say how a method is run.
 pub(crate) fn name_of(attribute: &Attribute) -> Option<(&'static str, usize)> {
-    NAMES.iter().copied().zip(0..).find(|(name, _)| attribute.path().is_ident(name))
+    NAMES
+        .iter()
+        .copied()
+        .zip(0..)
+        .find(|(name, _)| attribute.path().is_ident(name))
 }
 
 impl Manners {
@@ -23,9 +35,14 @@ impl Manners {
         let mut manners = Self::default();
         let mut taken: Vec<(&'static str, Attribute)> = Vec::new();
         attributes.retain(|attribute| {
-            let Some((name, index)) = name_of(attribute) else { return true };
+            let Some((name, index)) = name_of(attribute) else {
+                return true;
+            };
             if !matches!(attribute.meta, Meta::Path(_)) {
-                errors.push(&attribute.meta, format!("`#[{name}]` of a remote method takes no arguments"));
+                errors.push(
+                    &attribute.meta,
+                    format!("`#[{name}]` of a remote method takes no arguments"),
+                );
             }
             if let Some(flag) = manners.0.get_mut(index) {
                 if *flag {
@@ -58,12 +75,17 @@ impl Manners {
 
     /// Whether the method has the attribute of that name.
     pub(crate) fn has(self, name: &str) -> bool {
-        NAMES.iter().zip(self.0).any(|(known, flag)| flag && *known == name)
+        NAMES
+            .iter()
+            .zip(self.0)
+            .any(|(known, flag)| flag && *known == name)
     }
 
     /// The value of the run-time half's type.
     pub(crate) fn to_value(self) -> TokenStream {
-        let fields = NAMES.iter().map(|name| Ident::new(name, proc_macro2::Span::mixed_site()));
+        let fields = NAMES
+            .iter()
+            .map(|name| Ident::new(name, proc_macro2::Span::mixed_site()));
         let flags = self.0;
         quote!(::farref::__private::Manners { #(#fields: #flags),* })
     }

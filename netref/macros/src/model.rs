@@ -1,7 +1,10 @@
 //! What a trait says: the form that every expansion works from.
 
-use syn::{Attribute, Ident, ItemTrait, Path, Signature, TraitItem, TraitItemFn, Type, TypeParamBound, Visibility, parse_quote};
 use syn::ext::IdentExt;
+use syn::{
+    Attribute, Ident, ItemTrait, Path, Signature, TraitItem, TraitItemFn, Type, TypeParamBound, Visibility,
+    parse_quote,
+};
 
 use crate::adapter::Adapter;
 use crate::check;
@@ -91,13 +94,17 @@ impl Model {
     /// Reads the trait, and rewrites `item` to what it becomes, also where something is wrong with it.
     ///
     /// What is wrong stays out of the model: of a broken method, `item` keeps what the user's impls and calls need.
-    pub(crate) fn read(options: Options, item: &mut ItemTrait, errors: &mut Errors) -> Self {
+    pub(crate) fn read(mut options: Options, item: &mut ItemTrait, errors: &mut Errors) -> Self {
         let mut is_object = check::head(item, errors);
         let parents = parents(item);
         if let [path, ..] = options.extends.as_slice()
             && parents.len() < 2
         {
-            errors.push(path, "`extends(..)` is for a trait with several supertraits: of one, all ancestors are known");
+            errors.push(
+                path,
+                "`extends(..)` is for a trait with several supertraits: of one, all ancestors are known",
+            );
+            options.extends.clear();
         }
         let mut methods: Vec<Method> = Vec::new();
         let mut hidden = Vec::new();
@@ -109,12 +116,18 @@ impl Model {
                     let method = method(methods.len(), function, errors);
                     hidden.extend(desugar::method(&of, function));
                     match method {
-                        Some(method) => methods.push(Method { signature: function.sig.clone(), ..method }),
-                        None => keep_local(function),
+                        Some(method) => methods.push(Method {
+                            signature: function.sig.clone(),
+                            ..method
+                        }),
+                        None => is_object &= keep_local(function),
                     }
                 }
                 other => {
-                    errors.push(&*other, "a remote trait has methods and nothing else: a peer cannot name this");
+                    errors.push(
+                        &*other,
+                        "a remote trait has methods and nothing else: a peer cannot name this",
+                    );
                     is_object = false;
                 }
             }
@@ -127,8 +140,13 @@ impl Model {
         Self {
             ident: item.ident.clone(),
             vis: item.vis.clone(),
-            name: options.name.map_or_else(|| unraw(&item.ident), |name| name.value()),
-            version: options.version.and_then(|version| version.base10_parse().ok()).unwrap_or(1),
+            name: options
+                .name
+                .map_or_else(|| unraw(&item.ident), |name| name.value()),
+            version: options
+                .version
+                .and_then(|version| version.base10_parse().ok())
+                .unwrap_or(1),
             closure: options.closure.is_some() && errors.is_empty(),
             parents,
             ancestors: options.extends,
@@ -144,11 +162,18 @@ fn method(index: usize, function: &mut TraitItemFn, errors: &mut Errors) -> Opti
     let mut wrong = Errors::default();
     check::method(function, &mut wrong);
     let manners = Manners::take(&mut function.attrs, &function.sig, &mut wrong);
-    let arguments = function.sig.inputs.iter().filter_map(|input| wrong.keep(check::argument(input)).flatten()).collect();
+    let arguments = function
+        .sig
+        .inputs
+        .iter()
+        .filter_map(|input| wrong.keep(check::argument(input)).flatten())
+        .collect();
     let result = wrong.keep(check::result(&function.sig, manners.has("one_way")));
     let is_right = wrong.is_empty();
     errors.append(wrong);
-    let shared = |attribute: &&Attribute| attribute.path().is_ident("deprecated") || attribute.path().is_ident("must_use");
+    let shared = |attribute: &&Attribute| {
+        attribute.path().is_ident("deprecated") || attribute.path().is_ident("must_use")
+    };
     let method = Method {
         index,
         ident: function.sig.ident.clone(),
@@ -165,13 +190,25 @@ fn method(index: usize, function: &mut TraitItemFn, errors: &mut Errors) -> Opti
 }
 
 /// Keeps a broken method out of the trait object, and lets impls do without it: so that its error stands alone.
-fn keep_local(function: &mut TraitItemFn) {
-    function.sig.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sized));
+/// `false` if that cannot be done.
+fn keep_local(function: &mut TraitItemFn) -> bool {
+    if matches!(desugar::result(&function.sig), Type::ImplTrait(_)) {
+        return false;
+    }
+    function
+        .sig
+        .generics
+        .make_where_clause()
+        .predicates
+        .push(parse_quote!(Self: ::core::marker::Sized));
     if function.default.is_none() {
         function.default = Some(parse_quote!({ ::core::unimplemented!() }));
         function.semi_token = None;
-        function.attrs.push(parse_quote!(#[allow(unused_variables, reason = "generated code")]));
+        function
+            .attrs
+            .push(parse_quote!(#[allow(unused_variables, reason = "generated code")]));
     }
+    true
 }
 
 /// The supertraits that are remote, as far as names tell. Adds those that every remote trait has.
@@ -183,19 +220,27 @@ fn parents(item: &mut ItemTrait) -> Vec<Path> {
         ("Sync", parse_quote!(::core::marker::Sync)),
     ];
     for bound in &item.supertraits {
-        let TypeParamBound::Trait(bound) = bound else { continue };
-        let name = bound.path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default();
+        let TypeParamBound::Trait(bound) = bound else {
+            continue;
+        };
+        let name = bound
+            .path
+            .segments
+            .last()
+            .map(|last| last.ident.to_string())
+            .unwrap_or_default();
         missing.retain(|(known, _)| *known != name);
         if !LOCAL_SUPERTRAITS.contains(&name.as_str()) {
             parents.push(bound.path.clone());
         }
     }
-    item.supertraits.extend(missing.into_iter().map(|(_, bound)| bound));
+    item.supertraits
+        .extend(missing.into_iter().map(|(_, bound)| bound));
     parents
 }
 
 /// Supertraits that a proxy has by itself.
-const LOCAL_SUPERTRAITS: [&str; 7] = ["Any", "Send", "Sync", "Unpin", "Debug", "UnwindSafe", "RefUnwindSafe"];
+const LOCAL_SUPERTRAITS: [&str; 5] = ["Any", "Send", "Sync", "Unpin", "Debug"];
 
 /// An identifier without `r#`.
 pub(crate) fn unraw(ident: &Ident) -> String {

@@ -18,7 +18,8 @@ pub(crate) struct Options {
     pub(crate) extends: Vec<Path>,
 }
 
-const KNOWN: &str = "`#[remote]` on a trait takes `name = \"..\"`, `version = 1`, `closure` and `extends(Trait, ..)`";
+const KNOWN: &str =
+    "`#[remote]` on a trait takes `name = \"..\"`, `version = 1`, `closure` and `extends(Trait, ..)`";
 
 impl Options {
     pub(crate) fn parse(tokens: TokenStream) -> syn::Result<Self> {
@@ -27,13 +28,19 @@ impl Options {
             if meta.path.is_ident("name") {
                 let name: LitStr = meta.value()?.parse()?;
                 if name.value().is_empty() {
-                    return Err(syn::Error::new(name.span(), "the name of an interface cannot be empty"));
+                    return Err(syn::Error::new(
+                        name.span(),
+                        "the name of an interface cannot be empty",
+                    ));
                 }
                 options.name = Some(name);
             } else if meta.path.is_ident("version") {
                 let version: LitInt = meta.value()?.parse()?;
                 version.base10_parse::<u16>().map_err(|_| {
-                    syn::Error::new(version.span(), "the version of an interface is a number from 0 to 65535")
+                    syn::Error::new(
+                        version.span(),
+                        "the version of an interface is a number from 0 to 65535",
+                    )
                 })?;
                 options.version = Some(version);
             } else if meta.path.is_ident("closure") {

@@ -2,12 +2,58 @@
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
+use syn::visit_mut::{VisitMut, visit_path_mut};
+use syn::{Type, parse_quote};
+
+use crate::model::Passing;
 
 /// `Vec<&str>`, where the tokens alone would print as `Vec < & str >`.
 pub(crate) fn of(tokens: impl ToTokens) -> String {
     let mut text = String::new();
     write(&mut text, tokens.to_token_stream());
     text
+}
+
+/// The type that crosses for an argument: the same for `&str` and `String`, and whatever the path to a type is.
+///
+/// The fingerprint of a method's arguments is that of these texts (PROTOCOL.md § 7.1), so a trait may be changed in
+/// that respect on one side and not on the other.
+pub(crate) fn of_crossing(passing: &Passing) -> String {
+    let mut crossing = match passing {
+        Passing::Value(of) => of.clone(),
+        Passing::Ref(of) => owned(of),
+        Passing::OptionalRef(of) => {
+            let of = owned(of);
+            parse_quote!(Option<#of>)
+        }
+    };
+    Short.visit_type_mut(&mut crossing);
+    of(crossing)
+}
+
+/// The owned type that is written as the borrowed one is.
+fn owned(borrowed: &Type) -> Type {
+    match borrowed {
+        Type::Path(path) if path.path.is_ident("str") => parse_quote!(String),
+        Type::Slice(slice) => {
+            let element = &slice.elem;
+            parse_quote!(Vec<#element>)
+        }
+        of => of.clone(),
+    }
+}
+
+/// Cuts paths down to their last segment.
+struct Short;
+
+impl VisitMut for Short {
+    fn visit_path_mut(&mut self, path: &mut syn::Path) {
+        visit_path_mut(self, path);
+        if let Some(last) = path.segments.pop() {
+            path.leading_colon = None;
+            path.segments = std::iter::once(last).collect();
+        }
+    }
 }
 
 fn write(text: &mut String, tokens: TokenStream) {

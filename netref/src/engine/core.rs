@@ -58,7 +58,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
 /// What is under the connection's lock.
 pub(crate) struct State<P> {
     pub(crate) protocol: P,
-    pub(crate) baton: Baton<Writer>,
+    /// Boxed, as it moves with every write.
+    pub(crate) baton: Baton<Box<Writer>>,
     /// The peer's root, once it has introduced itself.
     pub(crate) opened: Option<Received<EngineHandles>>,
     /// Why the connection is over.
@@ -71,6 +72,8 @@ pub(crate) struct State<P> {
     pub(crate) write_error: Option<std::io::Error>,
     /// The driver has left, and the carrier is closed.
     pub(crate) ended: bool,
+    /// When the driver wakes up by itself.
+    pub(crate) armed: Option<Nanos>,
     /// Where releases are moved to, so that their list is never locked while one is handled.
     spare: Vec<(u64, u32)>,
     /// Somebody waits for the last answer.
@@ -102,13 +105,14 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         Arc::new(Self {
             state: Mutex::new(State {
                 protocol,
-                baton: Baton::new(Writer { outlet, batch: Batch::default() }),
+                baton: Baton::new(Box::new(Writer { outlet, batch: Batch::default() })),
                 opened: None,
                 over: None,
                 goodbye: None,
                 round_trip: (0, 0),
                 write_error: None,
                 ended: false,
+                armed: None,
                 spare: Vec::new(),
                 watched: false,
                 guard: Some(guard),
@@ -162,7 +166,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         body: BodyRef<'_>,
         refs: Refs<Outgoing<EngineHandles>>,
     ) -> Result<u64, Error> {
-        let (number, turn) = {
+        let (number, turn, is_earlier) = {
             let mut state = lock(&self.state);
             if let Some(error) = &state.over {
                 return Err(not_sent(error));
@@ -171,9 +175,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let start = CallStart { target, op, options, body, refs };
             let number = state.protocol.call(start, clock::now())?;
             let alone = state.protocol.stats().calls <= 1;
-            (number, self.turn(&mut state, alone))
+            let is_earlier = options.deadline.is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
+            (number, self.turn(&mut state, alone), is_earlier)
         };
         self.take_turn(turn);
+        if is_earlier {
+            self.signal.wish(Wishes::TIMES);
+        }
         Ok(number)
     }
 
@@ -199,7 +207,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Whose turn it is to write. The driver flushes by itself after the batch it is handling.
-    fn turn(&self, state: &mut State<P>, alone: bool) -> Turn<Writer> {
+    fn turn(&self, state: &mut State<P>, alone: bool) -> Turn<Box<Writer>> {
         if !state.protocol.wants_write() || self.is_driven_here() {
             return Turn::Nothing;
         }
@@ -212,7 +220,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    fn take_turn(&self, turn: Turn<Writer>) {
+    fn take_turn(&self, turn: Turn<Box<Writer>>) {
         match turn {
             Turn::Write(writer) => self.write(writer),
             Turn::WakeDriver => self.signal.wish(Wishes::FLUSH),
@@ -225,13 +233,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Writes until there is nothing left or the carrier takes no more. Never waits.
-    pub(crate) fn write(&self, mut writer: Writer) {
+    pub(crate) fn write(&self, mut writer: Box<Writer>) {
         loop {
             let written =
                 if writer.batch.is_empty() { Ok(Written::All) } else { writer.outlet.write(&mut writer.batch) };
             let mut state = lock(&self.state);
             match written {
-                Ok(Written::All) if state.protocol.poll_transmit(&mut writer.batch, clock::now()) => {}
+                Ok(Written::All)
+                    if state.protocol.wants_write()
+                        && state.protocol.poll_transmit(&mut writer.batch, clock::now()) => {}
                 Ok(Written::All) if !writer.outlet.is_buffering() => return state.baton.give_back(writer),
                 Ok(_) => {
                     state.baton.give_back_blocked(writer);
@@ -255,6 +265,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         for (import, generation) in state.spare.drain(..) {
             state.protocol.release(import, generation);
         }
+        state.spare.shrink_to(MANY_RELEASES);
     }
 
     /// Whether nobody on this side can use the connection, and nobody over there uses anything of ours.
@@ -271,7 +282,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let until = patience.map(clock::after).map(clock::instant);
         loop {
             let mut waiter = || Waiter::Thread(crate::sync::Arc::clone(thread));
-            let outcome = self.update(|protocol| protocol.poll_outcome(number, clock::now(), &mut waiter));
+            let outcome = self.update(|protocol| protocol.poll_outcome(number, &mut waiter));
             if let Poll::Ready(outcome) = outcome {
                 return Some(outcome);
             }
@@ -319,6 +330,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         lock(&self.state).protocol.stats()
     }
 }
+
+/// Room for releases that is kept between two looks at them.
+const MANY_RELEASES: usize = 1024;
 
 /// A call that was made after the end was certainly not sent.
 fn not_sent(error: &Error) -> Error {
@@ -370,6 +384,8 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         place::check()?;
         let refs = references::outgoing(encoder.references(), self);
         options.deadline = self.core.deadline(options.deadline);
+        options.blocking = true;
+        options.no_pipeline = true;
         let chain = chain::next();
         options.chain = Some(chain);
         place::sleep(|| {
@@ -389,7 +405,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
         let mut waiter = || Waiter::Task(context.waker().clone());
-        self.core.update(|protocol| protocol.poll_outcome(call, clock::now(), &mut waiter))
+        self.core.update(|protocol| protocol.poll_outcome(call, &mut waiter))
     }
 
     fn wait(&self, call: u64, patience: Option<Duration>) -> Result<Option<Outcome>, Error> {
@@ -418,12 +434,12 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     fn answer_value(&self, answer: u64, failed: bool, shape: u32, encoder: &mut Encoder) {
         let refs = references::outgoing(encoder.references(), self);
         let reply = Reply::Value { failed, shape, body: body(encoder), refs };
-        self.core.update(|protocol| protocol.answer(answer, reply, clock::now()));
+        self.core.update(|protocol| protocol.answer(answer, reply));
     }
 
     fn answer_error(&self, answer: u64, error: Error, started: bool) {
         let reply = Reply::Error { error, started };
-        self.core.update(|protocol| protocol.answer(answer, reply, clock::now()));
+        self.core.update(|protocol| protocol.answer(answer, reply));
     }
 
     fn answer_outcome(&self, answer: u64, outcome: Outcome) {
@@ -433,7 +449,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
                 let refs = references::passed_on(&references, self);
                 let pieces = [body];
                 let reply = Reply::Value { failed, shape, body: BodyRef::Rope(&pieces), refs };
-                self.core.update(|protocol| protocol.answer(answer, reply, clock::now()));
+                self.core.update(|protocol| protocol.answer(answer, reply));
             }
             Outcome::Error(error) => self.answer_error(answer, error, true),
         }
@@ -478,7 +494,7 @@ impl<P: Protocol<EngineHandles>> Anchor<P> {
             let (this, back) = (Arc::clone(&self), Arc::clone(&back));
             Waiter::Callback(Callback(Box::new(move || this.pass_back(number, back, answer))))
         };
-        let outcome = self.core.update(|protocol| protocol.poll_outcome(number, clock::now(), &mut waiter));
+        let outcome = self.core.update(|protocol| protocol.poll_outcome(number, &mut waiter));
         if let Poll::Ready(outcome) = outcome {
             back.drop_on_cancel(answer, None);
             back.answer_outcome(answer, outcome);

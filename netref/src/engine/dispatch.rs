@@ -441,6 +441,10 @@ impl<P: Protocol<EngineHandles>> Future for Served<P> {
             if cancel.is_given_up() {
                 // Dropping the method's future is how it is cancelled; its own calls are cancelled with it.
                 let dropped = this.future.take();
+                // What its destructors still have to tell others is not cut short by a deadline that has passed.
+                if let Some(serving) = &mut this.serving {
+                    serving.deadline = None;
+                }
                 let ended = context::serve(&mut this.serving, || panics::guard(|| drop(dropped)));
                 if let Err(error) = ended {
                     tracing::warn!(peer = %this.core.peer, panic = %error, "a cancelled method panicked");

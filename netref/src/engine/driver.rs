@@ -191,8 +191,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if let Poll::Ready(step) = self.poll_read(context) {
             return Poll::Ready(step);
         }
-        let due = {
-            let state = lock(&core.state);
+        let earlier = {
+            let mut state = lock(&core.state);
             if let Some(error) = &state.write_error {
                 let error = Error::new(ErrorKind::Carrier, format!("writing failed: {error}"));
                 return Poll::Ready(Step::Ended(error));
@@ -201,14 +201,15 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 self.closing = Some(clock::after(core.config.close_timeout));
             }
             let setup = if state.opened.is_some() { None } else { self.setup };
-            [state.protocol.poll_timeout(), self.releasing, setup, self.closing].into_iter().flatten().min()
+            let due = [state.protocol.poll_timeout(), self.releasing, setup, self.closing].into_iter().flatten().min();
+            // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
+            let earlier = due.filter(|due| armed.is_none_or(|armed| *due < armed));
+            *armed = earlier.or(*armed);
+            state.armed = *armed;
+            earlier
         };
-        // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
-        if let Some(due) = due
-            && armed.is_none_or(|armed| due < armed)
-        {
-            *armed = Some(due);
-            sleep.as_mut().reset(Instant::from_std(clock::instant(due)));
+        if let Some(earlier) = earlier {
+            sleep.as_mut().reset(Instant::from_std(clock::instant(earlier)));
         }
         if armed.is_some() && sleep.poll(context).is_ready() {
             *armed = None;
@@ -351,7 +352,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
 impl<P: Protocol<EngineHandles>> Driver<P> {
     /// The writer, once its carrier takes something and nobody else writes; `None` if it is broken.
-    async fn take_writer(&self) -> Option<Writer> {
+    async fn take_writer(&self) -> Option<Box<Writer>> {
         std::future::poll_fn(|context| {
             // A caller that holds the baton gives it back at once: ask again after the others had their turn.
             let mut state = lock(&self.core.state);

@@ -28,6 +28,8 @@ pub(super) struct Answer<H: Handles> {
     pub(super) queue: VecDeque<u64>,
     /// The peer waits to be told that all calls on the result were handed on.
     pub(super) flush: Option<u64>,
+    /// It will be, in its turn among the events.
+    pub(super) passing: bool,
     /// Where the arguments come in, while they are not complete.
     pub(super) lane: Option<LaneId>,
 }
@@ -79,6 +81,7 @@ impl<H: Handles> Answer<H> {
             deadline: None,
             queue: VecDeque::new(),
             flush: None,
+            passing: false,
             lane,
         }
     }
@@ -98,15 +101,24 @@ pub(super) fn resolve<H: Handles>(
         Err(cause) => return Err(because_of(cause)),
     };
     match kept {
-        Some(Kept::Object { object, export, interface }) => {
+        Some(Kept::Object {
+            object,
+            export,
+            interface,
+        }) => {
             let object = object.clone();
-            Ok(IncomingTarget::Object { object, export: *export, interface: *interface })
+            Ok(IncomingTarget::Object {
+                object,
+                export: *export,
+                interface: *interface,
+            })
         }
         Some(Kept::Import(proxy)) => Ok(IncomingTarget::Import(proxy.clone())),
         Some(Kept::Broken(cause)) => Err(because_of(cause)),
-        Some(Kept::Null) | None => {
-            Err(Error::new(ErrorKind::Broken, "the result that the call was made on holds no such reference"))
-        }
+        Some(Kept::Null) | None => Err(Error::new(
+            ErrorKind::Broken,
+            "the result that the call was made on holds no such reference",
+        )),
     }
 }
 

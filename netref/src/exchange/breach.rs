@@ -109,7 +109,10 @@ impl fmt::Display for Breach {
             Self::WrongTime { call } => write!(f, "a message that call {call} is not ready for"),
             Self::UnknownExport { export } => write!(f, "there is no export {export}"),
             Self::TooManyReleased { export, copies, held } => {
-                write!(f, "{copies} copies of export {export} came back where {held} are held")
+                write!(
+                    f,
+                    "{copies} copies of export {export} came back where {held} are held"
+                )
             }
             Self::NotLent { export } => write!(f, "export {export} is not lent"),
             Self::LentByReturn => f.write_str("a return lends a reference"),

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
 
-use super::credit::Allowance;
 use super::deadlines::Timed;
-use super::questions::{Parts, Progress, Question, Slot, Waiting, depth};
+use super::questions::{Parts, Progress, Question, Slot, depth};
 use super::references::Purpose;
 use super::rules::Rule;
+use super::waiting::Waiting;
 use super::wire::{self, Written};
 use super::{Exchange, Wire, limit};
 use crate::message::{self, Call, Message, Operation};
@@ -25,13 +25,14 @@ impl<H: Handles> Exchange<H> {
     /// # Errors
     ///
     /// The call can't be made: nothing was sent, and its references were not counted.
-    pub fn call(
-        &mut self,
-        start: CallStart<'_, H>,
-        now: Nanos,
-        wire: &mut dyn Wire,
-    ) -> Result<u64, Error> {
-        let CallStart { target, op, options, body, refs } = start;
+    pub fn call(&mut self, start: CallStart<'_, H>, now: Nanos, wire: &mut dyn Wire) -> Result<u64, Error> {
+        let CallStart {
+            target,
+            op,
+            options,
+            body,
+            refs,
+        } = start;
         let parent = match self.check(target, options, refs.len(), now) {
             Ok(parent) => parent,
             Err(error) => {
@@ -51,7 +52,7 @@ impl<H: Handles> Exchange<H> {
         });
         let must_wait = behind.is_some()
             || self.questions.waiting.has(depth)
-            || !self.questions.credit.admits(depth, bytes, self.allowance())
+            || !self.admits(depth, bytes)
             || (depth == 0 && (wire.is_congested() || !self.outbox.is_empty()));
         if must_wait {
             let waiting = &mut self.questions.waiting;
@@ -61,7 +62,14 @@ impl<H: Handles> Exchange<H> {
             };
             waiting.insert(place, number);
             let body = wire::to_bytes(body);
-            let call = Waiting { target, op: op.clone(), options: options.clone(), body, refs, place };
+            let call = Waiting {
+                target,
+                op: op.clone(),
+                options: options.clone(),
+                body,
+                refs,
+                place,
+            };
             if let Some(question) = self.questions.table.get_mut(number) {
                 question.progress = Progress::Waiting(Box::new(call));
             }
@@ -72,7 +80,9 @@ impl<H: Handles> Exchange<H> {
         if let Some(parent) = parent.and_then(|parent| self.questions.table.get_mut(parent)) {
             parent.children = parent.children.saturating_add(1);
             parent.unsent = parent.unsent.saturating_add(u32::from(must_wait));
-            if let Target::Answer { slot, .. } = target {
+            if let Target::Answer { slot, .. } = target
+                && (slot == 0 || self.rules.hold(Rule::EverySlotFlushed))
+            {
                 parent.piped.insert(slot);
             }
         }
@@ -94,7 +104,10 @@ impl<H: Handles> Exchange<H> {
             return Err(lost(Certainty::NotSent));
         }
         let Some(peer) = &self.peer else {
-            return Err(Error::new(ErrorKind::Misuse, "the peer has not introduced itself yet"));
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "the peer has not introduced itself yet",
+            ));
         };
         if options.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(ErrorKind::Deadline.into());
@@ -109,30 +122,29 @@ impl<H: Handles> Exchange<H> {
         if !(options.no_pipeline || options.one_way) && self.questions.kept >= peer.objects {
             return Err(limit("too many results are kept by the peer", peer.objects));
         }
-        let Target::Answer { call, .. } = target else { return Ok(None) };
+        let Target::Answer { call, .. } = target else {
+            return Ok(None);
+        };
         match self.questions.table.get(call) {
-            Some(parent) if parent.no_pipeline => {
-                Err(Error::new(ErrorKind::Misuse, "nothing can be called on the result of a call made without pipes"))
-            }
-            Some(parent) if parent.is_wanted() && !parent.cancel_sent => Ok(Some(call)),
+            Some(parent) if parent.no_pipeline => Err(Error::new(
+                ErrorKind::Misuse,
+                "nothing can be called on the result of a call made without pipes",
+            )),
+            Some(parent) if parent.is_wanted() && parent.cancel_sent => Err(given_up()),
+            Some(parent) if parent.is_wanted() => Ok(Some(call)),
             _ => Err(Error::new(
                 ErrorKind::Misuse,
-                "the call whose result this one is made on is over: start what is called on it first",
+                "the result of the call that this one is made on was taken: start what is called on it first",
             )),
         }
     }
 
-    /// What the peer takes of our calls.
-    fn allowance(&self) -> Allowance {
-        self.peer.map_or(Allowance { calls: 0, bytes: 0 }, |peer| Allowance {
-            calls: peer.calls,
-            bytes: peer.call_bytes,
-        })
-    }
-
     /// Writes a call that is admitted.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a call, whose owners differ")]
-    fn transmit(
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a call, whose owners differ"
+    )]
+    pub(super) fn transmit(
         &mut self,
         question: u64,
         target: Target,
@@ -159,18 +171,23 @@ impl<H: Handles> Exchange<H> {
             call: number,
             target,
             operation: Operation::Known(Cow::Borrowed(op)),
-            options: CallOptions { deadline: None, ..options.clone() },
+            options: CallOptions {
+                deadline: None,
+                ..options.clone()
+            },
             time_left: options.deadline.map(|deadline| deadline.saturating_sub(now)),
             priority: None,
             descriptors: std::mem::take(&mut described.descriptors),
             streams: Bytes::new(),
         };
-        self.head.clear();
         let message = Message::Call(call);
-        message.encode(&mut self.head);
+        self.encode(&message);
         let bytes = wire::len(body);
         let failed = if (self.head.len() as u64).saturating_add(bytes) > self.max_message {
-            Some(limit("the arguments are longer than the peer accepts, in bytes", self.max_message))
+            Some(limit(
+                "the arguments are longer than the peer accepts, in bytes",
+                self.max_message,
+            ))
         } else {
             match self.outbox.write(wire, &self.head, body, Some(question)) {
                 Written::Taken(lane) => {
@@ -212,90 +229,24 @@ impl<H: Handles> Exchange<H> {
         match target {
             Target::Import(export) => Ok(message::Target::Export(export)),
             Target::Answer { call, slot } => match self.questions.table.get(call) {
-                Some(parent) if parent.number != 0 => {
-                    Ok(message::Target::Answer { call: parent.number, slot })
-                }
-                _ => Err(Error::new(
-                    ErrorKind::Broken,
-                    "the call whose result this one is made on was given up before it was sent",
-                )),
+                Some(parent) if parent.number != 0 => Ok(message::Target::Answer {
+                    call: parent.number,
+                    slot,
+                }),
+                _ => Err(given_up()),
             },
         }
     }
 
-    /// Whether a waiting call could be sent if the wire had room.
-    pub(super) fn can_admit(&self) -> bool {
-        self.next_admitted().is_some()
-    }
-
-    /// The next waiting call that the peer's limits admit, deepest first.
-    fn next_admitted(&self) -> Option<u64> {
-        let allowance = self.allowance();
-        let mut before = None;
-        while let Some(queue) = self.questions.waiting.next_depth(before) {
-            let first = self.questions.waiting.first(queue);
-            if let Some(number) = first
-                && let Some(question) = self.questions.table.get(number)
-                && self.questions.credit.admits(question.depth, question.bytes, allowance)
-            {
-                return Some(number);
-            }
-            before = Some(queue);
-        }
-        None
-    }
-
-    /// Sends the waiting calls that are admitted.
-    pub(super) fn admit(&mut self, now: Nanos, wire: &mut dyn Wire) {
-        while !self.questions.waiting.is_empty() && !wire.is_congested() && self.outbox.is_empty() {
-            let Some(number) = self.next_admitted() else { break };
-            let Some(call) = self.stop_waiting(number) else { break };
-            let Waiting { target, op, options, body, refs, .. } = *call;
-            let pieces = std::slice::from_ref(&body);
-            // It will be sent below, or is over: either way nobody waits for it to be sent.
-            if let Some(question) = self.questions.table.get_mut(number) {
-                question.progress = Progress::Sent;
-            }
-            let sent = self.transmit(number, target, &op, &options, BodyRef::Rope(pieces), refs, now, wire);
-            if let Some(parent) = self.questions.table.get(number).and_then(|question| question.parent) {
-                if let Some(parent) = self.questions.table.get_mut(parent) {
-                    parent.unsent = parent.unsent.saturating_sub(1);
-                }
-                self.end_if_done(parent, wire);
-            }
-            if let Err(error) = sent {
-                self.leave_wire(number, wire);
-                self.complete(number, Outcome::Error(error));
-            }
-        }
-        self.write_due_acks(wire);
-    }
-
-    /// Takes a call out of the waiting list.
-    fn stop_waiting(&mut self, number: u64) -> Option<Box<Waiting<H>>> {
-        let question = self.questions.table.get_mut(number)?;
-        match std::mem::replace(&mut question.progress, Progress::Returned) {
-            Progress::Waiting(call) => {
-                self.questions.waiting.remove(call.place);
-                Some(call)
-            }
-            other => {
-                question.progress = other;
-                None
-            }
-        }
-    }
-
     /// A call is no longer on the wire, or never was: nothing depends on it over there.
-    fn leave_wire(&mut self, number: u64, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get_mut(number) else { return };
+    pub(super) fn leave_wire(&mut self, number: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(number) else {
+            return;
+        };
         question.progress = Progress::Returned;
         question.lane = None;
         let pins = std::mem::take(&mut question.pins);
         let parent = question.parent.take();
-        if question.deadline.take().is_some() {
-            self.lift_deadline();
-        }
         self.unpin(pins);
         if let Some(parent) = parent {
             if let Some(parent) = self.questions.table.get_mut(parent) {
@@ -320,9 +271,13 @@ impl<H: Handles> Exchange<H> {
         };
         if matches!(question.outcome, Slot::Empty | Slot::Incoming(_)) {
             question.outcome = Slot::Full(outcome);
+            let timed = question.deadline.take().is_some();
             self.happenings.push_back(super::Happening::Outcome(number));
             if !self.rules.hold(Rule::OutcomeInTurn) {
                 question.visible = true;
+            }
+            if timed {
+                self.lift_deadline();
             }
         } else {
             self.discard_outcome(outcome);
@@ -335,13 +290,23 @@ impl<H: Handles> Exchange<H> {
         question.visible = true;
         self.flush_if_needed(number, wire);
         let question = self.questions.table.get_mut(number)?;
-        if question.is_ready() { question.waiter.take() } else { None }
+        if question.is_ready() {
+            question.waiter.take()
+        } else {
+            None
+        }
     }
 
     /// Asks the peer to say when the calls on a result that lives here are on their way back.
-    fn flush_if_needed(&mut self, number: u64, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get_mut(number) else { return };
+    pub(super) fn flush_if_needed(&mut self, number: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(number) else {
+            return;
+        };
         if self.over || question.flushing || !question.visible || !question.needs_flush() {
+            return;
+        }
+        // Behind all calls on it, also those that wait for the peer's limits.
+        if question.unsent > 0 && self.rules.hold(Rule::FlushBehindWaiting) {
             return;
         }
         question.piped.clear();
@@ -357,7 +322,9 @@ impl<H: Handles> Exchange<H> {
 
     /// The calls on a result have come back.
     pub(super) fn flushed(&mut self, number: u64, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get_mut(number) else { return };
+        let Some(question) = self.questions.table.get_mut(number) else {
+            return;
+        };
         question.flushing = false;
         // Those calls are events ahead of this one.
         question.visible = false;
@@ -400,13 +367,19 @@ impl<H: Handles> Exchange<H> {
 
     /// The handle of `call` is gone without its outcome: cancels the call when nothing depends on it any more.
     pub fn drop_call(&mut self, call: u64, reason: CancelReason, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get_mut(call) else { return };
+        let Some(question) = self.questions.table.get_mut(call) else {
+            return;
+        };
         question.reason = reason;
         question.waiter = None;
+        let timed = question.deadline.take().is_some();
         match std::mem::replace(&mut question.outcome, Slot::Taken) {
             Slot::Full(outcome) => self.discard_outcome(outcome),
             Slot::Incoming(parts) => self.stop_incoming(*parts, wire),
             Slot::Empty | Slot::Taken => {}
+        }
+        if timed {
+            self.lift_deadline();
         }
         self.cancel_if_idle(call, wire);
     }
@@ -421,7 +394,9 @@ impl<H: Handles> Exchange<H> {
     fn cancel_if_idle(&mut self, call: u64, wire: &mut dyn Wire) {
         let mut next = Some(call);
         while let Some(call) = next.take() {
-            let Some(question) = self.questions.table.get_mut(call) else { return };
+            let Some(question) = self.questions.table.get_mut(call) else {
+                return;
+            };
             let depended_on = question.children > 0 && self.rules.hold(Rule::CancelWithoutChildren);
             if question.is_wanted() || depended_on {
                 return;
@@ -432,14 +407,16 @@ impl<H: Handles> Exchange<H> {
                     let reason = question.reason;
                     self.cancel(call, reason, wire);
                 }
-                Progress::Waiting(_) => next = self.withdraw(call),
+                Progress::Waiting(_) => next = self.withdraw(call, wire),
             }
         }
     }
 
     /// Tells the peer that a call is given up.
     fn cancel(&mut self, call: u64, reason: CancelReason, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get_mut(call) else { return };
+        let Some(question) = self.questions.table.get_mut(call) else {
+            return;
+        };
         if self.over || std::mem::replace(&mut question.cancel_sent, true) {
             return;
         }
@@ -454,24 +431,11 @@ impl<H: Handles> Exchange<H> {
         }
     }
 
-    /// Forgets a call that was not sent. The call on whose result it was made, if there is one.
-    fn withdraw(&mut self, call: u64) -> Option<u64> {
-        let waiting = self.stop_waiting(call)?;
-        self.discard_outgoing(waiting.refs);
-        let question = self.questions.table.remove(call)?;
-        if question.deadline.is_some() {
-            self.lift_deadline();
-        }
-        let parent = question.parent?;
-        let of = self.questions.table.get_mut(parent)?;
-        of.children = of.children.saturating_sub(1);
-        of.unsent = of.unsent.saturating_sub(1);
-        Some(parent)
-    }
-
     /// The time of a call of ours is over.
     pub(super) fn expire_question(&mut self, call: u64, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get_mut(call) else { return };
+        let Some(question) = self.questions.table.get_mut(call) else {
+            return;
+        };
         question.deadline = None;
         if let Slot::Incoming(_) = question.outcome
             && let Slot::Incoming(parts) = std::mem::replace(&mut question.outcome, Slot::Empty)
@@ -480,13 +444,11 @@ impl<H: Handles> Exchange<H> {
         }
         if let Some(waiting) = self.stop_waiting(call) {
             self.discard_outgoing(waiting.refs);
-            if let Some(parent) = self.questions.table.get(call).and_then(|question| question.parent)
-                && let Some(parent) = self.questions.table.get_mut(parent)
-            {
-                parent.unsent = parent.unsent.saturating_sub(1);
+            if let Some(parent) = self.parent(call) {
+                self.was_unsent(parent, wire);
             }
             self.leave_wire(call, wire);
-        } else {
+        } else if !self.questions.table.get(call).is_some_and(Question::is_over) {
             self.cancel(call, CancelReason::Deadline, wire);
         }
         self.complete(call, Outcome::Error(ErrorKind::Deadline.into()));
@@ -495,8 +457,11 @@ impl<H: Handles> Exchange<H> {
 
     /// Forgets a call about which nothing is left to be said, and tells the peer so if it keeps the result.
     pub(super) fn end_if_done(&mut self, call: u64, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get(call) else { return };
-        if question.is_wanted() || !question.is_over() || question.flushing || question.unsent > 0 {
+        let Some(question) = self.questions.table.get(call) else {
+            return;
+        };
+        let is_flushing = question.flushing && self.rules.hold(Rule::FinishAfterFlush);
+        if question.is_wanted() || !question.is_over() || is_flushing || question.unsent > 0 {
             return;
         }
         let (number, kept) = (question.number, question.number != 0 && !question.no_pipeline);
@@ -508,6 +473,13 @@ impl<H: Handles> Exchange<H> {
             }
         }
     }
+}
+
+fn given_up() -> Error {
+    Error::new(
+        ErrorKind::Broken,
+        "the call whose result this one is made on was given up",
+    )
 }
 
 /// The failure of a call that was cut off.

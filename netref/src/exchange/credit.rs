@@ -24,8 +24,17 @@ impl Credit {
     /// Whether a call may be made.
     #[inline]
     pub(super) fn admits(&self, depth: u16, bytes: u64, allowance: Allowance) -> bool {
-        let fits = self.calls < allowance.calls && self.bytes.saturating_add(bytes) <= allowance.bytes;
-        fits || self.by_depth.get(usize::from(depth)).is_none_or(|calls| *calls == 0)
+        self.fits(bytes, allowance)
+            || self
+                .by_depth
+                .get(usize::from(depth))
+                .is_none_or(|calls| *calls == 0)
+    }
+
+    /// Whether a call may be made even if others of its depth are under way.
+    #[inline]
+    pub(super) fn fits(&self, bytes: u64, allowance: Allowance) -> bool {
+        self.calls < allowance.calls && self.bytes.saturating_add(bytes) <= allowance.bytes
     }
 
     /// Bytes of the arguments under way.

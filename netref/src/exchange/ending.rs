@@ -42,7 +42,10 @@ impl<H: Handles> Exchange<H> {
                 Stage::Queued(queued) => self.discard_received(queued.refs),
                 Stage::Running if answer.detached && answer.lane.is_none() => {}
                 Stage::Running => {
-                    self.push_event(Event::Cancelled { answer: number, reason: CancelReason::Dropped });
+                    self.push_event(Event::Cancelled {
+                        answer: number,
+                        reason: CancelReason::Dropped,
+                    });
                 }
                 Stage::Returned(Ok(kept)) => self.discard_kept(kept),
                 Stage::Returned(Err(_)) => {}
@@ -52,8 +55,11 @@ impl<H: Handles> Exchange<H> {
 
     fn end_questions(&mut self, error: &Error, received: Option<u64>, wire: &dyn Wire) {
         for number in self.questions.table.numbers() {
-            let Some(question) = self.questions.table.get_mut(number) else { continue };
-            let is_behind_flush = question.flushing || question.needs_flush();
+            let Some(question) = self.questions.table.get_mut(number) else {
+                continue;
+            };
+            let is_behind_flush =
+                (question.flushing || question.needs_flush()) && self.rules.hold(Rule::SeverDropsFlushing);
             let is_certain = self.rules.hold(Rule::Certainty);
             let progress = std::mem::replace(&mut question.progress, Progress::Returned);
             let certainty = match &progress {

@@ -9,6 +9,10 @@ use crate::protocol::Handles;
 /// The root: what the hello shows. It stays until the session ends.
 pub(super) const ROOT: u64 = 0;
 
+/// What an export takes in the table, in bytes: there may be a million.
+#[cfg(test)]
+pub(super) const ENTRY: usize = size_of::<(u64, Export<crate::remote::EngineHandles>)>();
+
 /// Exports by number, and their numbers by object.
 ///
 /// # Invariant
@@ -60,7 +64,11 @@ pub(super) enum Handing {
 
 impl<H: Handles> Exports<H> {
     pub(super) fn new() -> Self {
-        Self { by_number: FxHashMap::default(), names: FxHashMap::default(), next: ROOT }
+        Self {
+            by_number: FxHashMap::default(),
+            names: FxHashMap::default(),
+            next: ROOT,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -81,8 +89,8 @@ impl<H: Handles> Exports<H> {
         self.next = self.next.max(ROOT + 1);
     }
 
-    /// Counts one more copy of an object under an interface. `None` if more than `limit` objects would be held, or
-    /// more copies of one than can be counted.
+    /// Counts one more copy of an object under an interface. The object comes back if more than `limit` would be held,
+    /// or more copies of one than can be counted.
     pub(super) fn hand_out(
         &mut self,
         object: H::Object,
@@ -93,7 +101,9 @@ impl<H: Handles> Exports<H> {
     ) -> Result<Handed, H::Object> {
         let found = self.names.get(&key).and_then(|names| {
             let named = |number: &u64| {
-                self.by_number.get(number).is_some_and(|export| export.interface == interface)
+                self.by_number
+                    .get(number)
+                    .is_some_and(|export| export.interface == interface)
             };
             Some((names.object, names.all().find(named)?))
         });
@@ -105,9 +115,15 @@ impl<H: Handles> Exports<H> {
                 Handing::Lent => &mut export.pins,
             };
             // At the limit of counting, as at that of the table.
-            let Some(counted) = counter.checked_add(1) else { return Err(object) };
+            let Some(counted) = counter.checked_add(1) else {
+                return Err(object);
+            };
             *counter = counted;
-            return Ok(Handed { export: number, object: of, interface });
+            return Ok(Handed {
+                export: number,
+                object: of,
+                interface,
+            });
         }
         if self.by_number.len() as u64 >= limit {
             return Err(object);
@@ -118,12 +134,29 @@ impl<H: Handles> Exports<H> {
             Handing::Owned => (1, 0),
             Handing::Lent => (0, 1),
         };
-        self.by_number.insert(number, Export { object, interface, key, copies, pins });
-        let names = self.names.entry(key).or_insert(Names { object: number, export: number, more: None });
+        self.by_number.insert(
+            number,
+            Export {
+                object,
+                interface,
+                key,
+                copies,
+                pins,
+            },
+        );
+        let names = self.names.entry(key).or_insert(Names {
+            object: number,
+            export: number,
+            more: None,
+        });
         if names.export != number {
             names.more.get_or_insert_default().push(number);
         }
-        Ok(Handed { export: number, object: names.object, interface })
+        Ok(Handed {
+            export: number,
+            object: names.object,
+            interface,
+        })
     }
 
     /// Copies came back. The object, if it was the last hold on it.
@@ -131,20 +164,35 @@ impl<H: Handles> Exports<H> {
         let Some(export) = self.by_number.get_mut(&number) else {
             return Err(Breach::UnknownExport { export: number });
         };
-        match u32::try_from(copies).ok().and_then(|copies| export.copies.checked_sub(copies)) {
+        match u32::try_from(copies)
+            .ok()
+            .and_then(|copies| export.copies.checked_sub(copies))
+        {
             Some(left) => export.copies = left,
-            None => return Err(Breach::TooManyReleased { export: number, copies, held: export.copies.into() }),
+            None => {
+                return Err(Breach::TooManyReleased {
+                    export: number,
+                    copies,
+                    held: export.copies.into(),
+                });
+            }
         }
         Ok(self.unlink_if_free(number))
     }
 
     /// Keeps what a call lends. The peer may do so only while the call is under way.
     pub(super) fn retain(&mut self, number: u64) -> Result<(), Breach> {
-        let export = self.by_number.get_mut(&number).ok_or(Breach::UnknownExport { export: number })?;
+        let export = self
+            .by_number
+            .get_mut(&number)
+            .ok_or(Breach::UnknownExport { export: number })?;
         if export.pins == 0 {
             return Err(Breach::NotLent { export: number });
         }
-        export.copies = export.copies.checked_add(1).ok_or(Breach::NotLent { export: number })?;
+        export.copies = export
+            .copies
+            .checked_add(1)
+            .ok_or(Breach::NotLent { export: number })?;
         Ok(())
     }
 
@@ -162,14 +210,6 @@ impl<H: Handles> Exports<H> {
         self.unlink_if_free(number)
     }
 
-    /// Forgets an export whatever holds it.
-    #[cfg(test)]
-    pub(super) fn forget(&mut self, number: u64) -> Option<H::Object> {
-        let export = self.by_number.get_mut(&number)?;
-        (export.copies, export.pins) = (0, 0);
-        self.unlink_if_free(number)
-    }
-
     fn unlink_if_free(&mut self, number: u64) -> Option<H::Object> {
         let export = self.by_number.get(&number)?;
         if export.copies != 0 || export.pins != 0 {
@@ -182,7 +222,11 @@ impl<H: Handles> Exports<H> {
                 None => drop(self.names.remove(&key)),
                 Some((first, rest)) => {
                     names.export = *first;
-                    names.more = if rest.is_empty() { None } else { Some(Box::new(rest.to_vec())) };
+                    names.more = if rest.is_empty() {
+                        None
+                    } else {
+                        Some(Box::new(rest.to_vec()))
+                    };
                 }
             }
         }
@@ -192,6 +236,8 @@ impl<H: Handles> Exports<H> {
     /// Takes all objects out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = H::Object> + use<H> {
         self.names = FxHashMap::default();
-        std::mem::take(&mut self.by_number).into_values().map(|export| export.object)
+        std::mem::take(&mut self.by_number)
+            .into_values()
+            .map(|export| export.object)
     }
 }

@@ -6,6 +6,10 @@ use super::Breach;
 use crate::message::Handed;
 use crate::protocol::{Factory, Handles, Imported};
 
+/// What an import takes in the table, in bytes: there may be a million.
+#[cfg(test)]
+pub(super) const ENTRY: usize = size_of::<(u64, Import<crate::remote::EngineHandles>)>();
+
 /// Imports by the peer's number.
 ///
 /// # Invariant
@@ -29,7 +33,10 @@ struct Import<H: Handles> {
 
 impl<H: Handles> Imports<H> {
     pub(super) fn new() -> Self {
-        Self { by_number: FxHashMap::default(), generation: 0 }
+        Self {
+            by_number: FxHashMap::default(),
+            generation: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -43,7 +50,11 @@ impl<H: Handles> Imports<H> {
         factory: &dyn Factory<H>,
         limit: u64,
     ) -> Result<H::Proxy, Breach> {
-        let Handed { export, object, interface } = handed;
+        let Handed {
+            export,
+            object,
+            interface,
+        } = handed;
         let held = self.by_number.len() as u64;
         match self.by_number.entry(export) {
             std::collections::hash_map::Entry::Occupied(entry) => {
@@ -51,13 +62,21 @@ impl<H: Handles> Imports<H> {
                 if (import.object, import.interface) != (object, interface) {
                     return Err(Breach::Contradiction { export });
                 }
-                import.copies = import.copies.checked_add(1).ok_or(Breach::TooManyObjects { limit })?;
+                import.copies = import
+                    .copies
+                    .checked_add(1)
+                    .ok_or(Breach::TooManyObjects { limit })?;
                 if let Some(proxy) = H::upgrade(&import.weak) {
                     return Ok(proxy);
                 }
                 self.generation = self.generation.wrapping_add(1);
                 import.generation = self.generation;
-                let proxy = factory.proxy(Imported { id: export, generation: self.generation, object, interface });
+                let proxy = factory.proxy(Imported {
+                    id: export,
+                    generation: self.generation,
+                    object,
+                    interface,
+                });
                 import.weak = H::downgrade(&proxy);
                 Ok(proxy)
             }
@@ -67,27 +86,33 @@ impl<H: Handles> Imports<H> {
                 }
                 self.generation = self.generation.wrapping_add(1);
                 let generation = self.generation;
-                let proxy = factory.proxy(Imported { id: export, generation, object, interface });
+                let proxy = factory.proxy(Imported {
+                    id: export,
+                    generation,
+                    object,
+                    interface,
+                });
                 let weak = H::downgrade(&proxy);
-                entry.insert(Import { weak, object, interface, copies: 1, generation });
+                entry.insert(Import {
+                    weak,
+                    object,
+                    interface,
+                    copies: 1,
+                    generation,
+                });
                 Ok(proxy)
             }
         }
     }
 
-    /// The proxy of that generation is gone: how many copies are to be given back.
-    pub(super) fn give_back(&mut self, number: u64, generation: u32) -> Option<u64> {
+    /// The proxy of that generation is gone: how many copies are to be given back. Without a generation, whichever it
+    /// was.
+    pub(super) fn give_back(&mut self, number: u64, generation: Option<u32>) -> Option<u64> {
         let import = self.by_number.get(&number)?;
-        if import.generation != generation {
+        if generation.is_some_and(|generation| import.generation != generation) {
             return None;
         }
         self.by_number.remove(&number).map(|import| import.copies.into())
-    }
-
-    /// The generation of an import that is held.
-    #[cfg(test)]
-    pub(super) fn generation(&self, number: u64) -> Option<u32> {
-        self.by_number.get(&number).map(|import| import.generation)
     }
 
     /// Forgets all.

@@ -34,10 +34,11 @@ mod receiving;
 mod references;
 mod rules;
 mod serving;
-#[cfg_attr(not(test), allow(dead_code, reason = "wip"))]
-mod stand_in;
+#[cfg_attr(not(test), expect(dead_code, reason = "the tests use all of it"))]
+pub(crate) mod stand_in;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod window;
 mod wire;
 
@@ -66,6 +67,10 @@ pub const MAX_HOPS: u8 = 32;
 
 /// Fewest bytes of a message that every peer takes; what is assumed until the link knows better.
 const LEAST_MESSAGE: u64 = 1024;
+
+/// Room for events, and for bytes of a head, that is kept when it is not needed.
+const MANY_EVENTS: usize = 512;
+const LONG_HEAD: usize = 4096;
 
 /// What this side accepts of the peer, and how it introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +141,7 @@ pub struct Exchange<H: Handles> {
     flushes: FxHashMap<u64, u64>,
     next_flush: u64,
     /// Acknowledgements that wait for calls which wait for the peer's limits.
-    acks: VecDeque<serving::Ack>,
+    acks: Vec<serving::Ack>,
     deadlines: Deadlines,
     happenings: VecDeque<Happening<H>>,
     /// Answers whose queues can go on.
@@ -155,10 +160,7 @@ enum Happening<H: Handles> {
     /// The outcome of a call of ours may be taken, or is to be flushed first.
     Outcome(u64),
     /// Everything called on a result was handed on: the peer may be told.
-    Passed {
-        flush: u64,
-        answer: u64,
-    },
+    Passed { flush: u64, answer: u64 },
 }
 
 impl<H: Handles> Exchange<H> {
@@ -177,7 +179,7 @@ impl<H: Handles> Exchange<H> {
             bodies: FxHashMap::default(),
             flushes: FxHashMap::default(),
             next_flush: 1,
-            acks: VecDeque::new(),
+            acks: Vec::new(),
             deadlines: Deadlines::default(),
             happenings: VecDeque::new(),
             settling: Vec::new(),
@@ -221,7 +223,12 @@ impl<H: Handles> Exchange<H> {
     /// The next event, in the order of the wire.
     pub fn poll_event(&mut self, wire: &mut dyn Wire) -> Option<Event<H>> {
         loop {
-            let event = match self.happenings.pop_front()? {
+            let Some(happening) = self.happenings.pop_front() else {
+                // After a burst, its memory is not kept.
+                self.happenings.shrink_to(MANY_EVENTS);
+                return None;
+            };
+            let event = match happening {
                 Happening::Event(event) => Some(event),
                 Happening::Outcome(question) => self.show(question, wire).map(Event::Ready),
                 Happening::Passed { flush, answer } => {
@@ -277,13 +284,18 @@ impl<H: Handles> Exchange<H> {
 
     /// Writes what was put off: releases, what the wire had no room for, calls that waited for that room.
     pub fn flush(&mut self, now: Nanos, wire: &mut dyn Wire) {
+        self.write_out(wire);
+        self.admit(now, wire);
+    }
+
+    /// Writes what was put off and must not be lost.
+    pub fn write_out(&mut self, wire: &mut dyn Wire) {
         if !self.outbox.is_empty() {
             self.flush_outbox(wire);
         }
         if !self.releases.is_empty() {
             self.write_releases(wire);
         }
-        self.admit(now, wire);
     }
 
     /// Sizes of the tables.
@@ -307,9 +319,15 @@ impl<H: Handles> Exchange<H> {
         if !self.releases.is_empty() {
             self.write_releases(wire);
         }
-        self.head.clear();
-        message.encode(&mut self.head);
+        self.encode(message);
         self.outbox.write(wire, &self.head, body, None)
+    }
+
+    /// Encodes a message into `head`.
+    fn encode(&mut self, message: &Message<'_>) {
+        self.head.clear();
+        self.head.shrink_to(LONG_HEAD);
+        message.encode(&mut self.head);
     }
 
     fn flush_outbox(&mut self, wire: &mut dyn Wire) {
@@ -330,7 +348,8 @@ impl<H: Handles> Exchange<H> {
     /// A call that had a deadline is over.
     fn lift_deadline(&mut self) {
         let (questions, answers) = (&self.questions, &self.answers);
-        self.deadlines.lift(|at, timed| is_set(questions, answers, at, timed));
+        self.deadlines
+            .lift(|at, timed| is_set(questions, answers, at, timed));
     }
 }
 
@@ -341,7 +360,10 @@ fn is_set<H: Handles>(
     timed: Timed,
 ) -> bool {
     let deadline = match timed {
-        Timed::Question(question) => questions.table.get(question).and_then(|question| question.deadline),
+        Timed::Question(question) => questions
+            .table
+            .get(question)
+            .and_then(|question| question.deadline),
         Timed::Answer(answer) => answers.get(answer).and_then(|answer| answer.deadline),
     };
     deadline == Some(at)
@@ -354,6 +376,9 @@ fn limit(what: &'static str, limit: u64) -> Error {
 
 impl<H: Handles> std::fmt::Debug for Exchange<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exchange").field("stats", &self.stats()).field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("Exchange")
+            .field("stats", &self.stats())
+            .field("over", &self.over)
+            .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,13 @@
 //! Calls of ours, from their start until nothing is left to be said about them (PROTOCOL.md § 7.1).
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-
-use bytes::Bytes;
 use farref_framing::{LaneId, Nanos};
 use smallvec::SmallVec;
 
 use super::credit::Credit;
+use super::waiting::{Waiting, WaitingList};
 use super::window::{Slab, Window};
 use crate::message::Verdict;
-use crate::protocol::{CallOptions, CancelReason, Handles, Op, Outcome, Outgoing, Received, Refs, Target};
+use crate::protocol::{CallOptions, CancelReason, Handles, Outcome, Received, Refs};
 
 /// Our calls, under the numbers that the engine knows them by, and by their numbers on the wire.
 ///
@@ -90,16 +87,6 @@ pub(super) struct Parts<H: Handles> {
     pub(super) refs: Refs<Received<H>>,
 }
 
-/// A call that was not sent.
-pub(super) struct Waiting<H: Handles> {
-    pub(super) target: Target,
-    pub(super) op: Op,
-    pub(super) options: CallOptions,
-    pub(super) body: Bytes,
-    pub(super) refs: Refs<Outgoing<H>>,
-    pub(super) place: Place,
-}
-
 impl<H: Handles> Questions<H> {
     pub(super) fn new() -> Self {
         Self {
@@ -146,7 +133,9 @@ impl<H: Handles> Question<H> {
     /// the peer, and must be here before the result is used directly (PROTOCOL.md § 7.4).
     pub(super) fn needs_flush(&self) -> bool {
         match &self.outcome {
-            Slot::Full(Outcome::Value { refs, failed: false, .. }) => {
+            Slot::Full(Outcome::Value {
+                refs, failed: false, ..
+            }) => {
                 !self.piped.is_empty()
                     && refs.iter().enumerate().any(|(slot, received)| {
                         matches!(received, Received::Home(_)) && self.piped.contains(slot)
@@ -192,91 +181,5 @@ impl Slots {
 
     pub(super) const fn clear(&mut self) {
         self.0 = 0;
-    }
-}
-
-/// The place of a waiting call: deepest first, and among those in the order in which they were started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    depth: Reverse<u16>,
-    serial: u64,
-}
-
-/// Calls that wait for the peer's limits: one queue for each depth, as calls of one depth must not hold up those
-/// that are deeper (PROTOCOL.md § 8.2).
-#[derive(Debug, Default)]
-pub(super) struct WaitingList {
-    calls: BTreeMap<Place, u64>,
-    serials: BTreeSet<u64>,
-    next: u64,
-}
-
-impl WaitingList {
-    pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
-    }
-
-    /// A new place at the end of the queue of `depth`.
-    pub(super) const fn place(&mut self, depth: u16) -> Place {
-        let serial = self.next;
-        self.next = serial.wrapping_add(1);
-        Place { depth: Reverse(depth), serial }
-    }
-
-    /// A place right behind those of the queue that `other` is in.
-    pub(super) const fn place_behind(&mut self, other: Place) -> Place {
-        self.place(other.depth.0)
-    }
-
-    pub(super) fn insert(&mut self, place: Place, question: u64) {
-        self.calls.insert(place, question);
-        self.serials.insert(place.serial);
-    }
-
-    pub(super) fn remove(&mut self, place: Place) {
-        self.calls.remove(&place);
-        self.serials.remove(&place.serial);
-    }
-
-    /// Whether calls of `depth` wait.
-    pub(super) fn has(&self, depth: u16) -> bool {
-        !self.calls.is_empty() && self.queue(depth).next().is_some()
-    }
-
-    /// The first of the calls of `depth`.
-    pub(super) fn first(&self, depth: u16) -> Option<u64> {
-        self.queue(depth).next()
-    }
-
-    fn queue(&self, depth: u16) -> impl Iterator<Item = u64> + '_ {
-        let depth = Reverse(depth);
-        let all = Place { depth, serial: 0 }..=Place { depth, serial: u64::MAX };
-        self.calls.range(all).map(|(_, question)| *question)
-    }
-
-    /// The deepest queue above `depth` (that is, with calls less deep), or the deepest of all.
-    pub(super) fn next_depth(&self, before: Option<u16>) -> Option<u16> {
-        let from = match before {
-            None => std::ops::Bound::Unbounded,
-            Some(depth) => {
-                std::ops::Bound::Excluded(Place { depth: Reverse(depth), serial: u64::MAX })
-            }
-        };
-        self.calls.range((from, std::ops::Bound::Unbounded)).next().map(|(place, _)| place.depth.0)
-    }
-
-    /// Every call that comes from now on has at least this serial number.
-    pub(super) const fn now(&self) -> u64 {
-        self.next
-    }
-
-    /// Whether all calls before that serial number have gone.
-    pub(super) fn have_gone(&self, serial: u64) -> bool {
-        self.serials.first().is_none_or(|first| *first >= serial)
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.calls.clear();
-        self.serials.clear();
     }
 }

@@ -32,7 +32,10 @@ impl<H: Handles> Exchange<H> {
         if self.over {
             return Ok(());
         }
-        let Inbound { bytes: mut body, bulk } = inbound;
+        let Inbound {
+            bytes: mut body,
+            bulk,
+        } = inbound;
         let message = Message::decode(&mut body, self.config.max_references)?;
         let is_ignored = matches!(message, Message::Reserved { .. });
         match (&message, bulk) {
@@ -67,9 +70,12 @@ impl<H: Handles> Exchange<H> {
                 self.cancelled(call, reason, wire);
             }
             Message::Retain { export } => self.exports.retain(export)?,
-            Message::Flush { flush, call } => self.handle_flush(flush, call)?,
+            Message::Flush { flush, call } => self.handle_flush(flush, call, wire)?,
             Message::FlushAck { flush } => {
-                let question = self.flushes.remove(&flush).ok_or(Breach::UnknownFlush { flush })?;
+                let question = self
+                    .flushes
+                    .remove(&flush)
+                    .ok_or(Breach::UnknownFlush { flush })?;
                 self.flushed(question, wire);
             }
             Message::CallCredit { calls, bytes } => {
@@ -123,7 +129,16 @@ impl<H: Handles> Exchange<H> {
         now: Nanos,
         wire: &mut dyn Wire,
     ) -> Result<(), Breach> {
-        let Call { call: number, target, operation, options, time_left, descriptors, streams, .. } = call;
+        let Call {
+            call: number,
+            target,
+            operation,
+            options,
+            time_left,
+            descriptors,
+            streams,
+            ..
+        } = call;
         let due = self.answers.next();
         if number != due {
             return Err(Breach::CallNumber { call: number, due });
@@ -141,8 +156,11 @@ impl<H: Handles> Exchange<H> {
         let depth = depth(&options);
         let bytes = bulk.map_or(body.len() as u64, |(_, len)| len);
         let swamped = self.admit_answer(depth, bytes)?;
-        let has_promises = descriptors.iter().any(|of| matches!(of, Descriptor::Answer { .. }));
-        self.answers.push(Answer::new(&options, depth, bytes, bulk.map(|(lane, _)| lane)));
+        let has_promises = descriptors
+            .iter()
+            .any(|of| matches!(of, Descriptor::Answer { .. }));
+        self.answers
+            .push(Answer::new(&options, depth, bytes, bulk.map(|(lane, _)| lane)));
         if let Some((lane, _)) = bulk {
             self.bodies.insert(lane, Timed::Answer(number));
         }
@@ -209,8 +227,19 @@ impl<H: Handles> Exchange<H> {
             Target::Export(export) => match self.exports.get(export) {
                 Some(entry) => {
                     let (object, interface) = (entry.object.clone(), entry.interface);
-                    let target = IncomingTarget::Object { object, export, interface };
-                    return self.dispatch(Incoming { answer: number, target, op, options, body, refs });
+                    let target = IncomingTarget::Object {
+                        object,
+                        export,
+                        interface,
+                    };
+                    return self.dispatch(Incoming {
+                        answer: number,
+                        target,
+                        op,
+                        options,
+                        body,
+                        refs,
+                    });
                 }
                 None => gone(),
             },
@@ -219,9 +248,22 @@ impl<H: Handles> Exchange<H> {
             }
             Target::Answer { call: parent, slot } => match self.answers.get(parent) {
                 Some(answer) if !answer.no_pipeline && !answer.finished => {
-                    return self.enqueue(number, Queued { parent, slot, op, options, body, refs });
+                    return self.enqueue(
+                        number,
+                        Queued {
+                            parent,
+                            slot,
+                            op,
+                            options,
+                            body,
+                            refs,
+                        },
+                    );
                 }
-                _ => Error::new(ErrorKind::Broken, "the result that the call was made on is not kept"),
+                _ => Error::new(
+                    ErrorKind::Broken,
+                    "the result that the call was made on is not kept",
+                ),
             },
         };
         self.discard_received(refs);
@@ -236,11 +278,26 @@ impl<H: Handles> Exchange<H> {
         factory: &dyn Factory<H>,
         wire: &mut dyn Wire,
     ) -> Result<(), Breach> {
-        let Return { call, verdict, shape, descriptors, streams } = returned;
-        let number = self.questions.sent.remove(call).ok_or(Breach::UnknownCall { call })?;
-        let has_promises = descriptors.iter().any(|of| matches!(of, Descriptor::Answer { .. }));
-        let is_wanted =
-            self.questions.table.get(number).is_some_and(|of| matches!(of.outcome, Slot::Empty));
+        let Return {
+            call,
+            verdict,
+            shape,
+            descriptors,
+            streams,
+        } = returned;
+        let number = self
+            .questions
+            .sent
+            .remove(call)
+            .ok_or(Breach::UnknownCall { call })?;
+        let has_promises = descriptors
+            .iter()
+            .any(|of| matches!(of, Descriptor::Answer { .. }));
+        let is_wanted = self
+            .questions
+            .table
+            .get(number)
+            .is_some_and(|of| matches!(of.outcome, Slot::Empty));
         let descriptors = if is_wanted || self.rules.hold(Rule::LateResultReleased) {
             descriptors
         } else {
@@ -262,7 +319,12 @@ impl<H: Handles> Exchange<H> {
             Some((lane, _)) => {
                 self.bodies.insert(lane, Timed::Question(number));
                 if let Some(question) = self.questions.table.get_mut(number) {
-                    question.outcome = Slot::Incoming(Box::new(Parts { lane, verdict, shape, refs }));
+                    question.outcome = Slot::Incoming(Box::new(Parts {
+                        lane,
+                        verdict,
+                        shape,
+                        refs,
+                    }));
                 }
                 return Ok(());
             }
@@ -273,7 +335,12 @@ impl<H: Handles> Exchange<H> {
                 self.discard_received(refs);
                 Outcome::Error(error)
             }
-            None if !is_wanted => Outcome::Value { failed: false, shape, body, refs },
+            None if !is_wanted => Outcome::Value {
+                failed: false,
+                shape,
+                body,
+                refs,
+            },
             None => outcome(verdict, shape, body, refs),
         };
         self.complete(number, outcome);
@@ -293,13 +360,17 @@ impl<H: Handles> Exchange<H> {
         Ok(())
     }
 
-    fn handle_flush(&mut self, flush: u64, call: u64) -> Result<(), Breach> {
+    fn handle_flush(&mut self, flush: u64, call: u64, wire: &mut dyn Wire) -> Result<(), Breach> {
         let answer = self.answers.get_mut(call).ok_or(Breach::UnknownCall { call })?;
         if !matches!(answer.stage, Stage::Returned(_)) || answer.finished || answer.flush.is_some() {
             return Err(Breach::WrongTime { call });
         }
         answer.flush = Some(flush);
-        self.settling.push(call);
+        if self.rules.hold(Rule::AckBehindCalls) {
+            self.settling.push(call);
+        } else {
+            self.acknowledge(flush, call, wire);
+        }
         Ok(())
     }
 
@@ -309,7 +380,9 @@ impl<H: Handles> Exchange<H> {
             Some(Timed::Answer(answer)) => self.arguments(answer, body, wire),
             Some(Timed::Question(question)) => {
                 if let Some(parts) = self.take_parts(question) {
-                    let Parts { verdict, shape, refs, .. } = parts;
+                    let Parts {
+                        verdict, shape, refs, ..
+                    } = parts;
                     self.complete(question, outcome(verdict, shape, body, refs));
                 }
             }
@@ -324,13 +397,16 @@ impl<H: Handles> Exchange<H> {
                 if let Some(answer) = self.answers.get_mut(answer) {
                     answer.lane = None;
                 }
-                let is_running =
-                    self.answers.get(answer).is_some_and(|answer| matches!(answer.stage, Stage::Running));
+                let is_running = self
+                    .answers
+                    .get(answer)
+                    .is_some_and(|answer| matches!(answer.stage, Stage::Running));
                 if is_running {
                     let reason = crate::protocol::CancelReason::Dropped;
                     self.push_event(Event::Cancelled { answer, reason });
                 }
-                self.conclude_error(answer, ErrorKind::Cancelled.into(), false, wire);
+                let error = Error::new(ErrorKind::Cancelled, "the caller gave up sending the arguments");
+                self.conclude_error(answer, error, false, wire);
                 self.settle(wire);
             }
             Some(Timed::Question(question)) => {
@@ -359,11 +435,22 @@ impl<H: Handles> Exchange<H> {
 /// What a return says.
 fn outcome<H: Handles>(verdict: Verdict, shape: u32, body: Bytes, refs: Refs<Received<H>>) -> Outcome<H> {
     match verdict {
-        Verdict::Value => Outcome::Value { failed: false, shape, body, refs },
-        Verdict::Failed => Outcome::Value { failed: true, shape, body, refs },
+        Verdict::Value => Outcome::Value {
+            failed: false,
+            shape,
+            body,
+            refs,
+        },
+        Verdict::Failed => Outcome::Value {
+            failed: true,
+            shape,
+            body,
+            refs,
+        },
         Verdict::Fault { started } => {
-            let error = read_error(&body)
-                .unwrap_or_else(|| Error::new(ErrorKind::Malformed, "the peer answered with an unreadable error"));
+            let error = read_error(&body).unwrap_or_else(|| {
+                Error::new(ErrorKind::Malformed, "the peer answered with an unreadable error")
+            });
             Outcome::Error(match error.kind() {
                 // The call was lost further on; that it was not started is proven.
                 ErrorKind::Disconnected(_) if !started => {
@@ -380,9 +467,15 @@ fn no_streams() -> Error {
 }
 
 fn too_deep(limit: u16) -> Error {
-    Error::new(ErrorKind::Loop, format!("calls are nested more than {limit} deep"))
+    Error::new(
+        ErrorKind::Loop,
+        format!("calls are nested more than {limit} deep"),
+    )
 }
 
 fn too_many_hops() -> Error {
-    Error::new(ErrorKind::Loop, format!("the call has crossed more than {MAX_HOPS} connections"))
+    Error::new(
+        ErrorKind::Loop,
+        format!("the call has crossed more than {MAX_HOPS} connections"),
+    )
 }

@@ -10,7 +10,10 @@ use super::exports::{Handing, ROOT};
 use super::rules::Rule;
 use super::{Breach, Exchange, Happening, Wire, limit};
 use crate::message::{Descriptor, Message};
-use crate::protocol::{Event, Factory, Handles, Outcome, Outgoing, Received, Refs};
+use crate::protocol::{BodyRef, Event, Factory, Handles, Outcome, Outgoing, Received, Refs};
+
+/// Room for releases that is kept when there are none.
+const MANY_RELEASES: usize = 1024;
 
 /// References that were counted for a message which is about to be written.
 pub(super) struct Described<H: Handles> {
@@ -34,9 +37,16 @@ pub(super) enum Purpose {
 
 impl<H: Handles> Exchange<H> {
     /// Counts the references of a message. If that fails, none is counted.
-    pub(super) fn describe(&mut self, refs: Refs<Outgoing<H>>, purpose: Purpose) -> Result<Described<H>, Error> {
-        let mut described =
-            Described { descriptors: Refs::new(), pins: SmallVec::new(), kept: Refs::new() };
+    pub(super) fn describe(
+        &mut self,
+        refs: Refs<Outgoing<H>>,
+        purpose: Purpose,
+    ) -> Result<Described<H>, Error> {
+        let mut described = Described {
+            descriptors: Refs::new(),
+            pins: SmallVec::new(),
+            kept: Refs::new(),
+        };
         let mut refs = refs.into_iter();
         while let Some(outgoing) = refs.next() {
             if let Err(error) = self.describe_one(outgoing, purpose, &mut described) {
@@ -58,11 +68,26 @@ impl<H: Handles> Exchange<H> {
             Outgoing::Null => (Descriptor::Null, Kept::Null),
             Outgoing::Broken(error) => (Descriptor::Broken(error.clone()), Kept::Broken(error)),
             Outgoing::Home { proxy, id } => (Descriptor::Home { export: id }, Kept::Import(proxy)),
-            Outgoing::Local { object, key, interface, lent } => {
-                let handing =
-                    if lent && purpose == Purpose::Arguments { Handing::Lent } else { Handing::Owned };
-                let kept = if purpose == Purpose::Result { Some(object.clone()) } else { None };
-                let most = self.peer.map_or(u64::MAX, |peer| peer.objects).min(self.config.max_objects);
+            Outgoing::Local {
+                object,
+                key,
+                interface,
+                lent,
+            } => {
+                let handing = if lent && purpose == Purpose::Arguments {
+                    Handing::Lent
+                } else {
+                    Handing::Owned
+                };
+                let kept = if purpose == Purpose::Result {
+                    Some(object.clone())
+                } else {
+                    None
+                };
+                let most = self
+                    .peer
+                    .map_or(u64::MAX, |peer| peer.objects)
+                    .min(self.config.max_objects);
                 let handed = match self.exports.hand_out(object, key, interface, handing, most) {
                     Ok(handed) => handed,
                     Err(object) => {
@@ -72,7 +97,11 @@ impl<H: Handles> Exchange<H> {
                     }
                 };
                 let kept = match kept {
-                    Some(object) => Kept::Object { object, export: handed.export, interface },
+                    Some(object) => Kept::Object {
+                        object,
+                        export: handed.export,
+                        interface,
+                    },
                     None => Kept::Null,
                 };
                 match handing {
@@ -116,8 +145,16 @@ impl<H: Handles> Exchange<H> {
     /// The root has a number that no other object gets, and stays until the session ends.
     pub(super) fn hand_out_root(&mut self, root: Outgoing<H>) -> Descriptor {
         match root {
-            Outgoing::Local { object, key, interface, .. } => {
-                match self.exports.hand_out(object, key, interface, Handing::Owned, u64::MAX) {
+            Outgoing::Local {
+                object,
+                key,
+                interface,
+                ..
+            } => {
+                match self
+                    .exports
+                    .hand_out(object, key, interface, Handing::Owned, u64::MAX)
+                {
                     Ok(handed) => {
                         self.exports.pin(ROOT);
                         Descriptor::Owned(handed)
@@ -160,7 +197,12 @@ impl<H: Handles> Exchange<H> {
                     // Whoever gets it may keep it, so it is kept: before the return, after which it is gone.
                     let proxy = self.imports.take_in(handed, factory, self.config.max_objects)?;
                     if self.rules.hold(Rule::RetainAtOnce) {
-                        self.write(wire, &Message::Retain { export: handed.export });
+                        self.write(
+                            wire,
+                            &Message::Retain {
+                                export: handed.export,
+                            },
+                        );
                     }
                     Received::Import(proxy)
                 }
@@ -178,23 +220,19 @@ impl<H: Handles> Exchange<H> {
 
     /// The last handle on a proxy of `import` is gone: its copies go back with the next message.
     pub fn release(&mut self, import: u64, generation: u32) {
-        let generation = self.generation_to_release(import, generation);
+        let generation = if self.rules.hold(Rule::Generation) {
+            Some(generation)
+        } else {
+            None
+        };
         if let Some(copies) = self.imports.give_back(import, generation) {
-            let copies = if self.rules.hold(Rule::CountOnRelease) { copies } else { 1 };
+            let copies = if self.rules.hold(Rule::CountOnRelease) {
+                copies
+            } else {
+                1
+            };
             self.releases.push((import, copies));
         }
-    }
-
-    #[cfg(test)]
-    fn generation_to_release(&self, import: u64, generation: u32) -> u32 {
-        let any = if self.rules.hold(Rule::Generation) { None } else { self.imports.generation(import) };
-        any.unwrap_or(generation)
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "as in tests")]
-    const fn generation_to_release(&self, _: u64, generation: u32) -> u32 {
-        generation
     }
 
     /// Writes the releases that are due, as many to a message as the peer surely takes.
@@ -203,17 +241,19 @@ impl<H: Handles> Exchange<H> {
         const AT_ONCE: usize = 50;
         let mut releases = std::mem::take(&mut self.releases);
         for exports in releases.chunks(AT_ONCE) {
-            self.head.clear();
-            Message::Release { exports: Cow::Borrowed(exports) }.encode(&mut self.head);
-            self.outbox.write(wire, &self.head, crate::protocol::BodyRef::Slice(&[]), None);
+            let exports = Cow::Borrowed(exports);
+            self.encode(&Message::Release { exports });
+            self.outbox.write(wire, &self.head, BodyRef::Slice(&[]), None);
         }
         releases.clear();
+        releases.shrink_to(MANY_RELEASES);
         self.releases = releases;
     }
 
     /// Lets an object go, outside the lock.
     pub(super) fn discard_object(&mut self, object: H::Object) {
-        self.happenings.push_back(Happening::Event(Event::Unexported(object)));
+        self.happenings
+            .push_back(Happening::Event(Event::Unexported(object)));
     }
 
     pub(super) fn discard_outgoing(&mut self, refs: impl IntoIterator<Item = Outgoing<H>>) {
@@ -256,5 +296,8 @@ pub(super) fn gone() -> Error {
 
 /// A result among arguments.
 pub(super) fn promised() -> Error {
-    Error::new(ErrorKind::Unimplemented, "results that are not there yet cannot be passed on")
+    Error::new(
+        ErrorKind::Unimplemented,
+        "results that are not there yet cannot be passed on",
+    )
 }

@@ -2,7 +2,6 @@
 
 /// One rule of the protocol, whose removal the model of the tests must find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "rules are switched off by tests alone"))]
 pub(crate) enum Rule {
     /// A release gives back as many copies as have come.
     CountOnRelease,
@@ -10,26 +9,38 @@ pub(crate) enum Rule {
     Generation,
     /// What a call lends stays until it returns.
     PinUntilReturn,
+    /// A lent reference that is kept is retained.
+    RetainAtOnce,
     /// References in a result that nobody wants are released.
     LateResultReleased,
     /// A cancel finds calls that wait for their target.
     CancelReachesQueues,
-    /// A result that lives with the caller is flushed before it is used.
-    AwaitFlush,
-    /// An acknowledgement is written behind the calls that were passed on.
-    AckBehindCalls,
-    /// A call is finished with.
-    Finish,
     /// A call that others depend on is not cancelled.
     CancelWithoutChildren,
-    /// A lent reference is kept before the call returns.
-    RetainAtOnce,
     /// An outcome is shown only when all before it was handed on.
     OutcomeInTurn,
-    /// Releases go before the next message, not behind it.
-    OneReturn,
-    /// The lost calls are told whether they were sent.
+    /// A result that lives with the caller is flushed before it is used.
+    AwaitFlush,
+    /// Calls on any slot of a result count for that.
+    EverySlotFlushed,
+    /// Also those that wait for the peer's limits: it is written behind them.
+    FlushBehindWaiting,
+    /// A flush is acknowledged behind the calls that were passed on.
+    AckBehindCalls,
+    /// Also behind those of them that wait for the peer's limits.
+    AckBehindWaiting,
+    /// But not behind calls that are less deep.
+    AckPastShallower,
+    /// A call is finished with.
+    Finish,
+    /// It is not before its flush was acknowledged.
+    FinishAfterFlush,
+    /// A result that waits for its flush is given up when the session ends.
+    SeverDropsFlushing,
+    /// A call that was cut off is said not to be sent only if it was not.
     Certainty,
+    /// One call of each depth is admitted, whatever is under way.
+    OneOfEachDepth,
     /// A call is passed on a limited number of times.
     HopLimit,
 }

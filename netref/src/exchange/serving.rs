@@ -19,15 +19,21 @@ use crate::protocol::{
 pub(super) struct Ack {
     flush: u64,
     answer: u64,
-    /// Calls of ours before this one must have gone.
+    /// Calls of ours before this one must have gone, if they are at least this deep.
     behind: u64,
+    depth: u16,
 }
 
 impl<H: Handles> Exchange<H> {
     /// Answers a call of the peer's. A second answer is ignored.
     pub fn answer(&mut self, answer: u64, reply: Reply<'_, H>, wire: &mut dyn Wire) {
         match reply {
-            Reply::Value { failed, shape, body, refs } => {
+            Reply::Value {
+                failed,
+                shape,
+                body,
+                refs,
+            } => {
                 let verdict = if failed { Verdict::Failed } else { Verdict::Value };
                 self.conclude_value(answer, verdict, shape, body, refs, wire);
             }
@@ -61,12 +67,26 @@ impl<H: Handles> Exchange<H> {
             let error = limit("too many references in one result", most);
             return self.conclude_error(number, error, true, wire);
         }
-        let purpose = if no_pipeline { Purpose::LastResult } else { Purpose::Result };
-        let Described { descriptors, pins, kept } = match self.describe(refs, purpose) {
+        let purpose = if no_pipeline {
+            Purpose::LastResult
+        } else {
+            Purpose::Result
+        };
+        let Described {
+            descriptors,
+            pins,
+            kept,
+        } = match self.describe(refs, purpose) {
             Ok(described) => described,
             Err(error) => return self.conclude_error(number, error, true, wire),
         };
-        let returned = Return { call: number, verdict, shape, descriptors, streams: Bytes::new() };
+        let returned = Return {
+            call: number,
+            verdict,
+            shape,
+            descriptors,
+            streams: Bytes::new(),
+        };
         match self.write_return(returned, body, wire) {
             Ok(()) => {
                 let failed = verdict == Verdict::Failed;
@@ -74,7 +94,11 @@ impl<H: Handles> Exchange<H> {
                 self.conclude(number, result, wire);
             }
             Err((error, descriptors)) => {
-                self.take_back(Described { descriptors, pins, kept });
+                self.take_back(Described {
+                    descriptors,
+                    pins,
+                    kept,
+                });
                 self.conclude_error(number, error, true, wire);
             }
         }
@@ -92,7 +116,9 @@ impl<H: Handles> Exchange<H> {
             descriptors: Refs::new(),
             streams: Bytes::new(),
         };
-        let room = usize::try_from(self.max_message).unwrap_or(usize::MAX).saturating_sub(64);
+        let room = usize::try_from(self.max_message)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(64);
         let body = error_bytes(&error, room);
         // It fits by its making: a peer takes messages of at least 1 KiB.
         let _ = self.write_return(returned, BodyRef::Rope(&[body]), wire);
@@ -109,11 +135,13 @@ impl<H: Handles> Exchange<H> {
         if !self.releases.is_empty() {
             self.write_releases(wire);
         }
-        self.head.clear();
         let message = Message::Return(returned);
-        message.encode(&mut self.head);
+        self.encode(&message);
         if (self.head.len() as u64).saturating_add(wire::len(body)) > self.max_message {
-            let error = limit("the result is longer than the peer accepts, in bytes", self.max_message);
+            let error = limit(
+                "the result is longer than the peer accepts, in bytes",
+                self.max_message,
+            );
             return Err(match message {
                 Message::Return(returned) => (error, returned.descriptors),
                 _ => (error, Refs::new()),
@@ -125,7 +153,9 @@ impl<H: Handles> Exchange<H> {
 
     /// The return is written: what was held for the call is let go, and calls on its result go on.
     fn conclude(&mut self, number: u64, result: Result<Refs<Kept<H>>, Error>, wire: &mut dyn Wire) {
-        let Some(answer) = self.answers.get_mut(number) else { return };
+        let Some(answer) = self.answers.get_mut(number) else {
+            return;
+        };
         let stage = std::mem::replace(&mut answer.stage, Stage::Returned(result));
         let (depth, bytes) = (answer.depth, answer.bytes);
         let lane = answer.lane.take();
@@ -150,7 +180,9 @@ impl<H: Handles> Exchange<H> {
     }
 
     fn leave_queue(&mut self, parent: u64, number: u64) {
-        let Some(parent_answer) = self.answers.get_mut(parent) else { return };
+        let Some(parent_answer) = self.answers.get_mut(parent) else {
+            return;
+        };
         // Numbers ascend, as calls queue in the order in which they came.
         if let Ok(at) = parent_answer.queue.binary_search(&number) {
             parent_answer.queue.remove(at);
@@ -161,7 +193,9 @@ impl<H: Handles> Exchange<H> {
     /// Puts a call on the result of another into the queue of that.
     pub(super) fn enqueue(&mut self, number: u64, queued: Queued<H>) {
         let parent = queued.parent;
-        let Some(answer) = self.answers.get_mut(number) else { return };
+        let Some(answer) = self.answers.get_mut(number) else {
+            return;
+        };
         answer.stage = Stage::Queued(Box::new(queued));
         if let Some(parent_answer) = self.answers.get_mut(parent) {
             parent_answer.queue.push_back(number);
@@ -179,9 +213,15 @@ impl<H: Handles> Exchange<H> {
 
     fn advance(&mut self, parent: u64, wire: &mut dyn Wire) {
         loop {
-            let Some(answer) = self.answers.get(parent) else { return };
-            let Stage::Returned(result) = &answer.stage else { return };
-            let Some(number) = answer.queue.front().copied() else { break };
+            let Some(answer) = self.answers.get(parent) else {
+                return;
+            };
+            let Stage::Returned(result) = &answer.stage else {
+                return;
+            };
+            let Some(number) = answer.queue.front().copied() else {
+                break;
+            };
             let Some(Stage::Queued(queued)) = self.answers.get(number).map(|answer| &answer.stage) else {
                 self.pop_queue(parent);
                 continue;
@@ -197,9 +237,16 @@ impl<H: Handles> Exchange<H> {
                 Err(error) => self.conclude_error(number, error, false, wire),
             }
         }
-        let Some(answer) = self.answers.get(parent) else { return };
-        if let Some(flush) = answer.flush {
-            self.happenings.push_back(Happening::Passed { flush, answer: parent });
+        let Some(answer) = self.answers.get_mut(parent) else {
+            return;
+        };
+        if let Some(flush) = answer.flush
+            && !std::mem::replace(&mut answer.passing, true)
+        {
+            self.happenings.push_back(Happening::Passed {
+                flush,
+                answer: parent,
+            });
         }
         if answer.finished || answer.no_pipeline {
             self.forget_answer(parent);
@@ -213,10 +260,25 @@ impl<H: Handles> Exchange<H> {
     }
 
     fn run_queued(&mut self, number: u64, target: IncomingTarget<H>) {
-        let Some(answer) = self.answers.get_mut(number) else { return };
+        let Some(answer) = self.answers.get_mut(number) else {
+            return;
+        };
         if let Stage::Queued(queued) = std::mem::replace(&mut answer.stage, Stage::Running) {
-            let Queued { op, options, body, refs, .. } = *queued;
-            self.dispatch(Incoming { answer: number, target, op, options, body, refs });
+            let Queued {
+                op,
+                options,
+                body,
+                refs,
+                ..
+            } = *queued;
+            self.dispatch(Incoming {
+                answer: number,
+                target,
+                op,
+                options,
+                body,
+                refs,
+            });
         }
     }
 
@@ -227,7 +289,9 @@ impl<H: Handles> Exchange<H> {
 
     /// The arguments of a call are complete.
     pub(super) fn arguments(&mut self, number: u64, body: Bytes, wire: &mut dyn Wire) {
-        let Some(answer) = self.answers.get_mut(number) else { return };
+        let Some(answer) = self.answers.get_mut(number) else {
+            return;
+        };
         answer.lane = None;
         match &mut answer.stage {
             Stage::Queued(queued) => {
@@ -258,7 +322,9 @@ impl<H: Handles> Exchange<H> {
     }
 
     fn give_up(&mut self, number: u64, reason: CancelReason, kind: ErrorKind, wire: &mut dyn Wire) {
-        let Some(answer) = self.answers.get(number) else { return };
+        let Some(answer) = self.answers.get(number) else {
+            return;
+        };
         let started = match &answer.stage {
             Stage::Queued(_) if !self.rules.hold(Rule::CancelReachesQueues) => return,
             Stage::Queued(_) => false,
@@ -266,7 +332,10 @@ impl<H: Handles> Exchange<H> {
             Stage::Running if answer.detached => return,
             Stage::Running => {
                 let started = answer.lane.is_none();
-                self.push_event(Event::Cancelled { answer: number, reason });
+                self.push_event(Event::Cancelled {
+                    answer: number,
+                    reason,
+                });
                 started
             }
             Stage::Returned(_) => return,
@@ -287,19 +356,43 @@ impl<H: Handles> Exchange<H> {
 
     /// All calls on a result that came before the flush are on their way: tells the peer, behind those of them that
     /// are passed on and wait for its own limits.
+    ///
+    /// Those are deeper than the call itself, as who passes a call on nests it. The acknowledgement waits for none
+    /// that is not, as such a one may wait for whoever waits for the acknowledgement.
     pub(super) fn acknowledge(&mut self, flush: u64, answer: u64, wire: &mut dyn Wire) {
-        self.acks.push_back(Ack { flush, answer, behind: self.questions.waiting.now() });
+        let Some(of) = self.answers.get(answer) else {
+            return;
+        };
+        let depth = if self.rules.hold(Rule::AckPastShallower) {
+            of.depth.saturating_add(1)
+        } else {
+            0
+        };
+        let behind = if self.rules.hold(Rule::AckBehindWaiting) {
+            self.questions.waiting.now()
+        } else {
+            0
+        };
+        self.acks.push(Ack {
+            flush,
+            answer,
+            behind,
+            depth,
+        });
         self.write_due_acks(wire);
     }
 
     pub(super) fn write_due_acks(&mut self, wire: &mut dyn Wire) {
-        while let Some(Ack { flush, answer, behind }) = self.acks.front().copied() {
-            if !self.questions.waiting.have_gone(behind) {
-                return;
-            }
-            self.acks.pop_front();
-            let waits = self.answers.get_mut(answer).and_then(|answer| answer.flush.take());
-            if waits.is_some() && !self.over {
+        if self.acks.is_empty() {
+            return;
+        }
+        let waiting = &self.questions.waiting;
+        let is_due = |ack: &mut Ack| waiting.have_gone(ack.depth, ack.behind);
+        let due: Vec<Ack> = self.acks.extract_if(.., is_due).collect();
+        for Ack { flush, answer, .. } in due {
+            if let Some(answer) = self.answers.get_mut(answer) {
+                answer.flush = None;
+                answer.passing = false;
                 self.write(wire, &Message::FlushAck { flush });
             }
         }

@@ -43,7 +43,12 @@ impl Thing {
 
     /// The thing, handed out under an interface.
     pub(crate) fn handed(self: &Arc<Self>, interface: u64, lent: bool) -> Outgoing<Numbers> {
-        Outgoing::Local { object: Arc::clone(self), key: self.number, interface, lent }
+        Outgoing::Local {
+            object: Arc::clone(self),
+            key: self.number,
+            interface,
+            lent,
+        }
     }
 }
 
@@ -61,7 +66,10 @@ pub(crate) struct Mark {
 impl Mark {
     /// The proxy, on its way home.
     pub(crate) fn home(self: &Arc<Self>) -> Outgoing<Numbers> {
-        Outgoing::Home { proxy: Arc::clone(self), id: self.imported.id }
+        Outgoing::Home {
+            proxy: Arc::clone(self),
+            id: self.imported.id,
+        }
     }
 }
 
@@ -81,7 +89,11 @@ pub(crate) struct Marks {
 
 impl Factory<Numbers> for Marks {
     fn proxy(&self, imported: Imported) -> Arc<Mark> {
-        Arc::new(Mark { imported, side: self.side, dropped: Arc::clone(&self.dropped) })
+        Arc::new(Mark {
+            imported,
+            side: self.side,
+            dropped: Arc::clone(&self.dropped),
+        })
     }
 }
 
@@ -115,15 +127,19 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn inbound(&self) -> Inbound {
         let bulk = self.bulk.as_ref().map(|(lane, body)| (*lane, body.len() as u64));
-        Inbound { bytes: self.head.clone(), bulk }
+        Inbound {
+            bytes: self.head.clone(),
+            bulk,
+        }
     }
 }
 
-impl Default for Lines {
-    fn default() -> Self {
+impl Lines {
+    /// A wire on which bodies go by themselves if they are longer, with their heads, than `fragment`.
+    pub(crate) fn parting_at(fragment: usize) -> Self {
         Self {
             queue: VecDeque::new(),
-            fragment: 1000,
+            fragment,
             full: false,
             congested: false,
             closed: false,
@@ -149,10 +165,16 @@ impl Wire for Lines {
         if head.len().saturating_add(body.len()) > self.fragment && !body.is_empty() {
             let lane = LaneId::new(self.next_lane);
             self.next_lane = self.next_lane.saturating_add(1);
-            self.queue.push_back(Line { head: Bytes::copy_from_slice(head), bulk: Some((lane, body)) });
+            self.queue.push_back(Line {
+                head: Bytes::copy_from_slice(head),
+                bulk: Some((lane, body)),
+            });
             return Ok(Some(lane));
         }
-        self.queue.push_back(Line { head: [head, &body].concat().into(), bulk: None });
+        self.queue.push_back(Line {
+            head: [head, &body].concat().into(),
+            bulk: None,
+        });
         Ok(None)
     }
 

@@ -26,7 +26,12 @@ const FIRST: usize = 16;
 impl<T> Window<T> {
     /// An empty table whose first number will be `first`.
     pub(super) fn starting_at(first: u64) -> Self {
-        Self { ring: Vec::new(), stragglers: FxHashMap::default(), next: first, len: 0 }
+        Self {
+            ring: Vec::new(),
+            stragglers: FxHashMap::default(),
+            next: first,
+            len: 0,
+        }
     }
 
     /// The number that the next entry will have.
@@ -122,7 +127,9 @@ impl<T> Window<T> {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, T)> + use<T> {
         self.len = 0;
         let ring = std::mem::take(&mut self.ring);
-        ring.into_iter().flatten().chain(std::mem::take(&mut self.stragglers))
+        ring.into_iter()
+            .flatten()
+            .chain(std::mem::take(&mut self.stragglers))
     }
 }
 
@@ -148,7 +155,10 @@ struct Place<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -167,20 +177,31 @@ impl<T> Slab<T> {
             return Some(key(place.taken, index));
         }
         let index = u32::try_from(self.places.len()).ok()?;
-        self.places.push(Place { taken: 1, value: Some(value) });
+        self.places.push(Place {
+            taken: 1,
+            value: Some(value),
+        });
         Some(key(1, index))
     }
 
     #[inline]
     pub(super) fn get(&self, number: u64) -> Option<&T> {
         let place = self.places.get(number as u32 as usize)?;
-        if place.taken == taken(number) { place.value.as_ref() } else { None }
+        if place.taken == taken(number) {
+            place.value.as_ref()
+        } else {
+            None
+        }
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let place = self.places.get_mut(number as u32 as usize)?;
-        if place.taken == taken(number) { place.value.as_mut() } else { None }
+        if place.taken == taken(number) {
+            place.value.as_mut()
+        } else {
+            None
+        }
     }
 
     #[inline]
@@ -200,8 +221,14 @@ impl<T> Slab<T> {
 
     /// The numbers of all entries.
     pub(super) fn numbers(&self) -> Vec<u64> {
-        let taken = self.places.iter().enumerate().filter(|(_, place)| place.value.is_some());
-        taken.map(|(index, place)| key(place.taken, index as u32)).collect()
+        let taken = self
+            .places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| place.value.is_some());
+        taken
+            .map(|(index, place)| key(place.taken, index as u32))
+            .collect()
     }
 }
 
@@ -252,7 +279,10 @@ mod tests {
         assert_eq!(slab.remove(first), Some('a'));
         let second = slab.insert('b').unwrap();
         assert_ne!(first, second);
-        assert_eq!((slab.get(first), slab.get(second), slab.len()), (None, Some(&'b'), 1));
+        assert_eq!(
+            (slab.get(first), slab.get(second), slab.len()),
+            (None, Some(&'b'), 1)
+        );
         assert_eq!(slab.numbers(), [second]);
     }
 

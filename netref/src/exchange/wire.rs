@@ -81,7 +81,11 @@ impl Outbox {
                 Err(_) => return Written::Lost,
             }
         }
-        self.held.push_back(Held { head: Bytes::copy_from_slice(head), body: to_bytes(body), question });
+        self.held.push_back(Held {
+            head: Bytes::copy_from_slice(head),
+            body: to_bytes(body),
+            question,
+        });
         Written::Held
     }
 
@@ -111,7 +115,9 @@ impl Outbox {
 pub(super) fn len(body: BodyRef<'_>) -> u64 {
     match body {
         BodyRef::Slice(bytes) => bytes.len() as u64,
-        BodyRef::Rope(pieces) => pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.len() as u64)),
+        BodyRef::Rope(pieces) => pieces
+            .iter()
+            .fold(0, |sum, piece| sum.saturating_add(piece.len() as u64)),
     }
 }
 

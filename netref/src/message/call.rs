@@ -51,7 +51,10 @@ pub struct Call<'a> {
 
 /// What a call is made on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "these two are all that the exchange knows")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "these two are all that the exchange knows"
+)]
 pub enum Target {
     /// An object of the receiver's.
     Export(u64),
@@ -126,7 +129,10 @@ impl Call<'_> {
         let has = |mark| marks & mark != 0;
         let target = reader.number()?;
         let target = if has(mark::ANSWER) {
-            Target::Answer { call: target, slot: reader.small()? }
+            Target::Answer {
+                call: target,
+                slot: reader.small()?,
+            }
         } else {
             Target::Export(target)
         };
@@ -135,15 +141,37 @@ impl Call<'_> {
         } else {
             Operation::decode_method(reader)?
         };
-        let time_left = if has(mark::TIME_LEFT) { Some(reader.number()?) } else { None };
-        let chain = if has(mark::CHAIN) { Some(decode_chain(reader)?) } else { None };
+        let time_left = if has(mark::TIME_LEFT) {
+            Some(reader.number()?)
+        } else {
+            None
+        };
+        let chain = if has(mark::CHAIN) {
+            Some(decode_chain(reader)?)
+        } else {
+            None
+        };
         let hops = if has(mark::HOPS) { reader.byte()? } else { 0 };
-        let priority = if has(mark::PRIORITY) { Some(reader.byte()?) } else { None };
-        let trace = if has(mark::TRACE) { Some(reader.array()?) } else { None };
-        let descriptors =
-            if has(mark::DESCRIPTORS) { descriptor::decode_all(reader)? } else { Refs::new() };
-        let streams =
-            if has(mark::STREAMS) { Bytes::copy_from_slice(reader.bytes()?) } else { Bytes::new() };
+        let priority = if has(mark::PRIORITY) {
+            Some(reader.byte()?)
+        } else {
+            None
+        };
+        let trace = if has(mark::TRACE) {
+            Some(reader.array()?)
+        } else {
+            None
+        };
+        let descriptors = if has(mark::DESCRIPTORS) {
+            descriptor::decode_all(reader)?
+        } else {
+            Refs::new()
+        };
+        let streams = if has(mark::STREAMS) {
+            Bytes::copy_from_slice(reader.bytes()?)
+        } else {
+            Bytes::new()
+        };
         let options = CallOptions {
             no_pipeline: has(mark::NO_PIPELINE),
             one_way: has(mark::ONE_WAY),
@@ -155,7 +183,16 @@ impl Call<'_> {
             hops,
             trace,
         };
-        Ok(Call { call, target, operation, options, time_left, priority, descriptors, streams })
+        Ok(Call {
+            call,
+            target,
+            operation,
+            options,
+            time_left,
+            priority,
+            descriptors,
+            streams,
+        })
     }
 }
 

@@ -93,10 +93,15 @@ impl Descriptor {
             kind::BROKEN => Self::Broken(take_error(reader)?),
             kind::OWNED => Self::Owned(Handed::decode(reader)?),
             kind::BORROWED => Self::Borrowed(Handed::decode(reader)?),
-            kind::HOME => Self::Home { export: reader.number()? },
+            kind::HOME => Self::Home {
+                export: reader.number()?,
+            },
             kind::ANSWER => {
                 let call = reader.number()?;
-                Self::Answer { call, slot: reader.small()? }
+                Self::Answer {
+                    call,
+                    slot: reader.small()?,
+                }
             }
             kind => return Err(MessageError::UnknownDescriptor { kind }),
         })
@@ -113,7 +118,11 @@ impl Handed {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
         let export = reader.number()?;
         let object = reader.number()?;
-        Ok(Self { export, object, interface: reader.u64()? })
+        Ok(Self {
+            export,
+            object,
+            interface: reader.u64()?,
+        })
     }
 }
 
@@ -163,5 +172,7 @@ pub(crate) fn error_bytes(error: &Error, limit: usize) -> Bytes {
 
 /// The error in a payload; `None` if there is none.
 pub(crate) fn read_error(bytes: &Bytes) -> Option<Error> {
-    decode::<Fault>(bytes, &[], &DecodeLimits::default()).ok().map(|Fault(error)| error)
+    decode::<Fault>(bytes, &[], &DecodeLimits::default())
+        .ok()
+        .map(|Fault(error)| error)
 }

@@ -41,10 +41,24 @@ pub struct PeerLimits {
 
 impl Hello {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let PeerLimits { calls, call_bytes, objects, depth, references, streams } = self.limits;
-        for number in
-            [self.version, calls, call_bytes, objects, depth, references, streams, self.features]
-        {
+        let PeerLimits {
+            calls,
+            call_bytes,
+            objects,
+            depth,
+            references,
+            streams,
+        } = self.limits;
+        for number in [
+            self.version,
+            calls,
+            call_bytes,
+            objects,
+            depth,
+            references,
+            streams,
+            self.features,
+        ] {
             varint::put(out, number);
         }
         self.root.encode(out);
@@ -69,6 +83,12 @@ impl Hello {
             reader.number()?;
             reader.bytes()?;
         }
-        Ok(Self { version, limits, features, root, name })
+        Ok(Self {
+            version,
+            limits,
+            features,
+            root,
+            name,
+        })
     }
 }

@@ -41,7 +41,11 @@ impl Operation<'_> {
             }
         };
         let (code, name) = match op {
-            Op::Method { interface, method, shape } => {
+            Op::Method {
+                interface,
+                method,
+                shape,
+            } => {
                 out.put_u64_le(*interface);
                 out.put_u32_le(*method);
                 return out.put_u32_le(*shape);
@@ -69,7 +73,11 @@ impl Operation<'_> {
     pub(super) fn decode_method(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
         let interface = reader.u64()?;
         let method = reader.u32()?;
-        Ok(Self::Known(Cow::Owned(Op::Method { interface, method, shape: reader.u32()? })))
+        Ok(Self::Known(Cow::Owned(Op::Method {
+            interface,
+            method,
+            shape: reader.u32()?,
+        })))
     }
 
     /// Every other operation has a name, which may be empty: so an unknown one can be skipped.

@@ -13,7 +13,10 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) const fn new(bytes: &'a [u8], references: u32) -> Self {
-        Self { rest: bytes, references }
+        Self {
+            rest: bytes,
+            references,
+        }
     }
 
     pub(super) const fn left(&self) -> usize {
@@ -78,9 +81,13 @@ impl<'a> Reader<'a> {
     pub(super) fn text(&mut self, limit: usize) -> Result<String, MessageError> {
         let bytes = self.bytes()?;
         if bytes.len() > limit {
-            return Err(MessageError::TooLarge { number: bytes.len() as u64 });
+            return Err(MessageError::TooLarge {
+                number: bytes.len() as u64,
+            });
         }
-        std::str::from_utf8(bytes).map(Into::into).map_err(|_| MessageError::NotText)
+        std::str::from_utf8(bytes)
+            .map(Into::into)
+            .map_err(|_| MessageError::NotText)
     }
 }
 

@@ -90,17 +90,37 @@ impl Return {
         let verdict = match marks & mark::VERDICT {
             mark::VALUE if !started => Verdict::Value,
             mark::FAILED if !started => Verdict::Failed,
-            mark::FAULT if !has(mark::DESCRIPTORS | mark::STREAMS | mark::SHAPE) => Verdict::Fault { started },
-            _ => return Err(MessageError::UnknownMark { marks: u64::from(marks) }),
+            mark::FAULT if !has(mark::DESCRIPTORS | mark::STREAMS | mark::SHAPE) => {
+                Verdict::Fault { started }
+            }
+            _ => {
+                return Err(MessageError::UnknownMark {
+                    marks: u64::from(marks),
+                });
+            }
         };
         if has(mark::UNKNOWN) {
-            return Err(MessageError::UnknownMark { marks: u64::from(marks) });
+            return Err(MessageError::UnknownMark {
+                marks: u64::from(marks),
+            });
         }
         let shape = if has(mark::SHAPE) { reader.u32()? } else { 0 };
-        let descriptors =
-            if has(mark::DESCRIPTORS) { descriptor::decode_all(reader)? } else { Refs::new() };
-        let streams =
-            if has(mark::STREAMS) { Bytes::copy_from_slice(reader.bytes()?) } else { Bytes::new() };
-        Ok(Self { call, verdict, shape, descriptors, streams })
+        let descriptors = if has(mark::DESCRIPTORS) {
+            descriptor::decode_all(reader)?
+        } else {
+            Refs::new()
+        };
+        let streams = if has(mark::STREAMS) {
+            Bytes::copy_from_slice(reader.bytes()?)
+        } else {
+            Bytes::new()
+        };
+        Ok(Self {
+            call,
+            verdict,
+            shape,
+            descriptors,
+            streams,
+        })
     }
 }

@@ -15,12 +15,15 @@ fn a_call_reaches_the_object_and_its_result_the_caller() {
     let call = pair.a.call_root(&plain(), []);
     assert!(!pair.a.exchange.is_ready(call));
     assert!(matches!(pair.a.poll(call), Poll::Pending));
-    pair.to_b();
+    pair.b_reads();
     let incoming = pair.b.one_call();
-    assert_eq!((object(&incoming.target), incoming.body.as_deref()), ((1, 0), Some(&b"args"[..])));
+    assert_eq!(
+        (object(&incoming.target), incoming.body.as_deref()),
+        ((1, 0), Some(&b"args"[..]))
+    );
     assert_eq!(incoming.op, OP);
     pair.b.answer(incoming.answer, []);
-    pair.to_a();
+    pair.a_reads();
     assert!(matches!(pair.a.events()[..], [Event::Ready(waiter)] if waiter == call));
     assert!(pair.a.exchange.is_ready(call));
     assert_eq!(body(&pair.a.outcome(call)), "result");
@@ -34,14 +37,14 @@ fn either_side_calls_while_it_is_called() {
     let mut pair = Pair::new();
     let (outer, incoming) = pair.call_b(&plain(), []);
     let inner = pair.b.call_root(&plain(), []);
-    pair.to_a();
+    pair.a_reads();
     let nested = pair.a.one_call();
     pair.a.answer(nested.answer, []);
-    pair.to_b();
+    pair.b_reads();
     pair.b.events();
     assert_eq!(body(&pair.b.outcome(inner)), "result");
     pair.b.answer(incoming.answer, []);
-    pair.to_a();
+    pair.a_reads();
     pair.a.events();
     assert_eq!(body(&pair.a.outcome(outer)), "result");
     pair.assert_empty();
@@ -63,7 +66,13 @@ fn how_a_call_is_made_arrives() {
         ..CallOptions::default()
     };
     let (_, incoming) = pair.call_b(&options, []);
-    assert_eq!(incoming.options, CallOptions { deadline: Some(5_000_700), ..options });
+    assert_eq!(
+        incoming.options,
+        CallOptions {
+            deadline: Some(5_000_700),
+            ..options
+        }
+    );
 }
 
 #[test]
@@ -79,7 +88,15 @@ fn a_value_of_the_methods_own_error_type_is_no_fault() {
     pair.b.exchange.answer(incoming.answer, reply, &mut pair.b.wire);
     pair.turn();
     pair.a.events();
-    let Outcome::Value { failed: true, shape: 4, body, .. } = pair.a.outcome(call) else { panic!() };
+    let Outcome::Value {
+        failed: true,
+        shape: 4,
+        body,
+        ..
+    } = pair.a.outcome(call)
+    else {
+        panic!()
+    };
     assert_eq!(body, "no");
     pair.assert_empty();
 }
@@ -90,7 +107,8 @@ fn a_second_answer_is_ignored() {
     let (call, incoming) = pair.call_b(&plain(), []);
     pair.b.answer(incoming.answer, []);
     pair.b.fail(incoming.answer, ErrorKind::Failed);
-    pair.b.answer(incoming.answer, [Thing::new(3).handed(INTERFACE, false)]);
+    pair.b
+        .answer(incoming.answer, [Thing::new(3).handed(INTERFACE, false)]);
     assert_eq!(pair.b.sent().len(), 1);
     pair.turn();
     pair.a.events();
@@ -105,11 +123,14 @@ fn a_call_without_pipes_needs_no_finish_and_one_with_them_has_one() {
         let (call, incoming) = pair.call_b(&options, []);
         pair.b.answer(incoming.answer, []);
         assert_eq!(pair.b.exchange.stats().answers, finishes);
-        pair.to_a();
+        pair.a_reads();
         pair.a.events();
         pair.a.outcome(call);
         let finishing = |message: &Message<'_>| matches!(message, Message::Finish { .. });
-        assert_eq!(pair.a.sent().iter().filter(|message| finishing(message)).count(), finishes);
+        assert_eq!(
+            pair.a.sent().iter().filter(|message| finishing(message)).count(),
+            finishes
+        );
         pair.assert_empty();
     }
 }
@@ -117,13 +138,18 @@ fn a_call_without_pipes_needs_no_finish_and_one_with_them_has_one() {
 #[test]
 fn the_result_of_a_one_way_call_is_empty() {
     let mut pair = Pair::new();
-    let options = CallOptions { one_way: true, ..CallOptions::default() };
+    let options = CallOptions {
+        one_way: true,
+        ..CallOptions::default()
+    };
     let thing = Thing::new(5);
     let (call, incoming) = pair.call_b(&options, []);
     pair.b.answer(incoming.answer, [thing.handed(INTERFACE, false)]);
     pair.turn();
     pair.a.events();
-    let Outcome::Value { body, refs, .. } = pair.a.outcome(call) else { panic!() };
+    let Outcome::Value { body, refs, .. } = pair.a.outcome(call) else {
+        panic!()
+    };
     assert!(body.is_empty() && refs.is_empty());
     pair.assert_empty();
     assert_eq!(std::sync::Arc::strong_count(&thing), 1);
@@ -134,12 +160,23 @@ fn dropping_a_call_cancels_it_and_its_late_result_is_released() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
     pair.a.drop_call(call);
-    assert!(matches!(pair.a.sent()[..], [Message::Cancel { reason: CancelReason::Dropped, .. }]));
+    assert!(matches!(
+        pair.a.sent()[..],
+        [Message::Cancel {
+            reason: CancelReason::Dropped,
+            ..
+        }]
+    ));
     // The result was on its way already.
     let thing = Thing::new(5);
     pair.b.answer(incoming.answer, [thing.handed(INTERFACE, false)]);
     pair.turn();
-    assert!(pair.b.events().iter().all(|event| !matches!(event, Event::Cancelled { .. })));
+    assert!(
+        pair.b
+            .events()
+            .iter()
+            .all(|event| !matches!(event, Event::Cancelled { .. }))
+    );
     pair.assert_empty();
     assert_eq!(std::sync::Arc::strong_count(&thing), 1);
 }
@@ -149,7 +186,7 @@ fn a_cancelled_method_is_told_and_its_answer_ignored() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
     pair.a.drop_call(call);
-    pair.to_b();
+    pair.b_reads();
     assert!(matches!(pair.b.events()[..], [Event::Cancelled { answer, .. }] if answer == incoming.answer));
     pair.b.answer(incoming.answer, []);
     assert_eq!(pair.b.sent().len(), 1, "one return");
@@ -159,9 +196,15 @@ fn a_cancelled_method_is_told_and_its_answer_ignored() {
 #[test]
 fn a_detached_call_goes_on_and_is_answered() {
     let mut pair = Pair::new();
-    let (call, incoming) = pair.call_b(&CallOptions { detached: true, ..plain() }, []);
+    let (call, incoming) = pair.call_b(
+        &CallOptions {
+            detached: true,
+            ..plain()
+        },
+        [],
+    );
     pair.a.drop_call(call);
-    pair.to_b();
+    pair.b_reads();
     assert!(pair.b.events().is_empty());
     assert!(pair.b.sent().is_empty());
     pair.b.answer(incoming.answer, []);
@@ -172,8 +215,9 @@ fn a_detached_call_goes_on_and_is_answered() {
 fn a_call_that_is_dropped_after_its_return_is_finished_and_its_references_released() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
-    pair.b.answer(incoming.answer, [Thing::new(5).handed(INTERFACE, false)]);
-    pair.to_a();
+    pair.b
+        .answer(incoming.answer, [Thing::new(5).handed(INTERFACE, false)]);
+    pair.a_reads();
     pair.a.events();
     pair.a.drop_call(call);
     assert!(matches!(pair.a.sent()[..], [Message::Finish { .. }]));
@@ -186,12 +230,15 @@ fn a_call_that_others_are_made_on_is_cancelled_when_they_are_over() {
     let (call, incoming) = pair.call_b(&piped(), []);
     let child = pair.a.call_result(call, 0);
     pair.a.drop_call(call);
-    pair.to_b();
+    pair.b_reads();
     assert!(pair.b.events().is_empty(), "the child still needs it");
     pair.a.drop_call(child);
     pair.turn();
     let events = pair.b.events();
-    assert!(matches!(events[..], [Event::Cancelled { answer, .. }] if answer == incoming.answer), "{events:?}");
+    assert!(
+        matches!(events[..], [Event::Cancelled { answer, .. }] if answer == incoming.answer),
+        "{events:?}"
+    );
     pair.assert_empty();
 }
 
@@ -200,13 +247,16 @@ fn a_queued_call_that_is_cancelled_never_starts() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
     let child = pair.a.call_result(call, 0);
-    pair.to_b();
+    pair.b_reads();
     pair.a.drop_call(child);
-    pair.to_b();
+    pair.b_reads();
     assert!(pair.b.events().is_empty());
-    let [Message::Return(returned)] = &pair.b.sent()[..] else { panic!("{:?}", pair.b.sent()) };
+    let [Message::Return(returned)] = &pair.b.sent()[..] else {
+        panic!("{:?}", pair.b.sent())
+    };
     assert_eq!(returned.verdict, Verdict::Fault { started: false });
-    pair.b.answer(incoming.answer, [Thing::new(4).handed(INTERFACE, false)]);
+    pair.b
+        .answer(incoming.answer, [Thing::new(4).handed(INTERFACE, false)]);
     assert!(pair.b.calls().is_empty(), "the child is gone from the queue");
     pair.turn();
     pair.a.events();
@@ -219,13 +269,16 @@ fn calls_on_a_result_reach_it_in_order_with_the_return() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
     let children = [0, 1, 0].map(|slot| pair.a.call_result(call, slot));
-    pair.to_b();
+    pair.b_reads();
     assert!(pair.b.calls().is_empty());
     let things = [Thing::new(10), Thing::new(11)];
-    pair.b.answer(incoming.answer, things.each_ref().map(|thing| thing.handed(INTERFACE, false)));
+    pair.b.answer(
+        incoming.answer,
+        things.each_ref().map(|thing| thing.handed(INTERFACE, false)),
+    );
     // One more, after the return and before the finish.
     let late = pair.a.call_result(call, 1);
-    pair.to_b();
+    pair.b_reads();
     let calls = pair.b.calls();
     let targets: Vec<_> = calls.iter().map(|incoming| object(&incoming.target).0).collect();
     assert_eq!(targets, [10, 11, 10, 11]);
@@ -247,9 +300,12 @@ fn calls_on_a_result_reach_it_in_order_with_the_return() {
 fn calls_on_a_result_that_never_comes_fail_with_its_error_as_their_cause() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
-    let child = pair.a.try_call(Target::Answer { call, slot: 0 }, &piped(), b"", []).unwrap();
+    let child = pair
+        .a
+        .try_call(Target::Answer { call, slot: 0 }, &piped(), b"", [])
+        .unwrap();
     let grandchild = pair.a.call_result(child, 0);
-    pair.to_b();
+    pair.b_reads();
     pair.b.fail(incoming.answer, ErrorKind::Denied);
     pair.turn();
     pair.a.events();
@@ -267,9 +323,10 @@ fn calls_on_what_the_result_does_not_hold_are_broken() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
     let children = [0, 1, 2].map(|slot| pair.a.call_result(call, slot));
-    pair.to_b();
+    pair.b_reads();
     let broken = crate::protocol::Outgoing::Broken(ErrorKind::Revoked.into());
-    pair.b.answer(incoming.answer, [crate::protocol::Outgoing::Null, broken]);
+    pair.b
+        .answer(incoming.answer, [crate::protocol::Outgoing::Null, broken]);
     pair.turn();
     pair.a.events();
     for child in children {
@@ -290,9 +347,13 @@ fn a_deep_chain_of_calls_on_results_fails_without_recursion() {
     let mut calls = vec![first];
     for _ in 0..10_000 {
         let call = *calls.last().unwrap();
-        calls.push(pair.a.try_call(Target::Answer { call, slot: 0 }, &piped(), b"", []).unwrap());
+        calls.push(
+            pair.a
+                .try_call(Target::Answer { call, slot: 0 }, &piped(), b"", [])
+                .unwrap(),
+        );
     }
-    pair.to_b();
+    pair.b_reads();
     pair.b.fail(incoming.answer, ErrorKind::Failed);
     pair.turn();
     pair.a.events();
@@ -306,14 +367,21 @@ fn a_deep_chain_of_calls_on_results_fails_without_recursion() {
 fn a_call_on_a_result_that_was_taken_cannot_be_made() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
-    pair.b.answer(incoming.answer, [Thing::new(4).handed(INTERFACE, false)]);
-    pair.to_a();
+    pair.b
+        .answer(incoming.answer, [Thing::new(4).handed(INTERFACE, false)]);
+    pair.a_reads();
     pair.a.events();
     drop(pair.a.refs(call));
-    let error = pair.a.try_call(Target::Answer { call, slot: 0 }, &plain(), b"", []).unwrap_err();
+    let error = pair
+        .a
+        .try_call(Target::Answer { call, slot: 0 }, &plain(), b"", [])
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misuse);
     let call = pair.a.call_root(&plain(), []);
-    let error = pair.a.try_call(Target::Answer { call, slot: 0 }, &plain(), b"", []).unwrap_err();
+    let error = pair
+        .a
+        .try_call(Target::Answer { call, slot: 0 }, &plain(), b"", [])
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misuse, "a call without pipes");
 }
 
@@ -323,11 +391,13 @@ fn a_result_that_lives_with_the_caller_is_passed_on_to_it() {
     let thing = Thing::new(20);
     let (call, incoming) = pair.call_b(&piped(), [thing.handed(INTERFACE, false)]);
     let child = pair.a.call_result(call, 0);
-    pair.to_b();
+    pair.b_reads();
     let mine = import(&incoming.refs[0]);
     pair.b.answer(incoming.answer, [mine.home()]);
     let forwarded = pair.b.one_call();
-    let IncomingTarget::Import(proxy) = &forwarded.target else { panic!("{forwarded:?}") };
+    let IncomingTarget::Import(proxy) = &forwarded.target else {
+        panic!("{forwarded:?}")
+    };
     assert!(std::sync::Arc::ptr_eq(proxy, &mine));
     let target = Target::Import(mine.imported.id);
     let passed = pair.b.try_call(target, &plain(), b"passed", []).unwrap();
@@ -352,7 +422,10 @@ fn a_result_that_lives_with_the_caller_is_passed_on_to_it() {
 #[test]
 fn a_deadline_ends_the_call_here_and_the_method_there() {
     let mut pair = Pair::new();
-    let options = CallOptions { deadline: Some(100), ..piped() };
+    let options = CallOptions {
+        deadline: Some(100),
+        ..piped()
+    };
     let (call, incoming) = pair.call_b(&options, []);
     assert!(matches!(pair.a.poll(call), Poll::Pending));
     assert_eq!(pair.a.exchange.poll_timeout(), Some(100));
@@ -361,8 +434,14 @@ fn a_deadline_ends_the_call_here_and_the_method_there() {
     pair.a.exchange.handle_timeout(100, &mut pair.a.wire);
     assert!(matches!(pair.a.events()[..], [Event::Ready(_)]));
     assert_eq!(pair.a.error(call).kind(), ErrorKind::Deadline);
-    assert!(matches!(pair.a.sent()[..], [Message::Cancel { reason: CancelReason::Deadline, .. }]));
-    pair.to_b();
+    assert!(matches!(
+        pair.a.sent()[..],
+        [Message::Cancel {
+            reason: CancelReason::Deadline,
+            ..
+        }]
+    ));
+    pair.b_reads();
     let reason = CancelReason::Deadline;
     let events = pair.b.events();
     assert!(
@@ -374,10 +453,16 @@ fn a_deadline_ends_the_call_here_and_the_method_there() {
 #[test]
 fn the_deadline_of_a_call_ends_it_over_there_even_if_no_cancel_comes() {
     let mut pair = Pair::new();
-    let options = CallOptions { deadline: Some(100), ..piped() };
+    let options = CallOptions {
+        deadline: Some(100),
+        ..piped()
+    };
     let (call, incoming) = pair.call_b(&options, []);
-    let child = pair.a.try_call(Target::Answer { call, slot: 0 }, &options, b"", []).unwrap();
-    pair.to_b();
+    let child = pair
+        .a
+        .try_call(Target::Answer { call, slot: 0 }, &options, b"", [])
+        .unwrap();
+    pair.b_reads();
     pair.b.exchange.handle_timeout(100, &mut pair.b.wire);
     let events = pair.b.events();
     assert!(matches!(events[..], [Event::Cancelled { answer, .. }] if answer == incoming.answer));
@@ -386,7 +471,13 @@ fn the_deadline_of_a_call_ends_it_over_there_even_if_no_cancel_comes() {
         other => panic!("{other:?}"),
     };
     let started: Vec<_> = pair.b.sent().into_iter().map(verdict).collect();
-    assert_eq!(started, [Verdict::Fault { started: true }, Verdict::Fault { started: false }]);
+    assert_eq!(
+        started,
+        [
+            Verdict::Fault { started: true },
+            Verdict::Fault { started: false }
+        ]
+    );
     pair.turn();
     pair.a.events();
     assert_eq!(pair.a.error(call).kind(), ErrorKind::Deadline);
@@ -398,7 +489,10 @@ fn the_deadline_of_a_call_ends_it_over_there_even_if_no_cancel_comes() {
 fn a_call_whose_time_is_over_is_not_sent() {
     let mut pair = Pair::new();
     pair.a.now = 100;
-    let options = CallOptions { deadline: Some(100), ..plain() };
+    let options = CallOptions {
+        deadline: Some(100),
+        ..plain()
+    };
     let error = pair.a.try_call(Target::Import(0), &options, b"", []).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Deadline);
     assert!(pair.a.sent().is_empty());
@@ -409,7 +503,10 @@ fn a_call_whose_time_is_over_is_not_sent() {
 fn a_deadline_that_was_met_leaves_no_timer() {
     let mut pair = Pair::new();
     for at in 0..1000 {
-        let options = CallOptions { deadline: Some(1_000_000 + at), ..plain() };
+        let options = CallOptions {
+            deadline: Some(1_000_000 + at),
+            ..plain()
+        };
         let (call, incoming) = pair.call_b(&options, []);
         pair.b.answer(incoming.answer, []);
         pair.turn();
@@ -471,7 +568,7 @@ fn calls_by_name_and_all_other_operations_arrive() {
             refs: crate::protocol::Refs::new(),
         };
         pair.a.exchange.call(start, 0, &mut pair.a.wire).unwrap();
-        pair.to_b();
+        pair.b_reads();
         assert_eq!(pair.b.one_call().op, op);
     }
 }

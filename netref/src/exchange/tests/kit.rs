@@ -15,7 +15,11 @@ use crate::protocol::{
 };
 
 pub(super) const INTERFACE: u64 = 7;
-pub(super) const OP: Op = Op::Method { interface: INTERFACE, method: 1, shape: 2 };
+pub(super) const OP: Op = Op::Method {
+    interface: INTERFACE,
+    method: 1,
+    shape: 2,
+};
 
 /// Options of a call on whose result others may be made.
 pub(super) fn piped() -> CallOptions {
@@ -24,7 +28,10 @@ pub(super) fn piped() -> CallOptions {
 
 /// Options of a call that is awaited at once.
 pub(super) fn plain() -> CallOptions {
-    CallOptions { no_pipeline: true, ..CallOptions::default() }
+    CallOptions {
+        no_pipeline: true,
+        ..CallOptions::default()
+    }
 }
 
 /// One side.
@@ -47,11 +54,21 @@ pub(super) struct Pair {
 impl Side {
     pub(super) fn new(side: usize, config: ExchangeConfig) -> Self {
         let root = Thing::new(side);
-        let mut wire = Lines::default();
+        let mut wire = Lines::parting_at(1000);
         let mut exchange = Exchange::new(config, root.handed(INTERFACE, false), &mut wire);
         exchange.set_max_message(1 << 20);
-        let marks = Marks { side, ..Marks::default() };
-        Self { exchange, wire, marks, root, peer: None, now: 0 }
+        let marks = Marks {
+            side,
+            ..Marks::default()
+        };
+        Self {
+            exchange,
+            wire,
+            marks,
+            root,
+            peer: None,
+            now: 0,
+        }
     }
 
     /// Tells the exchange of proxies that died.
@@ -72,14 +89,18 @@ impl Side {
     }
 
     pub(super) fn receive_head(&mut self, line: &Line) -> Result<(), Breach> {
-        self.exchange.handle_message(line.inbound(), &self.marks, self.now, &mut self.wire)
+        self.exchange
+            .handle_message(line.inbound(), &self.marks, self.now, &mut self.wire)
     }
 
     pub(super) fn receive_message(&mut self, message: &Message<'_>, body: &[u8]) -> Result<(), Breach> {
         let mut head = Vec::new();
         message.encode(&mut head);
         head.extend_from_slice(body);
-        self.receive(&Line { head: head.into(), bulk: None })
+        self.receive(&Line {
+            head: head.into(),
+            bulk: None,
+        })
     }
 
     pub(super) fn events(&mut self) -> Vec<Event<Numbers>> {
@@ -110,7 +131,13 @@ impl Side {
         refs: impl IntoIterator<Item = Outgoing<Numbers>>,
     ) -> Result<u64, Error> {
         let refs = refs.into_iter().collect();
-        let start = CallStart { target, op: &OP, options, body: BodyRef::Slice(body), refs };
+        let start = CallStart {
+            target,
+            op: &OP,
+            options,
+            body: BodyRef::Slice(body),
+            refs,
+        };
         self.exchange.call(start, self.now, &mut self.wire)
     }
 
@@ -124,7 +151,8 @@ impl Side {
     }
 
     pub(super) fn call_result(&mut self, call: u64, slot: u32) -> u64 {
-        self.try_call(Target::Answer { call, slot }, &plain(), b"piped", []).unwrap()
+        self.try_call(Target::Answer { call, slot }, &plain(), b"piped", [])
+            .unwrap()
     }
 
     pub(super) fn answer(&mut self, answer: u64, refs: impl IntoIterator<Item = Outgoing<Numbers>>) {
@@ -138,17 +166,26 @@ impl Side {
         refs: impl IntoIterator<Item = Outgoing<Numbers>>,
     ) {
         let refs = refs.into_iter().collect();
-        let reply = Reply::Value { failed: false, shape: 9, body: BodyRef::Slice(body), refs };
+        let reply = Reply::Value {
+            failed: false,
+            shape: 9,
+            body: BodyRef::Slice(body),
+            refs,
+        };
         self.exchange.answer(answer, reply, &mut self.wire);
     }
 
     pub(super) fn fail(&mut self, answer: u64, kind: ErrorKind) {
-        let reply = Reply::Error { error: kind.into(), started: true };
+        let reply = Reply::Error {
+            error: kind.into(),
+            started: true,
+        };
         self.exchange.answer(answer, reply, &mut self.wire);
     }
 
     pub(super) fn drop_call(&mut self, call: u64) {
-        self.exchange.drop_call(call, CancelReason::Dropped, &mut self.wire);
+        self.exchange
+            .drop_call(call, CancelReason::Dropped, &mut self.wire);
     }
 
     pub(super) fn poll(&mut self, call: u64) -> Poll<Outcome<Numbers>> {
@@ -202,7 +239,10 @@ impl Pair {
     }
 
     pub(super) fn with(a: ExchangeConfig, b: ExchangeConfig) -> Self {
-        let mut pair = Self { a: Side::new(0, a), b: Side::new(1, b) };
+        let mut pair = Self {
+            a: Side::new(0, a),
+            b: Side::new(1, b),
+        };
         pair.turn();
         for side in [&mut pair.a, &mut pair.b] {
             let root = side.events().into_iter().find_map(|event| match event {
@@ -215,7 +255,7 @@ impl Pair {
     }
 
     /// Moves what is on the way to b.
-    pub(super) fn to_b(&mut self) {
+    pub(super) fn b_reads(&mut self) {
         while let Some(line) = self.a.wire.queue.pop_front() {
             self.a.wire.written += 1;
             self.b.receive(&line).unwrap();
@@ -223,7 +263,7 @@ impl Pair {
     }
 
     /// Moves what is on the way to a.
-    pub(super) fn to_a(&mut self) {
+    pub(super) fn a_reads(&mut self) {
         while let Some(line) = self.b.wire.queue.pop_front() {
             self.b.wire.written += 1;
             self.a.receive(&line).unwrap();
@@ -238,8 +278,8 @@ impl Pair {
             if self.a.wire.queue.is_empty() && self.b.wire.queue.is_empty() {
                 return;
             }
-            self.to_b();
-            self.to_a();
+            self.b_reads();
+            self.a_reads();
         }
     }
 
@@ -250,7 +290,7 @@ impl Pair {
         refs: impl IntoIterator<Item = Outgoing<Numbers>>,
     ) -> (u64, Incoming<Numbers>) {
         let call = self.a.call_root(options, refs);
-        self.to_b();
+        self.b_reads();
         (call, self.b.one_call())
     }
 
@@ -259,7 +299,7 @@ impl Pair {
         let thing = Thing::new(number);
         let (call, incoming) = self.call_b(&plain(), []);
         self.b.answer(incoming.answer, [thing.handed(INTERFACE, false)]);
-        self.to_a();
+        self.a_reads();
         self.a.events();
         let proxy = import(&self.a.refs(call)[0]);
         (thing, proxy)

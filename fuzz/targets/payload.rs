@@ -1,0 +1,4 @@
+//! Encoded values.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| farref_boxing::fuzzing::payload(data));
