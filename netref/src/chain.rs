@@ -28,8 +28,13 @@ fn waiting() -> &'static Mutex<Waiting> {
 pub(crate) fn next() -> Chain {
     match context::chain() {
         Some(chain) => nested(chain),
-        None => Chain { id: name(), depth: 0 },
+        None => fresh(),
     }
+}
+
+/// A chain that nothing belongs to yet.
+pub(crate) fn fresh() -> Chain {
+    Chain { id: name(), depth: 0 }
 }
 
 /// The chain of a call made from within `chain`.

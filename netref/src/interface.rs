@@ -20,7 +20,7 @@ pub struct Interface {
     pub name: &'static str,
     /// Major version: interfaces of the same name and different versions are different interfaces.
     pub version: u16,
-    /// Fingerprint of name and version (PROTOCOL.md § 7.1).
+    /// Fingerprint of name and version (PROTOCOL.md § 7.8).
     pub id: u64,
     /// The methods, in the order of their declaration, without those of supertraits.
     pub methods: &'static [Method],
@@ -64,7 +64,7 @@ impl Interface {
 pub struct Method {
     /// Its name.
     pub name: &'static str,
-    /// Its number in the interface: a fingerprint of the name (PROTOCOL.md § 7.1).
+    /// Its number in the interface: a fingerprint of the name (PROTOCOL.md § 7.8).
     pub number: u32,
     /// Interface that declares it.
     pub interface: u64,

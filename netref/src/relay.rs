@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use farref_boxing::{Error, ErrorKind};
 
+use crate::chain;
 use crate::interface::Interface;
 use crate::invocation::{Dispatched, Invocation};
 use crate::protocol::Op;
 use crate::remote::Remote;
 
-/// A call is passed on at most that many times: a relay that leads back to itself ends here (PROTOCOL.md § 7).
+/// A call is passed on at most that many times: a relay that leads back to itself ends here (PROTOCOL.md § 7.7).
 const MAX_HOPS: u8 = 32;
 
 /// Passes a call on as it is, in the order in which calls come. The answer comes back by itself.
@@ -31,6 +32,9 @@ pub(crate) fn forward(
     }
     let mut options = invocation.options.clone();
     options.hops = options.hops.saturating_add(1);
+    // One deeper: whoever passes a call on is admitted by the allowance for nested calls, or tight limits on both
+    // sides of the relay could wait for each other (PROTOCOL.md § 7.7).
+    options.chain = Some(options.chain.map_or_else(|| chain::nested(chain::fresh()), chain::nested));
     Arc::clone(remote.conduit()).forward(remote.target(), options, invocation);
     Dispatched::Done
 }

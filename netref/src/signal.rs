@@ -15,6 +15,8 @@ pub(crate) struct Wishes {
     pub(crate) releases: bool,
     /// A time is earlier than the one that the driver sleeps until.
     pub(crate) times: bool,
+    /// A command has made events.
+    pub(crate) events: bool,
     /// Look at the tables: the connection may have become superfluous, or is to be closed.
     pub(crate) look: bool,
 }
@@ -25,7 +27,12 @@ impl Wishes {
         blocked: false,
         releases: false,
         times: false,
+        events: false,
         look: false,
+    };
+    pub(crate) const EVENTS: Self = Self {
+        events: true,
+        ..Self::NONE
     };
     pub(crate) const FLUSH: Self = Self {
         flush: true,
@@ -39,10 +46,6 @@ impl Wishes {
         releases: true,
         ..Self::NONE
     };
-    pub(crate) const TIMES: Self = Self {
-        times: true,
-        ..Self::NONE
-    };
     pub(crate) const LOOK: Self = Self {
         look: true,
         ..Self::NONE
@@ -53,6 +56,7 @@ impl Wishes {
         self.blocked |= other.blocked;
         self.releases |= other.releases;
         self.times |= other.times;
+        self.events |= other.events;
         self.look |= other.look;
     }
 }
@@ -74,6 +78,9 @@ struct Bell {
 impl Signal {
     /// Asks for something.
     pub(crate) fn wish(&self, wish: Wishes) {
+        if wish == Wishes::NONE {
+            return;
+        }
         let waker = {
             let mut bell = lock(&self.0);
             bell.wishes.add(wish);

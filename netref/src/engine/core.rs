@@ -166,35 +166,42 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         body: BodyRef<'_>,
         refs: Refs<Outgoing<EngineHandles>>,
     ) -> Result<u64, Error> {
-        let (number, turn, is_earlier) = {
+        let (number, turn, wish) = {
             let mut state = lock(&self.state);
             if let Some(error) = &state.over {
                 return Err(not_sent(error));
             }
             self.take_releases(&mut state);
             let start = CallStart { target, op, options, body, refs };
-            let number = state.protocol.call(start, clock::now())?;
+            let number = state.protocol.call(start, clock::now());
             let alone = state.protocol.stats().calls <= 1;
-            let is_earlier = options.deadline.is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
-            (number, self.turn(&mut state, alone), is_earlier)
+            let mut wish = self.events_wish(&state);
+            wish.times = options.deadline.is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
+            (number, self.turn(&mut state, alone), wish)
         };
         self.take_turn(turn);
-        if is_earlier {
-            self.signal.wish(Wishes::TIMES);
-        }
-        Ok(number)
+        self.signal.wish(wish);
+        number
+    }
+
+    /// Commands make events too, and these are the driver's to handle: it looks for them by itself only if it is
+    /// this thread.
+    fn events_wish(&self, state: &State<P>) -> Wishes {
+        if state.protocol.has_events() && !self.is_driven_here() { Wishes::EVENTS } else { Wishes::default() }
     }
 
     /// Changes the protocol's state and sees to it that what follows is written.
     pub(crate) fn update<R>(&self, change: impl FnOnce(&mut P) -> R) -> R {
-        let (result, turn, drained) = {
+        let (result, turn, wish, drained) = {
             let mut state = lock(&self.state);
             let result = change(&mut state.protocol);
             let stats = state.protocol.stats();
             let alone = stats.answers == 0 && stats.calls <= 1;
-            (result, self.turn(&mut state, alone), state.watched && stats.answers == 0)
+            let wish = self.events_wish(&state);
+            (result, self.turn(&mut state, alone), wish, state.watched && stats.answers == 0)
         };
         self.take_turn(turn);
+        self.signal.wish(wish);
         if drained {
             self.changed.notify_waiters();
         }

@@ -181,6 +181,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             if wishes.look {
                 return Poll::Ready(Step::Look);
             }
+            if wishes.events {
+                return Poll::Ready(Step::Read);
+            }
             if wishes.flush {
                 return Poll::Ready(Step::FlushSoon);
             }
