@@ -1,0 +1,97 @@
+//! Two connected sides over every medium, and waits that end.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use farref::{Connection, Netref, RemoteTrait, Result, Server, Share, connect};
+
+/// A server and a client of it, joined.
+pub struct Pair {
+    pub server: Server,
+    pub client: Connection,
+    _directory: tempfile::TempDir,
+}
+
+impl Pair {
+    /// The root that the server shows.
+    pub async fn root<T: ?Sized + RemoteTrait>(&self) -> Netref<T> {
+        within(self.client.root()).await.unwrap()
+    }
+
+    /// The server's side of the connection.
+    pub async fn host(&self) -> Connection {
+        within(self.server.wait_for(|stats| stats.connections > 0)).await;
+        self.server.connections().pop().unwrap()
+    }
+
+    /// Waits until neither side holds anything of the other but the root, and nothing is under way.
+    pub async fn at_rest(&self) {
+        let host = self.host().await;
+        for (side, connection) in [("client", &self.client), ("server", &host)] {
+            let empty = || {
+                let stats = connection.stats();
+                stats.exports == 0 && stats.calls == 0 && stats.answers == 0
+            };
+            let rest = async {
+                // A round trip behind everything that was sent: what it set off has been handled over there.
+                while !empty() {
+                    connection.ping().await.unwrap();
+                }
+            };
+            if tokio::time::timeout(PATIENCE, rest).await.is_err() {
+                panic!("the {side} still holds {:?}", connection.stats());
+            }
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a test waits for comes within a minute, or the test fails.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("nothing came within {PATIENCE:?}"))
+}
+
+/// Every medium of this build, by address.
+pub const MEDIA: [&str; 5] = ["mem", "mem?buffer=16", "mem?mux=1", "unix", "plain+tcp"];
+
+/// A pair over the medium of that name.
+pub async fn pair<T: ?Sized + RemoteTrait>(medium: &str, root: impl Share<T>) -> Pair {
+    pair_with(medium, Server::of::<T>(root)).await.unwrap()
+}
+
+/// A pair with this server.
+pub async fn pair_with(medium: &str, server: Server) -> Result<Pair> {
+    static NAMES: AtomicU64 = AtomicU64::new(0);
+    let directory = tempfile::tempdir()?;
+    let name = NAMES.fetch_add(1, Ordering::Relaxed);
+    let address = match medium.split_once('?') {
+        Some(("mem", options)) => format!("mem:test-{name}?{options}"),
+        _ => match medium {
+            "mem" => format!("mem:test-{name}"),
+            "unix" => format!("unix:{}", directory.path().join("socket").display()),
+            "plain+tcp" => "plain+tcp://127.0.0.1:0".to_owned(),
+            other => panic!("no medium is called {other}"),
+        },
+    };
+    let address = within(server.listen(address)).await?;
+    let client = within(connect(address).into_future()).await?;
+    Ok(Pair { server, client, _directory: directory })
+}
+
+/// Runs a test over every medium, one after the other, on a runtime of two threads.
+pub fn over_every_medium<F: Future<Output = ()>>(test: impl Fn(&'static str) -> F) {
+    let runtime = runtime();
+    for medium in MEDIA {
+        println!("over {medium}");
+        runtime.block_on(test(medium));
+    }
+}
+
+/// A runtime of two threads.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+use std::future::IntoFuture;

@@ -1,0 +1,14 @@
+//! What farref promises, through its public API, over every medium.
+
+#[path = "all/scenario.rs"]
+mod scenario;
+#[path = "all/calls.rs"]
+mod calls;
+#[path = "all/hostile.rs"]
+mod hostile;
+#[path = "all/servers.rs"]
+mod servers;
+#[path = "all/stress.rs"]
+mod stress;
+#[path = "all/third_parties.rs"]
+mod third_parties;
