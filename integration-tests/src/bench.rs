@@ -129,7 +129,15 @@ impl Rig {
     pub fn new() -> (Self, mpsc::UnboundedReceiver<&'static str>, watch::Sender<bool>) {
         let (told, tells) = mpsc::unbounded_channel();
         let (open, gate) = watch::channel(false);
-        (Self { kept: Mutex::default(), told, gate }, tells, open)
+        (
+            Self {
+                kept: Mutex::default(),
+                told,
+                gate,
+            },
+            tells,
+            open,
+        )
     }
 
     fn count(&self) -> Netref<dyn Counter> {
@@ -186,7 +194,9 @@ impl Bench for Rig {
     }
 
     async fn many(&self, count: u32) -> Result<Holder> {
-        Ok(Holder { counters: (0..count).map(|_| Netref::of(Count::default())).collect() })
+        Ok(Holder {
+            counters: (0..count).map(|_| Netref::of(Count::default())).collect(),
+        })
     }
 
     async fn keep(&self, counter: Netref<dyn Counter>) -> Result<()> {
@@ -225,7 +235,11 @@ impl Bench for Rig {
     }
 
     fn ping_pong(&self, other: Netref<dyn Bench>, me: Netref<dyn Bench>, depth: u32) -> Result<u32> {
-        if depth == 0 { Ok(0) } else { Ok(1 + other.ping_pong(me, other.clone(), depth - 1)?) }
+        if depth == 0 {
+            Ok(0)
+        } else {
+            Ok(1 + other.ping_pong(me, other.clone(), depth - 1)?)
+        }
     }
 
     async fn wait_for_ever(&self, tell: Netref<dyn Counter>) -> Result<()> {
@@ -269,7 +283,12 @@ pub struct Count {
 
 impl Count {
     pub fn telling(name: &'static str, told: mpsc::UnboundedSender<&'static str>) -> Self {
-        Self { name, at: AtomicU64::new(0), notes: Mutex::default(), told: Some(told) }
+        Self {
+            name,
+            at: AtomicU64::new(0),
+            notes: Mutex::default(),
+            told: Some(told),
+        }
     }
 
     pub fn seen(&self) -> u64 {

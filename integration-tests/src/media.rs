@@ -50,7 +50,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a test waits for comes within a minute, or the test fails.
 pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("nothing came within {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("nothing came within {PATIENCE:?}"))
 }
 
 /// Every medium of this build, by address.
@@ -77,7 +79,11 @@ pub async fn pair_with(medium: &str, server: Server) -> Result<Pair> {
     };
     let address = within(server.listen(address)).await?;
     let client = within(connect(address).into_future()).await?;
-    Ok(Pair { server, client, _directory: directory })
+    Ok(Pair {
+        server,
+        client,
+        _directory: directory,
+    })
 }
 
 /// Runs a test over every medium, one after the other, on a runtime of two threads.
@@ -91,7 +97,11 @@ pub fn over_every_medium<F: Future<Output = ()>>(test: impl Fn(&'static str) -> 
 
 /// A runtime of two threads.
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 use std::future::IntoFuture;

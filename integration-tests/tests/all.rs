@@ -1,11 +1,11 @@
 //! What farref promises, through its public API, over every medium.
 
-#[path = "all/scenario.rs"]
-mod scenario;
 #[path = "all/calls.rs"]
 mod calls;
 #[path = "all/hostile.rs"]
 mod hostile;
+#[path = "all/scenario.rs"]
+mod scenario;
 #[path = "all/servers.rs"]
 mod servers;
 #[path = "all/stress.rs"]

@@ -142,11 +142,12 @@ impl Invocation {
     {
         let mut encoder = encoders::take();
         let encoded = match result.as_result() {
-            Ok(value) => encoder.encode(&As::<A, _>::new(value)).map(|()| false),
-            Err(failure) => encoder.encode(failure).map(|()| true),
+            Ok(value) => encoder.encode(&As::<A, _>::new(value)).map(|()| None),
+            Err(failure) => encoder.encode(failure).map(|()| Some(Error::new(ErrorKind::Failed, failure.to_string()))),
         };
         match encoded {
-            Ok(failed) => self.conduit.answer_value(self.answer, failed, method.result_shape, &mut encoder),
+            Ok(failure) => self.conduit
+                .answer_value(self.answer, failure, method.result_shape, &mut encoder),
             Err(error) => {
                 let error = Error::from(error);
                 let message = format!("the result of `{}` cannot be sent: {error}", method.name);

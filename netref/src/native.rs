@@ -294,7 +294,7 @@ mod tests {
         fn answer(&mut self, answer: u64, body: &[u8]) {
             let body = BodyRef::Slice(body);
             let reply = Reply::Value {
-                failed: false,
+                failure: None,
                 shape: 0,
                 body,
                 refs: Refs::new(),

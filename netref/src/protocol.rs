@@ -236,8 +236,8 @@ pub enum Outcome<H: Handles> {
 pub enum Reply<'a, H: Handles> {
     /// The method's own result, or its own error value.
     Value {
-        /// Whether it is the error value.
-        failed: bool,
+        /// If it is the error value: the same for people, which is what calls on the result are told.
+        failure: Option<Error>,
         /// Fingerprint of our type.
         shape: u32,
         /// The encoded value.

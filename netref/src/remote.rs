@@ -143,8 +143,8 @@ pub trait Conduit: Send + Sync + 'static {
     /// The last handle on a proxy is gone.
     fn release(&self, import: u64, generation: u32);
 
-    /// Answers a call of the peer's with a value encoded in `encoder`.
-    fn answer_value(&self, answer: u64, failed: bool, shape: u32, encoder: &mut Encoder);
+    /// Answers a call of the peer's with a value encoded in `encoder`; `failure` if that is the method's error value.
+    fn answer_value(&self, answer: u64, failure: Option<Error>, shape: u32, encoder: &mut Encoder);
 
     /// Answers a call of the peer's with an error.
     fn answer_error(&self, answer: u64, error: Error, started: bool);

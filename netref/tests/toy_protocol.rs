@@ -297,12 +297,12 @@ impl Protocol<H> for Toy {
         }
         match reply {
             Reply::Value {
-                failed,
+                failure,
                 shape,
                 body,
                 refs,
             } => {
-                let refs = self.write_refs(refs);
+                let (refs, failed) = (self.write_refs(refs), failure.is_some());
                 writeln!(self.out, "value {answer} {failed} {shape} {} {refs}", hex(body)).unwrap();
             }
             Reply::Error { error, .. } => writeln!(self.out, "error {answer} {error}").unwrap(),

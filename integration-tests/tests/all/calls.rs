@@ -15,20 +15,44 @@ fn a_blocking_call_waits_on_a_plain_thread_and_on_a_worker_and_is_refused_where_
         (joined, bench)
     });
     let plain = bench.clone();
-    assert_eq!(std::thread::spawn(move || plain.blocking_add(1, 2)).join().unwrap().unwrap(), 3);
+    assert_eq!(
+        std::thread::spawn(move || plain.blocking_add(1, 2))
+            .join()
+            .unwrap()
+            .unwrap(),
+        3
+    );
     let worker = bench.clone();
     let on_worker = runtime.spawn(async move { worker.blocking_add(3, 4) });
     assert_eq!(runtime.block_on(within(on_worker)).unwrap().unwrap(), 7);
     let waited = bench.clone();
-    assert_eq!(std::thread::spawn(move || waited.call().add(1, 1).wait()).join().unwrap().unwrap(), 2);
+    assert_eq!(
+        std::thread::spawn(move || waited.call().add(1, 1).wait())
+            .join()
+            .unwrap()
+            .unwrap(),
+        2
+    );
     let companion = bench.clone();
-    assert_eq!(std::thread::spawn(move || companion.blocking().add(1, 1)).join().unwrap().unwrap(), 2);
+    assert_eq!(
+        std::thread::spawn(move || companion.blocking().add(1, 1))
+            .join()
+            .unwrap()
+            .unwrap(),
+        2
+    );
 
-    let single = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let single = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let error = single.block_on(async { bench.blocking_add(1, 2).unwrap_err() });
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(error.to_string().contains(".call()"), "{error}");
-    assert_eq!(single.block_on(async { within(bench.call().blocking_add(1, 2)).await.unwrap() }), 3);
+    assert_eq!(
+        single.block_on(async { within(bench.call().blocking_add(1, 2)).await.unwrap() }),
+        3
+    );
     drop((joined, runtime));
 }
 
@@ -49,7 +73,11 @@ fn a_program_without_a_runtime_serves_and_calls() {
     assert!(connection.ping().unwrap() > std::time::Duration::ZERO);
     connection.close().unwrap();
     let error = bench.blocking_add(1, 1).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Disconnected(Certainty::NotSent), "{error}");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Disconnected(Certainty::NotSent),
+        "{error}"
+    );
 }
 
 #[test]
@@ -88,10 +116,22 @@ fn when_the_peer_is_gone_every_call_ends_and_says_how_far_it_got() {
             assert_eq!(within(tells.recv()).await, Some("waiting"));
             drop(joined.server);
             let error = within(waiting).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Disconnected(Certainty::Unknown), "{error:?}");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Disconnected(Certainty::Unknown),
+                "{error:?}"
+            );
             let error = within(bench.call().add(1, 1)).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Disconnected(Certainty::NotSent), "{error:?}");
-            assert_eq!(within(tells.recv()).await, Some("cancelled"), "over there the method was given up");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Disconnected(Certainty::NotSent),
+                "{error:?}"
+            );
+            assert_eq!(
+                within(tells.recv()).await,
+                Some("cancelled"),
+                "over there the method was given up"
+            );
             within(joined.client.closed()).await;
             assert_eq!(Arc::strong_count(&count), 1, "what the peer held of ours is free");
         }

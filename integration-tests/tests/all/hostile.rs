@@ -47,7 +47,10 @@ fn a_server_outlives_every_kind_of_nonsense() {
         ("zeros", vec![0; 4096]),
         ("half a preface", flight(&[])[..10].to_vec()),
         ("a frame of an unknown kind", flight(&[0x7f, 0, 0])),
-        ("a frame longer than allowed", flight(&[0x01, 0x00, 0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])),
+        (
+            "a frame longer than allowed",
+            flight(&[0x01, 0x00, 0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]),
+        ),
         ("no introduction", message(&[0x02, 1, 0, 0])),
         ("an unknown message", message(&[0x6f])),
         ("an empty message", message(&[])),
@@ -57,7 +60,9 @@ fn a_server_outlives_every_kind_of_nonsense() {
     for _ in 0..200 {
         let noise: Vec<u8> = (0..64)
             .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (seed >> 56) as u8
             })
             .collect();
@@ -70,16 +75,28 @@ fn a_server_outlives_every_kind_of_nonsense() {
         let _ = stream.write_all(&bytes);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut answer = Vec::new();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+            .unwrap();
         let ended = stream.read_to_end(&mut answer);
         let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         assert!(!timed_out, "{what}: the server neither answered nor hung up");
         if what == "HTTP" {
-            assert!(answer.starts_with(b"HTTP/1.1 "), "{:?}", String::from_utf8_lossy(&answer));
+            assert!(
+                answer.starts_with(b"HTTP/1.1 "),
+                "{:?}",
+                String::from_utf8_lossy(&answer)
+            );
         }
     }
-    assert_eq!(runtime.block_on(within(bench.call().add(20, 22))).unwrap(), 42, "nobody else noticed");
-    runtime.block_on(within(server.wait_for(|stats| stats.connections == 1 && stats.opening == 0)));
+    assert_eq!(
+        runtime.block_on(within(bench.call().add(20, 22))).unwrap(),
+        42,
+        "nobody else noticed"
+    );
+    runtime.block_on(within(
+        server.wait_for(|stats| stats.connections == 1 && stats.opening == 0),
+    ));
 }
 
 #[test]
@@ -95,7 +112,9 @@ fn a_client_says_what_it_met_when_that_is_no_farref() {
         let _ = stream.read_to_end(&mut rest);
     });
     let address = format!("unix:{}", path.display());
-    let error = runtime.block_on(within(connect(&address).into_future())).unwrap_err();
+    let error = runtime
+        .block_on(within(connect(&address).into_future()))
+        .unwrap_err();
     assert!(error.to_string().to_lowercase().contains("ssh"), "{error}");
     other.join().unwrap();
 }

@@ -21,7 +21,10 @@ struct Doorkeeper {
 
 impl Service for Doorkeeper {
     fn root(&self, peer: &Peer) -> Result<Root> {
-        assert!(matches!(peer.evidence, PeerEvidence::Unix { .. }), "the system says who it is: {peer}");
+        assert!(
+            matches!(peer.evidence, PeerEvidence::Unix { .. }),
+            "the system says who it is: {peer}"
+        );
         if self.let_in.fetch_add(1, Ordering::SeqCst) >= 2 {
             return Err(Error::new(ErrorKind::Denied, "the house is full"));
         }
@@ -29,7 +32,11 @@ impl Service for Doorkeeper {
     }
 
     fn connected(&self, connection: &Connection) {
-        let _ = self.told.lock().unwrap().send(format!("connected over {}", connection.peer().medium));
+        let _ = self
+            .told
+            .lock()
+            .unwrap()
+            .send(format!("connected over {}", connection.peer().medium));
     }
 
     fn disconnected(&self, _peer: &Peer, reason: &Error) {
@@ -43,7 +50,10 @@ fn a_service_decides_per_peer_and_hears_of_their_coming_and_going() {
         let directory = tempfile::tempdir().unwrap();
         let address = format!("unix:{}", directory.path().join("socket").display());
         let (told, mut tells) = mpsc::unbounded_channel();
-        let server = Server::new(Doorkeeper { let_in: AtomicUsize::new(0), told: Mutex::new(told) });
+        let server = Server::new(Doorkeeper {
+            let_in: AtomicUsize::new(0),
+            told: Mutex::new(told),
+        });
         within(server.listen(&address)).await.unwrap();
         let first = within(connect(&address).into_future()).await.unwrap();
         assert_eq!(within(tells.recv()).await.unwrap(), "connected over unix");
@@ -83,7 +93,11 @@ fn a_shutdown_lets_calls_end_that_are_under_way() {
         let joined = pair::<dyn Bench>("unix", rig).await;
         let bench: Netref<dyn Bench> = joined.root().await;
         let under_way = bench.call().slow_counter().start();
-        assert_eq!(within(bench.call().add(1, 1)).await.unwrap(), 2, "the call before it has arrived");
+        assert_eq!(
+            within(bench.call().add(1, 1)).await.unwrap(),
+            2,
+            "the call before it has arrived"
+        );
         let server = joined.server;
         let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(50)));
         let refused = async {
@@ -94,9 +108,16 @@ fn a_shutdown_lets_calls_end_that_are_under_way() {
             }
         };
         let refused = within(refused).await;
-        assert!(matches!(refused.kind(), ErrorKind::Disconnected(_)), "{refused:?}");
+        assert!(
+            matches!(refused.kind(), ErrorKind::Disconnected(_)),
+            "{refused:?}"
+        );
         gate.send_replace(true);
-        assert!(within(under_way).await.is_ok(), "what was under way when it began has ended as it should");
+        let ended = within(under_way).await;
+        assert!(
+            ended.is_ok(),
+            "what was under way has not ended as it should: {ended:?}, {refused:?}"
+        );
         within(shutdown).await.unwrap();
         within(joined.client.closed()).await;
     });
@@ -105,15 +126,24 @@ fn a_shutdown_lets_calls_end_that_are_under_way() {
 #[test]
 fn addresses_that_cannot_be_used_say_what_to_write_instead() {
     runtime().block_on(async {
-        let error = within(connect("tcp://127.0.0.1:7000").into_future()).await.unwrap_err();
+        let error = within(connect("tcp://127.0.0.1:7000").into_future())
+            .await
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("plain+tcp://127.0.0.1:7000") && text.contains("unix:"), "{text}");
+        assert!(
+            text.contains("plain+tcp://127.0.0.1:7000") && text.contains("unix:"),
+            "{text}"
+        );
         let error = within(connect("unx:/run/x").into_future()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Address);
         assert!(error.to_string().contains("unix:"), "{error}");
-        let error = within(connect("quic://127.0.0.1:7000").into_future()).await.unwrap_err();
+        let error = within(connect("quic://127.0.0.1:7000").into_future())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        let error = within(connect("unix:/nowhere/at/all").into_future()).await.unwrap_err();
+        let error = within(connect("unix:/nowhere/at/all").into_future())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Carrier, "{error}");
     });
 }

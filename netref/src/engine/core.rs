@@ -68,6 +68,8 @@ pub(crate) struct State<P> {
     pub(crate) goodbye: Option<Error>,
     /// The latest round trip, and how many were measured.
     pub(crate) round_trip: (u64, Nanos),
+    /// The peer wants no further calls.
+    pub(crate) draining: bool,
     /// The carrier takes no more, and never will.
     pub(crate) write_error: Option<std::io::Error>,
     /// The driver has left, and the carrier is closed.
@@ -110,6 +112,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 over: None,
                 goodbye: None,
                 round_trip: (0, 0),
+                draining: false,
                 write_error: None,
                 ended: false,
                 armed: None,
@@ -170,6 +173,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let mut state = lock(&self.state);
             if let Some(error) = &state.over {
                 return Err(not_sent(error));
+            }
+            if state.draining && is_new_work(target) {
+                let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
+                return Err(Error::new(kind, "the peer is shutting down and takes no further calls"));
             }
             self.take_releases(&mut state);
             let start = CallStart { target, op, options, body, refs };
@@ -341,6 +348,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 /// Room for releases that is kept between two looks at them.
 const MANY_RELEASES: usize = 1024;
 
+/// Whether a call is no part of anything that is under way: of no call that is served here, and of no pipe.
+fn is_new_work(target: Target) -> bool {
+    matches!(target, Target::Import(_)) && context::serving().is_none()
+}
+
 /// A call that was made after the end was certainly not sent.
 fn not_sent(error: &Error) -> Error {
     let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
@@ -438,9 +450,9 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         }
     }
 
-    fn answer_value(&self, answer: u64, failed: bool, shape: u32, encoder: &mut Encoder) {
+    fn answer_value(&self, answer: u64, failure: Option<Error>, shape: u32, encoder: &mut Encoder) {
         let refs = references::outgoing(encoder.references(), self);
-        let reply = Reply::Value { failed, shape, body: body(encoder), refs };
+        let reply = Reply::Value { failure, shape, body: body(encoder), refs };
         self.core.update(|protocol| protocol.answer(answer, reply));
     }
 
@@ -455,7 +467,8 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
                 let references = references::received(refs);
                 let refs = references::passed_on(&references, self);
                 let pieces = [body];
-                let reply = Reply::Value { failed, shape, body: BodyRef::Rope(&pieces), refs };
+                let failure = failed.then(|| Error::new(ErrorKind::Remote, "the method returned an error"));
+                let reply = Reply::Value { failure, shape, body: BodyRef::Rope(&pieces), refs };
                 self.core.update(|protocol| protocol.answer(answer, reply));
             }
             Outcome::Error(error) => self.answer_error(answer, error, true),

@@ -137,7 +137,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 let error = lock(&core.state).goodbye.get_or_insert_with(|| closed_there(&reason)).clone();
                 core.sever(error);
             }
-            Event::Draining => {}
+            Event::Draining => lock(&core.state).draining = true,
         }
     }
 

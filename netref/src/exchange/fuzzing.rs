@@ -196,7 +196,7 @@ impl Table {
         let refs = self.references(script);
         let reply = if what & 1 == 0 {
             Reply::Value {
-                failed: what & 2 == 0,
+                failure: (what & 2 == 0).then(|| ErrorKind::Remote.into()),
                 shape: 0,
                 body: BodyRef::Slice(script.bytes()),
                 refs,

@@ -29,14 +29,11 @@ impl<H: Handles> Exchange<H> {
     pub fn answer(&mut self, answer: u64, reply: Reply<'_, H>, wire: &mut dyn Wire) {
         match reply {
             Reply::Value {
-                failed,
+                failure,
                 shape,
                 body,
                 refs,
-            } => {
-                let verdict = if failed { Verdict::Failed } else { Verdict::Value };
-                self.conclude_value(answer, verdict, shape, body, refs, wire);
-            }
+            } => self.conclude_value(answer, failure, shape, body, refs, wire),
             Reply::Error { error, started } => self.conclude_error(answer, error, started, wire),
         }
         self.settle(wire);
@@ -45,12 +42,13 @@ impl<H: Handles> Exchange<H> {
     fn conclude_value(
         &mut self,
         number: u64,
-        verdict: Verdict,
+        failure: Option<Error>,
         shape: u32,
         body: BodyRef<'_>,
         refs: Refs<Outgoing<H>>,
         wire: &mut dyn Wire,
     ) {
+        let verdict = if failure.is_some() { Verdict::Failed } else { Verdict::Value };
         let (one_way, no_pipeline) = match self.answers.get(number) {
             Some(answer) if !answer.is_over() => (answer.one_way, answer.no_pipeline),
             _ => return self.discard_outgoing(refs),
@@ -89,9 +87,7 @@ impl<H: Handles> Exchange<H> {
         };
         match self.write_return(returned, body, wire) {
             Ok(()) => {
-                let failed = verdict == Verdict::Failed;
-                let result = if failed { Err(own_failure()) } else { Ok(kept) };
-                self.conclude(number, result, wire);
+                self.conclude(number, failure.map_or(Ok(kept), Err), wire);
             }
             Err((error, descriptors)) => {
                 self.take_back(Described {
@@ -406,9 +402,4 @@ impl<H: Handles> Exchange<H> {
             self.discard_kept(kept);
         }
     }
-}
-
-/// The method returned its own error value: there is nothing to call on.
-fn own_failure() -> Error {
-    Error::new(ErrorKind::Remote, "the method returned an error")
 }

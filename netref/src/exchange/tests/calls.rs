@@ -80,7 +80,7 @@ fn a_value_of_the_methods_own_error_type_is_no_fault() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&plain(), []);
     let reply = crate::protocol::Reply::Value {
-        failed: true,
+        failure: Some(farref_boxing::Error::msg("no")),
         shape: 4,
         body: crate::protocol::BodyRef::Slice(b"no"),
         refs: crate::protocol::Refs::new(),

@@ -167,7 +167,7 @@ impl Side {
     ) {
         let refs = refs.into_iter().collect();
         let reply = Reply::Value {
-            failed: false,
+            failure: None,
             shape: 9,
             body: BodyRef::Slice(body),
             refs,

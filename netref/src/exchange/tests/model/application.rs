@@ -370,7 +370,7 @@ impl World {
 
     pub(super) fn answer(&mut self, end: usize, answer: u64, body: &[u8], refs: Refs<Outgoing<Numbers>>) {
         let reply = Reply::Value {
-            failed: false,
+            failure: None,
             shape: 0,
             body: BodyRef::Slice(body),
             refs,
