@@ -1,8 +1,10 @@
 //! What tests of farref that cross its crates have in common.
 #![allow(
-    clippy::unwrap_used,
-    clippy::panic,
+    clippy::exhaustive_enums,
     clippy::missing_errors_doc,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
     missing_docs,
     reason = "tests alone use this"
 )]

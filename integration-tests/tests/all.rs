@@ -1,4 +1,5 @@
 //! What farref promises, through its public API, over every medium.
+#![cfg(test)]
 
 #[path = "all/calls.rs"]
 mod calls;

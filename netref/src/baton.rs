@@ -1,6 +1,6 @@
 //! The write baton: who writes to the carrier.
 //!
-//! There is one [`Writer`](crate::engine::Writer) per connection, and whoever holds it writes. A caller that is
+//! There is one writer per connection, and whoever holds it writes. A caller that is
 //! alone takes it and writes at once, from its own thread. Where more is going on, the driver is woken and takes
 //! all there is in few large writes. Whoever comes while the baton is out leaves its message behind: the holder
 //! looks again before it gives the baton back.

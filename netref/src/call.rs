@@ -226,7 +226,7 @@ impl<R: MethodResult> Call<R> {
     /// Waits for the result on this thread. Callbacks of the same chain of calls run here meanwhile.
     ///
     /// On a thread that must not wait the result is an error of the kind [`ErrorKind::WouldBlock`]; see
-    /// [`place`](crate::place) for the table.
+    /// [`crate::place`] for the table.
     pub fn wait(mut self) -> R {
         let state = std::mem::replace(self.get_mut(), State::Done);
         match state {

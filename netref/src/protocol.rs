@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 /// The kinds of handle that a protocol keeps for its engine, without looking inside.
 ///
-/// The engine's own are [`EngineHandles`](crate::engine::EngineHandles); model tests use plain numbers.
+/// The engine's own are [`EngineHandles`](crate::EngineHandles); model tests use plain numbers.
 pub trait Handles: Clone + fmt::Debug + Sized + 'static {
     /// A hosted object, as exports hold it.
     type Object: Clone + fmt::Debug + Send + 'static;

@@ -3,6 +3,8 @@
 //! It has no frames, no lanes, no counted references and no pipelining, and shares nothing with farref's own. That
 //! typed netrefs, callbacks and releases work over it shows that nothing native leaks through the seam.
 
+#![cfg(test)]
+
 extern crate farref_netref as farref;
 
 use std::collections::{BTreeMap, VecDeque};

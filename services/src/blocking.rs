@@ -24,11 +24,11 @@ use farref_netref::{Netref, RemoteTrait};
 use crate::connect::{Connect, IntoAddress};
 use crate::service::Share;
 
-/// Connects to `address`, with default settings; see [`connect`](crate::connect) for others.
+/// Connects to `address`, with default settings; see [`connect`](crate::connect()) for others.
 ///
 /// # Errors
 ///
-/// As for [`connect`](crate::connect); [`WouldBlock`](farref_boxing::ErrorKind::WouldBlock) where this thread must
+/// As for [`connect`](crate::connect()); [`WouldBlock`](farref_boxing::ErrorKind::WouldBlock) where this thread must
 /// not wait.
 pub fn connect(address: impl IntoAddress) -> Result<Connection> {
     wait_for(crate::connect(address))

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farref::{ErrorKind, Netref};
-use farref_integration_tests::bench::{
-    Bench, Choice, Count, Counter, Everything, Fault, Named, Rig, Trouble,
-};
+use farref_integration_tests::bench::{Bench, Choice, Count, Counter, Everything, Fault, Rig, Trouble};
 use farref_integration_tests::media::{Pair, over_every_medium, pair, within};
 
 async fn joined(

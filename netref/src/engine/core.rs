@@ -84,6 +84,13 @@ pub(crate) struct State<P> {
     pub(crate) guard: Option<Guard>,
 }
 
+impl<P: Protocol<EngineHandles>> State<P> {
+    /// Whether somebody waits for the last answer, and it has gone.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.watched && self.protocol.stats().answers == 0
+    }
+}
+
 /// What a connection is made over, and for whom.
 pub(crate) struct Ends {
     pub(crate) inlet: Inlet,
@@ -205,7 +212,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let stats = state.protocol.stats();
             let alone = stats.answers == 0 && stats.calls <= 1;
             let wish = self.events_wish(&state);
-            (result, self.turn(&mut state, alone), wish, state.watched && stats.answers == 0)
+            (result, self.turn(&mut state, alone), wish, state.is_drained())
         };
         self.take_turn(turn);
         self.signal.wish(wish);

@@ -269,7 +269,11 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let handled = {
             let mut state = lock(&core.state);
             let input = inlet.buffer(from.stream);
-            state.protocol.handle_bytes(from.stream, input, from.end, &Proxies(core), clock::now())
+            let handled = state.protocol.handle_bytes(from.stream, input, from.end, &Proxies(core), clock::now());
+            if state.is_drained() {
+                core.changed.notify_waiters();
+            }
+            handled
         };
         let ended = from.end && from.stream == StreamKey::MAIN;
         if ended {

@@ -1,4 +1,4 @@
-//! The engine: threads, tasks and a carrier around a [`Protocol`].
+//! The engine: threads, tasks and a carrier around a [`Protocol`](crate::protocol::Protocol).
 //!
 //! ```text
 //!   caller ──encode──▶ commit (one lock) ──baton──▶ write            a lone caller: no task is woken
@@ -7,7 +7,7 @@
 //!                        Protocol  ◀──bytes── driver ──events──▶ dispatch ──▶ methods, in order
 //! ```
 //!
-//! [`core`](self::core) commits and completes, [`driver`] reads and writes, [`dispatch`] runs the peer's calls.
+//! [`mod@core`] commits and completes, [`driver`] reads and writes, [`dispatch`] runs the peer's calls.
 //! Under the connection's lock runs no user code, no waker and no system call.
 
 pub(crate) mod core;
