@@ -74,7 +74,7 @@ pub struct Hop<'a> {
 impl fmt::Display for Hop<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.method, self.peer) {
-            (Some(method), Some(peer)) => write!(f, "{}, called on {peer}", method.name),
+            (Some(method), Some(peer)) => write!(f, "{peer}: {}", method.name),
             (Some(method), None) => f.write_str(method.name),
             (None, _) => f.write_str("a call"),
         }

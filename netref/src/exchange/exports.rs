@@ -38,18 +38,61 @@ pub(super) struct Export<H: Handles> {
 }
 
 /// The exports of one object.
-struct Names {
+enum Names {
+    /// One, which gave the object its number, too: so it is with most objects.
+    One(u64),
+    /// Several, or one that is not the first.
+    Several(Box<Several>),
+}
+
+struct Several {
     /// The object's own number: that of the first of its exports. Kept until the last of them is gone.
     object: u64,
-    export: u64,
-    /// Under other interfaces; most objects have none.
-    #[expect(clippy::box_collection, reason = "one pointer in the table instead of three")]
-    more: Option<Box<Vec<u64>>>,
+    exports: Vec<u64>,
 }
 
 impl Names {
-    fn all(&self) -> impl Iterator<Item = u64> + '_ {
-        std::iter::once(self.export).chain(self.more.iter().flat_map(|more| more.iter().copied()))
+    fn object(&self) -> u64 {
+        match self {
+            Self::One(export) => *export,
+            Self::Several(several) => several.object,
+        }
+    }
+
+    fn all(&self) -> &[u64] {
+        match self {
+            Self::One(export) => std::slice::from_ref(export),
+            Self::Several(several) => &several.exports,
+        }
+    }
+
+    fn add(&mut self, export: u64) {
+        match self {
+            Self::One(first) => {
+                let exports = vec![*first, export];
+                *self = Self::Several(Box::new(Several { object: *first, exports }));
+            }
+            Self::Several(several) => several.exports.push(export),
+        }
+    }
+
+    /// Takes an export out; whether none is left.
+    fn remove(&mut self, export: u64) -> bool {
+        match self {
+            Self::One(only) => *only == export,
+            Self::Several(several) => {
+                several.exports.retain(|other| *other != export);
+                several.exports.is_empty()
+            }
+        }
+    }
+}
+
+/// Gives memory back when a table has shrunk to a small part of what it once held.
+pub(super) fn shrink<K: Eq + std::hash::Hash, V>(table: &mut FxHashMap<K, V>) {
+    const SMALL: usize = 64;
+    if table.capacity() > SMALL && table.len() < table.capacity() >> 3 {
+        table.shrink_to(table.len().saturating_mul(2));
     }
 }
 
@@ -105,7 +148,7 @@ impl<H: Handles> Exports<H> {
                     .get(number)
                     .is_some_and(|export| export.interface == interface)
             };
-            Some((names.object, names.all().find(named)?))
+            Some((names.object(), names.all().iter().copied().find(|number| named(number))?))
         });
         if let Some((of, number)) = found
             && let Some(export) = self.by_number.get_mut(&number)
@@ -144,17 +187,11 @@ impl<H: Handles> Exports<H> {
                 pins,
             },
         );
-        let names = self.names.entry(key).or_insert(Names {
-            object: number,
-            export: number,
-            more: None,
-        });
-        if names.export != number {
-            names.more.get_or_insert_default().push(number);
-        }
+        let names = self.names.entry(key);
+        let names = names.and_modify(|names| names.add(number)).or_insert(Names::One(number));
         Ok(Handed {
             export: number,
-            object: names.object,
+            object: names.object(),
             interface,
         })
     }
@@ -216,20 +253,11 @@ impl<H: Handles> Exports<H> {
             return None;
         }
         let Export { object, key, .. } = self.by_number.remove(&number)?;
-        if let Some(names) = self.names.get_mut(&key) {
-            let others: Vec<u64> = names.all().filter(|other| *other != number).collect();
-            match others.split_first() {
-                None => drop(self.names.remove(&key)),
-                Some((first, rest)) => {
-                    names.export = *first;
-                    names.more = if rest.is_empty() {
-                        None
-                    } else {
-                        Some(Box::new(rest.to_vec()))
-                    };
-                }
-            }
+        if self.names.get_mut(&key).is_some_and(|names| names.remove(number)) {
+            drop(self.names.remove(&key));
+            shrink(&mut self.names);
         }
+        shrink(&mut self.by_number);
         Some(object)
     }
 

@@ -112,7 +112,9 @@ impl<H: Handles> Imports<H> {
         if generation.is_some_and(|generation| import.generation != generation) {
             return None;
         }
-        self.by_number.remove(&number).map(|import| import.copies.into())
+        let copies = self.by_number.remove(&number).map(|import| import.copies.into());
+        super::exports::shrink(&mut self.by_number);
+        copies
     }
 
     /// Forgets all.
