@@ -1,5 +1,6 @@
 //! Where a blocking call may be made, and what becomes of calls when the other side is gone.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 
 use farref::{Certainty, ErrorKind, Netref, blocking};
@@ -146,4 +147,32 @@ fn a_call_names_the_interface_as_handed_out_and_nothing_else() {
         assert_eq!(error.kind(), ErrorKind::Incompatible);
         assert!(error.to_string().contains("Counter"), "{error}");
     });
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_leaves_nobody_waiting() {
+    let server_runtime = runtime();
+    let (rig, mut tells, _gate) = Rig::new();
+    let joined = server_runtime.block_on(pair::<dyn Bench>("unix", rig));
+    let client_runtime = runtime();
+    let address = server_runtime
+        .block_on(joined.server.listen("mem:shut-down"))
+        .unwrap();
+    let bench: Netref<dyn Bench> = client_runtime.block_on(async {
+        within(farref::connect(address).into_future())
+            .await
+            .unwrap()
+            .root()
+            .await
+            .unwrap()
+    });
+    let waiting = bench.clone();
+    let waiting = std::thread::spawn(move || waiting.wait_blocking());
+    assert_eq!(server_runtime.block_on(within(tells.recv())), Some("waiting"));
+    client_runtime.shutdown_background();
+    // A blocked thread used to wait for ever: nobody was left to bring its answer.
+    let error = waiting.join().unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Disconnected(_)), "{error:?}");
+    assert!(bench.blocking_add(1, 1).is_err());
+    assert_eq!(server_runtime.block_on(within(tells.recv())), Some("cancelled"));
 }

@@ -25,8 +25,7 @@ const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
 /// Starts the first driver of a connection.
 pub(crate) fn start<P: Protocol<EngineHandles>>(core: &Arc<Core<P>>) {
-    let setup = clock::after(core.config.setup_timeout);
-    core.runtime.spawn(Driver { core: Arc::clone(core), number: 0, setup: Some(setup), closing: None, releasing: None }.drive());
+    core.runtime.spawn(Driver::new(Arc::clone(core), 0).drive());
 }
 
 struct Driver<P: Protocol<EngineHandles>> {
@@ -39,6 +38,39 @@ struct Driver<P: Protocol<EngineHandles>> {
     closing: Option<Nanos>,
     /// When releases go by themselves if nothing else is sent before.
     releasing: Option<Nanos>,
+    /// It has left in order: somebody else drives, or the connection has ended.
+    has_left: bool,
+}
+
+/// A driver that is dropped in the middle takes the connection with it: its runtime was shut down, or it panicked.
+/// Whoever waits is told, as nobody else would.
+impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
+    fn drop(&mut self) {
+        let core = &self.core;
+        if self.has_left || !core.role.is_held_by(self.number) {
+            return;
+        }
+        let kind = ErrorKind::Disconnected(Certainty::Unknown);
+        core.sever(Error::new(kind, "the runtime that drives the connection was shut down"));
+        loop {
+            let event = lock(&core.state).protocol.poll_event();
+            match event {
+                None => break,
+                Some(Event::Ready(waiter)) => waiter.wake(),
+                Some(Event::Cancelled { answer, .. }) => core.give_up(answer),
+                Some(Event::Unexported(object)) => drop(crate::panics::guard(|| drop(object))),
+                Some(_) => {}
+            }
+        }
+        // The carrier ends with it, so that the peer hears of it at once.
+        drop(lock(&core.inlet).take());
+        let writer = lock(&core.state).baton.flush();
+        drop(writer);
+        let guard = lock(&core.state).guard.take();
+        drop(guard);
+        lock(&core.state).ended = true;
+        core.changed.notify_waiters();
+    }
 }
 
 /// What the driver woke up for.
@@ -66,16 +98,31 @@ enum Handled {
 }
 
 impl<P: Protocol<EngineHandles>> Driver<P> {
+    fn new(core: Arc<Core<P>>, number: u64) -> Self {
+        let setup = Some(clock::after(core.config.setup_timeout));
+        Self {
+            core,
+            number,
+            setup,
+            closing: None,
+            releasing: None,
+            has_left: false,
+        }
+    }
+
     async fn drive(mut self) {
         let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed = None;
         loop {
             if matches!(self.handle_events(), Handled::Left) {
+                self.has_left = true;
                 return;
             }
             self.flush();
             if self.is_over() {
-                return self.end().await;
+                self.end().await;
+                self.has_left = true;
+                return;
             }
             // Cancel-safe: what a step took it has handled before it is ready.
             let step =
@@ -392,8 +439,7 @@ impl<P: Protocol<EngineHandles>> Driven for Core<P> {
     fn pass_on(self: Arc<Self>, from: u64) {
         if let Some(number) = self.role.pass_on(from) {
             let runtime = self.runtime.clone();
-            let setup = clock::after(self.config.setup_timeout);
-            runtime.spawn(Driver { core: self, number, setup: Some(setup), closing: None, releasing: None }.drive());
+            runtime.spawn(Driver::new(self, number).drive());
         }
     }
 
