@@ -5,6 +5,8 @@
 mod calls;
 #[path = "all/hostile.rs"]
 mod hostile;
+#[path = "all/manners.rs"]
+mod manners;
 #[path = "all/scenario.rs"]
 mod scenario;
 #[path = "all/servers.rs"]
