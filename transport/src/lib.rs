@@ -34,6 +34,8 @@ pub mod address;
 pub mod carrier;
 pub mod descriptor;
 mod error;
+#[cfg(feature = "keys")]
+mod identity;
 mod io;
 pub mod medium;
 pub mod memory;
@@ -53,4 +55,6 @@ pub use carrier::{
 };
 pub use descriptor::Descriptor;
 pub use error::{Aborted, Absence, AcceptError, DialError, ListenError, aborted};
+#[cfg(feature = "keys")]
+pub use identity::Identity;
 pub use medium::{Listener, Media, Transport};

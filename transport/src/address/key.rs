@@ -21,7 +21,7 @@ impl PeerKey {
     }
 
     /// Reads what `Display` writes, and nothing else: one key has one text.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(PREFIX)?;
         let mut bytes = [0; 32];
         let mut out = bytes.iter_mut();
