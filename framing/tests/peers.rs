@@ -487,7 +487,8 @@ fn a_large_body_is_granted_whole_while_there_is_room() {
     while support::pass(&mut *pair.dialer, &mut *pair.listener, 0) {
         batches += 1;
     }
-    assert!(batches >= 5 << 3, "no batch is far over 64 KiB");
+    let most = (68 + 16) << 10; // full but for a byte, and a fragment
+    assert!(batches >= body.len() / most, "{batches} batches");
     let mut heard = Heard::default();
     heard.take(&mut *pair.listener);
     assert!(heard.whole().unwrap()[0] == body);

@@ -64,9 +64,9 @@ impl<W> Baton<W> {
         self.writer.take()
     }
 
-    /// The writer, for the driver to wait until its carrier can take more.
-    pub(crate) fn blocked(&mut self) -> Option<&mut W> {
-        if self.blocked { self.writer.as_mut() } else { None }
+    /// The writer of a full carrier, for the driver to ask whether it can take more. If not, it is given back.
+    pub(crate) fn take_blocked(&mut self) -> Option<W> {
+        if self.blocked { self.writer.take() } else { None }
     }
 
     /// The holder is done: everything was written.
@@ -120,7 +120,9 @@ mod tests {
         baton.give_back_blocked("writer");
         assert_eq!(baton.committed(true), Turn::Nothing);
         assert_eq!(baton.flush(), None);
-        assert!(baton.blocked().is_some());
+        assert_eq!(baton.take_blocked(), Some("writer"));
+        assert_eq!(baton.committed(true), Turn::Nothing);
+        baton.give_back_blocked("writer");
         assert_eq!(baton.unblock(), Some("writer"));
     }
 }

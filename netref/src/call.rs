@@ -3,12 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use farref_boxing::{Encoder, Error, ErrorKind};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::caller::{Caller, Place};
@@ -16,6 +17,7 @@ use crate::encoders;
 use crate::interface::{Extends, Method, RemoteTrait};
 use crate::lock::lock;
 use crate::netref::Netref;
+use crate::panics;
 use crate::place;
 use crate::protocol::{CallOptions, CancelReason};
 use crate::remote::{Conduit, Outcome, Remote, operation, options};
@@ -170,8 +172,12 @@ impl<R: MethodResult> Call<R> {
     }
 
     /// Sends the call now. Its place in the order of calls to the object is fixed from here on.
+    ///
+    /// A call to an object of this process is polled for the first time here, and goes on as a task of the runtime.
     pub fn start(mut self) -> Self {
         self.launch(false);
+        let state = self.get_mut();
+        *state = run(std::mem::replace(state, State::Done));
         self
     }
 
@@ -247,16 +253,23 @@ impl<R: MethodResult> Call<R> {
                 }
             }
             State::Sent(mut sent) => {
-                if sent.sleep.is_some() || sent.fallback.is_some() {
+                if sent.fallback.is_some() {
                     *self.get_mut() = State::Sent(sent);
                     return place::block_on(self).unwrap_or_else(R::from_error);
                 }
-                match sent.conduit.wait(sent.number, None) {
+                let patience = sent.sleep.as_ref().map(|sleep| {
+                    sleep.deadline().saturating_duration_since(tokio::time::Instant::now())
+                });
+                match sent.conduit.wait(sent.number, patience) {
                     Ok(Some(outcome)) => {
                         sent.over = true;
                         (self.decode)(Ok(outcome), sent.hop())
                     }
-                    Ok(None) => R::from_error(ErrorKind::Deadline.into()),
+                    Ok(None) => {
+                        sent.over = true;
+                        sent.conduit.drop_call(sent.number, CancelReason::Deadline);
+                        R::from_error(ErrorKind::Deadline.into())
+                    }
                     Err(error) => R::from_error(error),
                 }
             }
@@ -322,7 +335,7 @@ where
     pub fn pipe(&self) -> T::Calls<'_> {
         let mut state = lock(&self.state);
         launch(&mut state, false);
-        if let State::Local { .. } = &*state {
+        if let State::Local { .. } | State::Running(Running { promise: None, .. }) = &*state {
             let taken = std::mem::replace(&mut *state, State::Done);
             *state = promise(taken);
         }
@@ -344,13 +357,45 @@ where
     }
 }
 
-/// Starts a local call on a task of the runtime, and promises what it will return.
+/// Starts a local call: calls begin in the order in which they are started, and go on side by side.
+fn run<R: MethodResult>(state: State<R>) -> State<R> {
+    let State::Local { mut future, patience } = state else { return state };
+    let runtime = runtime::handle();
+    let _in_runtime = runtime.enter();
+    let sleep = patience.map(|patience| Box::pin(tokio::time::sleep(patience)));
+    let first = panics::guard(|| future.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+    let task = runtime.spawn(async move {
+        match first {
+            Ok(Poll::Ready(result)) => result,
+            Ok(Poll::Pending) => future.await,
+            Err(error) => R::from_error(error),
+        }
+    });
+    State::Running(Running { task, sleep, promise: None })
+}
+
+/// Starts a local call on a task of the runtime, if it was not yet, and promises what it will return.
 fn promise<T, E>(state: State<Result<Netref<T>, E>>) -> State<Result<Netref<T>, E>>
 where
+    Result<Netref<T>, E>: MethodResult,
     T: ?Sized + RemoteTrait,
     E: fmt::Display + Send + 'static,
 {
-    let State::Local { future, patience } = state else { return state };
+    let (future, sleep) = match state {
+        State::Local { future, patience } => {
+            let _in_runtime = runtime::handle().enter();
+            (future, patience.map(|patience| Box::pin(tokio::time::sleep(patience))))
+        }
+        State::Running(mut running) => {
+            let sleep = running.sleep.take();
+            let result = async move {
+                let joined = (&mut running.task).await;
+                joined.unwrap_or_else(|error| MethodResult::from_error(join_error(error)))
+            };
+            (Box::pin(result) as BoxFuture<'static, _>, sleep)
+        }
+        state => return state,
+    };
     let promise = Promise::<T>::new();
     let kept = promise.clone();
     let task = runtime::handle().spawn(async move {
@@ -361,10 +406,6 @@ where
             Err(error) => Err(Error::new(ErrorKind::Broken, format!("the call before it failed: {error}"))),
         });
         result
-    });
-    let sleep = patience.map(|patience| {
-        let _in_runtime = runtime::handle().enter();
-        Box::pin(tokio::time::sleep(patience))
     });
     State::Running(Running { task, sleep, promise: Some(Box::new(promise)) })
 }
@@ -516,12 +557,13 @@ impl Remote for Pipe {
 /// What a call to an object of this process will return.
 #[doc(hidden)]
 pub struct Promise<T: ?Sized> {
-    state: Arc<Mutex<Promised<T>>>,
+    state: Arc<Promised<T>>,
 }
 
-enum Promised<T: ?Sized> {
-    Waiting(Vec<Waker>),
-    Kept(Result<Netref<T>, Error>),
+struct Promised<T: ?Sized> {
+    kept: OnceLock<Result<Netref<T>, Error>>,
+    /// Woken when it is kept.
+    changed: Notify,
 }
 
 impl<T: ?Sized> Clone for Promise<T> {
@@ -532,33 +574,17 @@ impl<T: ?Sized> Clone for Promise<T> {
 
 impl<T: ?Sized> Promise<T> {
     fn new() -> Self {
-        Self { state: Arc::new(Mutex::new(Promised::Waiting(Vec::new()))) }
+        Self { state: Arc::new(Promised { kept: OnceLock::new(), changed: Notify::new() }) }
     }
 
     fn broken(error: Error) -> Self {
-        Self { state: Arc::new(Mutex::new(Promised::Kept(Err(error)))) }
+        Self { state: Arc::new(Promised { kept: Err(error).into(), changed: Notify::new() }) }
     }
 
     /// Settles the promise; a second time changes nothing.
     fn keep(&self, result: Result<Netref<T>, Error>) {
-        let mut state = lock(&self.state);
-        if let Promised::Waiting(wakers) = &mut *state {
-            let wakers = std::mem::take(wakers);
-            *state = Promised::Kept(result);
-            drop(state);
-            wakers.into_iter().for_each(Waker::wake);
-        }
-    }
-
-    fn poll(&self, context: &Context<'_>) -> Poll<Result<Netref<T>, Error>> {
-        match &mut *lock(&self.state) {
-            Promised::Kept(result) => Poll::Ready(result.clone()),
-            Promised::Waiting(wakers) => {
-                if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-                    wakers.push(context.waker().clone());
-                }
-                Poll::Pending
-            }
+        if self.state.kept.set(result).is_ok() {
+            self.state.changed.notify_waiters();
         }
     }
 }
@@ -570,7 +596,15 @@ impl<T: ?Sized + RemoteTrait> Promise<T> {
     ///
     /// The call that promised it failed.
     pub async fn get(&self) -> Result<Netref<T>, Error> {
-        std::future::poll_fn(|context| self.poll(context)).await
+        loop {
+            let mut changed = std::pin::pin!(self.state.changed.notified());
+            // Registered before looking: a promise that is kept after the look is not missed.
+            changed.as_mut().enable();
+            if let Some(kept) = self.state.kept.get() {
+                return kept.clone();
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn upcast<U: ?Sized + RemoteTrait>(&self) -> Promise<U>

@@ -5,7 +5,7 @@
 //! the call is sent: a callback may be here before it sleeps. The name of a chain is unguessable, so no other
 //! peer can have work done on the thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -59,9 +59,23 @@ pub(crate) struct Registered {
     thread: Arc<ThreadWaiter>,
 }
 
-/// Registers `thread` as waiting within `chain`.
+thread_local! {
+    /// As what this thread is registered, innermost last.
+    static NESTED: RefCell<Vec<Arc<ThreadWaiter>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Registers this thread as waiting within `chain`.
+///
+/// Callbacks that came while it was running another one are run now: nobody else would, and it may be these that it
+/// is about to wait for.
 pub(crate) fn register(chain: Chain, thread: &Arc<ThreadWaiter>) -> Registered {
     lock(waiting()).entry(chain.id).or_default().push(Arc::clone(thread));
+    NESTED.with_borrow_mut(|nested| {
+        for job in nested.iter().flat_map(|outer| outer.take_jobs()) {
+            thread.push(job);
+        }
+        nested.push(Arc::clone(thread));
+    });
     Registered { chain: chain.id, thread: Arc::clone(thread) }
 }
 
@@ -76,6 +90,8 @@ impl Drop for Registered {
                 waiting.remove(&self.chain);
             }
         }
+        drop(waiting);
+        NESTED.with_borrow_mut(|nested| nested.retain(|thread| !Arc::ptr_eq(thread, &self.thread)));
     }
 }
 

@@ -120,7 +120,7 @@ impl Connection {
     pub fn over<P: Protocol<EngineHandles>>(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Self {
         let Parts { inlet, outlet, peer, keep_open, guard } = parts;
         let core = Core::new(protocol, Ends { inlet, outlet, peer, shows_root, keep_open, guard }, config);
-        let inner = core.anchor();
+        let inner = Arc::new(Handle(core.anchor()));
         driver::start(&core);
         Self { inner }
     }
@@ -189,12 +189,15 @@ impl Connection {
         self.inner.close();
     }
 
-    /// Tells the peer to make no further calls; those under way go on.
+    /// Makes no further calls, and asks the peer for none; those under way go on, and so do those that they make.
+    ///
+    /// New ones fail on either side as [`Disconnected`](ErrorKind::Disconnected), not sent.
     pub fn drain(&self) {
         self.inner.drain();
     }
 
-    /// Waits until no call of the peer's is under way, or the connection is over.
+    /// Waits until no call of the peer's is under way, or the connection is over. After a
+    /// [`drain`](Self::drain) by either side: until none can come any more.
     ///
     /// # Cancel safety
     ///
@@ -262,14 +265,28 @@ pub struct Stats {
     pub round_trip: Option<Duration>,
 }
 
-impl<P: Protocol<EngineHandles>> Anchor<P> {
+/// What all clones of a [`Connection`] share.
+struct Handle<P: Protocol<EngineHandles>>(Arc<Anchor<P>>);
+
+impl<P: Protocol<EngineHandles>> Drop for Handle<P> {
+    fn drop(&mut self) {
+        let root = lock(&self.0.core.state).forget_root();
+        drop(root);
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Handle<P> {
+    fn core(&self) -> &Core<P> {
+        &self.0.core
+    }
+
     /// Waits until `ready` finds something, looking again whenever the connection changes.
     async fn changed<R>(&self, mut ready: impl FnMut(&Core<P>) -> Option<R>) -> R {
         loop {
-            let mut changed = std::pin::pin!(self.core.changed.notified());
+            let mut changed = std::pin::pin!(self.core().changed.notified());
             // Registered before looking: a change after the look is not missed.
             changed.as_mut().enable();
-            if let Some(found) = ready(&self.core) {
+            if let Some(found) = ready(self.core()) {
                 return found;
             }
             changed.await;
@@ -277,7 +294,7 @@ impl<P: Protocol<EngineHandles>> Anchor<P> {
     }
 }
 
-impl<P: Protocol<EngineHandles>> Controls for Anchor<P> {
+impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
     fn opened(&self) -> BoxFuture<'_, Result<Received<EngineHandles>, Error>> {
         Box::pin(self.changed(|core| {
             let state = lock(&core.state);
@@ -288,8 +305,8 @@ impl<P: Protocol<EngineHandles>> Controls for Anchor<P> {
 
     fn ping(&self) -> BoxFuture<'_, Result<Duration, Error>> {
         Box::pin(async {
-            let before = lock(&self.core.state).round_trip.0;
-            self.core.update(|protocol| protocol.ping(clock::now()));
+            let before = lock(&self.core().state).round_trip.0;
+            self.core().update(|protocol| protocol.ping(clock::now()));
             self.changed(|core| {
                 let state = lock(&core.state);
                 match &state.over {
@@ -303,11 +320,11 @@ impl<P: Protocol<EngineHandles>> Controls for Anchor<P> {
     }
 
     fn close(&self) {
-        self.core.close();
+        self.core().close();
     }
 
     fn drain(&self) {
-        self.core.update(Protocol::drain);
+        self.core().make_no_calls();
     }
 
     fn closed(&self) -> BoxFuture<'_, Error> {
@@ -319,24 +336,24 @@ impl<P: Protocol<EngineHandles>> Controls for Anchor<P> {
 
     fn drained(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.core.watch_answers();
+            self.core().watch_answers();
             self.changed(|core| {
                 let state = lock(&core.state);
-                (state.over.is_some() || state.protocol.stats().answers == 0).then_some(())
+                (state.over.is_some() || state.has_no_answers()).then_some(())
             })
             .await;
         })
     }
 
     fn over(&self) -> Option<Error> {
-        lock(&self.core.state).over.clone()
+        lock(&self.core().state).over.clone()
     }
 
     fn stats(&self) -> Stats {
-        let state = lock(&self.core.state);
+        let state = lock(&self.core().state);
         let TableStats { exports, imports, calls, answers } = state.protocol.stats();
         Stats {
-            exports: exports.saturating_sub(usize::from(self.core.shows_root)),
+            exports: exports.saturating_sub(usize::from(self.core().shows_root)),
             imports,
             calls,
             answers,
@@ -345,10 +362,10 @@ impl<P: Protocol<EngineHandles>> Controls for Anchor<P> {
     }
 
     fn set_call_timeout(&self, timeout: Option<Duration>) {
-        self.core.set_call_timeout(timeout);
+        self.core().set_call_timeout(timeout);
     }
 
     fn peer(&self) -> &Arc<Peer> {
-        &self.core.peer
+        &self.core().peer
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use farref_framing::Nanos;
 
+use crate::chain;
 use crate::clock;
 use crate::peer::Peer;
 use crate::protocol::Chain;
@@ -43,9 +44,10 @@ fn with<R>(read: impl FnOnce(&Serving) -> R) -> Option<R> {
     SERVING.try_with(|current| current.borrow().as_ref().map(read)).ok().flatten()
 }
 
-/// The chain that calls made here belong to.
+/// The chain that calls made here belong to. A call that came without one begins it with the first that it makes.
 pub(crate) fn chain() -> Option<Chain> {
-    with(|serving| serving.chain).flatten()
+    let chain = |serving: &mut Serving| *serving.chain.get_or_insert_with(chain::fresh);
+    SERVING.try_with(|current| current.borrow_mut().as_mut().map(chain)).ok().flatten()
 }
 
 /// The deadline that calls made here inherit.

@@ -88,7 +88,7 @@ unless_loom! {
     pub use crate::native::Native;
     pub use crate::netref::{Netref, Proxy, WeakNetref};
     pub use crate::peer::Peer;
-    pub use crate::remote::{Conduit, EngineHandles, Import, Remote};
+    pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote};
     pub use crate::result::MethodResult;
     pub use crate::waiter::{Callback, ThreadWaiter, Waiter};
 }

@@ -155,8 +155,9 @@ mod baton {
                 if wishes.blocked {
                     let carrier = {
                         let mut state = lock(&self.state);
-                        if let Some(carrier) = state.baton.blocked() {
+                        if let Some(mut carrier) = state.baton.take_blocked() {
                             carrier.room += 2;
+                            state.baton.give_back_blocked(carrier);
                         }
                         state.baton.unblock()
                     };

@@ -148,7 +148,11 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.exchange.call(start, now, &mut self.link)
     }
 
-    fn poll_outcome(&mut self, call: u64, waiter: &mut dyn FnMut() -> H::Waiter) -> Poll<Outcome<H>> {
+    fn poll_outcome(
+        &mut self,
+        call: u64,
+        waiter: &mut dyn FnMut(Option<H::Waiter>) -> H::Waiter,
+    ) -> Poll<Outcome<H>> {
         self.exchange.poll_outcome(call, &mut self.link, waiter)
     }
 
@@ -156,8 +160,8 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.exchange.is_ready(call)
     }
 
-    fn drop_call(&mut self, call: u64, reason: CancelReason) {
-        self.exchange.drop_call(call, reason, &mut self.link);
+    fn drop_call(&mut self, call: u64, reason: CancelReason) -> Option<H::Waiter> {
+        self.exchange.drop_call(call, reason, &mut self.link)
     }
 
     fn answer(&mut self, answer: u64, reply: Reply<'_, H>) {
@@ -350,7 +354,7 @@ mod tests {
             b.answer(incoming.answer, &vec![2; len]);
             turn(&mut a, &mut b);
             a.events();
-            match a.native.poll_outcome(call, &mut || 0) {
+            match a.native.poll_outcome(call, &mut |_| 0) {
                 Poll::Ready(Outcome::Value { body, .. }) => assert_eq!(body, vec![2; len]),
                 other => panic!("{other:?}"),
             }
@@ -370,7 +374,7 @@ mod tests {
         b.answer(incoming.answer, &vec![1; 100_000]);
         turn(&mut a, &mut b);
         a.events();
-        let outcome = a.native.poll_outcome(call, &mut || 0);
+        let outcome = a.native.poll_outcome(call, &mut |_| 0);
         assert!(matches!(outcome, Poll::Ready(Outcome::Error(error)) if error.kind() == ErrorKind::Limit));
     }
 
@@ -416,7 +420,7 @@ mod tests {
         let error = Error::new(ErrorKind::Carrier, "gone");
         a.native.sever(&error);
         a.events();
-        let certainty = |side: &mut Side, call| match side.native.poll_outcome(call, &mut || 0) {
+        let certainty = |side: &mut Side, call| match side.native.poll_outcome(call, &mut |_| 0) {
             Poll::Ready(Outcome::Error(error)) => error.certainty(),
             other => panic!("{other:?}"),
         };

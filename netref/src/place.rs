@@ -6,19 +6,22 @@
 //! | runs a blocking method for a peer | waits; its place in the pool is not given to anybody else |
 //! | is a worker of a multi-thread runtime | hands its tasks to another thread, then waits |
 //! | reads a connection (an async method polled in order) | gives the reading away first, then the same |
-//! | is a current-thread runtime, or in a `LocalSet` | an error at once that names `.call()` |
+//! | was spawned by `spawn_blocking` of a multi-thread runtime | waits |
+//! | is a current-thread runtime, in a `LocalSet`, or was spawned by `spawn_blocking` of such a runtime | an error at once that names `.call()` |
 //!
 //! The last row is the only one where waiting could wait for ever: nobody else runs the tasks of that thread.
+//! (tokio does not tell the threads of `spawn_blocking` from the one that runs a current-thread runtime.)
 
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
-use std::thread::Thread;
 
 use farref_boxing::{Error, ErrorKind};
 use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::waiter::{ThreadWaiter, Woken};
 
 thread_local! {
     /// Whether this thread runs a blocking method. Scoped to the method: `block_in_place` turns threads of the
@@ -106,30 +109,41 @@ fn would_block() -> Error {
     )
 }
 
-/// Waits for a future on this thread.
+/// Waits for a future on this thread, which runs the callbacks of its own chain of calls meanwhile.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::WouldBlock`]: this thread must not wait.
 pub fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
+    struct Notify(Arc<ThreadWaiter>);
+    impl Wake for Notify {
         fn wake(self: Arc<Self>) {
-            self.0.unpark();
+            self.0.notify();
         }
     }
+    let chain = crate::context::chain();
     sleep(|| {
-        let waker = Arc::new(Unpark(std::thread::current())).into();
+        let thread = Arc::<ThreadWaiter>::default();
+        let registered = chain.map(|chain| crate::chain::register(chain, &thread));
+        let waker = Arc::new(Notify(Arc::clone(&thread))).into();
         let mut context = Context::from_waker(&waker);
         let mut future = std::pin::pin!(future);
         // Local async methods may use tokio: give them a runtime where the thread has none.
         let _in_runtime = Handle::try_current().is_err().then(|| crate::runtime::background().enter());
-        loop {
-            match future.as_mut().poll(&mut context) {
-                Poll::Ready(result) => return result,
-                Poll::Pending => std::thread::park(),
+        let result = loop {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+                break result;
             }
+            match thread.wait(None) {
+                Woken::Job(job) => job(),
+                Woken::Notified | Woken::TimedOut => {}
+            }
+        };
+        drop(registered);
+        for job in thread.take_jobs() {
+            drop(crate::runtime::spawn_blocking(job));
         }
+        result
     })
 }
 
@@ -165,6 +179,16 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let local = tokio::task::LocalSet::new();
         let error = local.block_on(&runtime, async { block_on(async {}).unwrap_err() });
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_thread_of_spawn_blocking_is_taken_for_its_runtime() {
+        let waited = || tokio::task::spawn_blocking(|| block_on(async { 7 }));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        assert_eq!(runtime.block_on(async { waited().await.unwrap().unwrap() }), 7);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = runtime.block_on(async { waited().await.unwrap().unwrap_err() });
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
     }
 

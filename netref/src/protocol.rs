@@ -163,7 +163,7 @@ pub struct CallOptions {
 }
 
 /// A chain of nested calls: one logical thread over all processes it passes through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// Unguessable name of the chain.
     pub id: u128,
@@ -402,15 +402,20 @@ pub trait Protocol<H: Handles>: Send + 'static {
     /// The call can't be made: nothing was sent.
     fn call(&mut self, start: CallStart<'_, H>, now: Nanos) -> Result<u64, Error>;
 
-    /// The outcome of `call`, once: then the call is consumed. Until then `waiter` is kept and comes back in
-    /// [`Event::Ready`].
-    fn poll_outcome(&mut self, call: u64, waiter: &mut dyn FnMut() -> H::Waiter) -> Poll<Outcome<H>>;
+    /// The outcome of `call`, once: then the call is consumed. Until then what `waiter` makes is kept, and comes
+    /// back in [`Event::Ready`]; it is given the one that was kept before, which must not be dropped under the lock.
+    fn poll_outcome(
+        &mut self,
+        call: u64,
+        waiter: &mut dyn FnMut(Option<H::Waiter>) -> H::Waiter,
+    ) -> Poll<Outcome<H>>;
 
     /// Whether the outcome of `call` is there.
     fn is_ready(&self, call: u64) -> bool;
 
-    /// The handle of `call` is gone without its outcome: cancels the call when nothing depends on it any more.
-    fn drop_call(&mut self, call: u64, reason: CancelReason);
+    /// The handle of `call` is gone without its outcome: cancels the call when nothing depends on it any more. Who
+    /// waited for it comes back, not to be dropped under the lock.
+    fn drop_call(&mut self, call: u64, reason: CancelReason) -> Option<H::Waiter>;
 
     /// Answers a call of the peer's. A second answer is ignored.
     fn answer(&mut self, answer: u64, reply: Reply<'_, H>);

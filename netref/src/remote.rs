@@ -106,6 +106,9 @@ impl fmt::Debug for Import {
     }
 }
 
+/// A thread that waits, and the call that it waits for.
+pub type Blocked = (Arc<ThreadWaiter>, Arc<dyn Conduit>, u64);
+
 /// A connection, as calls and proxies see it.
 pub trait Conduit: Send + Sync + 'static {
     /// Sends a call with the arguments in `encoder`, and returns its number.
@@ -155,8 +158,9 @@ pub trait Conduit: Send + Sync + 'static {
     /// Sends a call of another connection's peer on to `target`, and its outcome back.
     fn forward(self: Arc<Self>, target: Target, options: CallOptions, invocation: Invocation);
 
-    /// Wakes `thread` when a call of the peer's is given up, while it is served; `None` ends that.
-    fn wake_on_cancel(&self, answer: u64, thread: Option<Arc<ThreadWaiter>>);
+    /// Wakes a thread and drops the call that it waits for when the call of the peer's that it serves is given up;
+    /// `None` ends that.
+    fn wake_on_cancel(&self, answer: u64, blocked: Option<Blocked>);
 
     /// Drops the call that a call of the peer's was passed on as when that is given up; `None` ends that.
     fn drop_on_cancel(&self, answer: u64, passed_on: Option<(Arc<dyn Conduit>, u64)>);

@@ -271,14 +271,19 @@ impl Protocol<H> for Toy {
         Ok(number)
     }
 
-    fn poll_outcome(&mut self, call: u64, waiter: &mut dyn FnMut() -> Waiter) -> Poll<Outcome<H>> {
+    fn poll_outcome(
+        &mut self,
+        call: u64,
+        waiter: &mut dyn FnMut(Option<Waiter>) -> Waiter,
+    ) -> Poll<Outcome<H>> {
         match self.calls.get_mut(&call) {
             Some((Some(_), _)) => {
                 let outcome = self.calls.remove(&call).and_then(|(outcome, _)| outcome);
                 Poll::Ready(outcome.unwrap())
             }
             Some((None, slot)) => {
-                *slot = Some(waiter());
+                let before = slot.take();
+                *slot = Some(waiter(before));
                 Poll::Pending
             }
             None => Poll::Ready(Outcome::Error(ErrorKind::Disconnected(Certainty::Unknown).into())),
@@ -289,8 +294,8 @@ impl Protocol<H> for Toy {
         self.calls.get(&call).is_none_or(|(outcome, _)| outcome.is_some())
     }
 
-    fn drop_call(&mut self, call: u64, _: CancelReason) {
-        self.calls.remove(&call);
+    fn drop_call(&mut self, call: u64, _: CancelReason) -> Option<Waiter> {
+        self.calls.remove(&call)?.1
     }
 
     fn answer(&mut self, answer: u64, reply: Reply<'_, H>) {

@@ -53,6 +53,9 @@ struct Shared {
     accepted: AtomicU64,
     refused: AtomicU64,
     next: AtomicU64,
+    /// Listeners since the start, and those of them that cannot accept any more.
+    listeners: AtomicU64,
+    broken: AtomicU64,
     changed: Notify,
 }
 
@@ -120,6 +123,8 @@ impl Server {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             next: AtomicU64::new(0),
+            listeners: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
             changed: Notify::new(),
         });
         Self {
@@ -147,6 +152,7 @@ impl Server {
         }
         let listener = self.shared.media.listen(&address).await.map_err(listen_error)?;
         let local = listener.local_addresses().into_iter().next().unwrap_or(address);
+        self.shared.listeners.fetch_add(1, Ordering::Relaxed);
         let accept = accept(Arc::clone(&self.shared), listener, self.stop.subscribe());
         lock(&self.accepting).spawn(accept);
         Ok(local)
@@ -162,11 +168,16 @@ impl Server {
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         let shared = &self.shared;
+        // Against the way of a carrier, so that none is missed on its way from one number to the next.
+        let refused = shared.refused.load(Ordering::Acquire);
+        let accepted = shared.accepted.load(Ordering::Acquire);
+        let opening = shared.opening.load(Ordering::Acquire);
+        let connections = lock(&shared.connections).len();
         ServerStats {
-            connections: lock(&shared.connections).len(),
-            opening: shared.opening.load(Ordering::Relaxed),
-            accepted: shared.accepted.load(Ordering::Relaxed),
-            refused: shared.refused.load(Ordering::Relaxed),
+            connections,
+            opening,
+            accepted,
+            refused,
         }
     }
 
@@ -189,8 +200,13 @@ impl Server {
         };
         // Whoever is not done within the grace is cut off below.
         let _ = tokio::time::timeout(grace, drained).await;
-        for connection in self.connections() {
-            connection.close().await;
+        let connections = self.connections();
+        // All at once: a peer that does not answer holds up no other.
+        for connection in &connections {
+            connection.start_close();
+        }
+        for connection in &connections {
+            connection.closed().await;
         }
     }
 
@@ -201,8 +217,16 @@ impl Server {
     /// Safe.
     pub async fn closed(&self) {
         let mut stopped = self.stop.subscribe();
-        // The sender lives as long as the server: an error cannot come.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
+        let shared = &self.shared;
+        let deserted = self.wait_for(|_| {
+            let broken = shared.broken.load(Ordering::Relaxed);
+            broken > 0 && broken == shared.listeners.load(Ordering::Relaxed)
+        });
+        tokio::select! {
+            // The sender lives as long as the server: an error cannot come.
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            _ = deserted => {}
+        }
     }
 
     /// Waits until `met` holds of the numbers.
@@ -257,6 +281,8 @@ async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>, mut stop: 
             }
             Err(error) => {
                 tracing::error!(%error, "cannot accept any more");
+                shared.broken.fetch_add(1, Ordering::Relaxed);
+                shared.changed.notify_waiters();
                 return;
             }
         }
@@ -265,16 +291,17 @@ async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>, mut stop: 
 
 /// Takes a carrier in, if the limits allow.
 fn take(shared: &Arc<Shared>, carrier: Carrier, stop: &watch::Receiver<bool>) {
-    shared.accepted.fetch_add(1, Ordering::Relaxed);
     let open = lock(&shared.connections).len();
     let opening = shared.opening.load(Ordering::Relaxed);
     if open >= shared.limits.connections.max(1) || opening >= shared.limits.opening.max(1) {
-        shared.refused.fetch_add(1, Ordering::Relaxed);
+        shared.accepted.fetch_add(1, Ordering::Release);
+        shared.refused.fetch_add(1, Ordering::Release);
         tracing::warn!(open, opening, "too many connections: one was turned away");
         shared.changed.notify_waiters();
         return;
     }
-    shared.opening.fetch_add(1, Ordering::Relaxed);
+    shared.opening.fetch_add(1, Ordering::Release);
+    shared.accepted.fetch_add(1, Ordering::Release);
     tokio::spawn(attend(Arc::clone(shared), carrier, stop.clone()));
 }
 
@@ -291,7 +318,7 @@ async fn attend(shared: Arc<Shared>, carrier: Carrier, stop: watch::Receiver<boo
     let connection = match opened.await {
         Ok(Ok(connection)) => connection,
         failed => {
-            shared.refused.fetch_add(1, Ordering::Relaxed);
+            shared.refused.fetch_add(1, Ordering::Release);
             match failed {
                 Ok(Err(error)) => tracing::warn!(%error, "a connection was turned away"),
                 _ => tracing::warn!(?setup, "a connection was turned away: it was silent"),
@@ -299,8 +326,7 @@ async fn attend(shared: Arc<Shared>, carrier: Carrier, stop: watch::Receiver<boo
             return;
         }
     };
-    let number = shared.next.fetch_add(1, Ordering::Relaxed);
-    lock(&shared.connections).insert(number, connection.clone());
+    let open = Open::new(&shared, connection.clone());
     drop(opening);
     if *stop.borrow() {
         connection.start_close();
@@ -309,10 +335,30 @@ async fn attend(shared: Arc<Shared>, carrier: Carrier, stop: watch::Receiver<boo
     tracing::debug!(%peer, "connected");
     shared.service.connected(&connection);
     let reason = connection.closed().await;
-    lock(&shared.connections).remove(&number);
     tracing::debug!(%peer, %reason, "disconnected");
+    drop(open);
     shared.service.disconnected(&peer, &reason);
-    shared.changed.notify_waiters();
+}
+
+/// Counts a connection that is open, also when the service panics.
+struct Open<'a>(&'a Shared, u64);
+
+impl<'a> Open<'a> {
+    fn new(shared: &'a Shared, connection: Connection) -> Self {
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        lock(&shared.connections).insert(number, connection);
+        Self(shared, number)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let closed = lock(&self.0.connections).remove(&self.1);
+        if let Some(connection) = closed {
+            connection.start_close();
+        }
+        self.0.changed.notify_waiters();
+    }
 }
 
 /// Counts a connection that is being set up.
@@ -320,7 +366,7 @@ struct Opening<'a>(&'a Shared);
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        self.0.opening.fetch_sub(1, Ordering::Relaxed);
+        self.0.opening.fetch_sub(1, Ordering::Release);
         self.0.changed.notify_waiters();
     }
 }

@@ -22,11 +22,11 @@ use crate::lock::lock;
 use crate::peer::Peer;
 use crate::place;
 use crate::protocol::{
-    BodyRef, CallOptions, CallStart, CancelReason, Factory, Imported, Op, Outgoing, Protocol, Received, Refs, Reply,
+    BodyRef, CallOptions, CallStart, CancelReason, Chain, Event, Factory, Imported, Op, Outgoing, Protocol, Received, Refs, Reply,
     TableStats, Target,
 };
 use crate::references;
-use crate::remote::{Conduit, EngineHandles, Import, Outcome};
+use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome};
 use crate::role::{self, Role};
 use crate::signal::{Signal, Wishes};
 use crate::waiter::{Callback, ThreadWaiter, Waiter, Woken};
@@ -60,16 +60,22 @@ pub(crate) struct State<P> {
     pub(crate) protocol: P,
     /// Boxed, as it moves with every write.
     pub(crate) baton: Baton<Box<Writer>>,
-    /// The peer's root, once it has introduced itself.
+    /// The peer's root, once it has introduced itself; nothing when nobody can ask for it any more.
     pub(crate) opened: Option<Received<EngineHandles>>,
+    /// There is a handle with which the root can be asked for.
+    has_handle: bool,
     /// Why the connection is over.
     pub(crate) over: Option<Error>,
     /// The peer said goodbye, or we did: the end of the stream is no loss.
     pub(crate) goodbye: Option<Error>,
     /// The latest round trip, and how many were measured.
     pub(crate) round_trip: (u64, Nanos),
-    /// The peer wants no further calls.
+    /// No further calls are made: either side has asked for that.
     pub(crate) draining: bool,
+    /// The peer makes none either: all that it made have come.
+    pub(crate) peer_drained: bool,
+    /// The carrier brings no more, and why; what it brought is handled first.
+    pub(crate) lost: Option<Error>,
     /// The carrier takes no more, and never will.
     pub(crate) write_error: Option<std::io::Error>,
     /// The driver has left, and the carrier is closed.
@@ -85,9 +91,34 @@ pub(crate) struct State<P> {
 }
 
 impl<P: Protocol<EngineHandles>> State<P> {
+    /// The peer has introduced itself. Its root comes back if nobody can ask for it.
+    pub(crate) fn open(&mut self, root: Received<EngineHandles>) -> Option<Received<EngineHandles>> {
+        let (kept, unwanted) = if self.has_handle { (root, None) } else { (Received::Null, Some(root)) };
+        self.opened = Some(kept);
+        unwanted
+    }
+
+    /// Nobody can ask for the root any more: it would keep the connection in use. To be dropped outside the lock.
+    pub(crate) fn forget_root(&mut self) -> Option<Received<EngineHandles>> {
+        self.has_handle = false;
+        self.opened.as_mut().map(|root| std::mem::replace(root, Received::Null))
+    }
+
     /// Whether somebody waits for the last answer, and it has gone.
     pub(crate) fn is_drained(&self) -> bool {
-        self.watched && self.protocol.stats().answers == 0
+        self.watched && self.has_no_answers()
+    }
+
+    /// Whether no call of the peer's is under way; once either side drains, also whether none is on its way.
+    pub(crate) fn has_no_answers(&self) -> bool {
+        (self.peer_drained || !self.draining) && self.protocol.stats().answers == 0
+    }
+
+    /// Makes no further calls, and asks the peer for none: once.
+    fn drain(&mut self) {
+        if !std::mem::replace(&mut self.draining, true) {
+            self.protocol.drain();
+        }
     }
 }
 
@@ -116,10 +147,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 protocol,
                 baton: Baton::new(Box::new(Writer { outlet, batch: Batch::default() })),
                 opened: None,
+                has_handle: true,
                 over: None,
                 goodbye: None,
                 round_trip: (0, 0),
                 draining: false,
+                peer_drained: false,
+                lost: None,
                 write_error: None,
                 ended: false,
                 armed: None,
@@ -183,7 +217,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             }
             if state.draining && is_new_work(target) {
                 let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
-                return Err(Error::new(kind, "the peer is shutting down and takes no further calls"));
+                return Err(Error::new(kind, "the connection is shutting down: no further calls are made"));
             }
             self.take_releases(&mut state);
             let start = CallStart { target, op, options, body, refs };
@@ -206,20 +240,60 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Changes the protocol's state and sees to it that what follows is written.
     pub(crate) fn update<R>(&self, change: impl FnOnce(&mut P) -> R) -> R {
-        let (result, turn, wish, drained) = {
+        let (result, turn, wish, drained, ended) = {
             let mut state = lock(&self.state);
             let result = change(&mut state.protocol);
             let stats = state.protocol.stats();
             let alone = stats.answers == 0 && stats.calls <= 1;
             let wish = self.events_wish(&state);
-            (result, self.turn(&mut state, alone), wish, state.is_drained())
+            (result, self.turn(&mut state, alone), wish, state.is_drained(), state.ended)
         };
         self.take_turn(turn);
         self.signal.wish(wish);
+        if ended {
+            self.handle_last_events();
+        }
         if drained {
             self.changed.notify_waiters();
         }
         result
+    }
+
+    /// Handles what has become of commands that came after the driver has left: an answer to a call that is over
+    /// by then, for one, leaves the objects in it to be dropped.
+    pub(crate) fn handle_last_events(&self) {
+        loop {
+            let event = lock(&self.state).protocol.poll_event();
+            match event {
+                None => return,
+                Some(Event::Ready(waiter)) => waiter.wake(),
+                Some(event) => self.discard(event),
+            }
+        }
+    }
+
+    /// Makes no further calls, and asks the peer for none.
+    pub(crate) fn make_no_calls(&self) {
+        let turn = {
+            let mut state = lock(&self.state);
+            state.drain();
+            self.turn(&mut state, true)
+        };
+        self.take_turn(turn);
+    }
+
+    /// The peer makes no further calls, and asks for none. It is told when there are none, so that it knows that it
+    /// has got the last one.
+    pub(crate) fn peer_drains(&self) {
+        let drained = {
+            let mut state = lock(&self.state);
+            state.peer_drained = true;
+            state.drain();
+            state.is_drained()
+        };
+        if drained {
+            self.changed.notify_waiters();
+        }
     }
 
     /// From now on the end of the last answer is a change.
@@ -249,7 +323,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    fn is_driven_here(&self) -> bool {
+    pub(crate) fn is_driven_here(&self) -> bool {
         role::is_driving(std::ptr::from_ref(self).addr())
     }
 
@@ -259,6 +333,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let written =
                 if writer.batch.is_empty() { Ok(Written::All) } else { writer.outlet.write(&mut writer.batch) };
             let mut state = lock(&self.state);
+            if state.ended {
+                // Nobody writes any more: the carrier ends with its last half.
+                drop(state);
+                return drop(writer);
+            }
             match written {
                 Ok(Written::All)
                     if state.protocol.wants_write()
@@ -298,18 +377,37 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         stats.exports == usize::from(self.shows_root) && stats.answers == 0 && stats.calls == 0
     }
 
+    /// Runs `wait` while this thread is known as waiting in `chain`: it is given the callbacks of that.
+    fn waiting_in<R>(
+        self: &Arc<Self>,
+        chain: Option<Chain>,
+        wait: impl FnOnce(&crate::sync::Arc<ThreadWaiter>) -> R,
+    ) -> R {
+        with_thread(|thread| {
+            let registered = chain.map(|chain| chain::register(chain, thread));
+            if let Some(chain) = chain {
+                self.dispatch.hand_over(chain, thread);
+            }
+            let result = wait(thread);
+            drop(registered);
+            for job in thread.take_jobs() {
+                self.run_on_pool(None, None, job);
+            }
+            result
+        })
+    }
+
     /// Waits for the outcome of a call on this thread, and runs the callbacks of its chain.
     fn wait_here(&self, number: u64, thread: &crate::sync::Arc<ThreadWaiter>, patience: Option<Duration>) -> Option<Outcome> {
         let until = patience.map(clock::after).map(clock::instant);
         loop {
-            let mut waiter = || Waiter::Thread(crate::sync::Arc::clone(thread));
-            let outcome = self.update(|protocol| protocol.poll_outcome(number, &mut waiter));
-            if let Poll::Ready(outcome) = outcome {
-                return Some(outcome);
-            }
             if context::is_cancelled() {
                 self.drop_call(number, CancelReason::Upstream);
                 return Some(Outcome::Error(ErrorKind::Cancelled.into()));
+            }
+            let outcome = self.poll_outcome(number, &mut || Waiter::Thread(crate::sync::Arc::clone(thread)));
+            if let Poll::Ready(outcome) = outcome {
+                return Some(outcome);
             }
             match thread.wait(until) {
                 Woken::Notified => {}
@@ -319,16 +417,18 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    /// [`wait_here`](Self::wait_here), woken also when the call that is served here is given up.
+    /// [`wait_here`](Self::wait_here), woken also when the call that is served here is given up. The call is cancelled
+    /// then at once, though this thread may be busy with a callback: what that waits for may be cancelled by it.
     fn wait_watched(
-        &self,
+        self: &Arc<Self>,
         number: u64,
         thread: &crate::sync::Arc<ThreadWaiter>,
         patience: Option<Duration>,
     ) -> Option<Outcome> {
         let serving = context::serving();
         if let Some((conduit, answer)) = &serving {
-            conduit.wake_on_cancel(*answer, Some(crate::sync::Arc::clone(thread)));
+            let conduit_of_call = self.anchor() as Arc<dyn Conduit>;
+            conduit.wake_on_cancel(*answer, Some((crate::sync::Arc::clone(thread), conduit_of_call, number)));
         }
         let outcome = self.wait_here(number, thread, patience);
         if let Some((conduit, answer)) = &serving {
@@ -415,27 +515,22 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         let chain = chain::next();
         options.chain = Some(chain);
         place::sleep(|| {
-            with_thread(|thread| {
-                // Before the call is sent: a callback may be here before this thread sleeps.
-                let registered = chain::register(chain, thread);
+            // Before the call is sent: a callback may be here before this thread sleeps.
+            self.core.waiting_in(Some(chain), |thread| {
                 let number = self.core.commit(target, op, &options, body(encoder), refs)?;
                 let outcome = self.core.wait_watched(number, thread, None);
-                drop(registered);
-                for job in thread.take_jobs() {
-                    self.core.run_on_pool(None, job);
-                }
                 Ok(outcome.unwrap_or_else(|| Outcome::Error(ErrorKind::Deadline.into())))
             })
         })?
     }
 
     fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
-        let mut waiter = || Waiter::Task(context.waker().clone());
-        self.core.update(|protocol| protocol.poll_outcome(call, &mut waiter))
+        self.core.poll_outcome(call, &mut || Waiter::Task(context.waker().clone()))
     }
 
     fn wait(&self, call: u64, patience: Option<Duration>) -> Result<Option<Outcome>, Error> {
-        place::sleep(|| with_thread(|thread| self.core.wait_watched(call, thread, patience)))
+        let chain = context::chain();
+        place::sleep(|| self.core.waiting_in(chain, |thread| self.core.wait_watched(call, thread, patience)))
     }
 
     fn is_ready(&self, call: u64) -> bool {
@@ -497,8 +592,8 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         }
     }
 
-    fn wake_on_cancel(&self, answer: u64, thread: Option<crate::sync::Arc<ThreadWaiter>>) {
-        self.core.dispatch.wake_on_cancel(answer, thread);
+    fn wake_on_cancel(&self, answer: u64, blocked: Option<Blocked>) {
+        self.core.dispatch.wake_on_cancel(answer, blocked);
     }
 
     fn drop_on_cancel(&self, answer: u64, passed_on: Option<(Arc<dyn Conduit>, u64)>) {
@@ -521,8 +616,7 @@ impl<P: Protocol<EngineHandles>> Anchor<P> {
             let (this, back) = (Arc::clone(&self), Arc::clone(&back));
             Waiter::Callback(Callback(Box::new(move || this.pass_back(number, back, answer))))
         };
-        let outcome = self.core.update(|protocol| protocol.poll_outcome(number, &mut waiter));
-        if let Poll::Ready(outcome) = outcome {
+        if let Poll::Ready(outcome) = self.core.poll_outcome(number, &mut waiter) {
             back.drop_on_cancel(answer, None);
             back.answer_outcome(answer, outcome);
         }
@@ -532,7 +626,21 @@ impl<P: Protocol<EngineHandles>> Anchor<P> {
 impl<P: Protocol<EngineHandles>> Core<P> {
     pub(crate) fn drop_call(&self, call: u64, reason: CancelReason) {
         // What the outcome held is dropped outside the lock by way of events.
-        self.update(|protocol| protocol.drop_call(call, reason));
+        let waiter = self.update(|protocol| protocol.drop_call(call, reason));
+        drop(waiter);
+    }
+
+    fn poll_outcome(&self, call: u64, waiter: &mut dyn FnMut() -> Waiter) -> Poll<Outcome> {
+        let mut replaced = None;
+        let outcome = self.update(|protocol| {
+            protocol.poll_outcome(call, &mut |before| {
+                replaced = before;
+                waiter()
+            })
+        });
+        // Outside the lock: it may be the last that holds a task.
+        drop(replaced);
+        outcome
     }
 }
 

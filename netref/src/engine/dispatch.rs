@@ -2,6 +2,10 @@
 //!
 //! An export has a *mailbox* only while something in it waits: for arguments that are still coming, or for a
 //! method that runs alone. Otherwise a call goes straight to its method, and nothing is looked up or allocated.
+//!
+//! Calls made by methods do not wait for a method that runs alone, but go into mailboxes of their own, one for each
+//! chain and depth: what a running method waits for must not wait for that method. Only a `#[serial]` one is waited
+//! for by all, and refuses its own chain.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -23,8 +27,8 @@ use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
 use crate::panics;
 use crate::place;
-use crate::protocol::{CancelReason, Incoming, IncomingTarget, Protocol};
-use crate::remote::{Conduit, EngineHandles, Remote};
+use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, Op, Protocol};
+use crate::remote::{Blocked, Conduit, EngineHandles, Remote};
 use crate::waiter::{Job, ThreadWaiter};
 
 /// What runs and what waits on the serving side of one connection.
@@ -37,14 +41,44 @@ pub(crate) struct Dispatch {
 struct Running {
     /// Calls whose method runs or waits for its turn, and can be given up.
     calls: FxHashMap<u64, Arc<Cancel>>,
-    /// Exports with something that waits.
-    mailboxes: FxHashMap<u64, Mailbox>,
-    /// Calls whose arguments are still coming, and the export whose mailbox they wait in.
-    bodies: FxHashMap<u64, u64>,
+    /// Those with something that waits.
+    mailboxes: FxHashMap<Slot, Mailbox>,
+    /// Calls whose arguments are still coming, and the mailbox they wait in.
+    bodies: FxHashMap<u64, Slot>,
     /// Blocking methods that run.
     blocking: usize,
-    /// Blocking methods whose turn has not come, each with its call if it has one.
-    queue: VecDeque<(Option<u64>, Job)>,
+    /// Blocking methods whose turn has not come.
+    queue: VecDeque<Turn>,
+}
+
+/// A blocking method whose turn has not come.
+struct Turn {
+    /// Its call, if it can be given up.
+    call: Option<u64>,
+    chain: Option<Chain>,
+    job: Job,
+}
+
+/// Which mailbox of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Slot {
+    export: u64,
+    /// That of calls made by methods at one depth of one chain; `None` is that of all others.
+    nested: Option<Chain>,
+}
+
+impl Slot {
+    /// The mailbox of calls that no method makes.
+    const fn of_all(export: u64) -> Self {
+        Self { export, nested: None }
+    }
+
+    /// The mailbox of a call that does not wait for others than its own kind.
+    fn own(export: u64, options: &CallOptions) -> Self {
+        // Whoever passes a call on makes it one deeper.
+        let is_made_by_method = |chain: &Chain| chain.depth > u16::from(options.hops);
+        Self { export, nested: options.chain.filter(is_made_by_method) }
+    }
 }
 
 /// Calls to one export, in order.
@@ -55,6 +89,8 @@ struct Running {
 #[derive(Default)]
 struct Mailbox {
     busy: bool,
+    /// The method that runs alone: its chain, and whether it is `#[serial]`.
+    alone: Option<(u128, bool)>,
     queue: VecDeque<Incoming<EngineHandles>>,
 }
 
@@ -68,7 +104,7 @@ pub(crate) struct Cancel {
 #[derive(Default)]
 struct Watchers {
     task: Option<Waker>,
-    thread: Option<crate::sync::Arc<ThreadWaiter>>,
+    blocked: Option<Blocked>,
     passed_on: Option<(Arc<dyn Conduit>, u64)>,
 }
 
@@ -77,18 +113,22 @@ impl Cancel {
         self.given_up.load(Ordering::Acquire)
     }
 
-    fn give_up(&self) {
+    /// Tells whoever serves the call. Whether it was passed on: then nobody here will end it.
+    fn give_up(&self) -> bool {
         self.given_up.store(true, Ordering::Release);
-        let Watchers { task, thread, passed_on } = std::mem::take(&mut *lock(&self.watchers));
+        let Watchers { task, blocked, passed_on } = std::mem::take(&mut *lock(&self.watchers));
+        let was_passed_on = passed_on.is_some();
         if let Some(task) = task {
             task.wake();
         }
-        if let Some(thread) = thread {
+        if let Some((thread, conduit, number)) = blocked {
             thread.notify();
+            conduit.drop_call(number, CancelReason::Upstream);
         }
         if let Some((conduit, number)) = passed_on {
             conduit.drop_call(number, CancelReason::Upstream);
         }
+        was_passed_on
     }
 }
 
@@ -97,8 +137,87 @@ impl Cancel {
 enum Next {
     /// At once.
     Go,
+    /// At once; this one had the mailbox for itself meanwhile.
+    Freed(Slot),
     /// When this one is over: it will see to that.
-    Wait,
+    Wait(Slot),
+}
+
+/// Where a call goes that has come.
+enum Way {
+    /// To its method.
+    On(Incoming<EngineHandles>),
+    /// Into a mailbox.
+    Queued,
+    /// Nowhere: it would wait for a call that it is a part of.
+    Reentrant(Incoming<EngineHandles>),
+}
+
+impl Running {
+    /// Where a call of `export` goes; into a mailbox it goes here.
+    fn place(&mut self, export: u64, incoming: Incoming<EngineHandles>) -> Way {
+        if self.mailboxes.is_empty() && incoming.body.is_some() {
+            return Way::On(incoming);
+        }
+        let own = Slot::own(export, &incoming.options);
+        let slot = if let Some(chain) = own.nested {
+            let (all, serial) = (Slot::of_all(export), is_serial(&incoming));
+            let of_all = self.mailboxes.get(&all);
+            match of_all.and_then(|mailbox| mailbox.alone) {
+                Some((of, busy_with_serial)) if busy_with_serial || serial => {
+                    if of == chain.id {
+                        return Way::Reentrant(incoming);
+                    }
+                    all
+                }
+                _ if serial => all,
+                // What waits there waits for arguments alone: it keeps its place behind that.
+                _ if of_all.is_some_and(|mailbox| !mailbox.busy) && !self.mailboxes.contains_key(&own) => all,
+                _ => own,
+            }
+        } else {
+            own
+        };
+        if incoming.body.is_some() && !self.mailboxes.contains_key(&slot) {
+            return Way::On(incoming);
+        }
+        if incoming.body.is_none() {
+            self.bodies.insert(incoming.answer, slot);
+        }
+        self.mailboxes.entry(slot).or_default().queue.push_back(incoming);
+        Way::Queued
+    }
+
+    /// Calls that need not wait for a method which has begun to run alone, and now would.
+    fn take_nested(&mut self, slot: Slot) -> Vec<Incoming<EngineHandles>> {
+        let Some(mailbox) = self.mailboxes.get_mut(&slot) else { return Vec::new() };
+        if slot.nested.is_some() || !matches!(mailbox.alone, Some((_, false))) {
+            return Vec::new();
+        }
+        let is_free = |incoming: &Incoming<EngineHandles>| {
+            incoming.body.is_some()
+                && Slot::own(slot.export, &incoming.options).nested.is_some()
+                && !is_serial(incoming)
+        };
+        let queue = std::mem::take(&mut mailbox.queue);
+        let (free, left): (VecDeque<_>, _) = queue.into_iter().partition(is_free);
+        mailbox.queue = left;
+        free.into()
+    }
+}
+
+/// Whether the method that is called runs alone by its own wish.
+fn is_serial(incoming: &Incoming<EngineHandles>) -> bool {
+    let IncomingTarget::Object { object, .. } = &incoming.target else { return false };
+    let Some(interface) = object.interface() else { return false };
+    let method = match &incoming.op {
+        Op::Method { interface: id, method, .. } => interface
+            .find(*id)
+            .and_then(|interface| interface.methods.iter().find(|known| known.number == *method)),
+        Op::Named(name) => interface.find_named(name).map(|(_, method)| method),
+        _ => None,
+    };
+    method.is_some_and(|method| method.manners.serial)
 }
 
 impl Dispatch {
@@ -110,10 +229,10 @@ impl Dispatch {
         lock(&self.state).calls.get(&answer).is_some_and(|cancel| cancel.is_given_up())
     }
 
-    pub(crate) fn wake_on_cancel(&self, answer: u64, thread: Option<crate::sync::Arc<ThreadWaiter>>) {
+    pub(crate) fn wake_on_cancel(&self, answer: u64, blocked: Option<Blocked>) {
         let cancel = lock(&self.state).calls.get(&answer).cloned();
         if let Some(cancel) = cancel {
-            let replaced = std::mem::replace(&mut lock(&cancel.watchers).thread, thread);
+            let replaced = std::mem::replace(&mut lock(&cancel.watchers).blocked, blocked);
             drop(replaced);
         }
     }
@@ -129,8 +248,24 @@ impl Dispatch {
         lock(&cancel.watchers).passed_on = passed_on;
     }
 
-    /// Notes that the method of `answer` is about to run.
-    fn enter(&self, answer: u64) -> Arc<Cancel> {
+    /// Gives a thread that waits in `chain` the methods of that chain whose turn has not come.
+    pub(crate) fn hand_over(&self, chain: Chain, thread: &crate::sync::Arc<ThreadWaiter>) {
+        let mut state = lock(&self.state);
+        if state.queue.is_empty() {
+            return;
+        }
+        let is_of_chain = |turn: &Turn| turn.chain.is_some_and(|of| of.id == chain.id);
+        let queue = std::mem::take(&mut state.queue);
+        let (handed, left): (VecDeque<Turn>, _) = queue.into_iter().partition(is_of_chain);
+        state.queue = left;
+        for turn in handed {
+            thread.push(turn.job);
+        }
+    }
+
+    /// Notes that the method of `answer` is about to run, or that its first poll goes on beside the reading: from
+    /// here on it can be given up.
+    pub(crate) fn enter(&self, answer: u64) -> Arc<Cancel> {
         Arc::clone(lock(&self.state).calls.entry(answer).or_default())
     }
 
@@ -150,100 +285,125 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 return;
             }
         };
-        {
-            let mut state = lock(&self.dispatch.state);
-            if incoming.body.is_none() {
-                state.bodies.insert(incoming.answer, export);
+        let way = lock(&self.dispatch.state).place(export, incoming);
+        match way {
+            // A method that runs alone makes the mailbox busy by itself.
+            Way::On(incoming) => {
+                if let Next::Freed(slot) = self.run(incoming) {
+                    self.not_busy(slot);
+                    self.drain(slot);
+                }
             }
-            if let Some(mailbox) = state.mailboxes.get_mut(&export) {
-                return mailbox.queue.push_back(incoming);
-            }
-            if incoming.body.is_none() {
-                return state.mailboxes.entry(export).or_default().queue.push_back(incoming);
-            }
+            Way::Reentrant(incoming) => self.refuse(&incoming),
+            Way::Queued => {}
         }
-        // A method that runs alone makes the mailbox busy by itself.
-        self.run(incoming);
+    }
+
+    /// Answers a call that would wait for the method that it is a part of.
+    fn refuse(self: &Arc<Self>, incoming: &Incoming<EngineHandles>) {
+        let error = Error::new(
+            ErrorKind::Reentrant,
+            "the object is busy with the call that this one is a part of, and runs one at a time",
+        );
+        self.anchor().answer_error(incoming.answer, error, false);
     }
 
     /// The arguments of a call are there.
     pub(crate) fn body_arrived(self: &Arc<Self>, answer: u64, body: Bytes) {
-        let export = {
+        let slot = {
             let mut state = lock(&self.dispatch.state);
-            let Some(export) = state.bodies.remove(&answer) else { return };
-            let Some(mailbox) = state.mailboxes.get_mut(&export) else { return };
+            let Some(slot) = state.bodies.remove(&answer) else { return };
+            let Some(mailbox) = state.mailboxes.get_mut(&slot) else { return };
             if let Some(waiting) = mailbox.queue.iter_mut().find(|incoming| incoming.answer == answer) {
                 waiting.body = Some(body);
             }
-            export
+            slot
         };
-        self.drain(export);
+        self.drain(slot);
+        self.free_nested(slot);
+    }
+
+    /// Lets calls go on that need not wait for the method that runs alone in their mailbox.
+    fn free_nested(self: &Arc<Self>, slot: Slot) {
+        let free = lock(&self.dispatch.state).take_nested(slot);
+        for incoming in free {
+            self.deliver(incoming);
+        }
     }
 
     /// A call was given up.
     pub(crate) fn give_up(self: &Arc<Self>, answer: u64) {
-        let (cancel, waiting, queued, export) = {
+        let (cancel, waiting, queued, slot) = {
             let mut state = lock(&self.dispatch.state);
             let cancel = state.calls.get(&answer).cloned();
-            let export = state.bodies.remove(&answer);
+            let slot = state.bodies.remove(&answer);
             let mut waiting = None;
             for mailbox in state.mailboxes.values_mut() {
                 if let Some(at) = mailbox.queue.iter().position(|incoming| incoming.answer == answer) {
                     waiting = mailbox.queue.remove(at);
                 }
             }
-            let queued = state.queue.iter().position(|(call, _)| *call == Some(answer));
+            let queued = state.queue.iter().position(|turn| turn.call == Some(answer));
             let queued = queued.and_then(|at| state.queue.remove(at));
-            (cancel, waiting, queued, export)
+            (cancel, waiting, queued, slot)
         };
-        drop(waiting);
-        if let Some(cancel) = cancel {
-            cancel.give_up();
+        self.discard(waiting);
+        if let Some(cancel) = cancel
+            && cancel.give_up()
+        {
+            self.dispatch.leave(answer);
         }
         // Out of the queue at once, so that calls which are given up cannot pile up in it: it sees that it was
         // given up, and does not run.
-        if let Some((_, job)) = queued {
-            job();
+        if let Some(turn) = queued {
+            (turn.job)();
         }
         // What waited behind the arguments that will never come goes on.
-        if let Some(export) = export {
-            self.drain(export);
+        if let Some(slot) = slot {
+            self.drain(slot);
         }
     }
 
     /// Runs what can be run of a mailbox, in order; one thread at a time does.
-    fn drain(self: &Arc<Self>, export: u64) {
+    fn drain(self: &Arc<Self>, slot: Slot) {
         loop {
             let incoming = {
                 let mut state = lock(&self.dispatch.state);
-                let Some(mailbox) = state.mailboxes.get_mut(&export) else { return };
+                let Some(mailbox) = state.mailboxes.get_mut(&slot) else { return };
                 if mailbox.busy {
                     return;
                 }
                 match mailbox.queue.front() {
                     None => {
-                        state.mailboxes.remove(&export);
+                        state.mailboxes.remove(&slot);
                         return;
                     }
                     Some(first) if first.body.is_none() => return,
-                    Some(_) => {
+                    Some(first) => {
+                        let answer = first.answer;
                         mailbox.busy = true;
-                        mailbox.queue.pop_front()
+                        let first = mailbox.queue.pop_front();
+                        // Somebody else reads: a cancel may come before the method has begun.
+                        if !self.is_driven_here() {
+                            state.calls.entry(answer).or_default();
+                        }
+                        first
                     }
                 }
             };
             if let Some(incoming) = incoming
-                && self.run(incoming) == Next::Wait
+                && self.run(incoming) == Next::Wait(slot)
             {
-                return;
+                return self.free_nested(slot);
             }
-            self.not_busy(export);
+            self.not_busy(slot);
         }
     }
 
-    fn not_busy(&self, export: u64) {
-        if let Some(mailbox) = lock(&self.dispatch.state).mailboxes.get_mut(&export) {
+    fn not_busy(&self, slot: Slot) {
+        if let Some(mailbox) = lock(&self.dispatch.state).mailboxes.get_mut(&slot) {
             mailbox.busy = false;
+            mailbox.alone = None;
         }
     }
 
@@ -258,7 +418,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             deadline: options.deadline,
             hops: options.hops,
         };
-        let how = How { answer, awaited: options.blocking, export: None };
+        let awaited = options.blocking;
+        let mut own = Slot::of_all(0);
+        if let IncomingTarget::Object { export, .. } = &target {
+            own = Slot::own(*export, &options);
+        }
         let invocation = Invocation::new(conduit, answer, op, options, body.unwrap_or_default(), refs);
         match target {
             IncomingTarget::Broken(error) => {
@@ -270,12 +434,14 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 drop(crate::relay::forward(&remote, None, invocation));
                 Next::Go
             }
-            IncomingTarget::Object { object, export, .. } => {
+            IncomingTarget::Object { object, .. } => {
                 let dispatched = object.dispatch(invocation);
-                let how = How { export: Some(export), ..how };
+                self.discard(object);
+                let all = Slot::of_all(own.export);
+                let how = |method: &Method| How { awaited, slot: if method.manners.serial { all } else { own } };
                 match dispatched {
-                    Dispatched::Async(future, method) => self.run_async(future, method, serving, how),
-                    Dispatched::Blocking(job, method) => self.run_blocking(job, method, serving, how),
+                    Dispatched::Async(future, method) => self.run_async(future, method, serving, how(method)),
+                    Dispatched::Blocking(job, method) => self.run_blocking(job, method, serving, how(method)),
                     Dispatched::Done => Next::Go,
                 }
             }
@@ -287,26 +453,32 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         self: &Arc<Self>,
         future: BoxFuture<'static, ()>,
         method: &'static Method,
-        serving: Serving,
+        mut serving: Serving,
         how: How,
     ) -> Next {
+        let alone = method.manners.serial;
+        if alone {
+            // Before the first poll: it may block, and then somebody else reads the calls that come meanwhile.
+            self.occupy(how.slot, &mut serving, true);
+        }
+        let answer = serving.answer;
         let mut served = Served {
             core: Arc::clone(self),
             future: Some(future),
             serving: Some(serving),
             cancel: None,
-            answer: how.answer,
+            answer,
             alone_on: None,
         };
         if !method.manners.spawned && served.step(&mut Context::from_waker(Waker::noop())).is_ready() {
-            return Next::Go;
+            self.left(answer);
+            return if alone { Next::Freed(how.slot) } else { Next::Go };
         }
-        served.cancel = Some(self.dispatch.enter(how.answer));
-        let next = if method.manners.serial { self.occupy(how.export) } else { None };
-        served.alone_on = next;
+        served.cancel = Some(self.dispatch.enter(answer));
+        served.alone_on = alone.then_some(how.slot);
         // The task polls it again at once, with a waker of its own.
         self.runtime.spawn(served);
-        if next.is_some() { Next::Wait } else { Next::Go }
+        if alone { Next::Wait(how.slot) } else { Next::Go }
     }
 
     /// Runs a blocking method on a thread that may wait.
@@ -314,25 +486,31 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         self: &Arc<Self>,
         job: Job,
         method: &'static Method,
-        serving: Serving,
+        mut serving: Serving,
         how: How,
     ) -> Next {
-        let How { answer, awaited, export } = how;
+        let How { awaited, slot } = how;
+        let answer = serving.answer;
         if method.manners.inline {
             let mut serving = Some(serving);
             if let Err(error) = context::serve(&mut serving, || panics::guard(job)) {
                 self.answer_panic(answer, error);
             }
+            self.left(answer);
             return Next::Go;
         }
         let chain = serving.chain;
         let alone = method.manners.serial || !(awaited || method.manners.concurrent);
-        let alone_on = if alone { self.occupy(export) } else { None };
+        if alone {
+            self.occupy(slot, &mut serving, method.manners.serial);
+        }
         drop(self.dispatch.enter(answer));
         let core = Arc::clone(self);
         let run: Job = Box::new(move || {
-            // Given up before its turn came: it never runs, and was answered already.
-            if !core.dispatch.is_cancelled(answer) {
+            if core.dispatch.is_cancelled(answer) {
+                // Given up before its turn came: it never runs, and was answered already.
+                core.discard(job);
+            } else {
                 let mut serving = Some(serving);
                 let ran = context::serve(&mut serving, || place::on_pool(|| panics::guard(job)));
                 if let Err(error) = ran {
@@ -340,9 +518,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 }
             }
             core.dispatch.leave(answer);
-            if let Some(export) = alone_on {
-                core.not_busy(export);
-                core.drain(export);
+            if alone {
+                core.not_busy(slot);
+                core.drain(slot);
             }
         });
         let run = match chain {
@@ -351,16 +529,33 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             _ => Some(run),
         };
         if let Some(run) = run {
-            self.run_on_pool(Some(answer), run);
+            self.run_on_pool(Some(answer), chain, run);
         }
-        if alone_on.is_some() { Next::Wait } else { Next::Go }
+        if alone { Next::Wait(slot) } else { Next::Go }
     }
 
-    /// Makes the mailbox of an export busy: what comes waits until the call is over.
-    fn occupy(&self, export: Option<u64>) -> Option<u64> {
-        let export = export?;
-        lock(&self.dispatch.state).mailboxes.entry(export).or_default().busy = true;
-        Some(export)
+    /// Makes a mailbox busy: what comes waits until the call is over. Calls that the method makes are known by its
+    /// chain, which it gets here if it has none.
+    fn occupy(&self, slot: Slot, serving: &mut Serving, serial: bool) {
+        let chain = serving.chain.get_or_insert_with(chain::fresh).id;
+        let mut state = lock(&self.dispatch.state);
+        let mailbox = state.mailboxes.entry(slot).or_default();
+        mailbox.busy = true;
+        mailbox.alone = Some((chain, serial));
+    }
+
+    /// A method is over that was run by whoever reads, or would have: it can be given up no more, if it could at all.
+    fn left(&self, answer: u64) {
+        if !self.is_driven_here() {
+            self.dispatch.leave(answer);
+        }
+    }
+
+    /// Drops what may be the last to hold an object of the user's.
+    pub(crate) fn discard<T>(&self, held: T) {
+        if let Err(error) = panics::guard(|| drop(held)) {
+            tracing::warn!(peer = %self.peer, panic = %error, "the destructor of an object panicked");
+        }
     }
 
     fn answer_panic(self: &Arc<Self>, answer: u64, error: Error) {
@@ -369,12 +564,21 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         conduit.answer_error(answer, error, true);
     }
 
-    /// Runs `job` on a thread of the pool; if all of this peer's are taken, when one is free.
-    pub(crate) fn run_on_pool(self: &Arc<Self>, call: Option<u64>, job: Job) {
+    /// Runs `job` on a thread of the pool. If all of this peer's are taken: on the thread that waits for its chain,
+    /// as that may be one of them; else when one is free.
+    pub(crate) fn run_on_pool(self: &Arc<Self>, call: Option<u64>, chain: Option<Chain>, job: Job) {
         {
             let mut state = lock(&self.dispatch.state);
             if state.blocking >= self.dispatch.max_blocking {
-                return state.queue.push_back((call, job));
+                // Under the lock: a thread that begins to wait looks at the queue afterwards.
+                let stranded = match chain {
+                    Some(chain) => chain::hand_to_waiting_thread(chain, job).err(),
+                    None => Some(job),
+                };
+                if let Some(job) = stranded {
+                    state.queue.push_back(Turn { call, chain, job });
+                }
+                return;
             }
             state.blocking = state.blocking.saturating_add(1);
         }
@@ -384,7 +588,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             while let Some(job) = next {
                 job();
                 let mut state = lock(&core.dispatch.state);
-                next = state.queue.pop_front().map(|(_, job)| job);
+                next = state.queue.pop_front().map(|turn| turn.job);
                 if next.is_none() {
                     state.blocking = state.blocking.saturating_sub(1);
                 }
@@ -395,10 +599,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
 /// How a call is to be run.
 struct How {
-    answer: u64,
     /// The caller is blocked until it returns.
     awaited: bool,
-    export: Option<u64>,
+    /// The mailbox that is busy meanwhile if it runs alone.
+    slot: Slot,
 }
 
 /// An async method that is being served.
@@ -409,8 +613,8 @@ struct Served<P: Protocol<EngineHandles>> {
     /// Set once it waits: from then on it can be given up.
     cancel: Option<Arc<Cancel>>,
     answer: u64,
-    /// The export whose mailbox waits for the end.
-    alone_on: Option<u64>,
+    /// The mailbox that waits for the end.
+    alone_on: Option<Slot>,
 }
 
 impl<P: Protocol<EngineHandles>> Served<P> {
@@ -460,8 +664,10 @@ impl<P: Protocol<EngineHandles>> Drop for Served<P> {
     fn drop(&mut self) {
         if self.cancel.is_some() {
             self.core.dispatch.leave(self.answer);
-            // A runtime that is shut down drops its tasks: whoever waits for them should hear of it.
+            // A runtime that is shut down drops its tasks: whoever waits for them should hear of it. What is behind
+            // it is not run, as it would be dropped at once; the connection ends, and gives it up.
             if self.future.is_some() {
+                self.alone_on = None;
                 let conduit = self.core.anchor();
                 conduit.answer_error(
                     self.answer,
@@ -470,9 +676,9 @@ impl<P: Protocol<EngineHandles>> Drop for Served<P> {
                 );
             }
         }
-        if let Some(export) = self.alone_on {
-            self.core.not_busy(export);
-            self.core.drain(export);
+        if let Some(slot) = self.alone_on {
+            self.core.not_busy(slot);
+            self.core.drain(slot);
         }
     }
 }

@@ -13,12 +13,16 @@ use farref_framing::{CloseReason, Nanos, StreamKey};
 use tokio::time::{Instant, Sleep};
 
 use crate::clock;
-use crate::engine::core::{Core, Proxies, Writer, closed_here};
+use crate::context;
+use crate::engine::core::{Core, Proxies, State, Writer, closed_here};
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
 use crate::role::{self, Driven};
 use crate::signal::Wishes;
+
+/// After that many reads in a row others have their turn, and so has what is due.
+const READS_IN_A_ROW: u32 = 32;
 
 /// Releases wait that long for a call to ride along with.
 const RELEASE_DELAY: Duration = Duration::from_millis(1);
@@ -38,6 +42,8 @@ struct Driver<P: Protocol<EngineHandles>> {
     closing: Option<Nanos>,
     /// When releases go by themselves if nothing else is sent before.
     releasing: Option<Nanos>,
+    /// Reads since there was last nothing to read.
+    reads: u32,
     /// It has left in order: somebody else drives, or the connection has ended.
     has_left: bool,
 }
@@ -58,17 +64,18 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
                 None => break,
                 Some(Event::Ready(waiter)) => waiter.wake(),
                 Some(Event::Cancelled { answer, .. }) => core.give_up(answer),
-                Some(Event::Unexported(object)) => drop(crate::panics::guard(|| drop(object))),
-                Some(_) => {}
+                Some(event) => core.discard(event),
             }
         }
         // The carrier ends with it, so that the peer hears of it at once.
         drop(lock(&core.inlet).take());
-        let writer = lock(&core.state).baton.flush();
+        let (writer, guard) = {
+            let mut state = lock(&core.state);
+            state.ended = true;
+            (state.baton.unblock(), state.guard.take())
+        };
         drop(writer);
-        let guard = lock(&core.state).guard.take();
         drop(guard);
-        lock(&core.state).ended = true;
         core.changed.notify_waiters();
     }
 }
@@ -105,7 +112,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             number,
             setup,
             closing: None,
-            releasing: None,
+            // Its predecessor may have been told of some.
+            releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
+            reads: 0,
             has_left: false,
         }
     }
@@ -118,6 +127,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 self.has_left = true;
                 return;
             }
+            self.look();
             self.flush();
             if self.is_over() {
                 self.end().await;
@@ -128,11 +138,15 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             let step =
                 std::future::poll_fn(|context| self.poll_step(context, sleep.as_mut(), &mut armed)).await;
             match step {
-                Step::Read | Step::Writable => {}
+                Step::Read if self.reads >= READS_IN_A_ROW => {
+                    self.reads = 0;
+                    tokio::task::yield_now().await;
+                    self.handle_due();
+                }
+                Step::Read | Step::Writable | Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => tokio::task::yield_now().await,
                 Step::Timeout => self.handle_timeout(),
-                Step::Look => self.look(),
                 Step::Ended(error) => self.core.sever(error),
             }
         }
@@ -165,13 +179,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             Event::Ready(waiter) => waiter.wake(),
             Event::Body { answer, body } => core.body_arrived(answer, body),
             Event::Cancelled { answer, .. } => core.give_up(answer),
-            Event::Unexported(object) => {
-                if let Err(error) = crate::panics::guard(|| drop(object)) {
-                    tracing::warn!(peer = %core.peer, panic = %error, "the destructor of an object panicked");
-                }
-            }
+            Event::Unexported(object) => core.discard(object),
             Event::Opened(root) => {
-                lock(&core.state).opened = Some(root);
+                let unwanted = lock(&core.state).open(root);
+                core.discard(unwanted);
                 core.changed.notify_waiters();
             }
             Event::Pong(round_trip) => {
@@ -184,7 +195,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 let error = lock(&core.state).goodbye.get_or_insert_with(|| closed_there(&reason)).clone();
                 core.sever(error);
             }
-            Event::Draining => lock(&core.state).draining = true,
+            Event::Draining => core.peer_drains(),
         }
     }
 
@@ -241,17 +252,14 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if let Poll::Ready(step) = self.poll_read(context) {
             return Poll::Ready(step);
         }
+        self.reads = 0;
+        let core = Arc::clone(&self.core);
         let earlier = {
             let mut state = lock(&core.state);
-            if let Some(error) = &state.write_error {
-                let error = Error::new(ErrorKind::Carrier, format!("writing failed: {error}"));
+            if let Some(error) = carrier_error(&state) {
                 return Poll::Ready(Step::Ended(error));
             }
-            if state.goodbye.is_some() && self.closing.is_none() {
-                self.closing = Some(clock::after(core.config.close_timeout));
-            }
-            let setup = if state.opened.is_some() { None } else { self.setup };
-            let due = [state.protocol.poll_timeout(), self.releasing, setup, self.closing].into_iter().flatten().min();
+            let due = self.due(&state);
             // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
             let earlier = due.filter(|due| armed.is_none_or(|armed| *due < armed));
             *armed = earlier.or(*armed);
@@ -268,36 +276,57 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         Poll::Pending
     }
 
+    /// When the driver has something to do by itself.
+    fn due(&mut self, state: &State<P>) -> Option<Nanos> {
+        if state.goodbye.is_some() && self.closing.is_none() {
+            self.closing = Some(clock::after(self.core.config.close_timeout));
+        }
+        let setup = if state.opened.is_some() { None } else { self.setup };
+        [state.protocol.poll_timeout(), self.releasing, setup, self.closing].into_iter().flatten().min()
+    }
+
+    /// Does what is due, also while there is always something to read.
+    fn handle_due(&mut self) {
+        let core = Arc::clone(&self.core);
+        let due = self.due(&lock(&core.state));
+        if due.is_some_and(|due| due <= clock::now()) {
+            self.handle_timeout();
+        }
+    }
+
     /// Waits until a full carrier takes more.
     fn poll_writer(&self, context: &mut Context<'_>) -> Option<Step> {
-        let mut state = lock(&self.core.state);
-        let writer = state.baton.blocked()?;
+        let mut writer = lock(&self.core.state).baton.take_blocked()?;
+        // Outside the lock: a carrier may be anything that the user has made.
         let polled = if writer.outlet.is_buffering() {
             writer.outlet.poll_flush(context)
         } else {
             writer.outlet.poll_writable(context)
         };
+        let mut state = lock(&self.core.state);
         match polled {
-            Poll::Pending => None,
-            Poll::Ready(ready) => {
-                let mut writer = state.baton.unblock();
-                if let Err(error) = ready {
-                    state.write_error = Some(error);
-                } else if let Some(writer) = &mut writer {
-                    // What is urgent goes before what is left of the batch.
-                    state.protocol.poll_transmit(&mut writer.batch, clock::now());
-                }
+            Poll::Pending => {
+                state.baton.give_back_blocked(writer);
+                return None;
+            }
+            Poll::Ready(Ok(())) => {
+                drop(state.baton.unblock());
+                // What is urgent goes before what is left of the batch.
+                state.protocol.poll_transmit(&mut writer.batch, clock::now());
                 drop(state);
-                if let Some(writer) = writer {
-                    self.core.write(writer);
-                }
-                Some(Step::Writable)
+                self.core.write(writer);
+            }
+            Poll::Ready(Err(error)) => {
+                state.write_error = Some(error);
+                drop(state);
+                drop(writer);
             }
         }
+        Some(Step::Writable)
     }
 
     /// Reads once, and hands what came to the protocol.
-    fn poll_read(&self, context: &mut Context<'_>) -> Poll<Step> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         let core = &self.core;
         let mut slot = lock(&core.inlet);
         let Some(inlet) = &mut *slot else { return Poll::Pending };
@@ -309,55 +338,42 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return Poll::Ready(Step::Read);
             }
             Poll::Ready(Err(error)) => {
-                drop(slot);
-                return Poll::Ready(Step::Ended(self.lost(Some(&error))));
+                *slot = None;
+                lock(&core.state).lost = Some(lost(Some(&error)));
+                return Poll::Ready(Step::Read);
             }
         };
-        let handled = {
+        self.reads = self.reads.saturating_add(1);
+        let (handled, drained) = {
             let mut state = lock(&core.state);
             let input = inlet.buffer(from.stream);
             let handled = state.protocol.handle_bytes(from.stream, input, from.end, &Proxies(core), clock::now());
-            if state.is_drained() {
-                core.changed.notify_waiters();
+            if from.end && from.stream == StreamKey::MAIN {
+                *slot = None;
+                // Found when the events of this read are handled, by whoever reads then.
+                state.lost = Some(lost(None));
             }
-            handled
+            (handled, state.is_drained())
         };
-        let ended = from.end && from.stream == StreamKey::MAIN;
-        if ended {
-            *slot = None;
-        }
         drop(slot);
-        match handled {
-            Err(error) => Poll::Ready(Step::Ended(error)),
-            // Events of the last read come before the end: `handle_events` runs them before `sever` is seen.
-            Ok(()) if ended => {
-                let _ = self.handle_events();
-                Poll::Ready(Step::Ended(self.lost(None)))
-            }
-            Ok(()) => Poll::Ready(Step::Read),
+        if drained {
+            core.changed.notify_waiters();
         }
-    }
-
-    /// Why the connection is over when its carrier is.
-    fn lost(&self, error: Option<&std::io::Error>) -> Error {
-        if let Some(goodbye) = &lock(&self.core.state).goodbye {
-            return goodbye.clone();
-        }
-        let kind = ErrorKind::Disconnected(Certainty::Unknown);
-        match error {
-            Some(error) => Error::new(kind, format!("the connection was lost: {error}")),
-            None => Error::new(kind, "the connection was lost: the peer ended it without a goodbye"),
-        }
+        Poll::Ready(handled.map_or_else(Step::Ended, |()| Step::Read))
     }
 
     fn handle_timeout(&mut self) {
         let now = clock::now();
         let core = &self.core;
-        let failed = {
+        let (failed, drained) = {
             let mut state = lock(&core.state);
             core.take_releases(&mut state);
-            state.protocol.handle_timeout(now).err()
+            let failed = state.protocol.handle_timeout(now).err();
+            (failed, state.is_drained())
         };
+        if drained {
+            core.changed.notify_waiters();
+        }
         self.releasing = None;
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
@@ -384,8 +400,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let deadline = Instant::now().checked_add(core.config.close_timeout).unwrap_or_else(Instant::now);
         let written = async {
             while let Some(mut writer) = self.take_writer().await {
-                if lock(&core.state).protocol.wants_write() {
+                if !writer.batch.is_empty() || lock(&core.state).protocol.wants_write() {
                     core.write(writer);
+                    // The time limit has its turn.
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 let _ = std::future::poll_fn(|context| writer.outlet.poll_close(context)).await;
@@ -400,6 +418,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let error = lock(&core.state).over.clone();
         tracing::debug!(peer = %core.peer, reason = ?error.as_ref().map(ToString::to_string), "connection over");
         lock(&core.state).ended = true;
+        core.handle_last_events();
         core.changed.notify_waiters();
     }
 }
@@ -413,20 +432,45 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             if state.write_error.is_some() {
                 return Poll::Ready(None);
             }
-            if let Some(writer) = state.baton.blocked() {
-                let ready = writer.outlet.poll_writable(context);
-                return ready.map(|_| state.baton.unblock());
-            }
-            match state.baton.flush() {
-                Some(writer) => Poll::Ready(Some(writer)),
-                None => {
+            let Some(mut writer) = state.baton.take_blocked() else {
+                let writer = state.baton.flush();
+                if writer.is_none() {
                     context.waker().wake_by_ref();
-                    Poll::Pending
+                    return Poll::Pending;
                 }
+                return Poll::Ready(writer);
+            };
+            drop(state);
+            let polled = writer.outlet.poll_writable(context);
+            let mut state = lock(&self.core.state);
+            if polled.is_pending() {
+                state.baton.give_back_blocked(writer);
+                return Poll::Pending;
             }
+            drop(state.baton.unblock());
+            Poll::Ready(Some(writer))
         })
         .await
     }
+}
+
+/// Why the connection is over when its carrier brings no more.
+fn lost(error: Option<&std::io::Error>) -> Error {
+    let kind = ErrorKind::Disconnected(Certainty::Unknown);
+    match error {
+        Some(error) => Error::new(kind, format!("the connection was lost: {error}")),
+        None => Error::new(kind, "the connection was lost: the peer ended it without a goodbye"),
+    }
+}
+
+/// Why the connection is over, if its carrier is: nothing is lost by that after a goodbye.
+fn carrier_error<P>(state: &State<P>) -> Option<Error> {
+    let failed = || {
+        let error = state.write_error.as_ref()?;
+        Some(Error::new(ErrorKind::Carrier, format!("writing failed: {error}")))
+    };
+    let error = state.lost.clone().or_else(failed)?;
+    Some(state.goodbye.clone().unwrap_or(error))
 }
 
 /// The peer closed in order.
@@ -438,6 +482,10 @@ fn closed_there(reason: &CloseReason) -> Error {
 impl<P: Protocol<EngineHandles>> Driven for Core<P> {
     fn pass_on(self: Arc<Self>, from: u64) {
         if let Some(number) = self.role.pass_on(from) {
+            // The method that is about to sleep is polled for the first time: it was not known as running.
+            if let Some((_, answer)) = context::serving() {
+                drop(self.dispatch.enter(answer));
+            }
             let runtime = self.runtime.clone();
             runtime.spawn(Driver::new(self, number).drive());
         }

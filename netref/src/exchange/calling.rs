@@ -334,13 +334,13 @@ impl<H: Handles> Exchange<H> {
         self.end_if_done(number, wire);
     }
 
-    /// The outcome of `call`, once: then the call is consumed. Until then `waiter` is kept and comes back in
-    /// [`Event::Ready`](crate::protocol::Event::Ready).
+    /// The outcome of `call`, once: then the call is consumed. Until then what `waiter` makes is kept, and comes
+    /// back in [`Event::Ready`](crate::protocol::Event::Ready); it is given the one that was kept before.
     pub fn poll_outcome(
         &mut self,
         call: u64,
         wire: &mut dyn Wire,
-        waiter: &mut dyn FnMut() -> H::Waiter,
+        waiter: &mut dyn FnMut(Option<H::Waiter>) -> H::Waiter,
     ) -> Poll<Outcome<H>> {
         self.flush_if_needed(call, wire);
         let Some(question) = self.questions.table.get_mut(call) else {
@@ -355,7 +355,8 @@ impl<H: Handles> Exchange<H> {
             self.end_if_done(call, wire);
             return Poll::Ready(outcome);
         }
-        question.waiter = Some(waiter());
+        let before = question.waiter.take();
+        question.waiter = Some(waiter(before));
         Poll::Pending
     }
 
@@ -365,13 +366,12 @@ impl<H: Handles> Exchange<H> {
         self.questions.table.get(call).is_none_or(Question::is_ready)
     }
 
-    /// The handle of `call` is gone without its outcome: cancels the call when nothing depends on it any more.
-    pub fn drop_call(&mut self, call: u64, reason: CancelReason, wire: &mut dyn Wire) {
-        let Some(question) = self.questions.table.get_mut(call) else {
-            return;
-        };
+    /// The handle of `call` is gone without its outcome: cancels the call when nothing depends on it any more. Who
+    /// waited for it comes back.
+    pub fn drop_call(&mut self, call: u64, reason: CancelReason, wire: &mut dyn Wire) -> Option<H::Waiter> {
+        let question = self.questions.table.get_mut(call)?;
         question.reason = reason;
-        question.waiter = None;
+        let waiter = question.waiter.take();
         let timed = question.deadline.take().is_some();
         match std::mem::replace(&mut question.outcome, Slot::Taken) {
             Slot::Full(outcome) => self.discard_outcome(outcome),
@@ -382,6 +382,7 @@ impl<H: Handles> Exchange<H> {
             self.lift_deadline();
         }
         self.cancel_if_idle(call, wire);
+        waiter
     }
 
     fn stop_incoming(&mut self, parts: Parts<H>, wire: &mut dyn Wire) {

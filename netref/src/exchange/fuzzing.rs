@@ -244,7 +244,7 @@ impl Table {
             return;
         };
         let is_ready = self.exchange.is_ready(call);
-        let polled = self.exchange.poll_outcome(call, &mut self.wire, &mut || call);
+        let polled = self.exchange.poll_outcome(call, &mut self.wire, &mut |_| call);
         assert_eq!(
             polled.is_ready(),
             is_ready,
@@ -283,7 +283,7 @@ impl Table {
             assert!(self.exchange.is_ready(call), "every call ends");
             assert!(
                 self.exchange
-                    .poll_outcome(call, &mut self.wire, &mut || call)
+                    .poll_outcome(call, &mut self.wire, &mut |_| call)
                     .is_ready()
             );
         }

@@ -140,6 +140,8 @@ pub struct Exchange<H: Handles> {
     /// Flushes that were not acknowledged, and the calls that wait for them.
     flushes: FxHashMap<u64, u64>,
     next_flush: u64,
+    /// The peer is told that no further calls come once those that wait for its limits have gone.
+    drain_due: bool,
     /// Acknowledgements that wait for calls which wait for the peer's limits.
     acks: Vec<serving::Ack>,
     deadlines: Deadlines,
@@ -179,6 +181,7 @@ impl<H: Handles> Exchange<H> {
             bodies: FxHashMap::default(),
             flushes: FxHashMap::default(),
             next_flush: 1,
+            drain_due: false,
             acks: Vec::new(),
             deadlines: Deadlines::default(),
             happenings: VecDeque::new(),
@@ -213,9 +216,15 @@ impl<H: Handles> Exchange<H> {
         self.max_message = bytes;
     }
 
-    /// Asks the peer to make no further calls.
+    /// Tells the peer that no further calls come but those that wait for its limits, and asks for none.
     pub fn drain(&mut self, wire: &mut dyn Wire) {
-        if !self.over {
+        self.drain_due = !self.over;
+        self.write_due_drain(wire);
+    }
+
+    fn write_due_drain(&mut self, wire: &mut dyn Wire) {
+        if self.drain_due && self.questions.waiting.is_empty() {
+            self.drain_due = false;
             self.write(wire, &Message::Drain);
         }
     }
@@ -280,12 +289,14 @@ impl<H: Handles> Exchange<H> {
         !self.releases.is_empty()
             || !self.outbox.is_empty()
             || (!self.questions.waiting.is_empty() && !wire.is_congested() && self.can_admit())
+            || (self.drain_due && self.questions.waiting.is_empty())
     }
 
     /// Writes what was put off: releases, what the wire had no room for, calls that waited for that room.
     pub fn flush(&mut self, now: Nanos, wire: &mut dyn Wire) {
         self.write_out(wire);
         self.admit(now, wire);
+        self.write_due_drain(wire);
     }
 
     /// Writes what was put off and must not be lost.

@@ -189,7 +189,7 @@ impl Side {
     }
 
     pub(super) fn poll(&mut self, call: u64) -> Poll<Outcome<Numbers>> {
-        self.exchange.poll_outcome(call, &mut self.wire, &mut || call)
+        self.exchange.poll_outcome(call, &mut self.wire, &mut |_| call)
     }
 
     /// The outcome, which must be there.

@@ -245,7 +245,7 @@ impl World {
 
     pub(super) fn poll_outcome(&mut self, end: usize, number: u64) -> Poll<Outcome<Numbers>> {
         let End { exchange, wire, .. } = &mut self.ends[end];
-        exchange.poll_outcome(number, wire, &mut || number)
+        exchange.poll_outcome(number, wire, &mut |_| number)
     }
 
     pub(super) fn finish(
