@@ -34,6 +34,8 @@ pub trait Bench {
     async fn call_back_inside(&self, to: Netref<dyn Counter>) -> Result<u64>;
     fn ping_pong(&self, other: Netref<dyn Bench>, me: Netref<dyn Bench>, depth: u32) -> Result<u32>;
     async fn wait_for_ever(&self, tell: Netref<dyn Counter>) -> Result<()>;
+    /// Waits for another bench to do that.
+    async fn wait_through(&self, other: Netref<dyn Bench>) -> Result<()>;
     fn wait_blocking(&self) -> Result<bool>;
     async fn time_left(&self) -> Result<Option<u64>>;
     /// A method with a default body.
@@ -254,6 +256,10 @@ impl Bench for Rig {
         tell.next().await?;
         std::future::pending::<()>().await;
         Ok(())
+    }
+
+    async fn wait_through(&self, other: Netref<dyn Bench>) -> Result<()> {
+        other.call().wait_for_ever(Netref::of(Count::default())).await
     }
 
     fn wait_blocking(&self) -> Result<bool> {

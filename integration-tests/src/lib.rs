@@ -11,3 +11,6 @@
 
 pub mod bench;
 pub mod media;
+#[cfg(unix)]
+pub mod raw_peer;
+pub mod rough;

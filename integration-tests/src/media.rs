@@ -1,16 +1,22 @@
 //! Two connected sides over every medium, and waits that end.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use farref::{Connection, Netref, RemoteTrait, Result, Server, Share, connect};
+use farref::transport::Media;
+use farref::{
+    Config, Connect, Connection, Fixed, Netref, RemoteTrait, Result, Server, ServerLimits, Share, connect,
+};
+
+use crate::rough::Rough;
 
 /// A server and a client of it, joined.
 pub struct Pair {
     pub server: Server,
     pub client: Connection,
-    _directory: tempfile::TempDir,
+    /// Where the socket is.
+    directory: Option<tempfile::TempDir>,
 }
 
 impl Pair {
@@ -63,8 +69,46 @@ pub async fn pair<T: ?Sized + RemoteTrait>(medium: &str, root: impl Share<T>) ->
     pair_with(medium, Server::of::<T>(root)).await.unwrap()
 }
 
+/// A pair in which either side serves a root, with these settings.
+pub async fn pair_of<S: ?Sized + RemoteTrait, C: ?Sized + RemoteTrait>(
+    medium: &str,
+    (server, at_server): (impl Share<S>, Config),
+    (client, at_client): (impl Share<C>, Config),
+) -> Pair {
+    let server = Server::with(
+        Fixed::new::<S>(server),
+        at_server,
+        ServerLimits::default(),
+        Media::standard(),
+    );
+    let with = |connect: Connect| connect.serving::<C>(client).config(at_client);
+    connected(medium, server, with).await.unwrap()
+}
+
 /// A pair with this server.
 pub async fn pair_with(medium: &str, server: Server) -> Result<Pair> {
+    connected(medium, server, |connect| connect).await
+}
+
+/// A pair over a rough line.
+pub async fn rough_pair<T: ?Sized + RemoteTrait>(rough: &Rough, root: impl Share<T>) -> Pair {
+    rough_pair_of::<T>(rough, root, Config::default(), Config::default()).await
+}
+
+/// A pair over a rough line, with settings of the server and of the client.
+pub async fn rough_pair_of<T: ?Sized + RemoteTrait>(
+    rough: &Rough,
+    root: impl Share<T>,
+    at_server: Config,
+    at_client: Config,
+) -> Pair {
+    let root = Fixed::new::<T>(root);
+    let server = Server::with(root, at_server, ServerLimits::default(), rough.media());
+    let with = |connect: Connect| connect.config(at_client).media(rough.media());
+    join("mem:rough", server, with).await.unwrap()
+}
+
+async fn connected(medium: &str, server: Server, with: impl FnOnce(Connect) -> Connect) -> Result<Pair> {
     static NAMES: AtomicU64 = AtomicU64::new(0);
     let directory = tempfile::tempdir()?;
     let name = NAMES.fetch_add(1, Ordering::Relaxed);
@@ -77,13 +121,35 @@ pub async fn pair_with(medium: &str, server: Server) -> Result<Pair> {
             other => panic!("no medium is called {other}"),
         },
     };
+    let mut pair = join(&address, server, with).await?;
+    pair.directory = Some(directory);
+    Ok(pair)
+}
+
+async fn join(address: &str, server: Server, with: impl FnOnce(Connect) -> Connect) -> Result<Pair> {
     let address = within(server.listen(address)).await?;
-    let client = within(connect(address).into_future()).await?;
+    let client = within(with(connect(address)).into_future()).await?;
     Ok(Pair {
         server,
         client,
-        _directory: directory,
+        directory: None,
     })
+}
+
+/// Runs `run` on a thread that no runtime knows, with a stack for deep nesting. What it waits for comes within a
+/// minute, or the test fails.
+pub fn on_plain_thread<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().stack_size(64 << 20);
+    let thread = thread.spawn(move || tell.send(run())).unwrap();
+    match told.recv_timeout(PATIENCE) {
+        Ok(result) => result,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("the thread hangs after {PATIENCE:?}"),
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(_) => panic!("the thread said nothing"),
+        },
+    }
 }
 
 /// Runs a test over every medium, one after the other, on a runtime of two threads.
@@ -103,5 +169,3 @@ pub fn runtime() -> tokio::runtime::Runtime {
         .build()
         .unwrap()
 }
-
-use std::future::IntoFuture;

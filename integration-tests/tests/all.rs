@@ -1,12 +1,31 @@
 //! What farref promises, through its public API, over every medium.
 #![cfg(test)]
 
+#[path = "all/callbacks.rs"]
+mod callbacks;
 #[path = "all/calls.rs"]
 mod calls;
+#[path = "all/cancel.rs"]
+mod cancel;
+#[path = "all/connections.rs"]
+mod connections;
 #[path = "all/hostile.rs"]
 mod hostile;
+#[cfg(unix)]
+#[path = "all/hostile_peers.rs"]
+mod hostile_peers;
 #[path = "all/manners.rs"]
 mod manners;
+#[path = "all/objects.rs"]
+mod objects;
+#[path = "all/order.rs"]
+mod order;
+#[path = "all/outcomes.rs"]
+mod outcomes;
+#[path = "all/pipelining.rs"]
+mod pipelining;
+#[path = "all/relays.rs"]
+mod relays;
 #[path = "all/scenario.rs"]
 mod scenario;
 #[path = "all/servers.rs"]
@@ -15,3 +34,7 @@ mod servers;
 mod stress;
 #[path = "all/third_parties.rs"]
 mod third_parties;
+#[path = "all/threads.rs"]
+mod threads;
+#[path = "all/values.rs"]
+mod values;

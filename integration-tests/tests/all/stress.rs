@@ -1,138 +1,306 @@
 //! Everything at once, from a seed: afterwards the tables are empty.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use farref::Netref;
-use farref_integration_tests::bench::{Bench, Count, Counter, Rig};
-use farref_integration_tests::media::{over_every_medium, pair, within};
+use farref::{Config, ErrorKind, Netref};
+use farref_integration_tests::bench::{Bench, Count, Counter, Everything, Rig, Trouble};
+use farref_integration_tests::media::{MEDIA, Pair, pair_of, rough_pair, runtime, within};
+use farref_integration_tests::rough::{Random, Rough};
+use tokio::sync::watch;
 
-/// A small generator, so that a seed is all there is to a run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
-/// Calls in all, per medium. `FARREF_STRESS_CALLS` sets another number.
+/// Calls in all. `FARREF_STRESS_CALLS` sets another number.
 fn calls() -> u64 {
-    std::env::var("FARREF_STRESS_CALLS")
-        .ok()
-        .and_then(|calls| calls.parse().ok())
-        .unwrap_or(4_000)
+    setting("FARREF_STRESS_CALLS", 20_000)
+}
+
+fn seed() -> u64 {
+    setting("FARREF_STRESS_SEED", 42)
+}
+
+/// What a run has done so far.
+#[derive(Default)]
+struct Tally {
+    calls: AtomicU64,
+    given_up: AtomicU64,
 }
 
 #[test]
 fn random_calls_cancels_callbacks_and_references_leave_empty_tables() {
-    let seed = std::env::var("FARREF_STRESS_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(42);
-    println!("FARREF_STRESS_SEED={seed} FARREF_STRESS_CALLS={}", calls());
-    over_every_medium(async |medium| {
-        let calls = if medium.contains("buffer") {
-            calls() / 10
+    println!("FARREF_STRESS_SEED={} FARREF_STRESS_CALLS={}", seed(), calls());
+    let runtime = runtime();
+    // The narrowest is the slowest: it gets a tenth of what the others get.
+    let share = calls() * 10 / 41;
+    for medium in MEDIA {
+        let share = if medium.contains("buffer") {
+            share / 10
         } else {
-            calls()
+            share
         };
-        let (rig, _tells, gate) = Rig::new();
-        let joined = pair::<dyn Bench>(medium, rig).await;
-        let bench: Netref<dyn Bench> = joined.root().await;
-        let tasks: Vec<_> = (0..16)
-            .map(|task| {
-                let (bench, gate) = (bench.clone(), gate.clone());
-                tokio::spawn(async move { wander(Random(seed + task), bench, gate, calls / 16).await })
-            })
-            .collect();
-        for task in tasks {
-            within_long(task).await.unwrap();
-        }
+        let begun = std::time::Instant::now();
+        let tally = runtime.block_on(async {
+            let (there, _told, there_gate) = Rig::new();
+            let (here, _told_here, here_gate) = Rig::new();
+            let joined = pair_of::<dyn Bench, dyn Bench>(
+                medium,
+                (there, Config::default()),
+                (here, Config::default()),
+            )
+            .await;
+            let host = joined.host().await;
+            let (far, near) = (joined.root().await, within(host.root()).await.unwrap());
+            wander_all(&joined, [far, near], [there_gate, here_gate], share).await
+        });
+        println!("over {medium}: {tally} in {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn rough_lines_change_nothing() {
+    println!("FARREF_STRESS_SEED={} FARREF_STRESS_CALLS={}", seed(), calls());
+    let runtime = runtime();
+    for round in 0..4 {
+        let tally = runtime.block_on(async {
+            let rough = Rough::new(1 << 12, Some(seed() + round));
+            let (rig, _told, gate) = Rig::new();
+            let joined = rough_pair::<dyn Bench>(&rough, rig).await;
+            let far: Netref<dyn Bench> = joined.root().await;
+            wander_all(&joined, [far.clone(), far], [gate.clone(), gate], calls() / 40).await
+        });
+        println!("round {round}: {tally}");
+    }
+}
+
+/// Many tasks call the benches at random, until `share` calls were made; then nothing may be left.
+async fn wander_all(
+    joined: &Pair,
+    benches: [Netref<dyn Bench>; 2],
+    gates: [watch::Sender<bool>; 2],
+    share: u64,
+) -> String {
+    let tally = Arc::new(Tally::default());
+    let tasks: Vec<_> = (0..16)
+        .map(|task| {
+            let side = task as usize % 2;
+            let wanderer = Wanderer {
+                random: Random::new(seed() * 1000 + task),
+                bench: benches[side].clone(),
+                other: benches[1 - side].clone(),
+                gate: gates[side].clone(),
+                mine: Arc::new(Count::default()),
+                held: Vec::new(),
+                tally: Arc::clone(&tally),
+            };
+            tokio::spawn(wanderer.wander(share))
+        })
+        .collect();
+    for task in tasks {
+        let patience = Duration::from_secs(60 + share / 1000);
+        let ended = tokio::time::timeout(patience, task).await;
+        let ended = ended.unwrap_or_else(|_| {
+            let host = joined.server.connections().pop().map(|host| host.stats());
+            panic!(
+                "a task hangs after {} calls: {:?}, {host:?}",
+                tally.calls.load(Ordering::Relaxed),
+                joined.client.stats()
+            )
+        });
+        ended.unwrap();
+    }
+    for gate in &gates {
         gate.send_replace(true);
+    }
+    for bench in &benches {
         within(bench.call().forget()).await.unwrap();
-        drop(bench);
-        joined.at_rest().await;
-    });
+    }
+    drop(benches);
+    joined.at_rest().await;
+    let (calls, given_up) = (
+        tally.calls.load(Ordering::Relaxed),
+        tally.given_up.load(Ordering::Relaxed),
+    );
+    format!("{calls} calls, {given_up} of them given up")
 }
 
-async fn within_long<F: Future>(future: F) -> F::Output {
-    let patience = std::time::Duration::from_secs(1800);
-    tokio::time::timeout(patience, future)
-        .await
-        .unwrap_or_else(|_| panic!("the stress test hangs"))
-}
-
-async fn wander(
-    mut random: Random,
+struct Wanderer {
+    random: Random,
     bench: Netref<dyn Bench>,
-    gate: tokio::sync::watch::Sender<bool>,
-    steps: u64,
-) {
-    let mine = Arc::new(Count::default());
-    let mut held: Vec<Netref<dyn Counter>> = Vec::new();
-    for step in 0..steps {
-        match random.below(14) {
-            0 => assert_eq!(bench.call().add(step, 1).await.unwrap(), step + 1),
-            1 => held.push(bench.call().counter().await.unwrap()),
-            2 => drop(held.pop()),
-            3 => drop(bench.call().counter().start()),
-            4 => {
+    /// The bench at the other end, as this end knows it: its own, or that of the other side's caller.
+    other: Netref<dyn Bench>,
+    gate: watch::Sender<bool>,
+    mine: Arc<Count>,
+    held: Vec<Netref<dyn Counter>>,
+    tally: Arc<Tally>,
+}
+
+impl Wanderer {
+    async fn wander(mut self, until: u64) {
+        loop {
+            let calls = self.step().await;
+            if self.tally.calls.fetch_add(calls, Ordering::Relaxed) >= until {
+                return;
+            }
+        }
+    }
+
+    fn mine(&self) -> Netref<dyn Counter> {
+        Netref::share(&self.mine)
+    }
+
+    fn any(&mut self) -> Netref<dyn Counter> {
+        let at = self.random.below(self.held.len() as u64 + 1) as usize;
+        self.held.get(at).cloned().unwrap_or_else(|| self.mine())
+    }
+
+    fn hold(&mut self, counter: Netref<dyn Counter>) {
+        self.held.push(counter);
+        if self.held.len() > 40 {
+            let at = self.random.below(40) as usize;
+            drop(self.held.swap_remove(at));
+        }
+    }
+
+    fn give_up<R>(&self, call: R) {
+        self.tally.given_up.fetch_add(1, Ordering::Relaxed);
+        drop(call);
+    }
+
+    /// Does something at random. How many calls that were.
+    async fn step(&mut self) -> u64 {
+        let bench = self.bench.clone();
+        let size = |random: &mut Random| [0, 10, 3_000, 20_000, 100_000][random.below(5) as usize];
+        match self.random.below(24) {
+            0 => assert_eq!(bench.call().add(20, 22).await.unwrap(), 42),
+            1 => assert_eq!(bench.call().blocking_add(20, 22).await.unwrap(), 42),
+            2 => {
+                let counter = bench.call().counter().await.unwrap();
+                self.hold(counter);
+            }
+            3 => drop(self.held.pop()),
+            4 => self.give_up(bench.call().counter().start()),
+            5 | 6 => {
+                // Pipes, of which some are dropped, and their call before them or behind.
                 let opening = bench.call().counter();
-                let next = opening.pipe().next().start();
-                if random.below(2) == 0 {
-                    drop(opening);
+                let (first, second) = (opening.pipe().next().start(), opening.pipe().bump().start());
+                let keep = self.random.below(4);
+                if keep & 1 == 0 {
+                    self.give_up(opening);
                 } else {
-                    held.push(opening.await.unwrap());
+                    let counter = opening.await.unwrap();
+                    self.hold(counter);
                 }
-                if random.below(2) == 0 {
-                    let _ = next.await;
+                if keep & 2 == 0 {
+                    self.give_up(second);
+                    drop(first.await);
+                } else {
+                    self.give_up(first);
+                    drop(second.await);
                 }
+                return 3;
             }
-            5 => {
-                bench.call().call_back(Netref::share(&mine), 2).await.unwrap();
-            }
-            6 => drop(bench.call().call_back(Netref::share(&mine), 3).start()),
-            7 => {
-                let counter = held.last().cloned().unwrap_or_else(|| Netref::share(&mine));
+            7 => assert!(bench.call().call_back(self.mine(), 2).await.unwrap() > 0),
+            8 => assert!(bench.call().call_back_blocking(self.mine(), 2).await.unwrap() > 0),
+            9 => assert!(bench.call().call_back_inside(self.mine()).await.unwrap() > 0),
+            10 => self.give_up(bench.call().call_back(self.mine(), 3).start()),
+            11 => self.give_up(bench.call().call_back_blocking(self.mine(), 3).start()),
+            12 => {
+                let counter = self.any();
                 bench.call().keep(counter).await.unwrap();
             }
-            8 => drop(bench.call().kept().await.unwrap()),
-            9 => {
-                let opening = bench.call().slow_counter();
-                let _next = opening.pipe().next().start();
-                gate.send_replace(random.below(2) == 0);
-            }
-            10 => {
-                bench
-                    .call()
-                    .call_back_blocking(Netref::share(&mine), 1)
-                    .await
-                    .unwrap();
-            }
-            11 => {
-                if let Some(counter) = held.last() {
-                    counter
-                        .call()
-                        .note(step, vec![0; random.below(40_000) as usize].into())
-                        .await
-                        .unwrap();
+            13 => {
+                if let Some(kept) = bench.call().kept().await.unwrap() {
+                    drop(kept.call().next().await);
+                    self.hold(kept);
                 }
             }
-            12 => drop(
-                bench
-                    .call()
-                    .bytes(vec![1; random.below(200_000) as usize].into())
-                    .start(),
-            ),
+            14 => {
+                // What waits until somebody opens the gate, or is given up before.
+                let opening = bench.call().slow_counter();
+                let next = opening.pipe().next().start();
+                self.gate.send_replace(self.random.below(2) == 0);
+                self.give_up((opening, next));
+                return 2;
+            }
+            15 => {
+                let counter = self.any();
+                let ballast = vec![0; size(&mut self.random)];
+                drop(counter.call().note(1, ballast.into()).await);
+            }
+            16 => {
+                let size = size(&mut self.random);
+                assert_eq!(
+                    bench.call().bytes(vec![1; size].into()).await.unwrap().len(),
+                    size
+                );
+            }
+            17 => {
+                let ballast = vec![1; size(&mut self.random)];
+                self.give_up(bench.call().bytes(ballast.into()).start());
+            }
+            18 => {
+                let many = self.random.below(20) as u32;
+                let holder = bench.call().many(many).await.unwrap();
+                holder
+                    .counters
+                    .into_iter()
+                    .take(3)
+                    .for_each(|counter| self.hold(counter));
+            }
+            19 => {
+                // References to objects here and there, nested in a value, there and back.
+                let (one, other) = (self.any(), self.any());
+                let sent = Everything {
+                    reference: Some(one.clone()),
+                    references: [
+                        ("one".to_owned(), one.clone()),
+                        ("other".to_owned(), other.clone()),
+                    ]
+                    .into(),
+                    result: Some(Ok(other.upcast())),
+                    ..Everything::default()
+                };
+                let back = bench.call().echo(sent).await.unwrap();
+                assert!(back.reference.unwrap().same_object(&one));
+                assert!(back.references["other"].same_object(&other));
+                assert!(back.result.unwrap().unwrap().same_object(&other));
+            }
+            20 => {
+                let depth = self.random.below(6) as u32;
+                let (other, me) = (self.other.clone(), bench.clone());
+                let climbed = bench.call().ping_pong(other, me, depth).await.unwrap();
+                assert_eq!(climbed, depth);
+                return u64::from(depth) + 1;
+            }
+            21 => {
+                let soon = Duration::from_micros(self.random.below(300));
+                let call = bench.call().call_back(self.mine(), 3).timeout(soon);
+                if let Err(error) = call.await {
+                    // Its own time, or that of a callback which inherited it.
+                    assert!(error.to_string().contains("too long"), "{error:?}");
+                    self.tally.given_up.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            22 => {
+                // A thread that waits, and serves its own callbacks meanwhile.
+                let mine = self.mine();
+                let blocked = tokio::task::spawn_blocking(move || bench.call_back_blocking(mine, 2));
+                assert!(blocked.await.unwrap().unwrap() > 0);
+            }
             _ => {
-                let holder = bench.call().many(random.below(20) as u32).await.unwrap();
-                held.extend(holder.counters.into_iter().take(3));
-                held.truncate(50);
+                assert!(bench.call().fail(Trouble::Fire).await.is_err());
+                let error = bench.call().no_counter().pipe().next().await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Broken);
+                return 3;
             }
         }
+        1
     }
 }
