@@ -1,6 +1,8 @@
 //! What tests of farref that cross its crates have in common.
 #![allow(
     clippy::exhaustive_enums,
+    clippy::indexing_slicing,
+    clippy::large_enum_variant,
     clippy::missing_errors_doc,
     clippy::panic,
     clippy::print_stdout,
