@@ -120,7 +120,7 @@ impl Everywhere {
 trait Post {
     async fn echo(&self, everywhere: Everywhere) -> Result<Everywhere>;
     /// Two objects of this side, everywhere.
-    async fn new(&self) -> Result<Everywhere>;
+    async fn two(&self) -> Result<Everywhere>;
     /// Whether the references are what they are said to be, seen from here.
     async fn check(&self, everywhere: Everywhere, one: Ref, other: Ref, local: bool) -> Result<()>;
     async fn keep(&self, what: Vec<Ref>) -> Result<u64>;
@@ -167,7 +167,7 @@ impl Post for Office {
         Ok(everywhere)
     }
 
-    async fn new(&self) -> Result<Everywhere> {
+    async fn two(&self) -> Result<Everywhere> {
         let (one, other): (Ref, Ref) = (Netref::of(Count::default()), Netref::of(Count::default()));
         Ok(Everywhere::of(&one, &other))
     }
@@ -219,7 +219,7 @@ fn references_cross_in_every_position_and_are_the_same_object_on_either_side() {
             "the very object that left"
         );
         // Theirs, here and back.
-        let theirs = within(post.call().new()).await.unwrap();
+        let theirs = within(post.call().two()).await.unwrap();
         let (one, other) = (theirs.field.clone(), theirs.option.clone().unwrap());
         theirs.is_of(&one, &other);
         assert!(!one.is_local() && !theirs.parent.is_local());

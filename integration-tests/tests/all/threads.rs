@@ -77,7 +77,8 @@ fn every_row_of_the_table() {
     let runtime = runtime();
     let joined = runtime.block_on(pair::<dyn Where>("unix", There));
     let there: Netref<dyn Where> = runtime.block_on(joined.root());
-    let ways: [(&str, fn(&Netref<dyn Where>) -> Result<u8>); 5] = [
+    type Way = fn(&Netref<dyn Where>) -> Result<u8>;
+    let ways: [(&str, Way); 5] = [
         ("the trait's own method", |there| there.ok_blocking()),
         ("the blocking companion of an async method", |there| {
             there.blocking().ok()

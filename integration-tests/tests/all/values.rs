@@ -168,6 +168,7 @@ trait Mirror {
     async fn several(&self, one: Vec<u8>, other: Bytes, number: u8) -> Result<(Bytes, u8, Vec<u8>)>;
     async fn either(&self, ok: bool, bytes: Vec<u8>) -> Result<std::result::Result<Vec<u8>, Bytes>>;
     async fn nothing(&self) -> Result<()>;
+    #[expect(clippy::too_many_arguments, reason = "more than a small tuple holds")]
     async fn many(
         &self,
         a: u8,
