@@ -140,6 +140,8 @@ impl CloseReason {
     pub const MISMATCH: u64 = 2;
     /// Code of a failure of the side that closes.
     pub const FAILED: u64 = 3;
+    /// Code of a listener that does not let the dialer in.
+    pub const DENIED: u64 = 4;
     /// First of the codes that are free for the layers above.
     pub const FREE: u64 = 64;
 
@@ -174,6 +176,7 @@ impl fmt::Display for CloseReason {
             Self::BREACH => "closed for a breach of the protocol",
             Self::MISMATCH => "closed for a disagreement about the protocol",
             Self::FAILED => "closed after a failure",
+            Self::DENIED => "not let in",
             _ => "closed by the application",
         };
         f.write_str(what)?;

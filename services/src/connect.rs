@@ -5,10 +5,11 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
-use farref_framing::{Inlet, Link, LinkConfig, NativeLink, Outlet, Role, StreamLink};
-use farref_netref::{BoxFuture, Config, Connection, Parts, Peer, RemoteTrait, Root};
-use farref_transport::{Address, Carrier, CarrierInfo, Media};
+use farref_framing::Role;
+use farref_netref::{BoxFuture, Config, Connection, RemoteTrait, Root};
+use farref_transport::{Address, Media};
 
+use crate::establish::establish;
 use crate::service::Share;
 
 /// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, …
@@ -154,66 +155,4 @@ fn dial_error(error: farref_transport::DialError) -> Error {
         _ => ErrorKind::Carrier,
     };
     Error::new(kind, error.to_string())
-}
-
-/// Makes a connection of an open carrier; `root` decides what the peer is shown.
-pub(crate) async fn establish(
-    carrier: Carrier,
-    role: Role,
-    root: impl FnOnce(&Peer) -> Result<Root>,
-    config: Config,
-) -> Result<Connection> {
-    let native = matches!(carrier, Carrier::Muxed(_));
-    let info: CarrierInfo = carrier.info().clone();
-    let peer = Peer::new(
-        info.medium,
-        info.remote.as_ref().map(ToString::to_string),
-        info.peer.clone(),
-    );
-    let (inlet, outlet, guard): (Inlet, Outlet, _) = open(carrier, role).await?;
-    let with = link_config(role, &info, &config)?;
-    let root = root(&peer)?;
-    let parts = Parts {
-        inlet,
-        outlet,
-        peer,
-        keep_open: role == Role::Listener,
-        guard,
-    };
-    let link = |now| -> Box<dyn Link> {
-        if native {
-            Box::new(NativeLink::new(with, now))
-        } else {
-            Box::new(StreamLink::new(with, now))
-        }
-    };
-    Ok(Connection::native(link, parts, root, config))
-}
-
-async fn open(carrier: Carrier, role: Role) -> Result<(Inlet, Outlet, farref_transport::Guard)> {
-    let opened = farref_framing::open(carrier, role).await;
-    let (inlet, outlet, _info, guard) = opened.map_err(|error| {
-        Error::new(
-            ErrorKind::Carrier,
-            format!("the carrier broke before it could be used: {error}"),
-        )
-    })?;
-    Ok((inlet, outlet, guard))
-}
-
-/// How the link of a carrier is made, with fresh randomness.
-fn link_config(role: Role, info: &CarrierInfo, config: &Config) -> Result<LinkConfig> {
-    let (mut nonce, mut secret) = ([0; 16], [0; 32]);
-    for random in [&mut nonce[..], &mut secret[..]] {
-        getrandom::fill(random).map_err(|error| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("the system gives no random bytes: {error}"),
-            )
-        })?;
-    }
-    let mut with = LinkConfig::new(role, nonce, secret);
-    with.limits = config.limits.clone();
-    with.channel_binding = info.channel_binding;
-    Ok(with)
 }

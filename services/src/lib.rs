@@ -13,8 +13,11 @@
 //! be ([`ServerLimits`]), how a server ends ([`Server::shutdown`]). [`blocking`] is for programs without a runtime.
 
 mod connect;
+mod establish;
+mod refuse;
 mod server;
 mod service;
+mod source;
 
 pub mod blocking;
 

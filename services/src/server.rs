@@ -13,8 +13,10 @@ use farref_transport::{Address, Carrier, ListenError, Listener, Media};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::connect::{IntoAddress, establish};
+use crate::connect::IntoAddress;
+use crate::establish::establish;
 use crate::service::{Fixed, Service, Share};
+use crate::source::{Counted, PerSource, source};
 
 /// Shows `object` to everybody who connects to `address`, for as long as the future is polled.
 ///
@@ -50,6 +52,7 @@ struct Shared {
     connections: Mutex<BTreeMap<u64, Connection>>,
     /// Connections that are being set up.
     opening: AtomicU64,
+    sources: PerSource,
     accepted: AtomicU64,
     refused: AtomicU64,
     next: AtomicU64,
@@ -65,15 +68,19 @@ struct Shared {
 pub struct ServerLimits {
     /// Connections at once; more are closed as they come. Default 1,024, at least 1.
     pub connections: usize,
-    /// Connections that have not introduced themselves yet, at once. Default 64, at least 1.
+    /// Connections that have not introduced themselves yet, at once. Default 512, at least 1.
     pub opening: u64,
+    /// Those of them that one address of a network may have: one IPv4 address, or the first 64 bits of an IPv6 one.
+    /// Default 128, at least 1.
+    pub opening_per_source: u64,
 }
 
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
-            opening: 64,
+            opening: 512,
+            opening_per_source: 128,
         }
     }
 }
@@ -120,6 +127,7 @@ impl Server {
             media,
             connections: Mutex::default(),
             opening: AtomicU64::new(0),
+            sources: PerSource::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             next: AtomicU64::new(0),
@@ -293,21 +301,37 @@ async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>, mut stop: 
 fn take(shared: &Arc<Shared>, carrier: Carrier, stop: &watch::Receiver<bool>) {
     let open = lock(&shared.connections).len();
     let opening = shared.opening.load(Ordering::Relaxed);
-    if open >= shared.limits.connections.max(1) || opening >= shared.limits.opening.max(1) {
+    let limits = &shared.limits;
+    let from = source(carrier.info());
+    let counted = from.map(|from| shared.sources.count(from, limits.opening_per_source));
+    let is_one_too_many = matches!(counted, Some(None))
+        || open >= limits.connections.max(1)
+        || opening >= limits.opening.max(1);
+    if is_one_too_many {
         shared.accepted.fetch_add(1, Ordering::Release);
         shared.refused.fetch_add(1, Ordering::Release);
-        tracing::warn!(open, opening, "too many connections: one was turned away");
+        tracing::warn!(open, opening, ?from, "too many connections: one was turned away");
         shared.changed.notify_waiters();
         return;
     }
     shared.opening.fetch_add(1, Ordering::Release);
     shared.accepted.fetch_add(1, Ordering::Release);
-    tokio::spawn(attend(Arc::clone(shared), carrier, stop.clone()));
+    tokio::spawn(attend(
+        Arc::clone(shared),
+        carrier,
+        counted.flatten(),
+        stop.clone(),
+    ));
 }
 
 /// One connection from its carrier to its end.
-async fn attend(shared: Arc<Shared>, carrier: Carrier, stop: watch::Receiver<bool>) {
-    let opening = Opening(&shared);
+async fn attend(
+    shared: Arc<Shared>,
+    carrier: Carrier,
+    counted: Option<Counted>,
+    stop: watch::Receiver<bool>,
+) {
+    let opening = (Opening(&shared), counted);
     let setup = shared.config.setup_timeout;
     let opened = tokio::time::timeout(setup, async {
         let root = |peer: &_| shared.service.root(peer);

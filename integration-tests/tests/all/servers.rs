@@ -11,7 +11,7 @@ use farref::{
     transport::{Media, PeerEvidence},
 };
 use farref_integration_tests::bench::{Bench, Count, Rig};
-use farref_integration_tests::media::{pair, runtime, within};
+use farref_integration_tests::media::{over_every_medium, pair, pair_with, runtime, within};
 use tokio::sync::mpsc;
 
 /// Shows a bench to the first two peers, and nothing to others.
@@ -384,6 +384,69 @@ fn silent_peers_hold_up_nobody_and_are_turned_away() {
     drop(silent);
 }
 
+/// Lets nobody in, and says why, or does not.
+struct Closed(bool);
+
+impl Service for Closed {
+    fn root(&self, _peer: &Peer) -> Result<Root> {
+        if self.0 {
+            return Err(farref::Error::new(ErrorKind::Denied, "come back tomorrow"));
+        }
+        Err(farref::Error::msg("the database at 10.0.0.7 is down"))
+    }
+}
+
+#[test]
+fn who_is_not_let_in_learns_what_was_meant_for_it() {
+    over_every_medium(async |medium| {
+        let told = pair_with(medium, Server::new(Closed(true))).await.err().unwrap();
+        assert_eq!(told.kind(), ErrorKind::Denied, "{medium}: {told}");
+        assert_eq!(told.to_string(), "come back tomorrow");
+        let untold = pair_with(medium, Server::new(Closed(false))).await.err().unwrap();
+        assert_eq!(untold.kind(), ErrorKind::Denied, "{medium}: {untold}");
+        assert_eq!(untold.to_string(), "the peer does not let this side in");
+    });
+}
+
+#[test]
+fn one_address_cannot_take_all_places_before_it_is_known() {
+    runtime().block_on(async {
+        let mut limits = ServerLimits::default();
+        limits.opening_per_source = 2;
+        let server = Server::with(
+            Fixed::new::<dyn Bench>(Rig::new().0),
+            Config::default(),
+            limits,
+            Media::standard(),
+        );
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let port = address
+            .to_string()
+            .rsplit_once(':')
+            .unwrap()
+            .1
+            .parse::<u16>()
+            .unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..5 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            silent.push(
+                within(socket.connect(([127, 0, 0, 1], port).into()))
+                    .await
+                    .unwrap(),
+            );
+        }
+        let stats = within(server.wait_for(|stats| stats.accepted == 5)).await;
+        assert_eq!((stats.opening, stats.refused), (2, 3));
+        let client = within(connect(&address).into_future()).await.unwrap();
+        let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+        assert_eq!(within(bench.call().add(1, 1)).await.unwrap(), 2);
+        drop(silent);
+        within(server.wait_for(|stats| stats.opening == 0)).await;
+    });
+}
+
 /// Panics where it is asked to.
 struct Moody(AtomicUsize);
 
@@ -424,8 +487,7 @@ fn a_service_that_panics_harms_nobody_else() {
 fn a_hundred_clients_come_and_go() {
     runtime().block_on(async {
         let (told, mut tells) = mpsc::unbounded_channel();
-        let mut limits = ServerLimits::default();
-        limits.opening = 100;
+        let limits = ServerLimits::default();
         let server = Server::with(
             Guests(Mutex::new(told)),
             Config::default(),

@@ -475,6 +475,10 @@ fn carrier_error<P>(state: &State<P>) -> Option<Error> {
 
 /// The peer closed in order.
 fn closed_there(reason: &CloseReason) -> Error {
+    if reason.code == CloseReason::DENIED {
+        let text = if reason.text.is_empty() { "the peer does not let this side in" } else { &reason.text };
+        return Error::new(ErrorKind::Denied, text.to_owned());
+    }
     let kind = ErrorKind::Disconnected(Certainty::Unknown);
     Error::new(kind, format!("the peer closed the connection: {reason}"))
 }
