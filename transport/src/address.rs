@@ -78,6 +78,15 @@ impl Address {
         }
     }
 
+    /// `quic://` at a socket address.
+    #[must_use]
+    pub fn quic(address: SocketAddr) -> Self {
+        Self::new(Target::Quic {
+            host: Host::from(address),
+            port: address.port(),
+        })
+    }
+
     /// `unix:` at a path. A leading `@` is part of the path here: abstract names are parsed.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::address::{Address, Security};
+use crate::address::{Address, PeerKey, Security};
 
 /// Why an address could not be dialled.
 #[derive(Debug)]
@@ -60,6 +60,13 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// The peer has another key than it must have: somebody else answers there, or it was set up anew.
+    WrongKey {
+        /// What was dialled.
+        address: Box<Address>,
+        /// The key that it has.
+        found: PeerKey,
+    },
     /// The listener has as many waiting as it can take: dial again later.
     Busy {
         /// What was dialled.
@@ -107,6 +114,7 @@ impl DialError {
             | Self::NotListening { address, .. }
             | Self::NotPermitted { address, .. }
             | Self::Unreachable { address, .. }
+            | Self::WrongKey { address, .. }
             | Self::Busy { address }
             | Self::System { address, .. } => address,
         }
@@ -143,6 +151,10 @@ impl fmt::Display for DialError {
             Self::Unreachable { address, .. } => {
                 write!(f, "`{address}` cannot be reached: check the network")
             }
+            Self::WrongKey { address, found } => write!(
+                f,
+                "whoever answers at `{address}` has another key, {found}: do not go on before you know why"
+            ),
             Self::Busy { address } => write!(f, "`{address}` has too many waiting: dial again later"),
             Self::System { address, .. } => write!(f, "the system could not dial `{address}`"),
         }
@@ -152,7 +164,10 @@ impl fmt::Display for DialError {
 impl Error for DialError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::NotEncrypted { .. } | Self::Unsupported { .. } | Self::Busy { .. } => None,
+            Self::NotEncrypted { .. }
+            | Self::Unsupported { .. }
+            | Self::WrongKey { .. }
+            | Self::Busy { .. } => None,
             Self::Address { source, .. }
             | Self::Unresolved { source, .. }
             | Self::NotListening { source, .. }
@@ -336,7 +351,8 @@ impl Absence {
             "tcp" if !cfg!(feature = "tcp") => Self::Feature("tcp"),
             "unix" if !cfg!(unix) => Self::System,
             "unix" if !cfg!(feature = "unix") => Self::Feature("unix"),
-            "quic" | "serial" | "stdio" | "exec" | "ssh" => Self::NotYet,
+            "quic" if !cfg!(feature = "quic") => Self::Feature("quic"),
+            "serial" | "stdio" | "exec" | "ssh" => Self::NotYet,
             _ => Self::Foreign,
         }
     }

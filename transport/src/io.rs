@@ -39,6 +39,14 @@ impl<R: AsyncRead + Send + 'static> IoRx<R> {
     }
 }
 
+#[cfg(feature = "quic")]
+impl<R: Unpin> IoRx<R> {
+    /// The reader, for what else it can do.
+    pub(crate) fn get_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+}
+
 impl<R: AsyncRead + Send + 'static> ByteRx for IoRx<R> {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         reserve_some(into);

@@ -159,7 +159,8 @@ impl Media {
             .by_scheme
             .get(scheme)
             .ok_or(Refusal::Absent(Absence::of(scheme)))?;
-        let asked = address.security() == Some(Security::Noise) || address.peer_key().is_some();
+        let is_keyed = address.peer_key().is_some() && scheme != "quic";
+        let asked = address.security() == Some(Security::Noise) || is_keyed;
         let implied = address.security().is_none() && scheme == "tcp";
         if asked || implied {
             Err(Refusal::NotEncrypted)

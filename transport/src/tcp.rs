@@ -12,17 +12,18 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::address::{Address, Host, Target};
 use crate::carrier::{BoxFuture, Carrier, CarrierInfo, StreamCarrier};
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::medium::{Listener, Transport};
+use crate::resolve::{first_to_answer, interleaved, resolve};
 use crate::socket::{accept_error, check_runtime, halves};
 
 /// The medium `tcp`.
@@ -63,7 +64,9 @@ impl Transport for Tcp {
             };
             let addresses = resolve(host, port).await.map_err(unresolved)?;
             let addresses = interleaved(addresses, options.bind);
-            let stream = first_to_answer(addresses, options.bind).await.map_err(failed)?;
+            let stream = first_to_answer(addresses, |to| Box::pin(connect(to, options.bind)))
+                .await
+                .map_err(failed)?;
             options.set(&stream).map_err(failed)?;
             let mut info = info();
             info.local = stream.local_addr().ok().map(canonical);
@@ -207,78 +210,6 @@ fn host_and_port(address: &Address) -> io::Result<(&Host, u16)> {
     }
 }
 
-/// All addresses of a host; at least one.
-async fn resolve(host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found: Vec<_> = match host {
-        Host::V4(v4) => vec![SocketAddr::from((*v4, port))],
-        Host::V6(v6, None) => vec![SocketAddr::from((*v6, port))],
-        Host::V6(v6, Some(zone)) => match zone.parse() {
-            Ok(zone) => vec![SocketAddrV6::new(*v6, port, 0, zone).into()],
-            Err(_) => lookup_host((format!("{v6}%{zone}"), port)).await?.collect(),
-        },
-        Host::Name(name) => lookup_host((name.as_str(), port)).await?.collect(),
-    };
-    if found.is_empty() {
-        Err(io::ErrorKind::NotFound.into())
-    } else {
-        Ok(found)
-    }
-}
-
-/// The order in which to try: as the system sorted them, but the families in turn (RFC 8305 § 4), and
-/// only those of the family that is dialled from.
-fn interleaved(addresses: Vec<SocketAddr>, bind: Option<IpAddr>) -> Vec<SocketAddr> {
-    let mut left = addresses;
-    left.retain(|address| bind.is_none_or(|bind| bind.is_ipv4() == address.is_ipv4()));
-    let Some(first) = left.first() else { return left };
-    let is_first_v4 = first.is_ipv4();
-    let (same, other): (Vec<_>, Vec<_>) = left.into_iter().partition(|next| next.is_ipv4() == is_first_v4);
-    let (mut same, mut other) = (same.into_iter(), other.into_iter());
-    let mut order = Vec::with_capacity(same.len() + other.len());
-    while same.len() + other.len() > 0 {
-        order.extend(same.next());
-        order.extend(other.next());
-    }
-    order
-}
-
-/// Dials one address after the other without waiting long for any, and keeps the first that answers
-/// (RFC 8305 § 5).
-async fn first_to_answer(addresses: Vec<SocketAddr>, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let mut waiting = addresses.into_iter();
-    let mut attempts: Vec<BoxFuture<'_, io::Result<TcpStream>>> = Vec::new();
-    let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "no address of the family of `bind`");
-    loop {
-        match waiting.next() {
-            Some(address) => attempts.push(Box::pin(connect(address, bind))),
-            None if attempts.is_empty() => return Err(failure),
-            None => {}
-        }
-        let answer = poll_fn(|cx| {
-            for (index, attempt) in attempts.iter_mut().enumerate() {
-                if let Poll::Ready(answer) = attempt.as_mut().poll(cx) {
-                    drop(attempts.swap_remove(index));
-                    return Poll::Ready(answer);
-                }
-            }
-            Poll::Pending
-        });
-        let answer = if waiting.len() == 0 {
-            Ok(answer.await)
-        } else {
-            // Both branches are cancel-safe: the attempts live outside, and go on.
-            tokio::time::timeout(STAGGER, answer).await
-        };
-        match answer {
-            Ok(Ok(stream)) => return Ok(stream),
-            // A refusal tells more than a network that does not lead there.
-            Ok(Err(_)) if failure.kind() == io::ErrorKind::ConnectionRefused => {}
-            Ok(Err(error)) => failure = error,
-            Err(_) => {}
-        }
-    }
-}
-
 async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
@@ -353,9 +284,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Unsent bytes in the kernel unless `lowat=` says otherwise: two flushes of the engine.
 const LOWAT: u32 = 128 * 1024;
-
-/// How long an address is waited for before the next is tried as well (RFC 8305 § 8).
-const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connections that may wait to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 1024;
@@ -471,7 +399,9 @@ mod tests {
             let to = resolve(&Host::V4([127, 0, 0, 1].into()), port(&local))
                 .await
                 .unwrap();
-            let stream = first_to_answer(to, options.bind).await.unwrap();
+            let stream = first_to_answer(to, |to| Box::pin(connect(to, options.bind)))
+                .await
+                .unwrap();
             options.set(&stream).unwrap();
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
@@ -649,7 +579,9 @@ mod tests {
                 listen("plain+tcp://127.0.0.1:0").await,
             );
             let at = |address| SocketAddr::from(([127, 0, 0, 1], port(address)));
-            let stream = first_to_answer(vec![at(&free), at(&local)], None).await.unwrap();
+            let stream = first_to_answer(vec![at(&free), at(&local)], |to| Box::pin(connect(to, None)))
+                .await
+                .unwrap();
             assert_eq!(stream.peer_addr().unwrap(), at(&local));
         });
     }
@@ -671,7 +603,9 @@ mod tests {
         block_on(async {
             let (_listener, local) = listen("plain+tcp://127.0.0.1:0").await;
             let answering = SocketAddr::from(([127, 0, 0, 1], port(&local)));
-            let stream = first_to_answer(vec![at, answering], None).await.unwrap();
+            let stream = first_to_answer(vec![at, answering], |to| Box::pin(connect(to, None)))
+                .await
+                .unwrap();
             assert_eq!(stream.peer_addr().unwrap(), answering);
         });
     }
