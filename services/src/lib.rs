@@ -20,6 +20,8 @@ mod service;
 mod source;
 
 pub mod blocking;
+#[cfg(feature = "keys")]
+pub mod keys;
 
 pub use connect::{Connect, IntoAddress, connect};
 pub use server::{Server, ServerLimits, ServerStats, serve};

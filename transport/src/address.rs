@@ -27,7 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 pub use error::{AddressError, AddressProblem};
-pub use key::PeerKey;
+pub use key::{NotAKey, PeerKey};
 
 /// Where to dial or listen. See the [module](self) for the grammar.
 ///

@@ -1,6 +1,7 @@
 //! The key of a peer, as an address pins it.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// The public Ed25519 key that a peer must prove to have. Displayed as `ed25519.` and 52 digits of
 /// base32 (RFC 4648, lower case, no padding).
@@ -39,6 +40,27 @@ impl PeerKey {
         is_whole.then_some(Self(bytes))
     }
 }
+
+/// Reads what is displayed.
+impl FromStr for PeerKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        Self::parse(text).ok_or(NotAKey(()))
+    }
+}
+
+/// A text that is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAKey(());
+
+impl fmt::Display for NotAKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a key: one is `ed25519.` and 52 digits of base32, a to z and 2 to 7")
+    }
+}
+
+impl std::error::Error for NotAKey {}
 
 impl fmt::Display for PeerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,452 @@
+//! Who is let in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_transport::address::PeerKey;
+
+use super::file::{Secrecy, at, lines, read};
+
+/// Which peers are let in, by their keys.
+#[derive(Clone)]
+pub struct Authorized(Arc<Who>);
+
+enum Who {
+    Anyone,
+    Keys(Vec<PeerKey>),
+    File(PathBuf, Mutex<Loaded>),
+}
+
+/// What a file said when it was last read.
+#[derive(Default)]
+struct Loaded {
+    /// When, and how long it was: if that is the same, so is the rest.
+    stamp: Option<(SystemTime, u64)>,
+    grants: BTreeMap<[u8; 32], Grant>,
+}
+
+/// What a peer that is let in may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Grant {
+    /// The services that it may use; all, if there are none here.
+    pub services: Vec<String>,
+    /// Whether it may only look.
+    pub is_read_only: bool,
+    /// From where it may come; from anywhere, if there are none here.
+    pub from: Vec<Network>,
+    /// When it ends.
+    pub expires: Option<SystemTime>,
+    /// What is written behind the key.
+    pub comment: String,
+}
+
+/// An address, or all that begin with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
+            None => (text.parse::<IpAddr>().ok()?, None),
+        };
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(most);
+        (bits <= most).then_some(Self { address, bits })
+    }
+
+    /// Whether `address` is in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (own, other, width) = match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (u128::from(own.to_bits()), u128::from(other.to_bits()), 32)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),
+            _ => return false,
+        };
+        let rest = width - u32::from(self.bits);
+        own.checked_shr(rest).unwrap_or(0) == other.checked_shr(rest).unwrap_or(0)
+    }
+}
+
+impl Authorized {
+    /// Everybody: what they may do must be harmless.
+    #[must_use]
+    pub fn anyone() -> Self {
+        Self(Arc::new(Who::Anyone))
+    }
+
+    /// Those with one of these keys.
+    #[must_use]
+    pub fn keys(keys: impl IntoIterator<Item = PeerKey>) -> Self {
+        Self(Arc::new(Who::Keys(keys.into_iter().collect())))
+    }
+
+    /// Those whom a file names. It is read again when it changes; while it cannot be understood, what it said before
+    /// stays in force. Without a file, nobody.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Who::File(path.into(), Mutex::default())))
+    }
+
+    /// What the peer with `key` may do, who comes from `source` if it comes by a network.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`]: nothing. The message is for this side; it names the line that would let it in.
+    pub fn check(&self, key: &PeerKey, source: Option<IpAddr>, now: SystemTime) -> Result<Grant> {
+        match &*self.0 {
+            Who::Anyone => Ok(Grant::default()),
+            Who::Keys(keys) if keys.contains(key) => Ok(Grant::default()),
+            Who::Keys(_) => Err(denied(format!(
+                "a peer with the key {key} is not among those to be let in"
+            ))),
+            Who::File(path, loaded) => {
+                let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+                loaded.refresh(path);
+                let grant = loaded.grants.get(key.as_bytes()).cloned().ok_or_else(|| {
+                    let path = path.display();
+                    denied(format!(
+                        "a peer with the key {key} was turned away: to let it in, add this line to {path}:\n  {key}"
+                    ))
+                })?;
+                grant.admits(key, source, now)?;
+                Ok(grant)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Authorized {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Who::Anyone => f.write_str("Authorized::anyone"),
+            Who::Keys(keys) => f.debug_tuple("Authorized::keys").field(keys).finish(),
+            Who::File(path, _) => f.debug_tuple("Authorized::file").field(path).finish(),
+        }
+    }
+}
+
+impl Loaded {
+    fn refresh(&mut self, path: &Path) {
+        let metadata = std::fs::metadata(path).ok();
+        let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+        if stamp.is_some() && stamp == self.stamp {
+            return;
+        }
+        match load(path) {
+            Ok(grants) => {
+                self.grants = grants;
+                self.stamp = stamp;
+            }
+            Err(error) => tracing::error!(%error, "what was in force before stays in force"),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<BTreeMap<[u8; 32], Grant>> {
+    let text = read(path, Secrecy::Public)?.unwrap_or_default();
+    let mut grants = BTreeMap::new();
+    for (number, line) in lines(&text) {
+        let (key, grant) = parse(line).map_err(|what| at(path, number, &what))?;
+        if grants.insert(*key.as_bytes(), grant).is_some() {
+            return Err(at(
+                path,
+                number,
+                "this key has a line already: which of them holds?",
+            ));
+        }
+    }
+    Ok(grants)
+}
+
+impl Grant {
+    fn admits(&self, key: &PeerKey, source: Option<IpAddr>, now: SystemTime) -> Result<()> {
+        if self.expires.is_some_and(|expires| now >= expires) {
+            return Err(denied(format!("what the key {key} was granted has expired")));
+        }
+        let is_from = |source| self.from.iter().any(|network| network.contains(source));
+        if !self.from.is_empty() && !source.is_some_and(is_from) {
+            return Err(denied(format!("the key {key} is not let in from {source:?}")));
+        }
+        Ok(())
+    }
+}
+
+/// Reads `[option,...] key [comment]`. What is not known is refused: it may be there to keep somebody out.
+fn parse(line: &str) -> std::result::Result<(PeerKey, Grant), String> {
+    let mut grant = Grant::default();
+    let mut rest = line;
+    if !rest.starts_with("ed25519.") {
+        loop {
+            rest = parse_option(rest, &mut grant)?;
+            match rest.strip_prefix(',') {
+                Some(behind) => rest = behind,
+                None => break,
+            }
+        }
+        rest = rest.trim_start();
+    }
+    let (key, comment) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let key = key
+        .parse()
+        .map_err(|_| format!("`{key}` is no key: one looks like ed25519.aaaq..."))?;
+    comment.trim().clone_into(&mut grant.comment);
+    Ok((key, grant))
+}
+
+/// Reads one option, and returns what is behind it.
+fn parse_option<'a>(text: &'a str, grant: &mut Grant) -> std::result::Result<&'a str, String> {
+    let end = text
+        .find(|c: char| c == '=' || c == ',' || c.is_whitespace())
+        .unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+    let (value, rest) = match rest.strip_prefix('=') {
+        None => (None, rest),
+        Some(rest) => match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let (value, rest) = quoted.split_once('"').ok_or("a quote is not closed")?;
+                (Some(value), rest)
+            }
+            None => {
+                let end = rest
+                    .find(|c: char| c == ',' || c.is_whitespace())
+                    .unwrap_or(rest.len());
+                let (value, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
+                (Some(value), rest)
+            }
+        },
+    };
+    let items = |value: &'a str| value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    match (name, value) {
+        ("readonly", None) => grant.is_read_only = true,
+        ("services", Some(value)) => {
+            grant.services = items(value).map(str::to_owned).collect();
+            if grant.services.is_empty() {
+                return Err("`services` names none".to_owned());
+            }
+        }
+        ("from", Some(value)) => {
+            let network = |item| {
+                Network::parse(item).ok_or_else(|| format!("`{item}` is no network such as 10.0.0.0/8"))
+            };
+            grant.from = items(value).map(network).collect::<std::result::Result<_, _>>()?;
+            if grant.from.is_empty() {
+                return Err("`from` names no network".to_owned());
+            }
+        }
+        ("expires", Some(value)) => {
+            let date = date(value).ok_or_else(|| format!("`{value}` is no date such as 2027-01-31"))?;
+            grant.expires = Some(date);
+        }
+        _ => {
+            return Err(format!(
+                "`{name}` is no option here: there are `services=\"..\"`, `from=\"..\"`, `expires=..` and `readonly`"
+            ));
+        }
+    }
+    Ok(rest)
+}
+
+/// The first moment of a day, in UTC.
+fn date(text: &str) -> Option<SystemTime> {
+    let mut parts = text.split('-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || year.len() != 4 || month.len() != 2 || day.len() != 2 {
+        return None;
+    }
+    let (year, month, day): (u64, u64, u64) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let lengths = [
+        31,
+        if is_leap { 29 } else { 28 },
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
+    let index = usize::try_from(month.checked_sub(1)?).ok()?;
+    if year < 1970 || day == 0 || day > *lengths.get(index)? {
+        return None;
+    }
+    let leaps = |year: u64| year / 4 - year / 100 + year / 400;
+    let years = (year - 1970) * 365 + leaps(year - 1) - leaps(1969);
+    let days = years + lengths.iter().take(index).sum::<u64>() + day - 1;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(days * 24 * 60 * 60))
+}
+
+fn denied(text: String) -> Error {
+    Error::new(ErrorKind::Denied, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(number: u8) -> PeerKey {
+        PeerKey::new([number; 32])
+    }
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    #[test]
+    fn who_is_in_the_file_is_let_in_with_what_its_line_says() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("authorized_peers");
+        let text = format!(
+            "# the lab\n{} ann in the lab\n\nservices=\"files, exec\",from=\"10.0.0.0/8,::1\",expires=2027-01-31,readonly {} bob\n",
+            key(1),
+            key(2)
+        );
+        fs::write(&path, text).unwrap();
+        let authorized = Authorized::file(&path);
+        let ann = authorized.check(&key(1), None, NOW).unwrap();
+        assert_eq!(
+            ann,
+            Grant {
+                comment: "ann in the lab".to_owned(),
+                ..Grant::default()
+            }
+        );
+        let bob = authorized
+            .check(&key(2), Some([10, 1, 2, 3].into()), NOW)
+            .unwrap();
+        assert_eq!(bob.services, ["files", "exec"]);
+        assert!(bob.is_read_only && bob.comment == "bob");
+        for from in [None, Some([11, 1, 2, 3].into()), Some("::2".parse().unwrap())] {
+            assert!(authorized.check(&key(2), from, NOW).is_err(), "{from:?}");
+        }
+        assert!(
+            authorized
+                .check(&key(2), Some("::1".parse().unwrap()), NOW)
+                .is_ok()
+        );
+        let late = date("2027-01-31").unwrap();
+        assert!(
+            authorized
+                .check(&key(2), Some([10, 1, 2, 3].into()), late)
+                .is_err()
+        );
+        let stranger = authorized.check(&key(3), None, NOW).unwrap_err();
+        assert_eq!(stranger.kind(), ErrorKind::Denied);
+        assert_eq!(
+            stranger.to_string().lines().last().unwrap().trim(),
+            key(3).to_string()
+        );
+    }
+
+    #[test]
+    fn a_file_that_changes_is_read_again_and_a_broken_one_changes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("authorized_peers");
+        let authorized = Authorized::file(&path);
+        assert!(authorized.check(&key(1), None, NOW).is_err());
+        fs::write(&path, format!("{}\n", key(1))).unwrap();
+        assert!(authorized.check(&key(1), None, NOW).is_ok());
+        fs::write(&path, format!("{}\nopensesame {}\n", key(1), key(2))).unwrap();
+        assert!(authorized.check(&key(1), None, NOW).is_ok());
+        assert!(authorized.check(&key(2), None, NOW).is_err());
+        fs::write(
+            &path,
+            format!("# nobody, any more, for the time being\nreadonly {}\n", key(2)),
+        )
+        .unwrap();
+        assert!(authorized.check(&key(1), None, NOW).is_err());
+        assert!(authorized.check(&key(2), None, NOW).unwrap().is_read_only);
+    }
+
+    #[test]
+    fn what_is_not_understood_lets_nobody_in() {
+        let k = key(1);
+        for line in [
+            "ed25519.short".to_owned(),
+            format!("unknown {k}"),
+            format!("readonly=1 {k}"),
+            format!("services {k}"),
+            format!("services=\"\" {k}"),
+            format!("from=\"10.0.0.0/33\" {k}"),
+            format!("from=\"host\" {k}"),
+            format!("from=\"10.0.0.0/8 {k}"),
+            format!("expires=2027-02-29 {k}"),
+            format!("expires=tomorrow {k}"),
+            "readonly".to_owned(),
+            "readonly, ".to_owned(),
+        ] {
+            assert!(parse(&line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_one_line() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("authorized_peers");
+        fs::write(&path, format!("readonly {0}\n{0}\n", key(1))).unwrap();
+        assert!(
+            load(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("authorized_peers:2: ")
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_can_change_lets_nobody_in() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("authorized_peers");
+        fs::write(&path, key(1).to_string()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+        assert!(Authorized::file(&path).check(&key(1), None, NOW).is_err());
+        assert!(load(&path).unwrap_err().to_string().contains("chmod go-w"));
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let days = |text: &str| date(text).unwrap().duration_since(NOW).unwrap().as_secs() / 86_400;
+        assert_eq!(days("1970-01-01"), 0);
+        assert_eq!(days("2000-02-29"), 11_016);
+        assert_eq!(days("2027-01-31"), 20_849);
+        assert_eq!(days("2100-03-01"), 47_541);
+    }
+
+    #[test]
+    fn networks_contain_what_begins_as_they_do() {
+        let contains = |network: &str, address: &str| {
+            Network::parse(network)
+                .unwrap()
+                .contains(address.parse().unwrap())
+        };
+        assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.0"));
+        assert!(contains("0.0.0.0/0", "1.2.3.4") && !contains("0.0.0.0/0", "::1"));
+        assert!(contains("127.0.0.1", "::ffff:127.0.0.1") && !contains("127.0.0.1", "127.0.0.2"));
+        assert!(contains("2001:db8::/32", "2001:db8:1::") && !contains("2001:db8::/32", "2001:db9::"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in ".{0,200}") {
+            let _ = parse(&line);
+        }
+    }
+}

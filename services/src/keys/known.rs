@@ -1,0 +1,434 @@
+//! The keys of peers that are dialled.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_transport::Address;
+use farref_transport::address::PeerKey;
+
+use super::Fingerprint;
+use super::file::{Secrecy, at, failed, lines, read};
+use super::store::make_directory;
+
+/// What to do about a peer whose key is not known.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Policy {
+    /// Refuse, and say which line would let it pass.
+    #[default]
+    Strict,
+    /// Trust it, and remember its key: from then on no other is taken.
+    AcceptNew,
+    /// Ask; remember the key if the answer is yes. The question may wait for a person.
+    Ask(Arc<dyn Fn(&Question<'_>) -> bool + Send + Sync>),
+    /// Trust everybody, and remember nothing. Whoever is on the way can pose as the peer.
+    Off,
+}
+
+impl FromStr for Policy {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
+            "strict" => Ok(Self::Strict),
+            "accept-new" => Ok(Self::AcceptNew),
+            "off" => Ok(Self::Off),
+            _ => {
+                let text = format!("`{word}` is no policy: write `strict`, `accept-new` or `off`");
+                Err(Error::new(ErrorKind::Misuse, text))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "Strict",
+            Self::AcceptNew => "AcceptNew",
+            Self::Ask(_) => "Ask",
+            Self::Off => "Off",
+        })
+    }
+}
+
+/// Whether to trust a peer that was never seen.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Question<'a> {
+    /// What was dialled.
+    pub address: &'a Address,
+    /// The key that answered.
+    pub key: &'a PeerKey,
+}
+
+impl fmt::Display for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, key } = self;
+        let fingerprint = Fingerprint::of(key);
+        write!(
+            f,
+            "`{address}` was never dialled before. Its key is {key} ({fingerprint}). Trust it?"
+        )
+    }
+}
+
+/// Which keys belong to which addresses.
+#[derive(Debug, Clone)]
+pub struct KnownPeers {
+    path: Option<PathBuf>,
+    policy: Policy,
+}
+
+impl KnownPeers {
+    /// Those of a file, which need not exist yet.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>, policy: Policy) -> Self {
+        Self {
+            path: Some(path.into()),
+            policy,
+        }
+    }
+
+    /// None at all: every peer must be pinned by its address.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            path: None,
+            policy: Policy::Strict,
+        }
+    }
+
+    /// Everybody, without a look at the key: whoever is on the way can pose as the peer.
+    #[must_use]
+    pub const fn anyone() -> Self {
+        Self {
+            path: None,
+            policy: Policy::Off,
+        }
+    }
+
+    /// Whether the peer that answered at `address` with `key` is the right one. May ask, and remember.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`] if it is not, or nobody can tell: the message shows both keys, or the line that would
+    /// make this one known. [`ErrorKind::Misuse`] if the file cannot be used.
+    pub fn check(&self, address: &Address, key: &PeerKey) -> Result<()> {
+        let name = name_of(address);
+        match &self.path {
+            Some(path) => {
+                let text = read(path, Secrecy::Public)?.unwrap_or_default();
+                if is_known(path, &text, &name, key, matches!(self.policy, Policy::Off))? {
+                    return Ok(());
+                }
+                match &self.policy {
+                    Policy::Off => Ok(()),
+                    Policy::Strict => Err(unknown(address, &name, key, Some(path))),
+                    Policy::AcceptNew => remember(path, &name, key),
+                    Policy::Ask(ask) if ask(&Question { address, key }) => remember(path, &name, key),
+                    Policy::Ask(_) => Err(denied(format!("`{address}` is not trusted: the answer was no"))),
+                }
+            }
+            None if matches!(self.policy, Policy::Off) => Ok(()),
+            None => Err(unknown(address, &name, key, None)),
+        }
+    }
+}
+
+/// What an address is called in the file: without options, key and security.
+fn name_of(address: &Address) -> String {
+    address
+        .clone()
+        .without_options()
+        .without_peer_key()
+        .with_security(None)
+        .to_string()
+}
+
+/// Whether a line of the file names this key for this address.
+///
+/// # Errors
+///
+/// The key is revoked; or there are lines for the address, and all name other keys.
+fn is_known(path: &Path, text: &str, name: &str, key: &PeerKey, may_change: bool) -> Result<bool> {
+    let mut other = None;
+    let mut known = false;
+    for (number, line) in lines(text) {
+        let mut words = line.split_whitespace();
+        let pattern = words.next().unwrap_or_default();
+        let named: PeerKey = words.next().and_then(|word| word.parse().ok()).ok_or_else(|| {
+            at(
+                path,
+                number,
+                "a line is ADDRESS KEY, with a key like ed25519.aaaq...",
+            )
+        })?;
+        if pattern == "@revoked" {
+            if named == *key {
+                let text = format!("the key {key} is revoked by {}:{number}", path.display());
+                return Err(denied(text));
+            }
+        } else if matches(pattern, name) {
+            if named == *key {
+                known = true;
+            } else if other.is_none() {
+                other = Some((number, named));
+            }
+        }
+    }
+    match other {
+        Some((number, expected)) if !known && !may_change => Err(denied(format!(
+            "the key of `{name}` has changed. Somebody else may answer there now, or it was set up anew.\n  \
+             known:    {expected} ({}), by {}:{number}\n  \
+             answered: {key} ({})\n\
+             If it was set up anew, remove that line.",
+            Fingerprint::of(&expected),
+            path.display(),
+            Fingerprint::of(key),
+        ))),
+        _ => Ok(known),
+    }
+}
+
+/// Whether `text` is what `pattern` says, in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
+        return false;
+    };
+    let mut last = None;
+    for part in parts {
+        if let Some(before) = last.replace(part) {
+            let Some((_, behind)) = rest.split_once(before) else {
+                return false;
+            };
+            rest = behind;
+        }
+    }
+    last.map_or(rest.is_empty(), |last: &str| rest.ends_with(last))
+}
+
+/// Adds a line. Processes that do so at once wait for each other.
+fn remember(path: &Path, name: &str, key: &PeerKey) -> Result<()> {
+    if let Some(directory) = path.parent() {
+        make_directory(directory)?;
+    }
+    let failed = |error| failed(path, &error);
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    // Somebody may have been faster, with this key or with another.
+    let text = read(path, Secrecy::Public)?.unwrap_or_default();
+    if is_known(path, &text, name, key, false)? {
+        return Ok(());
+    }
+    let before = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    file.write_all(format!("{before}{name} {key}\n").as_bytes())
+        .map_err(failed)?;
+    file.sync_all().map_err(failed)
+}
+
+fn unknown(address: &Address, name: &str, key: &PeerKey, path: Option<&Path>) -> Error {
+    let pinned = address.clone().with_peer_key(*key);
+    let mut text = format!(
+        "the key of `{address}` is not known, so nobody can tell who answers there. If {key} is its key, dial \
+         `{pinned}`"
+    );
+    if let Some(path) = path {
+        text = format!("{text}, or add this line to {}:\n  {name} {key}", path.display());
+    }
+    denied(text)
+}
+
+fn denied(text: String) -> Error {
+    Error::new(ErrorKind::Denied, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn key(number: u8) -> PeerKey {
+        PeerKey::new([number; 32])
+    }
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_peer_is_known_by_its_line_whatever_the_options() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        let text = format!(
+            "# lab\n\ntcp://rig7:7000 {} the bench\nquic://*.lab:* {}\n",
+            key(1),
+            key(2)
+        );
+        fs::write(&path, text).unwrap();
+        let known = KnownPeers::file(&path, Policy::Strict);
+        known
+            .check(&address("tcp://rig7:7000?lowat=4096"), &key(1))
+            .unwrap();
+        known.check(&address("noise+tcp://rig7:7000"), &key(1)).unwrap();
+        known.check(&address("quic://a.lab:1"), &key(2)).unwrap();
+        assert!(known.check(&address("quic://a.lab.evil:1"), &key(3)).is_err());
+        assert!(known.check(&address("tcp://rig7:7001"), &key(1)).is_err());
+    }
+
+    #[test]
+    fn an_unknown_peer_is_refused_with_the_line_that_makes_it_known() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        let known = KnownPeers::file(&path, Policy::Strict);
+        let error = known.check(&address("tcp://rig7:7000"), &key(1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        let line = error.to_string().lines().last().unwrap().trim().to_owned();
+        assert_eq!(line, format!("tcp://rig7:7000 {}", key(1)));
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("`tcp://rig7:7000#{}`", key(1)))
+        );
+        fs::write(&path, line).unwrap();
+        known.check(&address("tcp://rig7:7000"), &key(1)).unwrap();
+    }
+
+    #[test]
+    fn a_changed_key_is_refused_under_every_policy_but_off() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        fs::write(&path, format!("tcp://rig7:7000 {}", key(1))).unwrap();
+        let ask = Policy::Ask(Arc::new(|_| true));
+        for policy in [Policy::Strict, Policy::AcceptNew, ask] {
+            let known = KnownPeers::file(&path, policy);
+            let error = known
+                .check(&address("tcp://rig7:7000"), &key(2))
+                .unwrap_err()
+                .to_string();
+            for part in [key(1).to_string(), key(2).to_string(), "known_peers:1".to_owned()] {
+                assert!(error.contains(&part), "{error}");
+            }
+            assert!(error.contains(&Fingerprint::of(&key(2)).to_string()), "{error}");
+        }
+        KnownPeers::file(&path, Policy::Off)
+            .check(&address("tcp://rig7:7000"), &key(2))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_new_key_is_remembered_where_the_policy_or_the_answer_says_so() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("deep/known_peers");
+        let no = KnownPeers::file(&path, Policy::Ask(Arc::new(|_| false)));
+        assert!(no.check(&address("tcp://a:1"), &key(1)).is_err());
+        assert!(!path.exists());
+        let yes = KnownPeers::file(
+            &path,
+            Policy::Ask(Arc::new(|question| {
+                question.to_string().contains("tcp://a:1") && question.to_string().contains("ed25519.")
+            })),
+        );
+        yes.check(&address("tcp://a:1"), &key(1)).unwrap();
+        KnownPeers::file(&path, Policy::AcceptNew)
+            .check(&address("tcp://b:1"), &key(2))
+            .unwrap();
+        let strict = KnownPeers::file(&path, Policy::Strict);
+        strict.check(&address("tcp://a:1"), &key(1)).unwrap();
+        strict.check(&address("tcp://b:1"), &key(2)).unwrap();
+        assert!(strict.check(&address("tcp://b:1"), &key(1)).is_err());
+    }
+
+    #[test]
+    fn a_revoked_key_is_refused_everywhere() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        fs::write(&path, format!("tcp://a:1 {0}\n@revoked {0} stolen\n", key(1))).unwrap();
+        for policy in [Policy::Strict, Policy::AcceptNew, Policy::Off] {
+            let error = KnownPeers::file(&path, policy)
+                .check(&address("tcp://a:1"), &key(1))
+                .unwrap_err();
+            assert!(error.to_string().contains("known_peers:2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_an_error_and_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        fs::write(&path, "tcp://a:1 ed25519.tooshort\n").unwrap();
+        let known = KnownPeers::file(&path, Policy::AcceptNew);
+        let error = known
+            .check(&address("tcp://b:1"), &key(1))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("known_peers:1: "), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "tcp://a:1 ed25519.tooshort\n");
+    }
+
+    #[test]
+    fn all_that_is_remembered_at_once_is_kept_each_once() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        fs::write(&path, "# kept, without a line end").unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..40_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let known = KnownPeers::file(path, Policy::AcceptNew);
+                    known
+                        .check(&address(&format!("tcp://h{}:1", number / 2)), &key(number / 2))
+                        .unwrap();
+                });
+            }
+        });
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# kept, without a line end\n"), "{text}");
+        assert_eq!(lines(&text).count(), 20, "{text}");
+    }
+
+    #[test]
+    fn without_a_file_only_pins_or_blind_trust_help() {
+        assert!(KnownPeers::none().check(&address("tcp://a:1"), &key(1)).is_err());
+        KnownPeers::anyone()
+            .check(&address("tcp://a:1"), &key(1))
+            .unwrap();
+    }
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, text, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("a*", "ab", true),
+            ("*b", "ab", true),
+            ("*b", "ba", false),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*a", "a", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "aXc", false),
+            ("*ab*ab", "ab", false),
+            ("*ab*ab", "abab", true),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}

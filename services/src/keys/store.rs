@@ -1,0 +1,219 @@
+//! The directory that the files are in, and the identity in it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_transport::Identity;
+use farref_transport::address::PeerKey;
+use zeroize::Zeroizing;
+
+use super::file::{Secrecy, at, failed, lines, read};
+use super::{Authorized, KnownPeers, Policy};
+
+const HEADER: &str = "farref-identity-v1";
+
+/// The directory with this process's keys.
+#[derive(Debug, Clone)]
+pub struct KeyStore {
+    directory: PathBuf,
+}
+
+impl KeyStore {
+    /// The keys in `directory`, which is made when the first is written.
+    #[must_use]
+    pub fn open(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// The keys of the user that this process runs as.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`]: neither `FARREF_HOME`, `XDG_CONFIG_HOME` nor `HOME` is set.
+    pub fn of_user() -> Result<Self> {
+        let set = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        set("FARREF_HOME")
+            .or_else(|| set("XDG_CONFIG_HOME").map(|home| home.join("farref")))
+            .or_else(|| set("HOME").map(|home| home.join(".config").join("farref")))
+            .map(Self::open)
+            .ok_or_else(|| {
+                let text = "there is no place for keys: set FARREF_HOME to a directory";
+                Error::new(ErrorKind::Unsupported, text)
+            })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Who this process is. The first time, a new key pair is made and kept in `identity`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or made, is none of ours, or can be read by others.
+    pub fn identity(&self) -> Result<Identity> {
+        let path = self.directory.join("identity");
+        match read(&path, Secrecy::Secret)? {
+            Some(text) => parse(&path, &Zeroizing::new(text)),
+            None => self.create(&path),
+        }
+    }
+
+    /// Where peers' keys are looked up when dialling.
+    #[must_use]
+    pub fn known_peers(&self, policy: Policy) -> KnownPeers {
+        KnownPeers::file(self.directory.join("known_peers"), policy)
+    }
+
+    /// Who is let in when listening.
+    #[must_use]
+    pub fn authorized_peers(&self) -> Authorized {
+        Authorized::file(self.directory.join("authorized_peers"))
+    }
+
+    fn create(&self, path: &Path) -> Result<Identity> {
+        make_directory(&self.directory)?;
+        let identity = Identity::generate().map_err(|error| failed(path, &error))?;
+        let secret = Zeroizing::new(PeerKey::new(*identity.secret()).to_string());
+        let digits = secret.rsplit('.').next().unwrap_or_default();
+        let line = Zeroizing::new(format!("{HEADER} {digits}\n"));
+        match write_new(path, line.as_bytes(), 0o600) {
+            Ok(()) => {
+                let public = format!("{}\n", identity.public());
+                // For people to look at: nothing depends on it.
+                let _ = fs::write(path.with_extension("pub"), public);
+                Ok(identity)
+            }
+            // Another process was faster: what it made counts.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let text = read(path, Secrecy::Secret)?.unwrap_or_default();
+                parse(path, &Zeroizing::new(text))
+            }
+            Err(error) => Err(failed(path, &error)),
+        }
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Identity> {
+    let wrong = |line| at(path, line, "this is no identity of farref; nothing was changed");
+    let (number, line) = lines(text).next().ok_or_else(|| wrong(1))?;
+    let digits = line
+        .strip_prefix(HEADER)
+        .and_then(|rest| rest.split_whitespace().next());
+    let key = format!("ed25519.{}", digits.ok_or_else(|| wrong(number))?);
+    let secret: PeerKey = Zeroizing::new(key).parse().map_err(|_| wrong(number))?;
+    Identity::from_secret(secret.as_bytes()).map_err(|error| failed(path, &error))
+}
+
+/// Makes the directory, for its owner alone.
+pub(super) fn make_directory(directory: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(directory)
+        .map_err(|error| failed(directory, &error))
+}
+
+/// Writes a file that is not there yet: whole, or not at all. Nobody sees a part of it.
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let unique = format!("identity.{}.{number}.tmp", std::process::id());
+    let temporary = path.with_file_name(unique);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    let written = (|| {
+        let mut file = options.open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // A link does not replace what is there.
+        fs::hard_link(&temporary, path)
+    })();
+    let _ = fs::remove_file(&temporary);
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_made_once_and_found_again() {
+        let home = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(home.path().join("keys"));
+        let made = store.identity().unwrap();
+        assert_eq!(store.identity().unwrap().public(), made.public());
+        let public = fs::read_to_string(home.path().join("keys/identity.pub")).unwrap();
+        assert_eq!(public.trim(), made.public().to_string());
+        assert_eq!(fs::read_dir(home.path().join("keys")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn many_processes_at_once_agree_on_one_identity() {
+        let home = tempfile::tempdir().unwrap();
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| KeyStore::open(home.path()).identity()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let there = KeyStore::open(home.path()).identity().unwrap().public();
+        for made in made {
+            assert_eq!(made.unwrap().public(), there);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_identity_that_others_can_read_is_not_used_and_the_error_mends_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(home.path());
+        store.identity().unwrap();
+        let path = home.path().join("identity");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = store.identity().unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("chmod 600 {}", path.display())),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_broken_identity_is_shown_and_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("identity");
+        for text in [
+            "",
+            "\n",
+            "ssh-ed25519 AAAA",
+            "farref-identity-v1",
+            "farref-identity-v1 abc",
+            "farref-identity-v2 x",
+        ] {
+            let _ = fs::remove_file(&path);
+            write_new(&path, text.as_bytes(), 0o600).unwrap();
+            let error = KeyStore::open(home.path()).identity().unwrap_err().to_string();
+            assert!(error.contains("identity:1: "), "{text}: {error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}
