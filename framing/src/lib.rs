@@ -44,6 +44,8 @@ mod lanes;
 pub mod limits;
 pub mod link;
 mod native_link;
+#[cfg(feature = "noise")]
+pub mod noise;
 mod preface;
 mod pulse;
 mod session;

@@ -14,6 +14,10 @@ use crate::varint;
 
 /// First bytes of every preface: no letter, no TLS record, no varint of ours.
 pub(crate) const MAGIC: [u8; 4] = [0xa9, b'F', b'A', b'R'];
+/// First bytes of an encrypted carrier (§ 10.2).
+const ENCRYPTED: [u8; 4] = [0xa9, b'F', b'A', b'N'];
+/// What a listener without encryption answers to such (§ 10.2).
+const NOT_HERE: [u8; 10] = [0xa9, b'F', b'A', b'N', 1, 4, 0, 0, 0, 0];
 /// The only version so far.
 pub(crate) const VERSION: u8 = 1;
 
@@ -157,6 +161,17 @@ impl Preface {
     }
 }
 
+/// What a listener that encrypts says to a dialer that does not: a preface with the demand (§ 2.2).
+#[cfg(feature = "noise")]
+pub(crate) const fn must_encrypt() -> [u8; FIXED] {
+    let [m0, m1, m2, m3] = MAGIC;
+    let mut preface = [0; FIXED];
+    [preface[0], preface[1], preface[2], preface[3]] = [m0, m1, m2, m3];
+    (preface[4], preface[5]) = (VERSION, VERSION);
+    preface[6] = FLAG_LISTENER | FLAG_MUST_ENCRYPT;
+    preface
+}
+
 impl Declared {
     /// Reads the fields of a preface; a limit that is not among them has its default.
     fn decode(mut fields: &[u8]) -> Result<Self, LinkError> {
@@ -217,6 +232,8 @@ pub enum Foreign {
     Tls,
     /// SSH.
     Ssh,
+    /// farref, encrypted: to a listener that does not encrypt.
+    Encrypted,
     /// Something made of text.
     Text,
     /// Something else.
@@ -240,7 +257,9 @@ impl Foreign {
             b"HTTP/",
         ];
         let begins = |with: &[u8]| bytes.starts_with(with);
-        if HTTP.iter().any(|with| begins(with)) {
+        if begins(&ENCRYPTED) {
+            Self::Encrypted
+        } else if HTTP.iter().any(|with| begins(with)) {
             Self::Http
         } else if begins(&[0x16, 0x03]) || begins(&[0x15, 0x03]) {
             Self::Tls
@@ -261,6 +280,7 @@ impl Foreign {
     #[must_use]
     pub const fn reply(self) -> Option<&'static [u8]> {
         match self {
+            Self::Encrypted => Some(&NOT_HERE),
             Self::Http => Some(
                 b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 47\r\n\
                   Connection: close\r\n\r\nthis is farref, not HTTP: use a farref program\n",
@@ -279,6 +299,7 @@ impl fmt::Display for Foreign {
             Self::Http => "HTTP",
             Self::Tls => "TLS",
             Self::Ssh => "SSH",
+            Self::Encrypted => "farref with encryption, which this side does without",
             Self::Text => "a protocol made of text",
             Self::Binary => "an unknown protocol",
         })
