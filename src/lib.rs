@@ -8,6 +8,8 @@
 #![doc = include_str!("../README.md")]
 
 pub use farref_netref::*;
+#[cfg(feature = "noise")]
+pub use farref_services::keys;
 pub use farref_services::{
     Connect, Fixed, IntoAddress, Server, ServerLimits, ServerStats, Service, Share, blocking, connect, serve,
 };

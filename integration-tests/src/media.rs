@@ -4,6 +4,7 @@ use std::future::{Future, IntoFuture};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use farref::keys::{Authorized, Identity, Trust};
 use farref::transport::Media;
 use farref::{
     Config, Connect, Connection, Fixed, Netref, RemoteTrait, Result, Server, ServerLimits, Share, connect,
@@ -62,7 +63,16 @@ pub async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Every medium of this build, by address.
-pub const MEDIA: [&str; 5] = ["mem", "mem?buffer=16", "mem?mux=1", "unix", "plain+tcp"];
+pub const MEDIA: [&str; 8] = [
+    "mem",
+    "mem?buffer=16",
+    "mem?mux=1",
+    "unix",
+    "noise+unix",
+    "plain+tcp",
+    "tcp",
+    "quic",
+];
 
 /// A pair over the medium of that name.
 pub async fn pair<T: ?Sized + RemoteTrait>(medium: &str, root: impl Share<T>) -> Pair {
@@ -108,6 +118,13 @@ pub async fn rough_pair_of<T: ?Sized + RemoteTrait>(
     join("mem:rough", server, with).await.unwrap()
 }
 
+/// A listener that lets in nobody but the dialer, whom its address tells which key to expect.
+pub fn acquainted() -> (Trust, Trust) {
+    let (listener, dialer) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let authorized = Authorized::keys([dialer.public()]);
+    (Trust::new(listener).authorizing(authorized), Trust::new(dialer))
+}
+
 async fn connected(medium: &str, server: Server, with: impl FnOnce(Connect) -> Connect) -> Result<Pair> {
     static NAMES: AtomicU64 = AtomicU64::new(0);
     let directory = tempfile::tempdir()?;
@@ -116,12 +133,14 @@ async fn connected(medium: &str, server: Server, with: impl FnOnce(Connect) -> C
         Some(("mem", options)) => format!("mem:test-{name}?{options}"),
         _ => match medium {
             "mem" => format!("mem:test-{name}"),
-            "unix" => format!("unix:{}", directory.path().join("socket").display()),
-            "plain+tcp" => "plain+tcp://127.0.0.1:0".to_owned(),
+            "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
+            "plain+tcp" | "tcp" | "quic" => format!("{medium}://127.0.0.1:0"),
             other => panic!("no medium is called {other}"),
         },
     };
-    let mut pair = join(&address, server, with).await?;
+    let (at_server, at_client) = acquainted();
+    let with = |connect| with(connect).trust(at_client);
+    let mut pair = join(&address, server.trust(at_server), with).await?;
     pair.directory = Some(directory);
     Ok(pair)
 }

@@ -36,5 +36,7 @@ mod stress;
 mod third_parties;
 #[path = "all/threads.rs"]
 mod threads;
+#[path = "all/trust.rs"]
+mod trust;
 #[path = "all/values.rs"]
 mod values;

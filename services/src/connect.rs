@@ -10,6 +10,7 @@ use farref_netref::{BoxFuture, Config, Connection, RemoteTrait, Root};
 use farref_transport::{Address, Media};
 
 use crate::establish::establish;
+use crate::protect::{Protection, Trust};
 use crate::service::Share;
 
 /// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, …
@@ -33,6 +34,7 @@ pub fn connect(address: impl IntoAddress) -> Connect {
         root: Root::NONE,
         config: Config::default(),
         media: None,
+        trust: None,
     }
 }
 
@@ -85,6 +87,7 @@ pub struct Connect {
     root: Root,
     config: Config,
     media: Option<Media>,
+    trust: Option<Trust>,
 }
 
 impl Connect {
@@ -112,13 +115,30 @@ impl Connect {
         self
     }
 
+    /// Proves and demands this, where the address asks for encryption. Default: by the files of the user, see
+    /// [`keys`](crate::keys).
+    #[cfg(feature = "noise")]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
     async fn dial(self) -> Result<Connection> {
         let address = self.address?;
-        let media = self.media.unwrap_or_else(Media::standard);
-        let carrier = media.dial(&address).await.map_err(dial_error)?;
+        let protection = Protection::of(&address, self.trust.as_ref())?;
+        let media = protection.media(self.media.unwrap_or_else(Media::standard));
+        let bare = protection.bare(&address);
+        let carrier = media.dial(&bare).await.map_err(|error| {
+            // In the words of the one who dialled.
+            let text = error.to_string().replace(&bare.to_string(), &address.to_string());
+            Error::new(dial_error_kind(&error), text)
+        })?;
         let setup = self.config.setup_timeout;
         let connecting = async {
-            let connection = establish(carrier, Role::Dialer, |_| Ok(self.root), self.config).await?;
+            let carrier = protection.apply(carrier, Role::Dialer, Some(&address)).await?;
+            protection.check_answer(carrier.info(), &address).await?;
+            let root = |_: &_, _: &_| Ok(self.root);
+            let connection = establish(carrier, Role::Dialer, root, self.config).await?;
             connection.established().await?;
             Ok(connection)
         };
@@ -147,12 +167,12 @@ impl fmt::Debug for Connect {
     }
 }
 
-fn dial_error(error: farref_transport::DialError) -> Error {
+fn dial_error_kind(error: &farref_transport::DialError) -> ErrorKind {
     use farref_transport::DialError as E;
-    let kind = match &error {
+    match error {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::NotEncrypted { .. } => ErrorKind::Address,
+        E::WrongKey { .. } => ErrorKind::Denied,
         _ => ErrorKind::Carrier,
-    };
-    Error::new(kind, error.to_string())
+    }
 }

@@ -15,7 +15,7 @@ use crate::refuse::refuse;
 pub(crate) async fn establish(
     carrier: Carrier,
     role: Role,
-    root: impl FnOnce(&Peer) -> Result<Root>,
+    root: impl FnOnce(&CarrierInfo, &Peer) -> Result<Root>,
     config: Config,
 ) -> Result<Connection> {
     let native = matches!(carrier, Carrier::Muxed(_));
@@ -39,7 +39,7 @@ pub(crate) async fn establish(
             Box::new(StreamLink::new(with, now))
         }
     };
-    match root(&peer) {
+    match root(&info, &peer) {
         Ok(root) => {
             let keep_open = role == Role::Listener;
             let parts = Parts {

@@ -19,6 +19,7 @@ mod authorized;
 mod file;
 mod known;
 mod store;
+mod trust;
 
 use std::fmt;
 
@@ -26,8 +27,11 @@ use farref_transport::address::PeerKey;
 use sha2::{Digest, Sha256};
 
 pub use authorized::{Authorized, Grant, Network};
+pub use farref_framing::noise::Psk;
+pub use farref_transport::Identity;
 pub use known::{KnownPeers, Policy, Question};
 pub use store::KeyStore;
+pub use trust::Trust;
 
 /// A short name of a key, to compare by eye or by telephone: 160 bits of its SHA-256 as eight groups of four digits
 /// of base32.

@@ -14,13 +14,15 @@
 
 mod connect;
 mod establish;
+#[cfg_attr(not(feature = "noise"), path = "unprotected.rs")]
+mod protect;
 mod refuse;
 mod server;
 mod service;
 mod source;
 
 pub mod blocking;
-#[cfg(feature = "keys")]
+#[cfg(feature = "noise")]
 pub mod keys;
 
 pub use connect::{Connect, IntoAddress, connect};

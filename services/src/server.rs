@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::connect::IntoAddress;
 use crate::establish::establish;
+use crate::protect::{Protection, Trust};
 use crate::service::{Fixed, Service, Share};
 use crate::source::{Counted, PerSource, source};
 
@@ -49,6 +50,7 @@ struct Shared {
     config: Config,
     limits: ServerLimits,
     media: Media,
+    trust: Mutex<Option<Trust>>,
     connections: Mutex<BTreeMap<u64, Connection>>,
     /// Connections that are being set up.
     opening: AtomicU64,
@@ -125,6 +127,7 @@ impl Server {
             config,
             limits,
             media,
+            trust: Mutex::default(),
             connections: Mutex::default(),
             opening: AtomicU64::new(0),
             sources: PerSource::default(),
@@ -142,12 +145,21 @@ impl Server {
         }
     }
 
+    /// Proves and demands this of peers, at addresses that ask for encryption, from the next
+    /// [`listen`](Self::listen) on. Default: by the files of the user, see [`keys`](crate::keys).
+    #[cfg(feature = "noise")]
+    #[must_use]
+    pub fn trust(self, trust: Trust) -> Self {
+        *lock(&self.shared.trust) = Some(trust);
+        self
+    }
+
     /// Listens at `address` as well; where to dial to get here, with the real port if the system chose it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Address`] if the address is none or asks for what is not there (`tcp://` is not encrypted
-    /// yet: `plain+tcp://` says that you know); [`ErrorKind::Unsupported`] for a medium that this build or system
+    /// [`ErrorKind::Address`] if the address is none, or asks for encryption in a build without;
+    /// [`ErrorKind::Misuse`] if it needs keys that cannot be used; [`ErrorKind::Unsupported`] for a medium that this build or system
     /// lacks; [`ErrorKind::Carrier`] if it cannot be listened on; [`ErrorKind::Misuse`] after a shutdown.
     ///
     /// # Cancel safety
@@ -158,10 +170,19 @@ impl Server {
         if *self.stop.borrow() {
             return Err(Error::new(ErrorKind::Misuse, "the server was shut down"));
         }
-        let listener = self.shared.media.listen(&address).await.map_err(listen_error)?;
-        let local = listener.local_addresses().into_iter().next().unwrap_or(address);
+        let trust = lock(&self.shared.trust).clone();
+        let protection = Protection::of(&address, trust.as_ref())?;
+        let media = protection.media(self.shared.media.clone());
+        let bare = protection.bare(&address);
+        let listener = media.listen(&bare).await.map_err(listen_error)?;
+        let local = protection.full(listener.local_addresses().into_iter().next().unwrap_or(bare));
         self.shared.listeners.fetch_add(1, Ordering::Relaxed);
-        let accept = accept(Arc::clone(&self.shared), listener, self.stop.subscribe());
+        let accept = accept(
+            Arc::clone(&self.shared),
+            listener,
+            protection,
+            self.stop.subscribe(),
+        );
         lock(&self.accepting).spawn(accept);
         Ok(local)
     }
@@ -273,7 +294,12 @@ impl fmt::Debug for Server {
 }
 
 /// Accepts until the server stops. Never waits for a peer.
-async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>, mut stop: watch::Receiver<bool>) {
+async fn accept(
+    shared: Arc<Shared>,
+    mut listener: Box<dyn Listener>,
+    protection: Protection,
+    mut stop: watch::Receiver<bool>,
+) {
     loop {
         // Cancel-safe: a carrier that was about to be accepted is closed with the listener.
         let accepted = tokio::select! {
@@ -282,7 +308,7 @@ async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>, mut stop: 
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(carrier) => take(&shared, carrier, &stop),
+            Ok(carrier) => take(&shared, carrier, &protection, &stop),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "could not accept; going on");
                 tokio::time::sleep(error.pause()).await;
@@ -298,7 +324,7 @@ async fn accept(shared: Arc<Shared>, mut listener: Box<dyn Listener>, mut stop: 
 }
 
 /// Takes a carrier in, if the limits allow.
-fn take(shared: &Arc<Shared>, carrier: Carrier, stop: &watch::Receiver<bool>) {
+fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &watch::Receiver<bool>) {
     let open = lock(&shared.connections).len();
     let opening = shared.opening.load(Ordering::Relaxed);
     let limits = &shared.limits;
@@ -320,6 +346,7 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, stop: &watch::Receiver<bool>) {
         Arc::clone(shared),
         carrier,
         counted.flatten(),
+        protection.clone(),
         stop.clone(),
     ));
 }
@@ -329,12 +356,14 @@ async fn attend(
     shared: Arc<Shared>,
     carrier: Carrier,
     counted: Option<Counted>,
+    protection: Protection,
     stop: watch::Receiver<bool>,
 ) {
     let opening = (Opening(&shared), counted);
     let setup = shared.config.setup_timeout;
     let opened = tokio::time::timeout(setup, async {
-        let root = |peer: &_| shared.service.root(peer);
+        let carrier = protection.apply(carrier, Role::Listener, None).await?;
+        let root = |info: &_, peer: &_| protection.root(&*shared.service, info, peer);
         let connection = establish(carrier, Role::Listener, root, shared.config.clone()).await?;
         connection.established().await?;
         Ok::<_, Error>(connection)

@@ -15,6 +15,23 @@ pub trait Service: Send + Sync + 'static {
     /// The peer is not let in: it is disconnected.
     fn root(&self, peer: &Peer) -> Result<Root>;
 
+    /// The root object for `peer`, whose key is authorised with these options.
+    ///
+    /// By default [`root`](Self::root) where there are no options that a service must mind; with some, nobody is let in:
+    /// a service that does not know them would grant too much.
+    ///
+    /// # Errors
+    ///
+    /// The peer is not let in: it is disconnected.
+    #[cfg(feature = "noise")]
+    fn granted(&self, peer: &Peer, grant: &crate::keys::Grant) -> Result<Root> {
+        if grant.is_read_only || !grant.services.is_empty() {
+            let text = "the options of this peer's key are not known to the service";
+            return Err(Error::new(farref_boxing::ErrorKind::Denied, text));
+        }
+        self.root(peer)
+    }
+
     /// A peer was let in and has introduced itself.
     fn connected(&self, connection: &Connection) {
         let _ = connection;

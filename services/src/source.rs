@@ -10,13 +10,18 @@ use farref_transport::address::{Host, Target};
 /// The address of a carrier's other end, if it has one on a network. Of IPv6 the first 64 bits: the rest is the
 /// peer's to choose.
 pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
+    Some(match source_exactly(info)? {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    })
+}
+
+/// The address of a carrier's other end, if it has one on a network.
+pub(crate) fn source_exactly(info: &CarrierInfo) -> Option<IpAddr> {
     match info.remote.as_ref()?.target() {
         Target::Tcp { host, .. } | Target::Quic { host, .. } => match host {
             Host::V4(address) => Some(IpAddr::V4(*address)),
-            Host::V6(address, _) => Some(match address.to_ipv4_mapped() {
-                Some(v4) => IpAddr::V4(v4),
-                None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-            }),
+            Host::V6(address, _) => Some(IpAddr::V6(*address).to_canonical()),
             Host::Name(_) => None,
         },
         _ => None,

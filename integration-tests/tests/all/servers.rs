@@ -127,20 +127,10 @@ fn a_shutdown_lets_calls_end_that_are_under_way() {
 #[test]
 fn addresses_that_cannot_be_used_say_what_to_write_instead() {
     runtime().block_on(async {
-        let error = within(connect("tcp://127.0.0.1:7000").into_future())
-            .await
-            .unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("plain+tcp://127.0.0.1:7000") && text.contains("unix:"),
-            "{text}"
-        );
         let error = within(connect("unx:/run/x").into_future()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Address);
         assert!(error.to_string().contains("unix:"), "{error}");
-        let error = within(connect("quic://127.0.0.1:7000").into_future())
-            .await
-            .unwrap_err();
+        let error = within(connect("x-own:anything").into_future()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         let error = within(connect("unix:/nowhere/at/all").into_future())
             .await

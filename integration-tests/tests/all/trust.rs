@@ -1,0 +1,223 @@
+//! Who is believed, and who is let in: over every medium that proves keys.
+
+use std::future::IntoFuture;
+
+use farref::keys::{Authorized, Identity, KeyStore, KnownPeers, Policy, Psk, Trust};
+use farref::transport::{Address, PeerEvidence};
+use farref::{Connection, ErrorKind, Netref, Result, Server, connect};
+use farref_integration_tests::bench::{Bench, Rig};
+use farref_integration_tests::media::{acquainted, runtime, within};
+
+const MEDIA: [&str; 2] = ["tcp", "quic"];
+
+fn identity() -> Identity {
+    Identity::generate().unwrap()
+}
+
+/// A server at a port of its own, and where it is.
+async fn served(medium: &str, trust: Trust) -> (Server, Address) {
+    let server = Server::of::<dyn Bench>(Rig::new().0).trust(trust);
+    let address = within(server.listen(format!("{medium}://127.0.0.1:0")))
+        .await
+        .unwrap();
+    (server, address)
+}
+
+async fn dialled(address: &Address, trust: Trust) -> Result<Connection> {
+    within(connect(address).trust(trust).into_future()).await
+}
+
+async fn works(connection: &Connection) {
+    let bench: Netref<dyn Bench> = within(connection.root()).await.unwrap();
+    assert_eq!(within(bench.call().add(20, 22)).await.unwrap(), 42);
+}
+
+#[test]
+fn an_address_that_a_server_gives_out_can_be_dialled_as_it_is() {
+    runtime().block_on(async {
+        for medium in MEDIA {
+            let (at_server, at_client) = acquainted();
+            let (key, mine) = (
+                at_server.identity().unwrap().public(),
+                at_client.identity().unwrap().public(),
+            );
+            let (server, address) = served(medium, at_server).await;
+            assert_eq!(address.peer_key(), Some(&key));
+            let client = dialled(&address, at_client).await.unwrap();
+            works(&client).await;
+            assert_eq!(client.peer().evidence, PeerEvidence::Key(*key.as_bytes()));
+            assert_eq!(
+                client.peer().address.as_deref(),
+                Some(address.to_string().as_str())
+            );
+            let host = server.connections().pop().unwrap();
+            assert_eq!(host.peer().evidence, PeerEvidence::Key(*mine.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn a_stranger_is_not_let_in_and_learns_which_key_to_hand_in() {
+    runtime().block_on(async {
+        for medium in MEDIA {
+            let (at_server, _) = acquainted();
+            let (_server, address) = served(medium, at_server).await;
+            let stranger = identity();
+            let error = dialled(&address, Trust::new(stranger.clone())).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied, "{medium}: {error}");
+            assert!(
+                error.to_string().contains(&stranger.public().to_string()),
+                "{medium}: {error}"
+            );
+            assert!(
+                error.to_string().contains("authorized_peers"),
+                "{medium}: {error}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_key_other_than_the_pinned_one_is_refused_with_both() {
+    runtime().block_on(async {
+        for medium in MEDIA {
+            let (at_server, at_client) = acquainted();
+            let (_server, address) = served(medium, at_server).await;
+            let (found, expected) = (*address.peer_key().unwrap(), identity().public());
+            let error = dialled(&address.with_peer_key(expected), at_client)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied, "{medium}: {error}");
+            for key in [found, expected] {
+                assert!(error.to_string().contains(&key.to_string()), "{medium}: {error}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_unknown_listener_is_believed_as_the_policy_says_and_remembered() {
+    runtime().block_on(async {
+        for medium in MEDIA {
+            let home = tempfile::tempdir().unwrap();
+            let store = KeyStore::open(home.path().join("client"));
+            let mine = Trust::of_store(&store, Policy::Strict).unwrap();
+            let authorized = Authorized::keys([mine.identity().unwrap().public()]);
+            let (_server, address) =
+                served(medium, Trust::new(identity()).authorizing(authorized.clone())).await;
+            let unpinned = address.clone().without_peer_key();
+
+            let error = dialled(&unpinned, mine.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied, "{medium}: {error}");
+            assert!(
+                error.to_string().contains(&address.to_string()),
+                "what would do is not said: {error}"
+            );
+
+            let accepting = Trust::of_store(&store, Policy::AcceptNew).unwrap();
+            works(&dialled(&unpinned, accepting.clone()).await.unwrap()).await;
+            works(&dialled(&unpinned, mine.clone()).await.unwrap()).await;
+
+            // Somebody else at the same address.
+            let text = std::fs::read_to_string(home.path().join("client/known_peers")).unwrap();
+            let other = format!("{unpinned} {}", identity().public());
+            std::fs::write(home.path().join("client/known_peers"), other).unwrap();
+            for trust in [mine, accepting] {
+                let error = dialled(&unpinned, trust).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Denied, "{medium}: {error}");
+                assert!(error.to_string().contains("has changed"), "{medium}: {error}");
+            }
+            assert!(text.contains(&unpinned.to_string()), "{text}");
+        }
+    });
+}
+
+#[test]
+fn who_is_added_to_the_file_is_let_in_without_a_restart() {
+    runtime().block_on(async {
+        let home = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(home.path().join("server"));
+        let (_server, address) = served("tcp", Trust::of_store(&store, Policy::Strict).unwrap()).await;
+        let guest = identity();
+        assert!(dialled(&address, Trust::new(guest.clone())).await.is_err());
+        let file = home.path().join("server/authorized_peers");
+        std::fs::write(
+            &file,
+            format!("from=\"127.0.0.0/8\" {} a guest\n", guest.public()),
+        )
+        .unwrap();
+        works(&dialled(&address, Trust::new(guest.clone())).await.unwrap()).await;
+        std::fs::write(
+            &file,
+            format!("from=\"10.0.0.0/8\" {} elsewhere\n", guest.public()),
+        )
+        .unwrap();
+        assert_eq!(
+            dialled(&address, Trust::new(guest.clone()))
+                .await
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Denied
+        );
+        // A service that does not know what is meant lets nobody in.
+        std::fs::write(
+            &file,
+            format!("readonly {} a guest who may only look\n", guest.public()),
+        )
+        .unwrap();
+        assert_eq!(
+            dialled(&address, Trust::new(guest)).await.unwrap_err().kind(),
+            ErrorKind::Denied
+        );
+    });
+}
+
+#[test]
+fn devices_without_keys_meet_by_a_shared_secret() {
+    runtime().block_on(async {
+        let secret = |byte| Trust::of_psk(Psk::new([byte; 32]));
+        let server = Server::of::<dyn Bench>(Rig::new().0).trust(secret(1));
+        let address = within(server.listen("noise+mem:devices")).await.unwrap();
+        assert_eq!(address.to_string(), "noise+mem:devices");
+        works(&dialled(&address, secret(1)).await.unwrap()).await;
+        assert!(dialled(&address, secret(2)).await.is_err());
+        let error = dialled(&address, Trust::new(identity())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+    });
+}
+
+#[test]
+fn a_mix_of_plain_and_encrypted_is_told_on_both_sides() {
+    runtime().block_on(async {
+        let (at_server, at_client) = acquainted();
+        let (_server, address) = served("tcp", at_server).await;
+        let plain = format!("plain+{}", address.clone().without_peer_key());
+        let error = within(connect(plain).into_future()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+        assert!(error.to_string().contains("encrypt"), "{error}");
+
+        let server = Server::of::<dyn Bench>(Rig::new().0);
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let encrypted: Address = address.to_string().trim_start_matches("plain+").parse().unwrap();
+        let error = dialled(&encrypted, at_client.knowing(KnownPeers::anyone()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+        assert!(error.to_string().contains("`plain+`"), "{error}");
+    });
+}
+
+#[test]
+fn a_dial_that_fails_speaks_of_the_address_that_was_dialled() {
+    runtime().block_on(async {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let error = dialled(&format!("tcp://{free}").parse().unwrap(), acquainted().1)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Carrier, "{error}");
+        assert!(error.to_string().contains(&format!("`tcp://{free}`")), "{error}");
+    });
+}

@@ -1,0 +1,53 @@
+//! What stands in for `protect` in a build without keys: nothing is encrypted, and what asks for it is refused by
+//! the media.
+
+use farref_boxing::Result;
+use farref_framing::Role;
+use farref_netref::{Peer, Root};
+use farref_transport::{Address, Carrier, CarrierInfo, Media};
+
+use crate::service::Service;
+
+/// There is none.
+#[derive(Debug, Clone)]
+pub(crate) enum Trust {}
+
+/// No carrier is protected.
+#[derive(Debug, Clone)]
+pub(crate) struct Protection;
+
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    clippy::unused_async,
+    reason = "as in `protect`"
+)]
+impl Protection {
+    pub(crate) fn of(_: &Address, _: Option<&Trust>) -> Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) fn bare(&self, address: &Address) -> Address {
+        address.clone()
+    }
+
+    pub(crate) fn full(&self, bare: Address) -> Address {
+        bare
+    }
+
+    pub(crate) fn media(&self, media: Media) -> Media {
+        media
+    }
+
+    pub(crate) async fn apply(&self, carrier: Carrier, _: Role, _: Option<&Address>) -> Result<Carrier> {
+        Ok(carrier)
+    }
+
+    pub(crate) async fn check_answer(&self, _: &CarrierInfo, _: &Address) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn root(&self, service: &dyn Service, _: &CarrierInfo, peer: &Peer) -> Result<Root> {
+        service.root(peer)
+    }
+}
