@@ -72,6 +72,18 @@ pub enum DialError {
         /// What was dialled.
         address: Box<Address>,
     },
+    /// The device is not there now: plug it in, or look at its name.
+    Missing {
+        /// What was dialled.
+        address: Box<Address>,
+        /// What is there instead.
+        source: io::Error,
+    },
+    /// Another program has the device: close it there.
+    InUse {
+        /// What was dialled.
+        address: Box<Address>,
+    },
     /// The system refused for a reason of its own, such as no descriptors left.
     System {
         /// What was dialled.
@@ -116,6 +128,8 @@ impl DialError {
             | Self::Unreachable { address, .. }
             | Self::WrongKey { address, .. }
             | Self::Busy { address }
+            | Self::Missing { address, .. }
+            | Self::InUse { address }
             | Self::System { address, .. } => address,
         }
     }
@@ -129,6 +143,8 @@ impl DialError {
                 | Self::NotListening { .. }
                 | Self::Unreachable { .. }
                 | Self::Busy { .. }
+                | Self::Missing { .. }
+                | Self::InUse { .. }
                 | Self::System { .. }
         )
     }
@@ -156,6 +172,15 @@ impl fmt::Display for DialError {
                 "whoever answers at `{address}` has another key, {found}: do not go on before you know why"
             ),
             Self::Busy { address } => write!(f, "`{address}` has too many waiting: dial again later"),
+            Self::Missing { address, .. } => {
+                write!(f, "`{address}` is not there: plug it in, or check the address")
+            }
+            Self::InUse { address } => {
+                write!(
+                    f,
+                    "another program has `{address}` open: close it there, and dial again"
+                )
+            }
             Self::System { address, .. } => write!(f, "the system could not dial `{address}`"),
         }
     }
@@ -167,12 +192,14 @@ impl Error for DialError {
             Self::NotEncrypted { .. }
             | Self::Unsupported { .. }
             | Self::WrongKey { .. }
+            | Self::InUse { .. }
             | Self::Busy { .. } => None,
             Self::Address { source, .. }
             | Self::Unresolved { source, .. }
             | Self::NotListening { source, .. }
             | Self::NotPermitted { source, .. }
             | Self::Unreachable { source, .. }
+            | Self::Missing { source, .. }
             | Self::System { source, .. } => Some(source),
         }
     }
@@ -203,7 +230,7 @@ pub enum ListenError {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody listens there already: stop it, or take another port, path or name.
+    /// Somebody listens there already, or has the device open: stop it, or take another port, path or name.
     InUse {
         /// Where to listen.
         address: Box<Address>,
@@ -262,7 +289,7 @@ impl fmt::Display for ListenError {
             Self::NotEncrypted { address } => not_encrypted(f, address),
             Self::Unsupported { address, absence } => unsupported(f, address, *absence),
             Self::Address { address, .. } => write!(f, "`{address}` is no place to listen: check it"),
-            Self::InUse { address } => write!(f, "somebody listens at `{address}` already"),
+            Self::InUse { address } => write!(f, "somebody has `{address}` already"),
             Self::NotPermitted { address, .. } => write!(f, "this account may not listen at `{address}`"),
             Self::System { address, .. } => write!(f, "the system could not listen at `{address}`"),
         }
@@ -352,7 +379,9 @@ impl Absence {
             "unix" if !cfg!(unix) => Self::System,
             "unix" if !cfg!(feature = "unix") => Self::Feature("unix"),
             "quic" if !cfg!(feature = "quic") => Self::Feature("quic"),
-            "serial" | "stdio" | "exec" | "ssh" => Self::NotYet,
+            "serial" if !cfg!(unix) => Self::System,
+            "serial" if !cfg!(feature = "serial") => Self::Feature("serial"),
+            "stdio" | "exec" | "ssh" => Self::NotYet,
             _ => Self::Foreign,
         }
     }

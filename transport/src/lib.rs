@@ -19,10 +19,11 @@
 //! | `tcp`    | `plain+tcp://rig7:7000`         | stream         | unknown      | `tcp`   |
 //! | `unix`   | `unix:/run/x.sock`, `unix:@x`   | stream         | uid, gid, pid | `unix` |
 //! | `quic`   | `quic://rig7:7000`              | muxed          | key          | `quic`  |
+//! | `serial` | `serial:/dev/ttyUSB0?baud=921600` | stream, lossy | unknown    | `serial` |
 //! | `mem`    | `mem:bench`, `mem:bench?mux=1`  | stream, muxed  | unknown      |         |
 //! | (yours)  | `x-own:anything`                | as you make it | as you know  |         |
 //!
-//! The grammar of addresses already covers `serial`, `stdio`, `exec` and `ssh`; dialling one
+//! The grammar of addresses already covers `stdio`, `exec` and `ssh`; dialling one
 //! says [`Unsupported`](DialError::Unsupported). A medium of your own implements [`Transport`], or,
 //! for a single connection, [`StreamCarrier::from_io`] takes anything that tokio can read and write.
 //!
@@ -44,6 +45,8 @@ pub mod memory;
 pub mod quic;
 #[cfg(any(feature = "tcp", feature = "quic"))]
 mod resolve;
+#[cfg(all(unix, feature = "serial"))]
+pub mod serial;
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 mod socket;
 #[cfg(feature = "tcp")]

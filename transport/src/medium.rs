@@ -79,7 +79,7 @@ impl Media {
         }
     }
 
-    /// Every medium of this build: `mem`; `tcp` and `unix` by the features of those names.
+    /// Every medium of this build: `mem`; `tcp`, `unix` and `serial` by the features of those names.
     #[must_use]
     pub fn standard() -> Self {
         let media = Self::none().with(Memory::of_process());
@@ -87,6 +87,8 @@ impl Media {
         let media = media.with(crate::tcp::Tcp::new());
         #[cfg(all(unix, feature = "unix"))]
         let media = media.with(crate::unix::Unix::new());
+        #[cfg(all(unix, feature = "serial"))]
+        let media = media.with(crate::serial::Serial::new());
         media
     }
 
@@ -270,6 +272,9 @@ mod tests {
     #[test]
     fn the_standard_media_are_those_of_the_build() {
         let mut expected = vec!["mem"];
+        if cfg!(all(unix, feature = "serial")) {
+            expected.push("serial");
+        }
         if cfg!(feature = "tcp") {
             expected.push("tcp");
         }
