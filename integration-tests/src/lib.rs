@@ -12,6 +12,8 @@
 )]
 
 pub mod bench;
+#[cfg(unix)]
+pub mod line;
 pub mod media;
 #[cfg(unix)]
 pub mod raw_peer;
