@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
+use super::error::PortError;
 use super::port::Opened;
 use super::{carrier, open};
 use crate::address::Address;
@@ -18,71 +19,80 @@ use crate::medium::Listener;
 /// Hands out a carrier of the port whenever there is none.
 pub(super) struct Listening {
     address: Address,
+    /// The port that was opened when listening began, until somebody takes it.
+    opened: Option<Opened>,
+    /// What happens to the port since.
     phase: Phase,
     /// How long to wait before the port is opened again.
     pause: Duration,
 }
 
-/// What the port is doing.
+/// What happens to a port once it was taken.
 enum Phase {
-    /// Nobody has taken the carrier yet.
-    Open(Opened),
     /// Somebody has it since then; the receiver ends with it.
     Lent(oneshot::Receiver<()>, Instant),
     /// It is opened then.
     Closed(Instant),
+    /// It is being opened.
+    Opening(BoxFuture<'static, Result<Opened, PortError>>),
 }
 
 impl Listening {
-    pub(super) const fn new(address: Address, opened: Opened) -> Self {
+    pub(super) fn new(address: Address, opened: Opened) -> Self {
         Self {
             address,
-            phase: Phase::Open(opened),
+            opened: Some(opened),
+            phase: Phase::Closed(Instant::now()),
             pause: SHORTEST,
         }
     }
 
-    /// Cancel-safe: whatever was waited for is in `phase` while it is waited for. An attempt to open that is
-    /// abandoned closes what it opened.
+    /// Cancel-safe: whatever is waited for is in `self`, and the next call goes on waiting for it.
     async fn next(&mut self) -> Result<Carrier, AcceptError> {
         loop {
+            if let Some(opened) = self.opened.take() {
+                return self.lend(opened);
+            }
             match &mut self.phase {
-                Phase::Open(_) => return self.lend(),
                 Phase::Lent(closed, since) => {
                     // It ends by being dropped.
                     let _ = closed.await;
                     if since.elapsed() > LONGEST {
                         self.pause = SHORTEST;
                     }
-                    self.phase = Phase::Closed(Instant::now() + self.pause);
-                    self.pause = (self.pause * 2).min(LONGEST);
+                    self.open_later();
                 }
                 Phase::Closed(until) => {
                     sleep_until(*until).await;
-                    self.phase = match open(&self.address).await {
-                        Ok(opened) => Phase::Open(opened),
-                        // It may be plugged in, be let go of, or get its permissions, at any time.
-                        Err(_) => {
-                            let until = Instant::now() + self.pause;
-                            self.pause = (self.pause * 2).min(LONGEST);
-                            Phase::Closed(until)
-                        }
-                    };
+                    let address = self.address.clone();
+                    self.phase = Phase::Opening(Box::pin(async move { open(&address).await }));
                 }
+                Phase::Opening(opening) => match opening.await {
+                    Ok(opened) => return self.lend(opened),
+                    // It may be plugged in, be let go of, or get its permissions, at any time.
+                    Err(_) => self.open_later(),
+                },
             }
         }
     }
 
-    /// Hands out the port that is open.
-    fn lend(&mut self) -> Result<Carrier, AcceptError> {
-        let now = Instant::now();
-        let Phase::Open(opened) = std::mem::replace(&mut self.phase, Phase::Closed(now)) else {
-            return Err(AcceptError::Exhausted(std::io::ErrorKind::WouldBlock.into()));
-        };
-        let (mut stream, closed) = carrier(opened, &self.address).map_err(AcceptError::Exhausted)?;
-        stream.info.local = Some(self.address.clone());
-        self.phase = Phase::Lent(closed, now);
-        Ok(stream.into())
+    fn lend(&mut self, opened: Opened) -> Result<Carrier, AcceptError> {
+        match carrier(opened, &self.address) {
+            Ok((mut stream, closed)) => {
+                stream.info.local = Some(self.address.clone());
+                self.phase = Phase::Lent(closed, Instant::now());
+                Ok(stream.into())
+            }
+            Err(source) => {
+                self.open_later();
+                Err(AcceptError::Exhausted(source))
+            }
+        }
+    }
+
+    fn open_later(&mut self) {
+        self.phase = Phase::Closed(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST);
     }
 }
 

@@ -60,12 +60,12 @@ impl Pacer {
 
     fn ahead(&self, queued: usize, now: Instant) -> usize {
         let left = self.idle_at.saturating_duration_since(now).as_nanos();
-        let clocked = left * u128::from(self.rate) / SECOND;
+        let clocked = (left * u128::from(self.rate)).div_ceil(SECOND);
         queued.max(usize::try_from(clocked).unwrap_or(usize::MAX))
     }
 
     fn time(&self, bytes: usize) -> Duration {
-        let nanoseconds = bytes as u128 * SECOND / u128::from(self.rate.max(1));
+        let nanoseconds = (bytes as u128 * SECOND).div_ceil(u128::from(self.rate.max(1)));
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 }
@@ -127,7 +127,7 @@ mod tests {
 
         #[test]
         fn no_more_than_the_most_is_ever_ahead_and_the_line_never_starves(
-            rate in 1..1_000_000_u64,
+            rate in 1..100_000_000_u64,
             most in 2..10_000_usize,
             pauses in prop::collection::vec(0..50_u64, 1..200),
         ) {
@@ -142,9 +142,8 @@ mod tests {
                 pacer.wrote(room, now);
                 given += room as u128;
                 let sent = (now - begun).as_nanos() * u128::from(rate) / SECOND;
-                // Each write rounds by less than a byte.
-                prop_assert!(given <= sent + most as u128 + 200);
-                prop_assert!(pacer.room(SILENT, now) == 0 || most < 2);
+                prop_assert!(given <= sent + most as u128);
+                prop_assert!(pacer.room(SILENT, now) == 0);
             }
         }
     }

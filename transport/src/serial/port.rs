@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread;
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_serial::SerialPort;
 
-use super::error::PortError;
+use super::error::{PortError, hung_up};
 use super::name::{paths, resolve};
 use super::settings::Settings;
 use crate::descriptor::{wait_readable, wait_writable};
@@ -101,8 +102,12 @@ fn control(path: &Path, fd: &OwnedFd, settings: &Settings) -> Result<Box<dyn Ser
     Ok(builder.open()?)
 }
 
-/// Drivers take another speed in silence. A receiver follows up to about one part in twenty.
+/// Drivers take another speed in silence. A receiver follows up to about one part in twenty. Only Linux
+/// tells what it took.
 fn check_speed(fd: &OwnedFd, settings: &Settings) -> Result<(), PortError> {
+    if !cfg!(target_os = "linux") {
+        return Ok(());
+    }
     let asked = settings.baud;
     let taken = tcgetattr(fd)
         .map_err(|errno| PortError::System(errno.into()))?
@@ -146,6 +151,8 @@ fn group_named(id: u32, groups: &str) -> Option<String> {
 pub(super) struct Port {
     fd: AsyncFd<OwnedFd>,
     control: Mutex<Box<dyn SerialPort>>,
+    /// Whether it hung up. It does not come back: what is opened later is another port.
+    is_gone: AtomicBool,
     /// Dropped after the descriptors: who holds the other end knows that the port is free.
     _closed: oneshot::Sender<()>,
 }
@@ -161,6 +168,7 @@ impl Port {
         let port = Self {
             fd: AsyncFd::new(opened.fd)?,
             control: Mutex::new(opened.control),
+            is_gone: AtomicBool::new(false),
             _closed: closed,
         };
         Ok((port, is_closed))
@@ -168,6 +176,16 @@ impl Port {
 
     pub(super) fn fd(&self) -> &OwnedFd {
         self.fd.get_ref()
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+
+    /// One half has found out; the other hears of it too.
+    pub(super) fn hang_up(&self) -> io::Error {
+        self.is_gone.store(true, Ordering::Relaxed);
+        hung_up()
     }
 
     /// How many bytes the driver says it has not sent yet.

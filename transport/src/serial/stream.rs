@@ -32,40 +32,31 @@ pub(super) fn halves(port: Port, settings: &Settings) -> (SerialRx, SerialTx) {
         timer: Box::pin(sleep_until(now)),
         is_full: false,
         is_closed: false,
-        is_gone: false,
     };
-    (SerialRx { port, is_gone: false }, tx)
+    (SerialRx { port }, tx)
 }
 
 /// The reading half of a port.
 pub(super) struct SerialRx {
     port: Arc<Port>,
-    /// A port that hung up once does not come back: what is opened later is another one.
-    is_gone: bool,
 }
 
 impl ByteRx for SerialRx {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        if self.is_gone {
+        if self.port.is_gone() {
             return Err(hung_up());
         }
         reserve_some(into);
         match retry_on_intr(|| read(self.port.fd(), into)) {
             // A line has no end: reads of a terminal say so after a hang-up, again and again.
-            Ok(0) => {
-                self.is_gone = true;
-                Err(hung_up())
-            }
-            Err(errno) if is_hang_up(errno) => {
-                self.is_gone = true;
-                Err(hung_up())
-            }
+            Ok(0) => Err(self.port.hang_up()),
+            Err(errno) if is_hang_up(errno) => Err(self.port.hang_up()),
             read => Ok(read?),
         }
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_gone {
+        if self.port.is_gone() {
             return Poll::Ready(Ok(()));
         }
         self.port.poll_readable(cx)
@@ -81,7 +72,6 @@ pub(super) struct SerialTx {
     /// Whether the driver took nothing the last time, though its queue is short: the peer stopped the line.
     is_full: bool,
     is_closed: bool,
-    is_gone: bool,
 }
 
 impl ByteTx for SerialTx {
@@ -89,7 +79,7 @@ impl ByteTx for SerialTx {
         if self.is_closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if self.is_gone {
+        if self.port.is_gone() {
             return Err(hung_up());
         }
         if bufs.iter().all(|buf| buf.is_empty()) {
@@ -108,16 +98,13 @@ impl ByteTx for SerialTx {
                 self.pacer.wrote(count, Instant::now());
                 Ok(count)
             }
-            Err(errno) if is_hang_up(errno) => {
-                self.is_gone = true;
-                Err(hung_up())
-            }
+            Err(errno) if is_hang_up(errno) => Err(self.port.hang_up()),
             Err(errno) => Err(errno.into()),
         }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_closed || self.is_gone {
+        if self.is_closed || self.port.is_gone() {
             return Poll::Ready(Ok(()));
         }
         if self.is_full {
@@ -143,7 +130,7 @@ impl ByteTx for SerialTx {
 
 impl Drop for SerialTx {
     fn drop(&mut self) {
-        if !self.is_gone {
+        if !self.port.is_gone() {
             Arc::clone(&self.port).linger(self.pacer.idle_at());
         }
     }
