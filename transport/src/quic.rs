@@ -182,8 +182,8 @@ impl Options {
     fn of(address: &Address) -> Self {
         Self {
             bind: address.option("bind").and_then(|bind| bind.parse().ok()),
-            idle: address.duration("idle").unwrap_or(IDLE),
-            keepalive: address.duration("keepalive").unwrap_or(KEEPALIVE),
+            idle: address.duration("idle").unwrap_or(IDLE).min(LONGEST),
+            keepalive: address.duration("keepalive").unwrap_or(KEEPALIVE).min(LONGEST),
             migrate: address.option("migrate").is_none() || address.is_set("migrate"),
         }
     }
@@ -198,7 +198,7 @@ impl Options {
             .max_concurrent_uni_streams(VarInt::from_u32(ONE_WAY))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(WINDOW))
-            .send_window(u64::from(WINDOW))
+            .send_window(u64::from(WINDOW) * 2)
             .datagram_receive_buffer_size(None);
         config
     }
@@ -288,13 +288,16 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 
 const IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Longer is for ever.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Streams both ways that a peer may have: lane 0 is one.
 const BOTH_WAYS: u32 = 4;
 /// Streams that a peer may write at once: as many as it may have lanes under way.
 const ONE_WAY: u32 = 1024;
 /// What a peer may send on one stream before it is read: enough for 1 Gbit/s at a round trip of 30 ms.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// The same for all streams together.
+/// The same for all streams together. What is sent and not acknowledged may be twice as much: the peer's window binds
+/// first, so that no bulk keeps what is urgent from being written.
 const WINDOW: u32 = 16 << 20;
 /// Handshakes that wait to be looked at, and what each may send meanwhile.
 const MAX_INCOMING: usize = 1024;

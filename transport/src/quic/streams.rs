@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use crate::carrier::{BoxFuture, ByteRx, ByteTx, CarrierInfo, Class, Muxed, StreamHalves};
-use crate::error::Aborted;
+use crate::error::{Aborted, aborted};
 use crate::io::IoRx;
 
 /// A connection, for as long as any of its halves lives.
@@ -87,6 +87,7 @@ impl QuicMuxed {
     fn rx(&self, stream: RecvStream) -> QuicRx {
         QuicRx {
             stream: IoRx::new(stream),
+            failure: None,
             _shared: Arc::clone(&self.shared),
         }
     }
@@ -145,12 +146,21 @@ impl Muxed for QuicMuxed {
 
 struct QuicRx {
     stream: IoRx<RecvStream>,
+    /// Why it failed: quinn tells a reset once, and an end afterwards.
+    failure: Option<Aborted>,
     _shared: Arc<Shared>,
 }
 
 impl ByteRx for QuicRx {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        self.stream.try_read(into).map_err(read_error)
+        if let Some(failure) = self.failure {
+            return Err(failure.into());
+        }
+        self.stream.try_read(into).map_err(|error| {
+            let error = read_error(error);
+            self.failure = aborted(&error);
+            error
+        })
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -278,6 +278,11 @@ fn resets_stops_and_closes_are_told_with_their_codes() {
             aborted(&read_some(&mut *rx).await.unwrap_err()),
             Some(Aborted::Reset(7))
         );
+        assert_eq!(
+            aborted(&read_some(&mut *rx).await.unwrap_err()),
+            Some(Aborted::Reset(7)),
+            "not an end"
+        );
 
         let mut tx = near.open_uni(Class::Normal).await.unwrap();
         write_all(&mut *tx, b"part").await.unwrap();
