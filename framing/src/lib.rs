@@ -32,6 +32,8 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
+#[cfg(feature = "arq")]
+pub mod arq;
 mod batch;
 mod core;
 mod error;

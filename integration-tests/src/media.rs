@@ -10,6 +10,8 @@ use farref::{
     Config, Connect, Connection, Fixed, Netref, RemoteTrait, Result, Server, ServerLimits, Share, connect,
 };
 
+#[cfg(unix)]
+use crate::line::{Line, LineConfig};
 use crate::rough::Rough;
 
 /// A server and a client of it, joined.
@@ -18,6 +20,9 @@ pub struct Pair {
     pub client: Connection,
     /// Where the socket is.
     directory: Option<tempfile::TempDir>,
+    /// The cable.
+    #[cfg(unix)]
+    _line: Option<Line>,
 }
 
 impl Pair {
@@ -63,7 +68,7 @@ pub async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Every medium of this build, by address.
-pub const MEDIA: [&str; 8] = [
+pub const MEDIA: [&str; 9] = [
     "mem",
     "mem?buffer=16",
     "mem?mux=1",
@@ -72,7 +77,13 @@ pub const MEDIA: [&str; 8] = [
     "plain+tcp",
     "tcp",
     "quic",
+    "serial",
 ];
+
+/// Whether a medium is too slow for megabytes.
+pub fn is_slow(medium: &str) -> bool {
+    medium == "serial"
+}
 
 /// A pair over the medium of that name.
 pub async fn pair<T: ?Sized + RemoteTrait>(medium: &str, root: impl Share<T>) -> Pair {
@@ -135,11 +146,30 @@ async fn connected(medium: &str, server: Server, with: impl FnOnce(Connect) -> C
             "mem" => format!("mem:test-{name}"),
             "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
             "plain+tcp" | "tcp" | "quic" => format!("{medium}://127.0.0.1:0"),
+            "serial" => String::new(),
             other => panic!("no medium is called {other}"),
         },
     };
     let (at_server, at_client) = acquainted();
     let with = |connect| with(connect).trust(at_client);
+    #[cfg(unix)]
+    if medium == "serial" {
+        // Faster than real ones, as everything is to run over it; still a line that is paced.
+        let line = Line::new(LineConfig {
+            baud: 12_000_000,
+            ..LineConfig::default()
+        });
+        let [left, right] = [line.left(), line.right()]
+            .map(|port| format!("serial:{}?baud=4000000&window=32&payload=1000", port.display()));
+        within(server.listen(left)).await?;
+        let client = within(with(connect(right)).into_future()).await?;
+        return Ok(Pair {
+            server,
+            client,
+            directory: None,
+            _line: Some(line),
+        });
+    }
     let mut pair = join(&address, server.trust(at_server), with).await?;
     pair.directory = Some(directory);
     Ok(pair)
@@ -152,6 +182,8 @@ async fn join(address: &str, server: Server, with: impl FnOnce(Connect) -> Conne
         server,
         client,
         directory: None,
+        #[cfg(unix)]
+        _line: None,
     })
 }
 

@@ -9,7 +9,8 @@ use farref_framing::Role;
 use farref_netref::{BoxFuture, Config, Connection, RemoteTrait, Root};
 use farref_transport::{Address, Media};
 
-use crate::establish::establish;
+use crate::dependable::dependable;
+use crate::establish::{KeepOpen, establish};
 use crate::protect::{Protection, Trust};
 use crate::service::Share;
 
@@ -135,10 +136,12 @@ impl Connect {
         })?;
         let setup = self.config.setup_timeout;
         let connecting = async {
-            let carrier = protection.apply(carrier, Role::Dialer, Some(&address)).await?;
+            // A little less than the setup may take: what is wrong with a line is told then.
+            let (carrier, role) = dependable(carrier, Role::Dialer, Some(setup.mul_f32(0.8))).await?;
+            let carrier = protection.apply(carrier, role, Some(&address)).await?;
             protection.check_answer(carrier.info(), &address).await?;
             let root = |_: &_, _: &_| Ok(self.root);
-            let connection = establish(carrier, Role::Dialer, root, self.config).await?;
+            let connection = establish(carrier, (role, KeepOpen::No), root, self.config).await?;
             connection.established().await?;
             Ok(connection)
         };

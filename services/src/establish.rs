@@ -7,6 +7,13 @@ use farref_transport::{Carrier, CarrierInfo};
 
 use crate::refuse::refuse;
 
+/// Whether a connection stays when neither side uses it any more: whoever listens leaves that to the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeepOpen {
+    Yes,
+    No,
+}
+
 /// Makes a connection of an open carrier; `root` decides what the peer is shown.
 ///
 /// # Errors
@@ -14,7 +21,7 @@ use crate::refuse::refuse;
 /// The carrier broke; or what `root` says, of which the peer is told.
 pub(crate) async fn establish(
     carrier: Carrier,
-    role: Role,
+    (role, keep_open): (Role, KeepOpen),
     root: impl FnOnce(&CarrierInfo, &Peer) -> Result<Root>,
     config: Config,
 ) -> Result<Connection> {
@@ -41,7 +48,7 @@ pub(crate) async fn establish(
     };
     match root(&info, &peer) {
         Ok(root) => {
-            let keep_open = role == Role::Listener;
+            let keep_open = keep_open == KeepOpen::Yes;
             let parts = Parts {
                 inlet,
                 outlet,

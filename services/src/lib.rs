@@ -13,6 +13,7 @@
 //! be ([`ServerLimits`]), how a server ends ([`Server::shutdown`]). [`blocking`] is for programs without a runtime.
 
 mod connect;
+mod dependable;
 mod establish;
 #[cfg_attr(not(feature = "noise"), path = "unprotected.rs")]
 mod protect;

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::connect::IntoAddress;
-use crate::establish::establish;
+use crate::dependable::dependable;
+use crate::establish::{KeepOpen, establish};
 use crate::protect::{Protection, Trust};
 use crate::service::{Fixed, Service, Share};
 use crate::source::{Counted, PerSource, source};
@@ -357,14 +358,28 @@ async fn attend(
     carrier: Carrier,
     counted: Option<Counted>,
     protection: Protection,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
     let opening = (Opening(&shared), counted);
+    // On a line the other side may not be there for days: that is no peer that is slow.
+    let found = tokio::select! {
+        biased;
+        _ = stop.wait_for(|stopped| *stopped) => return,
+        found = dependable(carrier, Role::Listener, None) => found,
+    };
+    let (carrier, role) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            shared.refused.fetch_add(1, Ordering::Release);
+            tracing::warn!(%error, "a line was given up");
+            return;
+        }
+    };
     let setup = shared.config.setup_timeout;
     let opened = tokio::time::timeout(setup, async {
-        let carrier = protection.apply(carrier, Role::Listener, None).await?;
+        let carrier = protection.apply(carrier, role, None).await?;
         let root = |info: &_, peer: &_| protection.root(&*shared.service, info, peer);
-        let connection = establish(carrier, Role::Listener, root, shared.config.clone()).await?;
+        let connection = establish(carrier, (role, KeepOpen::Yes), root, shared.config.clone()).await?;
         connection.established().await?;
         Ok::<_, Error>(connection)
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farref::{ErrorKind, Netref};
 use farref_integration_tests::bench::{Bench, Choice, Count, Counter, Everything, Fault, Rig, Trouble};
-use farref_integration_tests::media::{Pair, over_every_medium, pair, within};
+use farref_integration_tests::media::{Pair, is_slow, over_every_medium, pair, within};
 
 async fn joined(
     medium: &str,
@@ -84,6 +84,8 @@ fn bodies_of_every_size_arrive_whole() {
         let (_pair, bench, ..) = joined(medium).await;
         let sizes: &[usize] = if medium.contains("buffer") {
             &[0, 1, 16_383, 16_385]
+        } else if is_slow(medium) {
+            &[0, 1, 159, 16_385, 300_000]
         } else {
             &[0, 1, 16_383, 16_384, 16_385, 65_536, 1 << 20, 15 << 20]
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use farref::{ErrorKind, Netref, Result, remote};
-use farref_integration_tests::media::{on_plain_thread, over_every_medium, pair, runtime, within};
+use farref_integration_tests::media::{is_slow, on_plain_thread, over_every_medium, pair, runtime, within};
 use serde::{Deserialize, Serialize};
 
 /// Every shape of serde's data model, and what programs put into it.
@@ -361,6 +361,9 @@ fn borrowed_arguments_are_read_where_they_are() {
 #[test]
 fn bytes_of_every_size_come_back_in_every_form() {
     over_every_medium(async |medium| {
+        if is_slow(medium) {
+            return;
+        }
         let joined = pair::<dyn Mirror>(medium, Glass).await;
         let mirror: Netref<dyn Mirror> = joined.root().await;
         let sizes: &[usize] = if medium.contains("buffer") {
@@ -479,6 +482,9 @@ fn a_value_that_is_too_deep_is_an_error_and_never_a_crash() {
 #[test]
 fn many_large_values_at_once_share_the_line() {
     over_every_medium(async |medium| {
+        if is_slow(medium) {
+            return;
+        }
         let joined = pair::<dyn Mirror>(medium, Glass).await;
         let mirror: Arc<Netref<dyn Mirror>> = Arc::new(joined.root().await);
         let size = if medium.contains("buffer") {

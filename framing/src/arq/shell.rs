@@ -1,0 +1,441 @@
+//! The line over a carrier: one task that reads, writes and keeps the time, and two halves for whoever uses it.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use farref_transport::{ByteRx, ByteTx, StreamCarrier};
+use tokio::time::{Instant, Sleep};
+
+use super::line::Line;
+use super::{Config, Failure, Stats};
+use crate::link::{Nanos, Role};
+
+/// Most that a lossy carrier is read at once.
+const READ: usize = 4096;
+/// How long what was written may take to arrive after everything was dropped.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// A dependable carrier over a lossy one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Reliable {
+    /// The carrier.
+    pub carrier: StreamCarrier,
+    /// Which side this is, as both have agreed.
+    pub role: Role,
+    /// Its numbers.
+    pub monitor: Monitor,
+}
+
+/// Looks at the numbers of a line.
+#[derive(Clone)]
+pub struct Monitor(Arc<Shared>);
+
+impl Monitor {
+    /// The numbers now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.lock().line.stats()
+    }
+}
+
+impl std::fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.stats().fmt(f)
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+}
+
+struct State {
+    line: Line,
+    has_reader: bool,
+    has_writer: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    task: Option<Waker>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Finds the other side of a lossy `carrier`, and returns a dependable one. Needs a tokio runtime with time.
+///
+/// # Errors
+///
+/// Why the other side was not found; see [`Failure`].
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the carrier.
+pub async fn reliable(carrier: StreamCarrier, config: Config) -> Result<Reliable, Failure> {
+    let StreamCarrier {
+        rx,
+        tx,
+        mut info,
+        guard,
+    } = carrier;
+    let mut nonce = [0; 8];
+    nonce.copy_from_slice(&random()?);
+    let origin = Instant::now();
+    info.reliable = true;
+    info.half_close = true;
+    info.fragment_hint = u32::try_from(config.payload).unwrap_or(u32::MAX);
+    info.rate_hint = Some(config.bytes_per_second);
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            line: Line::new(config, nonce, 0),
+            has_reader: true,
+            has_writer: true,
+            reader: None,
+            writer: None,
+            task: None,
+        }),
+    });
+    let halves = (
+        ArqRx(Arc::clone(&shared)),
+        ArqTx {
+            shared: Arc::clone(&shared),
+            is_closed: false,
+        },
+    );
+    let mut pump = Pump {
+        shared: Arc::clone(&shared),
+        rx,
+        tx,
+        origin,
+        input: BytesMut::new(),
+        output: Vec::new(),
+        written: 0,
+        sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        left_at: None,
+    };
+    let role = poll_fn(|cx| pump.poll_open(cx)).await?;
+    tokio::spawn(async move {
+        poll_fn(|cx| pump.poll(cx)).await;
+        drop(guard);
+    });
+    let carrier = StreamCarrier::new(halves.0, halves.1, info);
+    Ok(Reliable {
+        carrier,
+        role,
+        monitor: Monitor(shared),
+    })
+}
+
+fn random() -> Result<[u8; 8], Failure> {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // Told apart, not kept secret: the keys of a hash map are random enough.
+    let number = RandomState::new().build_hasher().finish();
+    Ok(number.to_le_bytes())
+}
+
+/// What carries frames between the line and its carrier.
+struct Pump {
+    shared: Arc<Shared>,
+    rx: Box<dyn ByteRx>,
+    tx: Box<dyn ByteTx>,
+    origin: Instant,
+    input: BytesMut,
+    /// A frame that is being written.
+    output: Vec<u8>,
+    written: usize,
+    sleep: Pin<Box<Sleep>>,
+    /// When both halves were gone.
+    left_at: Option<Nanos>,
+}
+
+impl Pump {
+    fn now(&self) -> Nanos {
+        Nanos::try_from(self.origin.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Role, Failure>> {
+        self.step(cx);
+        let state = self.shared.lock();
+        if let Some(failure) = state.line.failure() {
+            return Poll::Ready(Err(failure.clone()));
+        }
+        match state.line.role() {
+            Some(role) => Poll::Ready(Ok(role)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ready when there is nothing left to carry.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.step(cx);
+            let now = self.now();
+            let mut state = self.shared.lock();
+            if state.line.failure().is_some() && self.written == self.output.len() {
+                return Poll::Ready(());
+            }
+            if state.has_reader || state.has_writer {
+                return Poll::Pending;
+            }
+            // Nobody is left here: what was written goes out, and the peer is told.
+            let left_at = *self.left_at.get_or_insert(now);
+            state.line.close();
+            let linger = Nanos::try_from(LINGER.as_nanos()).unwrap_or(Nanos::MAX);
+            if state.line.is_closed() || now.saturating_sub(left_at) >= linger {
+                state.line.abandon();
+                drop(state);
+                continue;
+            }
+            drop(state);
+            let until = self
+                .origin
+                .checked_add(Duration::from_nanos(left_at.saturating_add(linger)));
+            if let Some(until) = until.filter(|until| *until < self.sleep.deadline()) {
+                self.sleep.as_mut().reset(until);
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Carries what can be carried now, and sees to it that the task is woken for the rest.
+    fn step(&mut self, cx: &mut Context<'_>) {
+        self.shared.lock().task = Some(cx.waker().clone());
+        loop {
+            let read = self.read(cx);
+            let wrote = self.write(cx);
+            self.wake();
+            if read || wrote {
+                continue;
+            }
+            let now = self.now();
+            let due = {
+                let mut state = self.shared.lock();
+                state.line.handle_timeout(now);
+                state.line.poll_timeout()
+            };
+            let Some(due) = due else {
+                // The last word may not be out.
+                if !self.write(cx) {
+                    self.wake();
+                    return;
+                }
+                continue;
+            };
+            if self.written < self.output.len() {
+                // The line is busy: nothing that is due can be said now.
+                let dead = due.max(now.saturating_add(50_000_000));
+                self.arm(dead);
+            } else {
+                self.arm(due.max(now.saturating_add(500_000)));
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+
+    fn arm(&mut self, at: Nanos) {
+        if let Some(at) = self.origin.checked_add(Duration::from_nanos(at))
+            && self.sleep.deadline() != at
+        {
+            self.sleep.as_mut().reset(at);
+        }
+    }
+
+    /// Takes what has come; false if there was nothing.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.shared.lock().line.failure().is_some() {
+            return false;
+        }
+        self.input.clear();
+        self.input.reserve(READ);
+        let failure = match self.rx.poll_read(cx, &mut self.input) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0)) => Failure::Carrier(io::ErrorKind::UnexpectedEof, "it has ended".to_owned()),
+            Poll::Ready(Ok(_)) => {
+                let now = self.now();
+                self.shared.lock().line.handle_bytes(&self.input, now);
+                return true;
+            }
+            Poll::Ready(Err(error)) => Failure::Carrier(error.kind(), error.to_string()),
+        };
+        self.shared.lock().line.break_off(failure);
+        true
+    }
+
+    /// Writes what the carrier takes; false if it takes no more, or there is nothing.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.written == self.output.len() {
+            self.output.clear();
+            self.written = 0;
+            // No frame is cut before the line can take it: what is urgent may come until then.
+            if !self.tx.poll_writable(cx).is_ready() {
+                return false;
+            }
+            let now = self.now();
+            if !self.shared.lock().line.poll_transmit(&mut self.output, now) {
+                return false;
+            }
+        }
+        while let Some(rest) = self.output.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.tx.try_write(&[IoSlice::new(rest)]) {
+                Ok(count) => self.written = self.written.saturating_add(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.tx.poll_writable(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    _ => return false,
+                },
+                Err(error) => {
+                    let failure = Failure::Carrier(error.kind(), error.to_string());
+                    self.shared.lock().line.break_off(failure);
+                    self.written = self.output.len();
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    /// Wakes whoever can go on.
+    fn wake(&self) {
+        let (reader, writer) = {
+            let mut state = self.shared.lock();
+            let has_failed = state.line.failure().is_some();
+            let can_read = has_failed || state.line.has_input() || state.line.is_at_end();
+            let can_write = has_failed || state.line.write_room() > 0 || state.line.is_closed();
+            let reader = if can_read { state.reader.take() } else { None };
+            (reader, if can_write { state.writer.take() } else { None })
+        };
+        reader.into_iter().chain(writer).for_each(Waker::wake);
+    }
+}
+
+/// The reading half.
+struct ArqRx(Arc<Shared>);
+
+impl ByteRx for ArqRx {
+    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        if into.capacity() == into.len() {
+            into.reserve(READ);
+        }
+        let mut state = self.0.lock();
+        let room = into.capacity().saturating_sub(into.len());
+        let count = state.line.read(into, room);
+        if count > 0 {
+            let task = state.task.clone();
+            drop(state);
+            // There may be room now that the peer waits for.
+            task.into_iter().for_each(Waker::wake);
+            return Ok(count);
+        }
+        if state.line.is_at_end() {
+            return Ok(0);
+        }
+        match state.line.failure() {
+            Some(failure) => Err(failure.clone().into()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.lock();
+        if state.line.has_input() || state.line.is_at_end() || state.line.failure().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for ArqRx {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.has_reader = false;
+        let task = state.task.take();
+        drop(state);
+        task.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The writing half.
+struct ArqTx {
+    shared: Arc<Shared>,
+    is_closed: bool,
+}
+
+impl ArqTx {
+    fn wake_task(&self) {
+        let task = self.shared.lock().task.clone();
+        task.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl ByteTx for ArqTx {
+    fn try_write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.is_closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mut taken = 0_usize;
+        {
+            let mut state = self.shared.lock();
+            if let Some(failure) = state.line.failure() {
+                return Err(failure.clone().into());
+            }
+            for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
+                let count = state.line.write(buf);
+                taken = taken.saturating_add(count);
+                if count < buf.len() {
+                    break;
+                }
+            }
+        }
+        if taken == 0 && bufs.iter().any(|buf| !buf.is_empty()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.wake_task();
+        Ok(taken)
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.shared.lock();
+        if state.line.write_room() > 0 || state.line.failure().is_some() || self.is_closed {
+            return Poll::Ready(Ok(()));
+        }
+        state.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_closed = true;
+        let mut state = self.shared.lock();
+        state.line.close();
+        // A line that is gone counts as closed.
+        if state.line.is_closed() || state.line.failure().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        state.writer = Some(cx.waker().clone());
+        let task = state.task.clone();
+        drop(state);
+        task.into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+}
+
+impl Drop for ArqTx {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.has_writer = false;
+        state.line.close();
+        let task = state.task.take();
+        drop(state);
+        task.into_iter().for_each(Waker::wake);
+    }
+}
