@@ -381,7 +381,10 @@ impl Absence {
             "quic" if !cfg!(feature = "quic") => Self::Feature("quic"),
             "serial" if !cfg!(unix) => Self::System,
             "serial" if !cfg!(feature = "serial") => Self::Feature("serial"),
-            "stdio" | "exec" | "ssh" => Self::NotYet,
+            "stdio" | "exec" | "ssh" if !cfg!(unix) => Self::System,
+            "stdio" if !cfg!(feature = "stdio") => Self::Feature("stdio"),
+            "exec" if !cfg!(feature = "exec") => Self::Feature("exec"),
+            "ssh" if !cfg!(feature = "ssh") => Self::Feature("ssh"),
             _ => Self::Foreign,
         }
     }

@@ -36,6 +36,8 @@ pub mod address;
 pub mod carrier;
 pub mod descriptor;
 mod error;
+#[cfg(all(unix, feature = "exec"))]
+pub mod exec;
 #[cfg(feature = "keys")]
 mod identity;
 mod io;
@@ -47,8 +49,12 @@ pub mod quic;
 mod resolve;
 #[cfg(all(unix, feature = "serial"))]
 pub mod serial;
-#[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
+#[cfg(any(feature = "tcp", all(unix, any(feature = "unix", feature = "stdio"))))]
 mod socket;
+#[cfg(all(unix, feature = "ssh"))]
+pub mod ssh;
+#[cfg(all(unix, feature = "stdio"))]
+pub mod stdio;
 #[cfg(feature = "tcp")]
 pub mod tcp;
 #[cfg(test)]

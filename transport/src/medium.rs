@@ -85,6 +85,12 @@ impl Media {
         let media = Self::none().with(Memory::of_process());
         #[cfg(feature = "tcp")]
         let media = media.with(crate::tcp::Tcp::new());
+        #[cfg(all(unix, feature = "stdio"))]
+        let media = media.with(crate::stdio::Stdio::new());
+        #[cfg(all(unix, feature = "exec"))]
+        let media = media.with(crate::exec::Exec::new());
+        #[cfg(all(unix, feature = "ssh"))]
+        let media = media.with(crate::ssh::Ssh::new());
         #[cfg(all(unix, feature = "unix"))]
         let media = media.with(crate::unix::Unix::new());
         #[cfg(all(unix, feature = "serial"))]

@@ -150,6 +150,7 @@ const EXEC: &[Rule] = &[
 const SSH: &[Rule] = &[
     Rule::new("agent", Values::Text, "auto"),
     Rule::new("batch", Values::Switch, "1"),
+    Rule::new("command", Values::Text, "farref"),
     Rule::new("config", Values::Text, "none"),
     Rule::new("deploy", Values::Word(&["auto", "never", "always"]), "auto"),
     Rule::repeated("opt", "ServerAliveInterval=15"),
