@@ -18,3 +18,5 @@ pub mod media;
 #[cfg(unix)]
 pub mod raw_peer;
 pub mod rough;
+#[cfg(unix)]
+pub mod sshd;

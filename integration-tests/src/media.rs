@@ -13,6 +13,8 @@ use farref::{
 #[cfg(unix)]
 use crate::line::{Line, LineConfig};
 use crate::rough::Rough;
+#[cfg(unix)]
+use crate::sshd::{Sshd, agent};
 
 /// A server and a client of it, joined.
 pub struct Pair {
@@ -23,6 +25,8 @@ pub struct Pair {
     /// The cable.
     #[cfg(unix)]
     _line: Option<Line>,
+    #[cfg(unix)]
+    _sshd: Option<Sshd>,
 }
 
 impl Pair {
@@ -68,7 +72,7 @@ pub async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Every medium of this build, by address.
-pub const MEDIA: [&str; 9] = [
+pub const MEDIA: [&str; 11] = [
     "mem",
     "mem?buffer=16",
     "mem?mux=1",
@@ -78,7 +82,18 @@ pub const MEDIA: [&str; 9] = [
     "tcp",
     "quic",
     "serial",
+    "exec",
+    "ssh",
 ];
+
+/// Whether this machine has what a medium needs. Under CI it must have.
+pub fn is_there(medium: &str) -> bool {
+    match medium {
+        #[cfg(unix)]
+        "ssh" => Sshd::is_there(),
+        _ => cfg!(unix) || !matches!(medium, "unix" | "noise+unix" | "serial" | "exec" | "ssh"),
+    }
+}
 
 /// Whether a medium is too slow for megabytes.
 pub fn is_slow(medium: &str) -> bool {
@@ -146,7 +161,7 @@ async fn connected(medium: &str, server: Server, with: impl FnOnce(Connect) -> C
             "mem" => format!("mem:test-{name}"),
             "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
             "plain+tcp" | "tcp" | "quic" => format!("{medium}://127.0.0.1:0"),
-            "serial" => String::new(),
+            "serial" | "exec" | "ssh" => String::new(),
             other => panic!("no medium is called {other}"),
         },
     };
@@ -168,6 +183,27 @@ async fn connected(medium: &str, server: Server, with: impl FnOnce(Connect) -> C
             client,
             directory: None,
             _line: Some(line),
+            _sshd: None,
+        });
+    }
+    #[cfg(unix)]
+    if let "exec" | "ssh" = medium {
+        // A process that joins its standard input and output with the server's socket.
+        let socket = directory.path().join("socket");
+        within(server.listen(format!("unix:{}", socket.display()))).await?;
+        let (agent, socket) = (agent().display().to_string(), socket.display().to_string());
+        let sshd = (medium == "ssh").then(Sshd::start);
+        let address = match &sshd {
+            Some(sshd) => sshd.address(&format!("{agent} relay {socket}")),
+            None => format!("exec:{agent}?arg=relay&arg={socket}"),
+        };
+        let client = within(with(connect(address)).into_future()).await?;
+        return Ok(Pair {
+            server,
+            client,
+            directory: Some(directory),
+            _line: None,
+            _sshd: sshd,
         });
     }
     let mut pair = join(&address, server.trust(at_server), with).await?;
@@ -184,6 +220,8 @@ async fn join(address: &str, server: Server, with: impl FnOnce(Connect) -> Conne
         directory: None,
         #[cfg(unix)]
         _line: None,
+        #[cfg(unix)]
+        _sshd: None,
     })
 }
 
@@ -207,6 +245,10 @@ pub fn on_plain_thread<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'stat
 pub fn over_every_medium<F: Future<Output = ()>>(test: impl Fn(&'static str) -> F) {
     let runtime = runtime();
     for medium in MEDIA {
+        if !is_there(medium) {
+            println!("not over {medium}: tools/test-needs.sh installs what it needs");
+            continue;
+        }
         println!("over {medium}");
         runtime.block_on(test(medium));
     }

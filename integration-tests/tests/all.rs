@@ -24,6 +24,9 @@ mod order;
 mod outcomes;
 #[path = "all/pipelining.rs"]
 mod pipelining;
+#[cfg(unix)]
+#[path = "all/processes.rs"]
+mod processes;
 #[path = "all/relays.rs"]
 mod relays;
 #[path = "all/scenario.rs"]

@@ -131,7 +131,10 @@ impl Connect {
         let bare = protection.bare(&address);
         let carrier = media.dial(&bare).await.map_err(|error| {
             // In the words of the one who dialled.
-            let text = error.to_string().replace(&bare.to_string(), &address.to_string());
+            let why = std::error::Error::source(&error)
+                .map(|why| format!(": {why}"))
+                .unwrap_or_default();
+            let text = format!("{error}{why}").replace(&bare.to_string(), &address.to_string());
             Error::new(dial_error_kind(&error), text)
         })?;
         let setup = self.config.setup_timeout;

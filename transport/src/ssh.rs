@@ -73,14 +73,14 @@ impl Transport for Ssh {
                 tokio::spawn(log(stderr, started.name.clone(), keep));
             }
             let mut stdout = BufReader::new(started.stdout);
-            let found = tokio::time::timeout(PATIENCE, find(&mut stdout, &token)).await;
-            let noise = match found {
-                Ok(Ok(None)) => None,
-                Ok(Ok(Some(noise))) => Some(noise),
-                Ok(Err(error)) => return Err(DialError::from_io(address, error)),
-                Err(_) => Some(String::new()),
+            let mut seen = Vec::new();
+            let finding = find(&mut stdout, &token, &mut seen);
+            let is_found = match tokio::time::timeout(PATIENCE, finding).await {
+                Ok(found) => found.map_err(|error| DialError::from_io(address, error))?,
+                Err(_) => false,
             };
-            if let Some(noise) = noise {
+            if !is_found {
+                let noise = String::from_utf8_lossy(&seen).trim().to_owned();
                 let status = {
                     let mut child = started.child.lock().await;
                     tokio::time::timeout(Duration::from_millis(500), child.wait()).await
@@ -185,12 +185,12 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Reads up to the line with the token: `None`. If it does not come: what came instead.
-async fn find(stdout: &mut (impl AsyncReadExt + Unpin), token: &str) -> io::Result<Option<String>> {
+/// Reads up to the line with the token. False if that does not come; `seen` is what came.
+async fn find(stdout: &mut (impl AsyncReadExt + Unpin), token: &str, seen: &mut Vec<u8>) -> io::Result<bool> {
     let line = format!("\n{token}\n");
     // The line may be the very first: a login that prints nothing ends with no line end.
-    let mut seen = vec![b'\n'];
-    loop {
+    seen.push(b'\n');
+    while seen.len() <= MAX_NOISE {
         // Byte by byte out of a buffer: what is behind the line belongs to the protocol.
         match stdout.read_u8().await {
             Ok(byte) => seen.push(byte),
@@ -198,13 +198,10 @@ async fn find(stdout: &mut (impl AsyncReadExt + Unpin), token: &str) -> io::Resu
             Err(error) => return Err(error),
         }
         if seen.ends_with(line.as_bytes()) {
-            return Ok(None);
-        }
-        if seen.len() > MAX_NOISE {
-            break;
+            return Ok(true);
         }
     }
-    Ok(Some(String::from_utf8_lossy(&seen).trim().to_owned()))
+    Ok(false)
 }
 
 /// Why ssh did not get there, by whose turn it is. ssh itself exits with 255; other codes are the command's.
@@ -321,7 +318,9 @@ mod tests {
         let find = |bytes: &'static [u8]| {
             crate::testing::block_on(async move {
                 let mut reader = BufReader::new(bytes);
-                let found = find(&mut reader, "t0").await.unwrap();
+                let mut seen = Vec::new();
+                let is_found = find(&mut reader, "t0", &mut seen).await.unwrap();
+                let found = (!is_found).then(|| String::from_utf8_lossy(&seen).trim().to_owned());
                 let mut rest = Vec::new();
                 reader.read_to_end(&mut rest).await.unwrap();
                 (found, rest)

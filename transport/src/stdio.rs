@@ -13,6 +13,7 @@
 //! whoever started the process through a login finds the beginning by it, behind what the login has printed.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -57,6 +58,7 @@ impl Transport for Stdio {
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Carrier, DialError>> {
         Box::pin(async move {
             take(address)
+                .await
                 .map(Into::into)
                 .map_err(|error| DialError::from_io(address, error))
         })
@@ -64,7 +66,9 @@ impl Transport for Stdio {
 
     fn listen<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Box<dyn Listener>, ListenError>> {
         Box::pin(async move {
-            let carrier = take(address).map_err(|error| ListenError::from_io(address, error))?;
+            let carrier = take(address)
+                .await
+                .map_err(|error| ListenError::from_io(address, error))?;
             let (held, gone) = oneshot::channel::<()>();
             let carrier = Some(carrier.with_guard(held));
             Ok(Box::new(Once {
@@ -106,7 +110,7 @@ impl Listener for Once {
 }
 
 /// Takes standard input and output.
-fn take(address: &Address) -> io::Result<StreamCarrier> {
+async fn take(address: &Address) -> io::Result<StreamCarrier> {
     if !matches!(address.target(), Target::Stdio) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -134,8 +138,9 @@ fn take(address: &Address) -> io::Result<StreamCarrier> {
     let mut carrier = StreamCarrier::new(IoRx::new(reader(input)?), IoTx::new(writer(output)?), info);
     if let Some(token) = std::env::var_os(TOKEN) {
         let line = [b"\n", token.as_encoded_bytes(), b"\n"].concat();
-        // The first bytes on a fresh pipe: they fit, or the pipe is broken.
+        // The first bytes on a fresh pipe: they fit. They go out now: whoever waits for them says nothing before.
         carrier.tx.try_write(&[IoSlice::new(&line)])?;
+        poll_fn(|cx| carrier.tx.poll_flush(cx)).await?;
     }
     Ok(carrier)
 }

@@ -357,16 +357,13 @@ impl Line {
             return self.fail(Failure::Version(hello.version));
         }
         if self.is_open {
-            match self.peer {
-                Some(peer) if peer.nonce != hello.nonce => {
-                    // An answer to an earlier start of this side is no news.
-                    if heard.is_none() {
-                        self.fail(Failure::Restarted);
-                    }
-                }
+            let is_new = self.peer.is_none_or(|peer| peer.nonce != hello.nonce);
+            match (is_new, heard) {
+                (true, None) => self.fail(Failure::Restarted),
                 // It has not heard our answer yet.
-                _ if heard.is_none() => self.syn_ack_due = true,
-                _ => {}
+                (false, None) => self.syn_ack_due = true,
+                // An answer to an earlier word of this side is no news.
+                (_, Some(_)) => {}
             }
             return;
         }

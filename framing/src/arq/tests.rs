@@ -195,9 +195,8 @@ fn goodput(mut sim: Sim, amount: usize, both_ways: bool) -> f64 {
             written[at] += sim.ends[at].write(&says[written[at]..]);
         }
         sim.step();
-        for at in 0..2 {
-            let some = sim.read(at);
-            heard[at].extend_from_slice(&some);
+        for (at, heard) in heard.iter_mut().enumerate() {
+            heard.extend_from_slice(&sim.read(at));
             assert_eq!(sim.ends[at].failure(), None);
         }
         assert!(sim.now - begun < 4000 * SECOND, "it takes for ever");
@@ -540,9 +539,9 @@ proptest! {
                 written[at] += sim.ends[at].write(&says[written[at]..upto]);
             }
             sim.step();
-            for at in 0..2 {
-                heard[at].extend_from_slice(&sim.read(at));
-                prop_assert!(says.starts_with(&heard[at]));
+            for (at, heard) in heard.iter_mut().enumerate() {
+                heard.extend_from_slice(&sim.read(at));
+                prop_assert!(says.starts_with(heard));
                 prop_assert_eq!(sim.ends[at].failure(), None);
             }
             prop_assert!(sim.now < 2000 * SECOND);
