@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use farref::keys::{Authorized, Identity, Trust};
 use farref::transport::Address;
 use farref::{Context, ErrorKind, Netref, Result, Server, remote};
 
@@ -17,7 +18,7 @@ use crate::workshop::{Journal, Progress, Sheet, Workshop};
 
 /// The far side from its start to its end, which is when its standard input ends: so it never outlives the process
 /// that started it, however that ends.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(near: Option<&String>, port: Option<&String>) -> Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         // One line instead of the usual three, for whoever watches the tour.
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -30,10 +31,24 @@ pub(crate) fn run() -> Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(serve())
+        .block_on(serve(near, port))
 }
 
-async fn serve() -> Result<()> {
+/// A workshop on standard input and output, for whoever started this process.
+pub(crate) fn run_on_stdio() -> Result<()> {
+    let directory = tempfile::Builder::new().prefix("farref-tour-").tempdir()?;
+    let library = directory.path().join("library");
+    write_library(&library)?;
+    let shop = Shop {
+        library,
+        kept: Mutex::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(farref::serve::<dyn Workshop>("stdio:", shop))?;
+    Ok(directory.close()?)
+}
+
+async fn serve(near: Option<&String>, port: Option<&String>) -> Result<()> {
     // Ctrl-C at the terminal reaches both processes: the other one decides, and ends this one.
     let _caught = Signals::catch(false)?;
     let directory = tempfile::Builder::new().prefix("farref-tour-").tempdir()?;
@@ -44,6 +59,11 @@ async fn serve() -> Result<()> {
         library: library.clone(),
         kept: Mutex::default(),
     });
+    // Whoever dials is let in by the key that the other process has handed over.
+    let near = near
+        .context("the far side needs the key of the near one")?
+        .parse()?;
+    let server = server.trust(Trust::new(Identity::generate()?).authorizing(Authorized::keys([near])));
     let mut introduction = Introduction {
         directory: directory.path().to_owned(),
         ..Introduction::default()
@@ -54,7 +74,19 @@ async fn serve() -> Result<()> {
             .to_str()
             .context("the name of the temporary directory is not UTF-8")?,
     )?;
-    for address in [unix, "plain+tcp://127.0.0.1:0".parse()?] {
+    if let Some(port) = port {
+        server.listen(format!("serial:{port}?baud=921600")).await?;
+    }
+    let everywhere = [
+        "plain+tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:0",
+        "quic://127.0.0.1:0",
+    ];
+    let everywhere = everywhere
+        .into_iter()
+        .map(str::parse)
+        .collect::<Result<Vec<Address>, _>>()?;
+    for address in [unix].into_iter().chain(everywhere) {
         match server.listen(address).await {
             Ok(address) => introduction.addresses.push(address),
             Err(error) if error.kind() == ErrorKind::Unsupported => {

@@ -21,12 +21,14 @@ mod signals;
 mod slow_line;
 mod stage;
 mod times;
+mod wires;
 mod workshop;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use farref::keys::{Identity, Trust};
 use farref::transport::PeerEvidence;
 use farref::{Error, Result};
 use tokio::sync::Mutex;
@@ -40,7 +42,8 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let ended = match arguments.first().map(String::as_str) {
         None => near_side(),
-        Some(FAR_SIDE) => far_side::run().map(|()| End::Complete),
+        Some(FAR_SIDE) => far_side::run(arguments.get(1), arguments.get(2)).map(|()| End::Complete),
+        Some(wires::ON_STDIO) => far_side::run_on_stdio().map(|()| End::Complete),
         Some(_) => Err(Error::msg("the tour takes no arguments")),
     };
     match ended {
@@ -66,7 +69,10 @@ fn near_side() -> Result<End> {
     let inside = runtime.enter();
     // Before there is anything to tidy up.
     let mut signals = Signals::catch(true)?;
-    let (far_side, said) = SecondProcess::start()?;
+    let me = Identity::generate()?;
+    let cable = wires::cable::lay();
+    let far_port = cable.as_ref().ok().map(|[_, far]| far.clone());
+    let (far_side, said) = SecondProcess::start(&me.public(), far_port.as_deref())?;
     let said: Said = Arc::new(Mutex::new(said));
 
     let tour = tour(
@@ -74,6 +80,8 @@ fn near_side() -> Result<End> {
         far_side.id(),
         far_side.introduction().clone(),
         Arc::clone(&said),
+        Trust::new(me),
+        cable,
     );
     let mut tour = runtime.spawn(tour);
     let ended = runtime.block_on(async {
@@ -102,7 +110,14 @@ fn near_side() -> Result<End> {
 }
 
 /// The chapters over the first medium, for whoever watches; then over each of the others, in silence.
-async fn tour(screen: Screen, process: u32, introduction: Introduction, said: Said) -> Result<()> {
+async fn tour(
+    screen: Screen,
+    process: u32,
+    introduction: Introduction,
+    said: Said,
+    trust: Trust,
+    cable: io::Result<[String; 2]>,
+) -> Result<()> {
     let Introduction {
         directory,
         addresses,
@@ -124,7 +139,8 @@ async fn tour(screen: Screen, process: u32, introduction: Introduction, said: Sa
         } else {
             Screen::off()
         };
-        stages.push(Stage::enter(address, &addresses, &directory, screen, Arc::clone(&said)).await?);
+        let far = (address, &addresses[..], directory.as_path());
+        stages.push(Stage::enter(far, screen, Arc::clone(&said), trust.clone()).await?);
     }
     for stage in &stages {
         let peer = stage.connection.peer();
@@ -154,7 +170,12 @@ async fn tour(screen: Screen, process: u32, introduction: Introduction, said: Sa
         );
         screen.fact(&format!("over {}", stage.medium()), all)?;
     }
-    times::chapter(&screen, &stages).await?;
+    let (wires, mut absent) = wires::all(cable.as_ref().ok().map(|[near, _]| near.as_str())).await;
+    absent.extend(cable.err().map(|error| wires::no_cable(&error)));
+    times::chapter(&screen, &stages, &wires, &absent).await?;
+    for wire in wires {
+        wire.connection.close().await;
+    }
     for stage in stages {
         stage.connection.close().await;
     }

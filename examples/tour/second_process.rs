@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use farref::transport::Address;
+use farref::transport::address::PeerKey;
 use farref::{Context, Error, Result};
 
 /// The argument that makes this program the far side.
@@ -66,9 +67,14 @@ pub(crate) struct SecondProcess {
 impl SecondProcess {
     /// Starts the far side, and waits until it has introduced itself; gives also what it writes to its standard
     /// error, line by line. Not for tasks: it waits on this thread.
-    pub(crate) fn start() -> Result<(Self, tokio::sync::mpsc::UnboundedReceiver<String>)> {
+    pub(crate) fn start(
+        near: &PeerKey,
+        port: Option<&str>,
+    ) -> Result<(Self, tokio::sync::mpsc::UnboundedReceiver<String>)> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(FAR_SIDE)
+            .arg(near.to_string())
+            .args(port)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use farref::keys::Trust;
 use farref::transport::Address;
 use farref::{Connection, Error, Netref, Result, connect, remote};
 use tokio::sync::{Mutex, mpsc};
@@ -29,6 +30,7 @@ pub(crate) struct Stage {
     pub(crate) tcp: Option<Address>,
     /// An object of ours that the far side tells what happens there.
     pub(crate) journal: Netref<dyn Journal>,
+    medium: String,
     notes: Mutex<mpsc::UnboundedReceiver<String>>,
     said: Said,
 }
@@ -36,13 +38,12 @@ pub(crate) struct Stage {
 impl Stage {
     /// Joins the far side at `address`, one of `all`.
     pub(crate) async fn enter(
-        address: &Address,
-        all: &[Address],
-        directory: &Path,
+        (address, all, directory): (&Address, &[Address], &Path),
         screen: Screen,
         said: Said,
+        trust: Trust,
     ) -> Result<Self> {
-        let connection = connect(address).call_timeout(PATIENCE).await?;
+        let connection = connect(address).trust(trust).call_timeout(PATIENCE).await?;
         let workshop = connection.root().await?;
         let (write, notes) = mpsc::unbounded_channel();
         Ok(Self {
@@ -50,7 +51,14 @@ impl Stage {
             connection,
             workshop,
             library: directory.join("library"),
-            tcp: all.iter().find(|address| address.scheme() == "tcp").cloned(),
+            tcp: all
+                .iter()
+                .find(|address| address.to_string().starts_with("plain+tcp:"))
+                .cloned(),
+            medium: match (address.scheme(), address.security()) {
+                ("tcp", Some(_)) => "plain+tcp".to_owned(),
+                (scheme, _) => scheme.to_owned(),
+            },
             journal: Netref::of(Notes(write)),
             notes: Mutex::new(notes),
             said,
@@ -74,8 +82,8 @@ impl Stage {
     }
 
     /// The name of the medium.
-    pub(crate) fn medium(&self) -> &'static str {
-        self.connection.peer().medium
+    pub(crate) fn medium(&self) -> &str {
+        &self.medium
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::screen::Screen;
 use crate::stage::Stage;
+use crate::wires::Wire;
 use crate::workshop::{Sheet, Workshop};
 
 /// How long each figure is measured for.
@@ -17,27 +18,43 @@ const TIME: Duration = Duration::from_millis(250);
 /// Calls that are under way at once.
 const IN_FLIGHT: u32 = 256;
 
-/// Bytes that are sent there and back.
+/// Bytes that are sent there and back, and how many on a line of 92 kB/s.
 const BODY: usize = 1 << 20;
+const SMALL_BODY: usize = 16 << 10;
 
-pub(crate) async fn chapter(screen: &Screen, stages: &[Stage]) -> Result<()> {
+pub(crate) async fn chapter(
+    screen: &Screen,
+    stages: &[Stage],
+    wires: &[Wire],
+    absent: &[String],
+) -> Result<()> {
     screen.chapter("Times")?;
     let mut table = format!(
-        "{:<8}{:>14}{:>16}{:>18}{:>18}",
-        "medium", "async call", "blocking call", "256 in flight", "1 MiB echo"
+        "{:<10}{:>14}{:>16}{:>18}{:>16}",
+        "medium", "async call", "blocking call", "256 in flight", "echo"
     );
-    for stage in stages {
-        let medium = stage.medium();
-        let [alone, blocking, together, echo] = measure(&stage.workshop).await?;
+    let joined = stages.iter().map(|stage| (stage.medium(), &stage.workshop));
+    let wired = wires.iter().map(|wire| (wire.medium, &wire.workshop));
+    for (medium, workshop) in joined.chain(wired) {
+        let bytes = if medium == "serial" { SMALL_BODY } else { BODY };
+        let [alone, blocking, together, echo] = measure(workshop, bytes).await?;
+        let rate = 2.0 * bytes as f64 / echo.as_secs_f64() / 1e6;
         table.push_str(&format!(
-            "\n{medium:<8}{:>14}{:>16}{:>18}{:>18}",
+            "\n{medium:<10}{:>14}{:>16}{:>18}{:>16}",
             text(alone),
             text(blocking),
             format!("{} each", text(together)),
-            text(echo),
+            if rate < 10.0 {
+                format!("{rate:.2} MB/s")
+            } else {
+                format!("{rate:.0} MB/s")
+            },
         ));
     }
     screen.block(table)?;
+    for sentence in absent {
+        screen.fact("not shown", sentence)?;
+    }
     let here = here()?;
     screen.say(
         "Round trips between the two processes: the median of those that fit into a quarter of a second.",
@@ -52,7 +69,7 @@ pub(crate) async fn chapter(screen: &Screen, stages: &[Stage]) -> Result<()> {
 }
 
 /// An awaited call, a blocking one, one of many at once, and one with a large body.
-async fn measure(workshop: &Netref<dyn Workshop>) -> Result<[Duration; 4]> {
+async fn measure(workshop: &Netref<dyn Workshop>, bytes: usize) -> Result<[Duration; 4]> {
     let alone = median(|| workshop.call().nothing()).await?;
 
     let (send, blocking) = oneshot::channel();
@@ -73,7 +90,7 @@ async fn measure(workshop: &Netref<dyn Workshop>) -> Result<[Duration; 4]> {
     })
     .await?;
 
-    let body = Bytes::from(vec![7; BODY]);
+    let body = Bytes::from(vec![7; bytes]);
     let echo = median(|| workshop.call().echo(body.clone())).await?;
     Ok([alone, blocking, together / IN_FLIGHT, echo])
 }
