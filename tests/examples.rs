@@ -143,6 +143,84 @@ fn pipeline_saves_a_round_trip() {
     assert!(lines[1].ends_with(", one round trip)"), "{out}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_bench_behind_ssh_is_used_as_a_child_as_well() {
+    let out = run("behind_ssh", &[]);
+    assert!(out.contains("reading 3: 3.303 V\nmean: 3.302 V\n"), "{out}");
+    assert!(!out.contains("into the protocol"), "{out}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_behind_a_serial_line_is_found_and_used() {
+    use farref_integration_tests::line::{Line, LineConfig};
+    let line = Line::new(LineConfig {
+        bit_error_rate: 1e-5,
+        ..LineConfig::default()
+    });
+    let address = |port: &Path| format!("serial:{}", port.display());
+    let mut device = Command::new(program("serial_device"))
+        .args(["device", &address(line.left())])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let out = run("serial_device", &["host", &address(line.right())]);
+    device.kill().unwrap();
+    device.wait().unwrap();
+    assert_eq!(
+        out,
+        "it has blinked 3 times\n500 lines of its log, the last: line 500: all is well\n"
+    );
+}
+
+#[test]
+fn two_hosts_meet_by_their_keys_as_the_first_error_says() {
+    use std::io::{BufRead, BufReader};
+    let home = tempfile::tempdir().unwrap();
+    let start = |side: &str, arguments: &[&str]| {
+        let mut command = Command::new(program("two_hosts"));
+        command.args(arguments).env("FARREF_HOME", home.path().join(side));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut server = start("server", &["serve", "quic://127.0.0.1:0"]);
+    let mut address = String::new();
+    BufReader::new(server.stdout.as_mut().unwrap())
+        .read_line(&mut address)
+        .unwrap();
+    let address = address.trim();
+    let refused = end(start("client", &["call", address]));
+    let why = text(&refused.stderr);
+    assert!(
+        !refused.status.success() && why.contains("authorized_peers"),
+        "{why}"
+    );
+    let key = why
+        .split_whitespace()
+        .find(|word| word.starts_with("ed25519."))
+        .unwrap();
+    let key = key.trim_end_matches(',');
+    std::fs::write(
+        home.path().join("server/authorized_peers"),
+        format!("{key} the client\n"),
+    )
+    .unwrap();
+    let called = end(start("client", &["call", address]));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let out = text(&called.stdout);
+    assert!(
+        out.contains("up for ") && out.contains("10485760 bytes came back"),
+        "{out}{}",
+        text(&called.stderr)
+    );
+}
+
 #[test]
 fn the_tour_shows_what_it_promises() {
     let out = run("tour", &[]);
@@ -198,17 +276,22 @@ fn the_tour_shows_what_it_promises() {
     assert!(fact(&out, "its standard error").starts_with("panic at "), "{out}");
     assert!(fact(&out, "divide(84, 2)").starts_with("42;"), "{out}");
     for medium in if cfg!(unix) {
-        &["unix", "tcp"][..]
+        &["unix", "plain+tcp", "tcp", "quic", "exec", "serial"][..]
     } else {
-        &["tcp"]
+        &["plain+tcp", "tcp", "quic"]
     } {
         let times = fact(&out, &format!("{medium} "));
         assert_eq!(
             times.matches("µs").count() + times.matches("ms").count(),
-            4,
+            3,
             "{out}"
         );
+        assert!(times.contains("MB/s"), "{out}");
     }
+    assert!(
+        out.lines().any(|line| line.trim_start().starts_with("ssh ")) || out.contains("ssh: there is no"),
+        "neither ssh nor why not:\n{out}"
+    );
     assert_left_nothing(&out);
 }
 

@@ -144,12 +144,18 @@ async fn tour(
     }
     for stage in &stages {
         let peer = stage.connection.peer();
+        let address = peer.address.as_deref().unwrap_or("-");
         screen.fact(
             &format!("joined over {}", stage.medium()),
-            peer.address.as_deref().unwrap_or("-"),
+            address.split('#').next().unwrap_or(address),
         )?;
-        if peer.evidence != PeerEvidence::None {
-            screen.fact("", format!("where the system vouches for {}", peer.evidence))?;
+        match &peer.evidence {
+            PeerEvidence::None => {}
+            PeerEvidence::Key(_) => {
+                let key: String = peer.evidence.to_string().chars().take(20).collect();
+                screen.fact("", format!("where it has proved to have the key {key}..."))?;
+            }
+            other => screen.fact("", format!("where the system vouches for {other}"))?,
         }
     }
     for sentence in absent {
