@@ -209,7 +209,8 @@ pub async fn secure(carrier: StreamCarrier, role: Role, config: Config) -> Resul
     };
     let (rx, tx, rest) = exchange.into_parts();
     let (ours, theirs) = agreed.keys;
-    let tx = NoiseTx::new(tx, Cipher::new(agreed.suite, *ours)?);
+    let suited = usize::try_from(info.fragment_hint).unwrap_or(usize::MAX);
+    let tx = NoiseTx::new(tx, Cipher::new(agreed.suite, *ours)?, suited);
     let rx = NoiseRx::new(rx, Cipher::new(agreed.suite, *theirs)?, rest);
     info.confidential = true;
     info.channel_binding = Some(agreed.binding);

@@ -441,7 +441,7 @@ fn not_encrypted(f: &mut fmt::Formatter<'_>, address: &Address) -> fmt::Result {
         .with_security(Some(Security::Plain));
     write!(
         f,
-        "`{address}` asks for encryption, which is not built yet: say `{plain}` to go without"
+        "`{address}` asks for encryption, which this build is without: turn on the cargo feature `noise`, or say `{plain}` to go without"
     )?;
     if address.scheme() == "tcp" {
         f.write_str(" (`plain+tcp://HOST:PORT` on a network that you trust, `unix:PATH` on one machine)")?;

@@ -49,7 +49,7 @@ pub mod quic;
 mod resolve;
 #[cfg(all(unix, feature = "serial"))]
 pub mod serial;
-#[cfg(any(feature = "tcp", all(unix, any(feature = "unix", feature = "stdio"))))]
+#[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 mod socket;
 #[cfg(all(unix, feature = "ssh"))]
 pub mod ssh;

@@ -159,8 +159,8 @@ impl Media {
         }
     }
 
-    /// The medium for `address`. Encryption sits above the carrier and is not there yet, so whatever
-    /// asks for it is refused here, for every medium at once.
+    /// The medium for `address`. Encryption sits above the carrier, so whatever asks for it is refused
+    /// here, for every medium at once: whoever encrypts asks for the bare address.
     fn serving(&self, address: &Address) -> Result<&dyn Transport, Refusal> {
         let scheme = address.scheme();
         let transport = self

@@ -10,7 +10,7 @@
 //! | `config=`  | ssh's   | another configuration file                                               |
 //! | `opt=`     | none    | an option of ssh, as `ServerAliveInterval=5`; may be repeated            |
 //!
-//! The program over there says the word it finds in [`TOKEN`](crate::stdio::TOKEN) first, as
+//! The program over there says the word it finds in [`TOKEN`] first, as
 //! [`stdio`](crate::stdio) does.
 
 use std::io;

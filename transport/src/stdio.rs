@@ -121,7 +121,7 @@ async fn take(address: &Address) -> io::Result<StreamCarrier> {
         let text = "other descriptors than 0 and 1 cannot be taken safely: have them passed as those";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    crate::socket::check_runtime()?;
+    tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
     if TAKEN.swap(true, Ordering::AcqRel) {
         let text = "standard input and output are taken already";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));

@@ -18,6 +18,8 @@ const TAG: usize = 16;
 const PIECE: usize = 16 * 1024;
 /// What one write takes at most: a batch of a link, and then some.
 const MAX_TAKEN: usize = 128 * 1024;
+/// The same on slow media: a record has 18 bytes beside its own.
+const LEAST_TAKEN: usize = 256;
 /// What is read at once, while there is much to read.
 const READ: usize = 64 * 1024;
 /// What is read at once otherwise: an idle connection keeps a buffer of that.
@@ -307,15 +309,24 @@ pub(super) struct NoiseTx {
     cipher: Cipher,
     /// Sealed, and not taken by the carrier yet.
     pending: BytesMut,
+    /// What one write takes at most.
+    most: usize,
     is_closed: bool,
 }
 
 impl NoiseTx {
-    pub(super) fn new(inner: Box<dyn ByteTx>, cipher: Cipher) -> Self {
+    /// On a medium that wants fragments of `suited` bytes little is sealed at a time: what is sealed cannot be overtaken.
+    pub(super) fn new(inner: Box<dyn ByteTx>, cipher: Cipher, suited: usize) -> Self {
+        let most = if suited < PIECE {
+            suited.max(LEAST_TAKEN)
+        } else {
+            MAX_TAKEN
+        };
         Self {
             inner,
             cipher,
             pending: BytesMut::new(),
+            most,
             is_closed: false,
         }
     }
@@ -350,10 +361,10 @@ impl NoiseTx {
         'all: for buf in bufs {
             let mut rest: &[u8] = buf;
             while !rest.is_empty() {
-                if taken == MAX_TAKEN {
+                if taken == self.most {
                     break 'all;
                 }
-                let room = PIECE.saturating_sub(filled).min(MAX_TAKEN.saturating_sub(taken));
+                let room = PIECE.saturating_sub(filled).min(self.most.saturating_sub(taken));
                 let (piece, behind) = rest.split_at(room.min(rest.len()));
                 rest = behind;
                 filled = filled.saturating_add(piece.len());

@@ -196,6 +196,34 @@ fn a_key_that_was_seen_before_saves_a_round_trip_and_an_outdated_one_costs_one()
     });
 }
 
+#[test]
+fn on_a_slow_medium_little_is_sealed_at_a_time() {
+    block_on(async {
+        let (mut near, far) = memory::pair(1 << 20);
+        near.info.fragment_hint = 160;
+        let (dialer, _listener) = tokio::join!(
+            secure(near, Role::Dialer, Config::of(identity())),
+            secure(far, Role::Listener, Config::of(identity())),
+        );
+        let mut tx = dialer.unwrap().carrier.tx;
+        assert_eq!(tx.try_write(&[io::IoSlice::new(&[0; 10_000])]).unwrap(), 256);
+    });
+}
+
+#[test]
+#[ignore = "prints how long a handshake takes, for whoever wants to know"]
+fn how_long_a_handshake_takes() {
+    block_on(async {
+        let (one, other) = (Config::of(identity()), Config::of(identity()));
+        let begun = std::time::Instant::now();
+        for _ in 0..200 {
+            let (dialer, listener) = joined(4096, one.clone(), other.clone()).await;
+            drop((dialer.unwrap(), listener.unwrap()));
+        }
+        println!("{:?} for both sides of a handshake", begun.elapsed() / 200);
+    });
+}
+
 /// What a man in the middle does to one byte.
 #[derive(Clone, Copy, Debug)]
 enum Harm {

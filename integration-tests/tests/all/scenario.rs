@@ -110,6 +110,49 @@ fn bodies_of_every_size_arrive_whole() {
 }
 
 #[test]
+fn a_long_transfer_goes_on_beside_small_calls_and_many_objects() {
+    over_every_medium(async |medium| {
+        let (pair, bench, ..) = joined(medium).await;
+        // 64 MiB there and back, or 20 s of what the medium carries.
+        let (pieces, size, objects) = match medium {
+            "mem?buffer=16" => (4, 16 << 10, 1000),
+            medium if is_slow(medium) => (8, 500_000, 1000),
+            _ => (4, 8 << 20, 10_000),
+        };
+        let desk: Netref<dyn Counter> = within(bench.call().counter()).await.unwrap();
+        let transfer = async {
+            for piece in 0..pieces {
+                let bytes: Bytes = vec![piece as u8; size].into();
+                assert!(
+                    within(bench.call().bytes(bytes.clone())).await.unwrap() == bytes,
+                    "{medium}: {piece}"
+                );
+            }
+        };
+        let small = async {
+            let mut before = 0;
+            while before < u64::MAX {
+                let now = within(desk.call().bump()).await.unwrap();
+                assert_eq!(now, before + 1, "{medium}");
+                before = now;
+            }
+        };
+        tokio::select! {
+            () = transfer => {}
+            () = small => unreachable!("so many calls take years"),
+        }
+        let mut held = Vec::new();
+        for _ in 0..objects / 500 {
+            held.push(within(bench.call().many(500)).await.unwrap());
+        }
+        assert_eq!(pair.client.stats().imports, 2 + objects as usize, "{medium}");
+        drop((held, desk));
+        drop(bench);
+        pair.at_rest().await;
+    });
+}
+
+#[test]
 fn either_side_calls_the_other_async_and_blocking_and_one_within_the_other() {
     over_every_medium(async |medium| {
         let (_pair, bench, ..) = joined(medium).await;

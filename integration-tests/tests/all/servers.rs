@@ -8,10 +8,10 @@ use std::time::Duration;
 use farref::{
     Config, Connection, Error, ErrorKind, Fixed, Netref, Peer, Result, Root, Server, ServerLimits, Service,
     connect,
-    transport::{Media, PeerEvidence},
+    transport::{Media, PeerEvidence, address::Target},
 };
 use farref_integration_tests::bench::{Bench, Count, Rig};
-use farref_integration_tests::media::{over_every_medium, pair, pair_with, runtime, within};
+use farref_integration_tests::media::{acquainted, over_every_medium, pair, pair_with, runtime, within};
 use tokio::sync::mpsc;
 
 /// Shows a bench to the first two peers, and nothing to others.
@@ -434,6 +434,45 @@ fn one_address_cannot_take_all_places_before_it_is_known() {
         assert_eq!(within(bench.call().add(1, 1)).await.unwrap(), 2);
         drop(silent);
         within(server.wait_for(|stats| stats.opening == 0)).await;
+    });
+}
+
+/// The addresses of 127.0.0.0/8 are one host's on Linux.
+#[cfg(target_os = "linux")]
+#[test]
+fn ten_thousand_half_open_connections_of_one_address_keep_no_other_out() {
+    runtime().block_on(async {
+        let (at_server, at_client) = acquainted();
+        let server = Server::of::<dyn Bench>(Rig::new().0).trust(at_server);
+        let address = within(server.listen("tcp://127.0.0.1:0")).await.unwrap();
+        let Target::Tcp { port, .. } = *address.target() else {
+            panic!("{address}")
+        };
+        // No more descriptors than a test may have: those that the server has closed are given back.
+        let mut silent = std::collections::VecDeque::new();
+        for number in 0..10_000 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            silent.push_back(
+                within(socket.connect(([127, 0, 0, 1], port).into()))
+                    .await
+                    .unwrap(),
+            );
+            if silent.len() > 300 {
+                silent.pop_front();
+            }
+            if number % 2500 == 2499 {
+                let begun = std::time::Instant::now();
+                let client = within(connect(&address).trust(at_client.clone()).into_future())
+                    .await
+                    .unwrap();
+                let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+                assert_eq!(within(bench.call().add(1, 1)).await.unwrap(), 2);
+                println!("served beside {} of them after {:?}", number + 1, begun.elapsed());
+            }
+        }
+        let stats = server.stats();
+        assert!(stats.opening <= 128 && stats.accepted > 10_000, "{stats:?}");
     });
 }
 
