@@ -140,6 +140,72 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The body of the fuzz target: the first byte says whether the line is open, the rest comes on it.
+pub(crate) fn fuzz(data: &[u8]) {
+    use frame::{Ack, Frame, Hello, Tag};
+
+    let Some((first, data)) = data.split_first() else {
+        return;
+    };
+    let mut line = line::Line::new(Config::new(Role::Dialer, 11_520), [1; 8], 0);
+    let tag = Tag([2; 8], [1; 8]);
+    let mut said = Vec::new();
+    if first & 1 == 1 {
+        let hello = Hello {
+            version: frame::VERSION,
+            wish: 2,
+            nonce: [2; 8],
+            payload: 240,
+            window: 8,
+        };
+        Frame::Syn(hello).encode(None, &mut said);
+        Frame::Poll {
+            ack: Ack { next: 0, room: 8 },
+            behind: 0,
+        }
+        .encode(Some(tag), &mut said);
+        line.handle_bytes(&said, 0);
+    }
+    let mut now: crate::Nanos = 0;
+    for piece in data.chunks(64) {
+        now = now.saturating_add(10_000_000);
+        line.handle_bytes(piece, now);
+        said.clear();
+        // The same bytes once more, as a frame that is right.
+        if let [kind, seq, next, room, payload @ ..] = piece {
+            let ack = Ack {
+                next: *next,
+                room: *room,
+            };
+            match kind % 4 {
+                0 if !payload.is_empty() => Frame::Data {
+                    seq: *seq,
+                    ack,
+                    payload,
+                }
+                .encode(Some(tag), &mut said),
+                1 => Frame::Fin { seq: *seq, ack }.encode(Some(tag), &mut said),
+                2 => Frame::Ack {
+                    ack,
+                    behind: u32::from(*seq) << 7,
+                }
+                .encode(Some(tag), &mut said),
+                _ => Frame::Poll {
+                    ack,
+                    behind: u32::MAX,
+                }
+                .encode(Some(tag), &mut said),
+            }
+        }
+        line.handle_bytes(&said, now);
+        line.write(piece);
+        said.clear();
+        while said.len() < 4096 && line.poll_transmit(&mut said, now) {}
+        line.handle_timeout(now);
+        assert!(line.kept() < 100_000);
+    }
+}
+
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         let kind = match &failure {

@@ -47,6 +47,42 @@ pub fn frames(data: &[u8]) {
     }
 }
 
+/// One end of a lossy line: noise, and frames of a peer that is there and says anything.
+#[cfg(feature = "arq")]
+pub fn line(data: &[u8]) {
+    crate::arq::fuzz(data);
+}
+
+/// A handshake, on either side, with a peer that says anything and hangs up.
+#[cfg(feature = "noise")]
+pub fn noise(data: &[u8]) {
+    use std::task::{Context, Waker};
+
+    use crate::noise::{Config, secure};
+
+    let Some((first, data)) = data.split_first() else {
+        return;
+    };
+    let role = if first & 1 == 0 {
+        Role::Listener
+    } else {
+        Role::Dialer
+    };
+    let Ok(identity) = farref_transport::Identity::from_secret(&[7; 32]) else {
+        return;
+    };
+    let (near, far) = farref_transport::memory::pair(1 << 16);
+    let farref_transport::StreamCarrier { rx: _rx, mut tx, .. } = far;
+    if tx.try_write(&[std::io::IoSlice::new(data)]).is_err() {
+        return;
+    }
+    drop(tx);
+    let mut securing = std::pin::pin!(secure(near, role, Config::of(identity)));
+    // Everything is there: nothing is waited for.
+    let done = securing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(!matches!(done, std::task::Poll::Ready(Ok(_))));
+}
+
 /// A link that reads what no peer of ours would say: at once, after a preface, or in the middle of a session.
 pub fn link(data: &[u8]) {
     let Some(([mode, size], data)) = data.split_first_chunk() else {
@@ -189,6 +225,23 @@ mod tests {
         #[test]
         fn no_bytes_harm_a_link(mode: [u8; 2], data in proptest::collection::vec(any::<u8>(), 0..300)) {
             link(&[&mode[..], &data].concat());
+        }
+
+        #[cfg(feature = "arq")]
+        #[test]
+        fn no_bytes_harm_a_line(data in proptest::collection::vec(any::<u8>(), 0..1000)) {
+            line(&data);
+        }
+
+        #[cfg(feature = "noise")]
+        #[test]
+        fn no_bytes_harm_a_handshake(
+            role: u8,
+            keep in 0_usize..=10,
+            data in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let hello = [0xa9, b'F', b'A', b'N', 1, 1, 1, 1, 32, 0];
+            noise(&[&[role][..], &hello[..keep], &data].concat());
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::Role;
 use farref_netref::{Config, Connection, RemoteTrait};
-use farref_transport::{Address, Carrier, ListenError, Listener, Media};
+use farref_transport::{AcceptError, Address, Carrier, ListenError, Listener, Media};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -315,7 +316,12 @@ async fn accept(
                 tokio::time::sleep(error.pause()).await;
             }
             Err(error) => {
-                tracing::error!(%error, "cannot accept any more");
+                // The one carrier of standard input and output is over: that is as it should be.
+                if matches!(&error, AcceptError::Broken(why) if why.kind() == io::ErrorKind::UnexpectedEof) {
+                    tracing::debug!(%error, "the last carrier is over");
+                } else {
+                    tracing::error!(%error, "cannot accept any more");
+                }
                 shared.broken.fetch_add(1, Ordering::Relaxed);
                 shared.changed.notify_waiters();
                 return;

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use farref::keys::KeyStore;
 use farref::{Netref, Result, connect, remote};
 
 /// Answers at once. Bulk goes to another object: calls to one object keep their order.
@@ -52,7 +53,12 @@ async fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", address] => farref::serve::<dyn Desk>(address, House).await,
         ["call", address] => call(address).await,
-        _ => Err(farref::Error::msg("usage: beside serve|call ADDRESS")),
+        // For the file of those who are let in, and for addresses.
+        ["key"] => {
+            println!("{}", KeyStore::of_user()?.identity()?.public());
+            Ok(())
+        }
+        _ => Err(farref::Error::msg("usage: beside serve|call ADDRESS, or beside key")),
     }
 }
 
@@ -84,7 +90,8 @@ async fn call(address: &str) -> Result<()> {
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "| {address} | {:.1} ms | {:.1} ms | {:.1} ms | {rate:.1} MB/s | {} |",
+        "| {} | {:.1} ms | {:.1} ms | {:.1} ms | {rate:.1} MB/s | {} |",
+        address.split('#').next().unwrap_or(address),
         at(0.5),
         at(0.95),
         at(0.99),

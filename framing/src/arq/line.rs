@@ -213,6 +213,33 @@ impl Line {
         self.has_peer_ended && self.incoming.is_empty()
     }
 
+    /// Bytes that are kept, of either direction.
+    pub(super) fn kept(&self) -> usize {
+        let flying: usize = self
+            .flight
+            .iter()
+            .filter_map(|flying| flying.payload.as_ref())
+            .map(Bytes::len)
+            .sum();
+        let ahead = |piece: &Piece| {
+            if let Piece::Data(bytes) = piece {
+                bytes.len()
+            } else {
+                0
+            }
+        };
+        let ahead: usize = self.ahead.values().map(ahead).sum();
+        [
+            flying,
+            ahead,
+            self.incoming.len(),
+            self.outgoing.len(),
+            self.partial.len(),
+        ]
+        .into_iter()
+        .sum()
+    }
+
     pub(super) fn has_input(&self) -> bool {
         !self.incoming.is_empty()
     }

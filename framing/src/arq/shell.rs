@@ -20,6 +20,10 @@ const READ: usize = 4096;
 /// How long what was written may take to arrive after everything was dropped.
 const LINGER: Duration = Duration::from_secs(3);
 
+/// The least time between two looks at what is due, and between those while the carrier takes nothing.
+const GRAIN: Nanos = 500_000;
+const LOOK_AGAIN: Nanos = 50_000_000;
+
 /// A dependable carrier over a lossy one.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -117,6 +121,7 @@ pub async fn reliable(carrier: StreamCarrier, config: Config) -> Result<Reliable
         input: BytesMut::new(),
         output: Vec::new(),
         written: 0,
+        is_busy: false,
         sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
         left_at: None,
     };
@@ -150,6 +155,8 @@ struct Pump {
     /// A frame that is being written.
     output: Vec<u8>,
     written: usize,
+    /// The carrier takes nothing now.
+    is_busy: bool,
     sleep: Pin<Box<Sleep>>,
     /// When both halves were gone.
     left_at: Option<Nanos>,
@@ -230,13 +237,9 @@ impl Pump {
                 }
                 continue;
             };
-            if self.written < self.output.len() {
-                // The line is busy: nothing that is due can be said now.
-                let dead = due.max(now.saturating_add(50_000_000));
-                self.arm(dead);
-            } else {
-                self.arm(due.max(now.saturating_add(500_000)));
-            }
+            // While the line is busy nothing that is due can be said; it wakes this task when it is not.
+            let soonest = if self.is_busy { LOOK_AGAIN } else { GRAIN };
+            self.arm(due.max(now.saturating_add(soonest)));
             if self.sleep.as_mut().poll(cx).is_pending() {
                 return;
             }
@@ -278,7 +281,8 @@ impl Pump {
             self.output.clear();
             self.written = 0;
             // No frame is cut before the line can take it: what is urgent may come until then.
-            if !self.tx.poll_writable(cx).is_ready() {
+            self.is_busy = self.tx.poll_writable(cx).is_pending();
+            if self.is_busy {
                 return false;
             }
             let now = self.now();
@@ -291,7 +295,10 @@ impl Pump {
                 Ok(count) => self.written = self.written.saturating_add(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.tx.poll_writable(cx) {
                     Poll::Ready(Ok(())) => {}
-                    _ => return false,
+                    _ => {
+                        self.is_busy = true;
+                        return false;
+                    }
                 },
                 Err(error) => {
                     let failure = Failure::Carrier(error.kind(), error.to_string());
