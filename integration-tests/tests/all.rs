@@ -14,6 +14,9 @@ mod hostile;
 #[cfg(unix)]
 #[path = "all/hostile_peers.rs"]
 mod hostile_peers;
+#[cfg(unix)]
+#[path = "all/lines.rs"]
+mod lines;
 #[path = "all/manners.rs"]
 mod manners;
 #[path = "all/objects.rs"]
