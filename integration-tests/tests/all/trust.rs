@@ -50,6 +50,7 @@ fn an_address_that_a_server_gives_out_can_be_dialled_as_it_is() {
                 client.peer().address.as_deref(),
                 Some(address.to_string().as_str())
             );
+            within(server.wait_for(|stats| stats.connections == 1)).await;
             let host = server.connections().pop().unwrap();
             assert_eq!(host.peer().evidence, PeerEvidence::Key(*mine.as_bytes()));
         }
