@@ -11,7 +11,7 @@
 //! | `kill=`   | 5 s       | how long it may take to end when its input has                          |
 //! | `stderr=` | `inherit` | where its standard error goes: to ours, to `tracing` (`log`), nowhere (`null`) |
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,11 +20,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 
 use crate::address::{Address, Target};
-use crate::carrier::{BoxFuture, ByteRx, Carrier, CarrierInfo, StreamCarrier};
+use crate::carrier::{BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, StreamCarrier};
 use crate::error::{Absence, DialError, ListenError};
 use crate::io::{IoRx, IoTx};
 use crate::medium::{Listener, Transport};
@@ -120,7 +120,7 @@ pub fn spawn(mut command: Command, info: CarrierInfo, kill: Duration) -> io::Res
 
 /// A program that runs.
 pub(crate) struct Started {
-    pub(crate) stdin: tokio::process::ChildStdin,
+    pub(crate) stdin: ChildStdin,
     pub(crate) stdout: ChildStdout,
     pub(crate) stderr: Option<ChildStderr>,
     pub(crate) name: String,
@@ -165,6 +165,13 @@ impl Started {
     }
 
     pub(crate) fn into_carrier(self, info: CarrierInfo) -> StreamCarrier {
+        let tx = ChildTx {
+            stdin: IoTx::new(self.stdin),
+            name: self.name.clone(),
+            child: Arc::clone(&self.child),
+            ending: None,
+            failure: None,
+        };
         let rx = ChildRx {
             stdout: IoRx::new(self.stdout),
             name: self.name,
@@ -173,7 +180,7 @@ impl Started {
             ending: None,
             failure: None,
         };
-        StreamCarrier::new(rx, IoTx::new(self.stdin), info).with_guard(self.guard)
+        StreamCarrier::new(rx, tx, info).with_guard(self.guard)
     }
 }
 
@@ -244,11 +251,7 @@ impl ByteRx for ChildRx {
         }
         match self.stdout.try_read(into) {
             Ok(0) if !self.has_spoken => {
-                let child = Arc::clone(&self.child);
-                self.ending = Some(Box::pin(async move {
-                    let mut child = child.lock().await;
-                    tokio::time::timeout(LAST_WORDS, child.wait()).await.ok()?.ok()
-                }));
+                self.ending = Some(status(&self.child));
                 Err(io::ErrorKind::WouldBlock.into())
             }
             read => {
@@ -266,6 +269,94 @@ impl ByteRx for ChildRx {
             return Poll::Ready(Ok(()));
         }
         self.stdout.poll_readable(cx)
+    }
+}
+
+/// The status of a program that seems to be gone, if it is.
+fn status(child: &Arc<Mutex<Child>>) -> BoxFuture<'static, Option<ExitStatus>> {
+    let child = Arc::clone(child);
+    Box::pin(async move {
+        let mut child = child.lock().await;
+        tokio::time::timeout(LAST_WORDS, child.wait()).await.ok()?.ok()
+    })
+}
+
+/// The standard input of a program. If nobody reads it any more, the reason is told.
+struct ChildTx {
+    stdin: IoTx<ChildStdin>,
+    name: String,
+    child: Arc<Mutex<Child>>,
+    ending: Option<BoxFuture<'static, Option<ExitStatus>>>,
+    failure: Option<String>,
+}
+
+impl ChildTx {
+    /// Puts a broken pipe off until its reason is known.
+    fn or_ending<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.failure.is_none() => {
+                self.ending.get_or_insert_with(|| status(&self.child));
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            result => result,
+        }
+    }
+
+    /// Ready when it is known whether this has failed.
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(ending) = &mut self.ending {
+            let status = ready!(ending.as_mut().poll(cx));
+            self.ending = None;
+            self.failure = Some(match status {
+                Some(status) => describe(&self.name, status),
+                None => format!("`{}` does not read any more", self.name),
+            });
+        }
+        Poll::Ready(self.check())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match &self.failure {
+            Some(failure) => Err(io::Error::new(io::ErrorKind::BrokenPipe, failure.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ByteTx for ChildTx {
+    fn try_write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.check()?;
+        if self.ending.is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let written = self.stdin.try_write(bufs);
+        self.or_ending(written)
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_ending(cx))?;
+        let writable = ready!(self.stdin.poll_writable(cx));
+        match self.or_ending(writable) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.poll_ending(cx),
+            writable => Poll::Ready(writable),
+        }
+    }
+
+    fn is_buffering(&self) -> bool {
+        self.stdin.is_buffering()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_ending(cx))?;
+        let flushed = ready!(self.stdin.poll_flush(cx));
+        match self.or_ending(flushed) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.poll_ending(cx),
+            flushed => Poll::Ready(flushed),
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stdin.poll_close(cx)
     }
 }
 
