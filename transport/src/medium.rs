@@ -277,16 +277,19 @@ mod tests {
 
     #[test]
     fn the_standard_media_are_those_of_the_build() {
-        let mut expected = vec!["mem"];
-        if cfg!(all(unix, feature = "serial")) {
-            expected.push("serial");
-        }
-        if cfg!(feature = "tcp") {
-            expected.push("tcp");
-        }
-        if cfg!(all(unix, feature = "unix")) {
-            expected.push("unix");
-        }
+        let built = [
+            ("exec", cfg!(all(unix, feature = "exec"))),
+            ("mem", true),
+            ("serial", cfg!(all(unix, feature = "serial"))),
+            ("ssh", cfg!(all(unix, feature = "ssh"))),
+            ("stdio", cfg!(all(unix, feature = "stdio"))),
+            ("tcp", cfg!(feature = "tcp")),
+            ("unix", cfg!(all(unix, feature = "unix"))),
+        ];
+        let expected: Vec<_> = built
+            .into_iter()
+            .filter_map(|(scheme, built)| built.then_some(scheme))
+            .collect();
         assert_eq!(Media::standard().schemes().collect::<Vec<_>>(), expected);
     }
 
