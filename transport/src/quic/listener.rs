@@ -147,11 +147,12 @@ impl HalfOpen {
         };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = counts.values().sum();
-        let count = counts.entry(source).or_default();
-        if all >= HALF_OPEN || *count >= HALF_OPEN_PER_SOURCE {
+        let own = counts.get(&source).copied().unwrap_or(0);
+        if all >= HALF_OPEN || own >= HALF_OPEN_PER_SOURCE {
+            // Nothing is kept of a source that was not let in: addresses can be made up.
             return None;
         }
-        *count += 1;
+        counts.insert(source, own + 1);
         drop(counts);
         Some(Place {
             of: self.clone(),
