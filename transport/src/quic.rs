@@ -33,7 +33,7 @@ use crate::carrier::{BoxFuture, Carrier, CarrierInfo, PeerEvidence};
 use crate::error::{DialError, ListenError};
 use crate::identity::Identity;
 use crate::medium::{Listener, Transport};
-use crate::resolve::{first_to_answer, interleaved, resolve};
+use crate::resolve::{bind_all, first_to_answer, interleaved, resolve};
 
 use self::listener::Listening;
 use self::streams::QuicMuxed;
@@ -163,7 +163,7 @@ impl Transport for Quic {
             };
             let addresses = resolve(host, port).await.map_err(wrong)?;
             let config = Options::of(address).server(&self.identity).map_err(failed)?;
-            let endpoints = bind_all(&addresses, &config).map_err(failed)?;
+            let endpoints = bind_all(&addresses, |at| bind(at, &config)).map_err(failed)?;
             Ok(Box::new(Listening::start(endpoints, self.identity.public())) as Box<dyn Listener>)
         })
     }
@@ -248,42 +248,18 @@ fn check_runtime() -> io::Result<()> {
         .map_err(|_| io::Error::other("QUIC needs a tokio runtime"))
 }
 
-/// Listens at all of `addresses` that this host has; at one of them at least. Where the port is left to the system,
-/// all get the same.
-fn bind_all(addresses: &[SocketAddr], config: &quinn::ServerConfig) -> io::Result<Vec<Endpoint>> {
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut absent = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let mut port = None;
-    for address in addresses {
-        let mut address = *address;
-        address.set_port(port.unwrap_or(address.port()));
-        match bind(address) {
-            Ok(socket) => {
-                port = Some(socket.local_addr()?.port());
-                let runtime = Arc::new(TokioRuntime);
-                let config = Some(config.clone());
-                endpoints.push(Endpoint::new(EndpointConfig::default(), config, socket, runtime)?);
-            }
-            // A name may have addresses of a family that this host does not speak.
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => absent = error,
-            Err(error) => return Err(error),
-        }
-    }
-    if endpoints.is_empty() {
-        Err(absent)
-    } else {
-        Ok(endpoints)
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+/// An endpoint that listens, and its port.
+fn bind(address: SocketAddr, config: &quinn::ServerConfig) -> io::Result<(Endpoint, u16)> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     if address.is_ipv6() {
         // `[::]` is every address, of both families, on every system.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    let socket = UdpSocket::from(socket);
+    let port = socket.local_addr()?.port();
+    let (ours, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    Ok((Endpoint::new(ours, Some(config.clone()), socket, runtime)?, port))
 }
 
 const IDLE: Duration = Duration::from_secs(30);

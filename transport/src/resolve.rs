@@ -1,4 +1,5 @@
-//! From a host to its addresses, and from several addresses to the one that answers first.
+//! From a host to its addresses, and from several addresses to the one that answers
+//! first, or to all that can be listened at.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,6 +14,9 @@ use crate::carrier::BoxFuture;
 
 /// How long one address is waited for before the next is tried as well (RFC 8305 § 8).
 const STAGGER: Duration = Duration::from_millis(250);
+
+/// How often a port is looked for that is free for all addresses.
+const TRIES: u32 = 16;
 
 /// All addresses of a host; at least one.
 pub(crate) async fn resolve(host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -87,4 +91,51 @@ pub(crate) async fn first_to_answer<'a, T>(
             Err(_) => {}
         }
     }
+}
+
+/// Listens at all of `addresses` that this host has; at one of them at least. Where the port is left
+/// to the system, all get the same. `bind` listens at one, and tells the port.
+pub(crate) fn bind_all<T>(
+    addresses: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<(T, u16)>,
+) -> io::Result<Vec<T>> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match bind_at(addresses, &bind) {
+            // The port that was free for one address was taken for another.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && tries < TRIES
+                    && leave_port_open(addresses) => {}
+            result => return result,
+        }
+    }
+}
+
+fn leave_port_open(addresses: &[SocketAddr]) -> bool {
+    addresses.len() > 1 && addresses.iter().all(|address| address.port() == 0)
+}
+
+fn bind_at<T>(
+    addresses: &[SocketAddr],
+    bind: &impl Fn(SocketAddr) -> io::Result<(T, u16)>,
+) -> io::Result<Vec<T>> {
+    let mut bound = Vec::new();
+    let mut absent = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut port = None;
+    for address in addresses {
+        let mut address = *address;
+        address.set_port(port.unwrap_or(address.port()));
+        match bind(address) {
+            Ok((one, its_port)) => {
+                port = Some(its_port);
+                bound.push(one);
+            }
+            // A name may have addresses of a family that this host does not speak.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => absent = error,
+            Err(error) => return Err(error),
+        }
+    }
+    if bound.is_empty() { Err(absent) } else { Ok(bound) }
 }

@@ -23,7 +23,7 @@ use crate::address::{Address, Host, Target};
 use crate::carrier::{BoxFuture, Carrier, CarrierInfo, StreamCarrier};
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::medium::{Listener, Transport};
-use crate::resolve::{first_to_answer, interleaved, resolve};
+use crate::resolve::{bind_all, first_to_answer, interleaved, resolve};
 use crate::socket::{accept_error, check_runtime, halves};
 
 /// The medium `tcp`.
@@ -88,7 +88,7 @@ impl Transport for Tcp {
                 source,
             };
             let addresses = resolve(host, port).await.map_err(wrong)?;
-            let sockets = bind_all(&addresses).map_err(failed)?;
+            let sockets = bind_all(&addresses, bind).map_err(failed)?;
             let listener = Listening {
                 sockets,
                 turn: 0,
@@ -222,52 +222,8 @@ async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStr
     socket.connect(address).await
 }
 
-/// Listens at all of `addresses` that this host has; at one of them at least. Where the port is left
-/// to the system, all get the same.
-fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match bind_at(addresses) {
-            // The port that was free for one address was taken for another.
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse
-                    && tries < TRIES
-                    && leave_port_open(addresses) => {}
-            result => return result,
-        }
-    }
-}
-
-fn leave_port_open(addresses: &[SocketAddr]) -> bool {
-    addresses.len() > 1 && addresses.iter().all(|address| address.port() == 0)
-}
-
-fn bind_at(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    let mut sockets: Vec<TcpListener> = Vec::new();
-    let mut absent = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let mut port = None;
-    for address in addresses {
-        let mut address = *address;
-        address.set_port(port.unwrap_or(address.port()));
-        match bind(address) {
-            Ok(socket) => {
-                port = Some(socket.local_addr()?.port());
-                sockets.push(socket);
-            }
-            // A name may have addresses of a family that this host does not speak.
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => absent = error,
-            Err(error) => return Err(error),
-        }
-    }
-    if sockets.is_empty() {
-        Err(absent)
-    } else {
-        Ok(sockets)
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// A listener, and its port.
+fn bind(address: SocketAddr) -> io::Result<(TcpListener, u16)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Elsewhere this would let others listen at the same port.
     #[cfg(unix)]
@@ -279,7 +235,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
+    let listener = TcpListener::from_std(socket.into())?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
 }
 
 /// Unsent bytes in the kernel unless `lowat=` says otherwise: two flushes of the engine.
@@ -287,9 +245,6 @@ const LOWAT: u32 = 128 * 1024;
 
 /// Connections that may wait to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 1024;
-
-/// How often a port is looked for that is free for all addresses.
-const TRIES: u32 = 16;
 
 #[cfg(test)]
 mod tests {
