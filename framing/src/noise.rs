@@ -1,166 +1,128 @@
-//! Encryption and proof of who is who, over any byte stream (PROTOCOL.md chapter 10).
+//! Encryption and proof of keys below the link, for a carrier that is one byte stream (PROTOCOL.md § 10).
 //!
 //! ```text
-//!   dialer                                      listener
-//!   hello, message 1   --------------------->                     the dialer's hello is the prologue
-//!                      <---------------------   hello, message 2  proof of the listener's key, hash of both hellos
-//!   message 3          --------------------->                     proof of the dialer's key
-//!   records            <-------------------->   records           the link's preface is the first
+//!         link: preface, frames
+//!               |      ^
+//!   text        v      |
+//!   ------  RecordTx  RecordRx  ------   keys of the handshake, one for each direction
+//!   records     |      ^
+//!               v      |
+//!            the carrier as it was
 //! ```
 //!
-//! A layer below the link: [`secure`] makes an encrypted carrier of a carrier, and whatever runs over it, prefaces
-//! included, is in its records. So there is nothing to downgrade above; what is in the clear below, the hellos, is
-//! hashed into the handshake.
+//! [`secure`] runs a Noise handshake over a carrier and gives back one that looks the same and is confidential: what
+//! the link says, from its preface on, travels within records. Each side proves an Ed25519 [`Identity`], or that it has a
+//! [`Psk`], or both; [`CarrierInfo::peer`] tells what was proved, and [`CarrierInfo::channel_binding`] is the hash of the
+//! handshake.
 //!
-//! Knows the handshakes (snow carries them out), the records, and how an Ed25519 identity vouches for the X25519 key
-//! that Noise wants. Whether a proved key is trusted is for the layers above, but for a key that was pinned.
+//! Whether the peer that proved a key may do anything is for the layers above: this one compares it with a pin, no more.
+//! Patience is the caller's as well: nothing here reads a clock. The handshake costs at most 4 KiB of memory, and a few
+//! tenths of a millisecond.
+//!
+//! Read on in `hello` (what is in the clear), `handshake`, `proof`, then `key` and `record`.
 
+mod error;
 mod handshake;
 mod hello;
+mod key;
+mod proof;
 mod record;
+#[cfg(test)]
+mod tests;
+
+pub(crate) mod fuzzing;
 
 use std::fmt;
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::task::Poll;
 
 use bytes::BytesMut;
 use farref_transport::address::PeerKey;
-use farref_transport::{Identity, PeerEvidence, StreamCarrier};
+use farref_transport::{ByteRx, ByteTx, CarrierInfo, Identity, PeerEvidence, StreamCarrier};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+pub use error::{Breach, Error, Mismatch, Misuse, RecordError};
+pub use hello::{Pattern, Suite};
+pub use proof::static_public;
+
 use crate::link::Role;
-use crate::preface::Foreign;
+use handshake::{Established, Handshake};
+use record::{RecordRx, RecordTx};
 
-use self::handshake::Exchange;
-use self::record::{Cipher, NoiseRx, NoiseTx};
-
-/// How a side encrypts, and who it is.
-#[derive(Clone, Debug, Default)]
+/// What one side proves, and what it wants proved.
+///
+/// | identity | psk | pattern  | proved to each other                      |
+/// |----------|-----|----------|-------------------------------------------|
+/// | yes      |     | `XX`     | identities; `IK` if the dialer has `peer_static` |
+/// | yes      | yes | `XXpsk3` | identities, and the pre-shared key        |
+/// |          | yes | `NNpsk0` | the pre-shared key                        |
+///
+/// Both sides must be set up for the same row.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Who this side is. Without one it proves nothing but that it has the [`psk`](Self::psk).
-    ///
-    /// Default `None`.
+    /// Who this side is.
     pub identity: Option<Identity>,
-    /// The key that the peer must have. Default: any that it proves to have.
-    pub pinned: Option<PeerKey>,
-    /// The X25519 key that the peer had before, as [`Secured::peer_static`] told it: saves a round trip (pattern IK).
-    /// Looked at by the dialer alone, together with `pinned`. If the peer has another by now, nothing is lost.
+    /// What both sides have known before.
+    pub psk: Option<Psk>,
+    /// The only key that the peer may prove. Default `None`: any.
+    pub expected: Option<PeerKey>,
+    /// The peer's [`static_public`], remembered from [`Secured::peer_static`], on the side that dials. Saves half a
+    /// round trip, and if the peer has another by now, costs a whole one. Not used with a pre-shared key.
     ///
     /// Default `None`.
     pub peer_static: Option<[u8; 32]>,
-    /// A secret that both sides share, beside their keys or, for devices without any, instead of them.
-    ///
-    /// Default `None`.
-    pub psk: Option<Psk>,
-    /// The cipher that the dialer proposes; a listener takes both. Default: the faster one of this processor.
-    pub suite: Suite,
+    /// The ciphers, best first. Default [`Suite::preferred`].
+    pub suites: Vec<Suite>,
 }
 
 impl Config {
-    /// Encrypts as `identity`.
+    /// Proves `identity`, and accepts any from the peer.
     #[must_use]
-    pub fn of(identity: Identity) -> Self {
+    pub fn new(identity: Identity) -> Self {
         Self {
             identity: Some(identity),
-            ..Self::default()
+            psk: None,
+            expected: None,
+            peer_static: None,
+            suites: Suite::preferred(),
         }
     }
 
-    /// Encrypts as nobody, for whoever has the same secret.
+    /// Proves `psk` and nothing else: for devices without an identity.
     #[must_use]
-    pub fn of_psk(psk: Psk) -> Self {
+    pub fn shared(psk: Psk) -> Self {
         Self {
+            identity: None,
             psk: Some(psk),
-            ..Self::default()
+            expected: None,
+            peer_static: None,
+            suites: Suite::preferred(),
         }
     }
 
-    /// The pattern that this side expects of a dialer that knows nothing of it.
-    fn pattern(&self) -> Result<Pattern, Error> {
+    /// The pattern that follows from what this side has, [`Pattern::Ik`] aside.
+    fn pattern(&self) -> Result<Pattern, Misuse> {
         match (&self.identity, &self.psk) {
             (Some(_), None) => Ok(Pattern::Xx),
             (Some(_), Some(_)) => Ok(Pattern::XxPsk3),
+            (None, Some(_)) if self.expected.is_some() => Err(Misuse::PinWithoutIdentity),
             (None, Some(_)) => Ok(Pattern::NnPsk0),
-            (None, None) => Err(Error::Unready),
+            (None, None) => Err(Misuse::NoKey),
         }
     }
 }
 
-/// The patterns of the handshake, with their numbers on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pattern {
-    Xx = 1,
-    Ik = 2,
-    XxPsk3 = 3,
-    NnPsk0 = 4,
-}
-
-impl Pattern {
-    const fn of(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Self::Xx),
-            2 => Some(Self::Ik),
-            3 => Some(Self::XxPsk3),
-            4 => Some(Self::NnPsk0),
-            _ => None,
-        }
-    }
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Xx => "XX",
-            Self::Ik => "IK",
-            Self::XxPsk3 => "XXpsk3",
-            Self::NnPsk0 => "NNpsk0",
-        }
-    }
-}
-
-/// A cipher and a hash, with their numbers on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Suite {
-    /// AES-256-GCM and SHA-256: the faster one where the processor has AES.
-    AesGcm = 1,
-    /// ChaCha20-Poly1305 and BLAKE2s: the faster one elsewhere.
-    ChaChaPoly = 2,
-}
-
-impl Suite {
-    const fn of(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Self::AesGcm),
-            2 => Some(Self::ChaChaPoly),
-            _ => None,
-        }
-    }
-
-    const fn words(self) -> &'static str {
-        match self {
-            Self::AesGcm => "AESGCM_SHA256",
-            Self::ChaChaPoly => "ChaChaPoly_BLAKE2s",
-        }
-    }
-}
-
-impl Default for Suite {
-    fn default() -> Self {
-        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        let has_aes = std::is_x86_feature_detected!("aes") && std::is_x86_feature_detected!("pclmulqdq");
-        #[cfg(target_arch = "aarch64")]
-        let has_aes = std::arch::is_aarch64_feature_detected!("aes");
-        #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
-        let has_aes = false;
-        if has_aes { Self::AesGcm } else { Self::ChaChaPoly }
-    }
-}
-
-/// A secret of 32 random bytes that both sides share. A typed password is none: it can be guessed.
+/// A pre-shared key: 32 bytes that were random once. A word that people can remember is none; whoever sees one handshake
+/// can try them all.
+///
+/// Wiped when dropped, and in no `Debug` output.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Psk([u8; 32]);
 
 impl Psk {
-    /// The secret of these bytes.
+    /// The key of these bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -169,152 +131,153 @@ impl Psk {
 
 impl fmt::Debug for Psk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Psk")
+        f.write_str("Psk(..)")
     }
 }
 
-/// An encrypted carrier.
+/// A carrier that is encrypted, and what was learnt on the way.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Secured {
-    /// The carrier. Its facts tell the peer's key and the channel binding.
+    /// The carrier: `info.confidential` is set, `info.channel_binding` too, and `info.peer` is
+    /// [`PeerEvidence::Key`] if an identity was proved, else as it was.
     pub carrier: StreamCarrier,
-    /// The peer's X25519 key, for [`Config::peer_static`] the next time.
+    /// The static key that goes with the peer's identity, worth remembering for [`Config::peer_static`].
     pub peer_static: Option<[u8; 32]>,
+    /// The pattern that was agreed on.
+    pub pattern: Pattern,
+    /// The cipher that was agreed on.
+    pub suite: Suite,
 }
 
-/// Agrees on keys over `carrier` and returns an encrypted one.
+/// Encrypts a carrier, and proves who is at its ends.
 ///
-/// How long that may take is the caller's affair: a peer that says nothing is waited for. At most 2 KiB are read of
-/// a peer before it has proved anything.
+/// On return the peer has proved all that the [`Config`] demands of it. It may still refuse what the dialer proves last:
+/// then the first read fails with [`RecordError::Refused`].
+///
+/// Waits for the peer as long as it takes: the caller's timeout must cover this. After an error the peer has been
+/// told what it may know, and the carrier is closed. A listener that has answered a peer in its own words also waits
+/// until that has closed, so that it can read them; any other error is told at once, whatever the peer does.
 ///
 /// # Errors
 ///
-/// By whose turn it is: see [`Error`]. The peer learns no more than that it did not work.
+/// [`Incompatible`](Error::Incompatible) if the peer does not encrypt, or speaks something else; it is answered in its own
+/// words. [`Untrusted`](Error::Untrusted) if it has another key than the pinned one. The others by whose turn it is.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future drops the carrier.
 pub async fn secure(carrier: StreamCarrier, role: Role, config: Config) -> Result<Secured, Error> {
+    if !carrier.info.reliable {
+        return Err(Misuse::Unreliable.into());
+    }
     let StreamCarrier {
-        rx,
-        tx,
+        mut rx,
+        mut tx,
         mut info,
         guard,
     } = carrier;
-    let mut exchange = Exchange::new(rx, tx);
-    let agreed = match role {
-        Role::Dialer => exchange.dial(&config).await?,
-        Role::Listener => exchange.listen(&config).await?,
+    let mut handshake = Handshake::new(role, config)?;
+    handshake.start()?;
+    let (made, rest) = match run(&mut *rx, &mut *tx, &mut handshake).await {
+        Ok(made) => made,
+        Err(error) => {
+            let words = handshake.take_output();
+            match error {
+                Error::Incompatible(_) => part(&mut *rx, &mut *tx, &words).await,
+                _ => part_at_once(&mut *rx, &mut *tx, &words).await,
+            }
+            return Err(error);
+        }
     };
-    let (rx, tx, rest) = exchange.into_parts();
-    let (ours, theirs) = agreed.keys;
-    let suited = usize::try_from(info.fragment_hint).unwrap_or(usize::MAX);
-    let tx = NoiseTx::new(tx, Cipher::new(agreed.suite, *ours)?, suited);
-    let rx = NoiseRx::new(rx, Cipher::new(agreed.suite, *theirs)?, rest);
-    info.confidential = true;
-    info.channel_binding = Some(agreed.binding);
-    if let Some(key) = agreed.peer {
-        info.peer = PeerEvidence::Key(*key.as_bytes());
-    }
-    let mut carrier = StreamCarrier::new(rx, tx, info);
-    carrier.guard = guard;
+    describe(&mut info, &made);
     Ok(Secured {
-        carrier,
-        peer_static: agreed.peer_static,
+        carrier: StreamCarrier {
+            rx: Box::new(RecordRx::new(rx, made.open, rest)),
+            tx: Box::new(RecordTx::new(tx, made.seal, info.fragment_hint)),
+            info,
+            guard,
+        },
+        peer_static: made.peer_static,
+        pattern: made.pattern,
+        suite: made.suite,
     })
 }
 
-/// Why a carrier could not be encrypted.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// This side has neither an identity nor a shared secret.
-    Unready,
-    /// The peer has another key than it must have: somebody else answers there, or it was set up anew.
-    WrongKey {
-        /// The key that it must have.
-        expected: PeerKey,
-        /// The key that it has.
-        found: PeerKey,
-    },
-    /// The listener does not encrypt.
-    NotHere,
-    /// The dialer does not encrypt. It was told that it must.
-    PeerIsPlain,
-    /// The peer speaks something else. It was told so in its own words.
-    Foreign(Foreign),
-    /// The peer speaks another version.
-    Version(u8),
-    /// The two sides are set up differently: one expects a shared secret, or an identity, and the other has none.
-    Setup {
-        /// What this side is set up for.
-        ours: &'static str,
-        /// What the other side is set up for.
-        theirs: &'static str,
-    },
-    /// The peer does not prove what it claims: another shared secret, or somebody in between.
-    Failed,
-    /// The peer does not keep to the protocol.
-    Malformed,
-    /// The carrier broke.
-    Carrier(io::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unready => f.write_str("encryption needs an identity or a shared secret on this side"),
-            Self::WrongKey { expected, found } => write!(
-                f,
-                "the peer has the key {found} and not {expected}: somebody else answers there, or it was set up anew"
-            ),
-            Self::NotHere => f.write_str(
-                "the listener does not encrypt: dial with `plain+` if that is meant, or have it listen without",
-            ),
-            Self::PeerIsPlain => f.write_str("the dialer does not encrypt, and was told that it must"),
-            Self::Foreign(foreign) => write!(f, "the peer does not speak farref, but {foreign}"),
-            Self::Version(version) => write!(f, "the peer encrypts by version {version}, and this side by 1"),
-            Self::Setup { ours, theirs } => write!(
-                f,
-                "this side is set up for Noise {ours} and the other for {theirs}: both need the shared secret, or neither"
-            ),
-            Self::Failed => f.write_str(
-                "the handshake failed: the shared secrets differ, or somebody on the way has changed it",
-            ),
-            Self::Malformed => f.write_str("the peer does not keep to the handshake"),
-            Self::Carrier(error) => write!(f, "the carrier broke in the handshake: {error}"),
+/// What the handshake makes, and what came behind it.
+async fn run(
+    rx: &mut dyn ByteRx,
+    tx: &mut dyn ByteTx,
+    handshake: &mut Handshake,
+) -> Result<(Established, BytesMut), Error> {
+    let mut input = BytesMut::new();
+    loop {
+        write_all(tx, &handshake.take_output()).await?;
+        input.reserve(READ);
+        if poll_fn(|cx| rx.poll_read(cx, &mut input)).await? == 0 {
+            return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
+        }
+        if let Some(made) = handshake.handle_bytes(&mut input)? {
+            write_all(tx, &handshake.take_output()).await?;
+            return Ok((made, input));
         }
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Carrier(error) => Some(error),
-            _ => None,
+fn describe(info: &mut CarrierInfo, made: &Established) {
+    info.confidential = true;
+    info.channel_binding = Some(made.hash);
+    if let Some(key) = made.peer {
+        info.peer = PeerEvidence::Key(*key.as_bytes());
+    }
+}
+
+/// Says the last words without waiting for anything: the peer may be an impostor, who must not hide the error.
+async fn part_at_once(rx: &mut dyn ByteRx, tx: &mut dyn ByteTx, words: &[u8]) {
+    if words.is_empty() || tx.try_write(&[IoSlice::new(words)]).is_err() {
+        return;
+    }
+    poll_fn(|cx| Poll::Ready(tx.poll_close(cx).is_ready())).await;
+    let mut unread = BytesMut::with_capacity(READ);
+    let _ = rx.try_read(&mut unread); // as in `part`, but only what is there
+}
+
+/// Says the last words and closes, so that they are heard: a socket that is dropped with bytes unread takes them back.
+async fn part(rx: &mut dyn ByteRx, tx: &mut dyn ByteTx, words: &[u8]) {
+    if words.is_empty() || write_all(tx, words).await.is_err() {
+        return;
+    }
+    if poll_fn(|cx| tx.poll_close(cx)).await.is_err() {
+        return;
+    }
+    let mut unread = BytesMut::new();
+    for _ in 0..UNREAD {
+        unread.clear();
+        unread.reserve(READ);
+        if !matches!(poll_fn(|cx| rx.poll_read(cx, &mut unread)).await, Ok(1..)) {
+            return;
         }
     }
 }
 
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Carrier(error)
+async fn write_all(tx: &mut dyn ByteTx, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match tx.try_write(&[IoSlice::new(bytes)]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                poll_fn(|cx| tx.poll_writable(cx)).await?;
+            }
+            Err(error) => return Err(error),
+        }
     }
+    if tx.is_buffering() {
+        poll_fn(|cx| tx.poll_flush(cx)).await?;
+    }
+    Ok(())
 }
 
-impl From<snow::Error> for Error {
-    fn from(_: snow::Error) -> Self {
-        Self::Failed
-    }
-}
-
-/// What is left of a carrier when the handshake is done.
-type Parts = (
-    Box<dyn farref_transport::ByteRx>,
-    Box<dyn farref_transport::ByteTx>,
-    BytesMut,
-);
-
-#[cfg(test)]
-mod tests;
+/// Room for a read during the handshake: as much as one side says at a time.
+const READ: usize = 2 * 1024;
+/// Reads of what nobody will hear, while the peer closes.
+const UNREAD: usize = 64;

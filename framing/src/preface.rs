@@ -8,18 +8,23 @@ use std::time::Duration;
 
 use crate::Limits;
 use crate::error::{Breach, LinkError, Mismatch};
+#[cfg(feature = "noise")]
+use crate::event::CloseReason;
+#[cfg(feature = "noise")]
+use crate::frame::{HeaderBytes, Kind};
 use crate::limits::{MAX_FRAGMENT, MAX_PREFACE, MIN_FRAGMENT, MIN_NAMED};
 use crate::link::Role;
 use crate::varint;
 
 /// First bytes of every preface: no letter, no TLS record, no varint of ours.
 pub(crate) const MAGIC: [u8; 4] = [0xa9, b'F', b'A', b'R'];
-/// First bytes of an encrypted carrier (§ 10.2).
-const ENCRYPTED: [u8; 4] = [0xa9, b'F', b'A', b'N'];
-/// What a listener without encryption answers to such (§ 10.2).
-const NOT_HERE: [u8; 10] = [0xa9, b'F', b'A', b'N', 1, 4, 0, 0, 0, 0];
 /// The only version so far.
 pub(crate) const VERSION: u8 = 1;
+
+/// First bytes of a dialer that wants the carrier encrypted (§ 10.2).
+pub(crate) const ENCRYPTED_MAGIC: [u8; 4] = [0xa9, b'F', b'A', b'N'];
+/// What a listener without encryption answers to such: a hello that refuses (§ 10.5).
+const NOT_HERE: [u8; 10] = [0xa9, b'F', b'A', b'N', 1, 1, 0b101, 0, 0, 0];
 
 /// Length of the part before the fields.
 const FIXED: usize = 26;
@@ -161,15 +166,19 @@ impl Preface {
     }
 }
 
-/// What a listener that encrypts says to a dialer that does not: a preface with the demand (§ 2.2).
+/// What a listener answers that encrypts and meets a dialer that does not: a preface that demands encryption, and
+/// CLOSE (§ 2.6).
 #[cfg(feature = "noise")]
-pub(crate) const fn must_encrypt() -> [u8; FIXED] {
-    let [m0, m1, m2, m3] = MAGIC;
-    let mut preface = [0; FIXED];
-    [preface[0], preface[1], preface[2], preface[3]] = [m0, m1, m2, m3];
-    (preface[4], preface[5]) = (VERSION, VERSION);
-    preface[6] = FLAG_LISTENER | FLAG_MUST_ENCRYPT;
-    preface
+pub(crate) fn demand_encryption() -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&[VERSION, VERSION, FLAG_LISTENER | FLAG_MUST_ENCRYPT, 0]);
+    out.resize(FIXED, 0); // the nonce is not looked at, and there are no fields
+    let reason = Mismatch::Encryption.to_string();
+    let header = HeaderBytes::new(Kind::Close, 0, reason.len().saturating_add(1));
+    out.extend_from_slice(header.as_slice());
+    varint::put(&mut out, CloseReason::MISMATCH);
+    out.extend_from_slice(reason.as_bytes());
+    out
 }
 
 impl Declared {
@@ -257,7 +266,7 @@ impl Foreign {
             b"HTTP/",
         ];
         let begins = |with: &[u8]| bytes.starts_with(with);
-        if begins(&ENCRYPTED) {
+        if begins(&ENCRYPTED_MAGIC) {
             Self::Encrypted
         } else if HTTP.iter().any(|with| begins(with)) {
             Self::Http

@@ -94,11 +94,11 @@ impl Protection {
             let text = "a medium with streams of its own cannot be encrypted with Noise";
             return Err(Error::new(ErrorKind::Unsupported, text));
         };
-        let mut config = noise::Config::default();
-        config.identity = trust.identity.clone();
-        config.psk = trust.psk.clone();
-        config.pinned = address.and_then(Address::peer_key).copied();
-        config.peer_static = config.pinned.and_then(|key| trust.seen(&key));
+        let pinned = address.and_then(Address::peer_key).copied();
+        let config = trust.noise(pinned).ok_or_else(|| {
+            let text = "encryption needs an identity or a shared secret on this side";
+            Error::new(ErrorKind::Misuse, text)
+        })?;
         let implied = stream.info.medium == "tcp";
         let shown = |bare: Address| bare.with_security(if implied { None } else { Some(Security::Noise) });
         stream.info.local = stream.info.local.map(shown);
@@ -172,8 +172,8 @@ fn key_of(info: &CarrierInfo) -> Option<PeerKey> {
 fn noise_error(error: noise::Error) -> Error {
     use noise::Error as E;
     let kind = match &error {
-        E::WrongKey { .. } | E::Failed => ErrorKind::Denied,
-        E::Unready => ErrorKind::Misuse,
+        E::Untrusted { .. } | E::Unauthentic { .. } | E::Refused => ErrorKind::Denied,
+        E::Misuse(_) => ErrorKind::Misuse,
         E::Carrier(_) => ErrorKind::Carrier,
         _ => ErrorKind::Incompatible,
     };

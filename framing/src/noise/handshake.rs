@@ -1,429 +1,576 @@
-//! The handshake, message by message.
-
-use std::future::poll_fn;
-use std::io::{self, IoSlice};
+//! From two hellos to two keys: the handshake, without IO (PROTOCOL.md § 10.3 to § 10.5).
+//!
+//! Bytes go in, bytes to write come out; the Noise itself is snow's. Knows when to begin again, whose identity is
+//! proved, and what to say last when it fails.
+//!
+//! ```text
+//! dialer                                     listener
+//!        hello, message 1             ---->
+//!                                     <----  hello "again"            at most once
+//!        hello, message 1             ---->
+//!                                     <----  hello, message 2         proves the listener
+//!        message 3, or an empty record  -->                           proves the dialer
+//! ```
 
 use bytes::{Buf, BytesMut};
 use farref_transport::address::PeerKey;
-use farref_transport::{ByteRx, ByteTx, Identity};
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
 
-use crate::limits::MAX_PREFACE;
-use crate::noise::hello::{Hello, Kind, LEN, MAGIC, MAX_MESSAGE};
-use crate::noise::{Config, Error, Parts, Pattern, Suite};
-use crate::preface::{self, Foreign};
+use super::Config;
+use super::error::{Breach, Error, Mismatch, Misuse};
+use super::hello::{Hello, Pattern, Suite, Verdict};
+use super::key::{OpenKey, SealKey, TAG};
+use super::proof::{PROOF, is_weak, prove, static_public, static_secret, verify};
+use crate::link::Role;
+use crate::preface;
 
-/// Begins every prologue.
-const PROLOGUE: &[u8] = b"farref-noise-v1";
-/// What an identity signs to vouch for an X25519 key.
-const VOUCH: &[u8] = b"farref-noise-static-v1:";
-/// What the X25519 key of an identity is derived by.
-const STATIC: &[u8] = b"farref-noise-x25519-v1";
-/// An Ed25519 key and its signature of the X25519 key.
-const PROOF: usize = 32 + 64;
-/// The hash of what was said in the clear.
-const HASH: usize = 32;
+/// A message of this length says that the handshake has failed; nothing follows.
+pub(super) const ALERT: [u8; 2] = [0, 0];
 
-/// What a handshake agrees on.
-pub(super) struct Agreed {
-    pub(super) suite: Suite,
-    /// Of what this side writes, and of what it reads.
-    pub(super) keys: (Zeroizing<[u8; 32]>, Zeroizing<[u8; 32]>),
-    pub(super) binding: [u8; 32],
-    pub(super) peer: Option<PeerKey>,
-    pub(super) peer_static: Option<[u8; 32]>,
-}
+/// Longest message of any pattern, with room for snow to work in.
+const MESSAGE: usize = 512;
 
-/// A carrier in the handshake.
-pub(super) struct Exchange {
-    rx: Box<dyn ByteRx>,
-    tx: Box<dyn ByteTx>,
-    input: BytesMut,
-    /// Everything that was said in the clear, in order.
-    transcript: Vec<u8>,
-}
+/// Longest message 1 that is thrown away: it may be of a later suite, with longer keys.
+const THROWN_AWAY: usize = 1536;
 
-impl Exchange {
-    pub(super) fn new(rx: Box<dyn ByteRx>, tx: Box<dyn ByteTx>) -> Self {
-        Self {
-            rx,
-            tx,
-            input: BytesMut::new(),
-            transcript: PROLOGUE.to_vec(),
-        }
-    }
-
-    pub(super) fn into_parts(self) -> Parts {
-        (self.rx, self.tx, self.input)
-    }
-
-    /// The side that dials.
-    pub(super) async fn dial(&mut self, config: &Config) -> Result<Agreed, Error> {
-        let assumed = match (&config.identity, &config.psk, config.pinned, config.peer_static) {
-            (Some(_), None, Some(_), Some(key)) => Some(key),
-            _ => None,
-        };
-        if let Some(peer) = assumed
-            && let Some(agreed) = self.dial_as(config, Pattern::Ik, Some(peer)).await?
-        {
-            return Ok(agreed);
-        }
-        self.dial_as(config, config.pattern()?, None)
-            .await?
-            .ok_or(Error::Malformed)
-    }
-
-    /// One attempt; `None` if the listener has another key by now.
-    async fn dial_as(
-        &mut self,
-        config: &Config,
-        pattern: Pattern,
-        peer: Option<[u8; 32]>,
-    ) -> Result<Option<Agreed>, Error> {
-        let suite = config.suite;
-        // The length is not known yet; it is bound by the message that it is the length of.
-        self.transcript
-            .extend_from_slice(&Hello::message(pattern, suite, 0).encoded());
-        let secret = config.identity.as_ref().map(static_key);
-        let mut noise = builder(config, secret.as_deref(), pattern, suite, &self.transcript)?;
-        if let Some(key) = &peer {
-            noise = noise.remote_public_key(key)?;
-        }
-        let mut noise = noise.build_initiator()?;
-        let first = if pattern == Pattern::Ik {
-            proof(config)?
-        } else {
-            Vec::new()
-        };
-        self.say(pattern, suite, &mut noise, &first).await?;
-
-        let hello = self.hear_hello().await?;
-        match hello.kind {
-            Kind::Message if hello.pattern == pattern as u8 && hello.suite == suite as u8 => {}
-            Kind::Message => return Err(Error::Malformed),
-            Kind::Again if pattern == Pattern::Ik => return Ok(None),
-            Kind::OtherPattern => {
-                let theirs = Pattern::of(hello.pattern).map_or("something else", Pattern::word);
-                return Err(Error::Setup {
-                    ours: pattern.word(),
-                    theirs,
-                });
-            }
-            Kind::NotHere => return Err(Error::NotHere),
-            Kind::Again => return Err(Error::Malformed),
-        }
-        let payload = self.hear(&mut noise, hello.len).await?;
-        let has_proof = pattern != Pattern::NnPsk0;
-        let (shown, hash) = split(&payload, has_proof)?;
-        if *hash != *self.hash() {
-            return Err(Error::Failed);
-        }
-        let peer = if has_proof {
-            Some(check_proof(shown, &noise)?)
-        } else {
-            None
-        };
-        if let (Some(expected), Some(found)) = (config.pinned, peer)
-            && expected != found
-        {
-            return Err(Error::WrongKey { expected, found });
-        }
-        if !noise.is_handshake_finished() {
-            self.say(pattern, suite, &mut noise, &proof(config)?).await?;
-        }
-        agreed(noise, suite, peer, true).map(Some)
-    }
-
-    /// The side that listens.
-    pub(super) async fn listen(&mut self, config: &Config) -> Result<Agreed, Error> {
-        let own = config.pattern()?;
-        let secret = config.identity.as_ref().map(static_key);
-        let mut may_begin_again = true;
-        loop {
-            let hello = self.hear_hello().await?;
-            let pattern = Pattern::of(hello.pattern).ok_or(Error::Malformed)?;
-            let suite = Suite::of(hello.suite).ok_or(Error::Malformed)?;
-            if hello.kind != Kind::Message {
-                return Err(Error::Malformed);
-            }
-            let is_ik = pattern == Pattern::Ik && own == Pattern::Xx;
-            if pattern != own && !is_ik {
-                let other = Hello {
-                    kind: Kind::OtherPattern,
-                    pattern: own as u8,
-                    suite: suite as u8,
-                    len: 0,
-                };
-                self.write(&other.encoded()).await?;
-                return Err(Error::Setup {
-                    ours: own.word(),
-                    theirs: pattern.word(),
-                });
-            }
-            let noise = builder(config, secret.as_deref(), pattern, suite, &self.transcript)?;
-            let mut noise = noise.build_responder()?;
-            let first = match self.hear(&mut noise, hello.len).await {
-                // It was meant for a key that this side does not have, or no longer.
-                Err(Error::Failed) if is_ik && may_begin_again => {
-                    may_begin_again = false;
-                    let again = Hello {
-                        kind: Kind::Again,
-                        pattern: own as u8,
-                        suite: suite as u8,
-                        len: 0,
-                    };
-                    self.transcript.extend_from_slice(&again.encoded());
-                    self.write(&again.encoded()).await?;
-                    continue;
-                }
-                first => first?,
-            };
-            return self.answer(config, pattern, suite, noise, &first).await;
-        }
-    }
-
-    async fn answer(
-        &mut self,
-        config: &Config,
-        pattern: Pattern,
-        suite: Suite,
-        mut noise: HandshakeState,
-        first: &[u8],
-    ) -> Result<Agreed, Error> {
-        let mut peer = None;
-        if pattern == Pattern::Ik {
-            peer = Some(check_proof(first, &noise)?);
-        }
-        self.transcript
-            .extend_from_slice(&Hello::message(pattern, suite, 0).encoded());
-        let mut payload = if pattern == Pattern::NnPsk0 {
-            Vec::new()
-        } else {
-            proof(config)?
-        };
-        payload.extend_from_slice(&*self.hash());
-        self.say(pattern, suite, &mut noise, &payload).await?;
-        if !noise.is_handshake_finished() {
-            let hello = self.hear_hello().await?;
-            if (hello.kind, hello.pattern, hello.suite) != (Kind::Message, pattern as u8, suite as u8) {
-                return Err(Error::Malformed);
-            }
-            let last = self.hear(&mut noise, hello.len).await?;
-            peer = Some(check_proof(&last, &noise)?);
-        }
-        if let (Some(expected), Some(found)) = (config.pinned, peer)
-            && expected != found
-        {
-            return Err(Error::WrongKey { expected, found });
-        }
-        agreed(noise, suite, peer, false)
-    }
-
-    /// The hash of all that was said in the clear up to message 2.
-    fn hash(&self) -> Zeroizing<[u8; HASH]> {
-        Zeroizing::new(Sha256::digest(&self.transcript).into())
-    }
-
-    /// Writes a message of the handshake behind its hello.
-    async fn say(
-        &mut self,
-        pattern: Pattern,
-        suite: Suite,
-        noise: &mut HandshakeState,
-        payload: &[u8],
-    ) -> Result<(), Error> {
-        let mut message = [0; MAX_MESSAGE];
-        let len = noise.write_message(payload, &mut message)?;
-        let short = u16::try_from(len).map_err(|_| Error::Malformed)?;
-        let mut out = Hello::message(pattern, suite, short).encoded().to_vec();
-        out.extend_from_slice(message.get(..len).unwrap_or_default());
-        self.write(&out).await
-    }
-
-    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        while !bytes.is_empty() {
-            match self.tx.try_write(&[IoSlice::new(bytes)]) {
-                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    poll_fn(|cx| self.tx.poll_writable(cx)).await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if self.tx.is_buffering() {
-            poll_fn(|cx| self.tx.poll_flush(cx)).await?;
-        }
-        Ok(())
-    }
-
-    /// Reads until `len` bytes are there.
-    async fn fill(&mut self, len: usize) -> Result<(), Error> {
-        while self.input.len() < len {
-            // No more than this is read before the peer has proved something.
-            self.input.reserve(MAX_PREFACE);
-            if poll_fn(|cx| self.rx.poll_read(cx, &mut self.input)).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a hello. Whoever says something else is answered in its own words.
-    async fn hear_hello(&mut self) -> Result<Hello, Error> {
-        self.fill(1).await?;
-        loop {
-            let is_ours = self.input.iter().zip(&MAGIC).all(|(came, want)| came == want);
-            if !is_ours {
-                return Err(self.not_ours().await);
-            }
-            if self.input.len() >= MAGIC.len() {
-                break;
-            }
-            self.fill(self.input.len().saturating_add(1)).await?;
-        }
-        self.fill(LEN).await?;
-        let bytes = *self.input.first_chunk::<LEN>().ok_or(Error::Malformed)?;
-        self.input.advance(LEN);
-        let hello = Hello::decode(bytes).map_err(|version| version.map_or(Error::Malformed, Error::Version));
-        if let Err(Error::Version(_)) = hello {
-            // Its version tells the peer what this side speaks.
-            let other = Hello {
-                kind: Kind::OtherPattern,
-                pattern: 0,
-                suite: 0,
-                len: 0,
-            };
-            let _ = self.write(&other.encoded()).await;
-        }
-        let hello = hello?;
-        // The length is left out: it is bound by the message.
-        let bound = Hello { len: 0, ..hello };
-        self.transcript.extend_from_slice(&bound.encoded());
-        Ok(hello)
-    }
-
-    /// What the first bytes are if they are no hello. Says what there is to be said.
-    async fn not_ours(&mut self) -> Error {
-        if self.fill(preface::MAGIC.len()).await.is_ok() && self.input.starts_with(&preface::MAGIC) {
-            let _ = self.write(&preface::must_encrypt()).await;
-            return Error::PeerIsPlain;
-        }
-        let foreign = Foreign::recognise(&self.input);
-        if let Some(reply) = foreign.reply() {
-            let _ = self.write(reply).await;
-        }
-        Error::Foreign(foreign)
-    }
-
-    /// Reads a message of the handshake: its payload.
-    async fn hear(&mut self, noise: &mut HandshakeState, len: u16) -> Result<Vec<u8>, Error> {
-        let len = usize::from(len);
-        self.fill(len).await?;
-        let message = self.input.split_to(len);
-        let mut payload = vec![0; MAX_MESSAGE];
-        let read = noise.read_message(&message, &mut payload)?;
-        payload.truncate(read);
-        Ok(payload)
-    }
-}
-
-/// A handshake that is about to begin.
-fn builder<'a>(
-    config: &'a Config,
-    secret: Option<&'a [u8; 32]>,
+/// One side of a handshake.
+///
+/// # Invariant
+///
+/// `transcript` holds all bytes of both sides, in order, up to message 2. A Noise begins over what it holds before
+/// message 1, and message 2 carries its hash: where the two sides' differ, nothing comes of it. `keys` are handed out
+/// once, when the other side has proved all that it must, and never after an error.
+pub(super) struct Handshake {
+    role: Role,
+    config: Config,
+    stage: Stage,
+    /// This is the second try.
+    again: bool,
     pattern: Pattern,
     suite: Suite,
-    prologue: &'a [u8],
-) -> Result<Builder<'a>, Error> {
-    let name = format!("Noise_{}_25519_{}", pattern.word(), suite.words());
-    let mut builder = Builder::new(name.parse()?).prologue(prologue)?;
-    if let (Some(secret), true) = (secret, pattern != Pattern::NnPsk0) {
-        builder = builder.local_private_key(secret)?;
-    }
-    if let Some(psk) = &config.psk {
-        let location = if pattern == Pattern::NnPsk0 { 0 } else { 3 };
-        builder = builder.psk(location, &psk.0)?;
-    }
-    Ok(builder)
+    transcript: Vec<u8>,
+    noise: Option<Box<HandshakeState>>,
+    peer: Peer,
+    keys: Option<Established>,
+    /// What is to be written next.
+    out: Vec<u8>,
+    #[cfg(test)]
+    pub(super) ephemeral: Option<[u8; 32]>,
 }
 
-/// The X25519 key of an identity. Noise wants a key that is used for nothing else; this one is derived, so that there
-/// is one secret to keep.
-fn static_key(identity: &Identity) -> Zeroizing<[u8; 32]> {
-    let mut key = Zeroizing::new([0; 32]);
-    // An HMAC takes keys of every length.
-    if let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(identity.secret()) {
-        hmac.update(STATIC);
-        key.copy_from_slice(&hmac.finalize().into_bytes());
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The other side's hello.
+    Hello,
+    /// A message of the handshake, by its number.
+    Message(u8),
+    /// Nothing more: it is over.
+    Done,
+}
+
+/// What was learnt of the peer.
+#[derive(Clone, Copy, Default)]
+struct Peer {
+    key: Option<PeerKey>,
+    static_key: Option<[u8; 32]>,
+}
+
+/// What a handshake has made.
+#[derive(Debug)]
+pub(super) struct Established {
+    pub(super) seal: SealKey,
+    pub(super) open: OpenKey,
+    pub(super) hash: [u8; 32],
+    pub(super) peer: Option<PeerKey>,
+    pub(super) peer_static: Option<[u8; 32]>,
+    pub(super) pattern: Pattern,
+    pub(super) suite: Suite,
+}
+
+impl Handshake {
+    /// Begins: the dialer has something to write already.
+    pub(super) fn new(role: Role, config: Config) -> Result<Self, Error> {
+        let mut pattern = config.pattern()?;
+        let suite = *config.suites.first().ok_or(Misuse::NoSuite)?;
+        if role == Role::Dialer && pattern == Pattern::Xx && config.peer_static.is_some() {
+            pattern = Pattern::Ik;
+        }
+        Ok(Self {
+            role,
+            config,
+            stage: Stage::Hello,
+            again: false,
+            pattern,
+            suite,
+            transcript: Vec::new(),
+            noise: None,
+            peer: Peer::default(),
+            keys: None,
+            out: Vec::new(),
+            #[cfg(test)]
+            ephemeral: None,
+        })
     }
-    key
-}
 
-/// What proves that the identity of this side vouches for the X25519 key that it uses.
-fn proof(config: &Config) -> Result<Vec<u8>, Error> {
-    let identity = config.identity.as_ref().ok_or(Error::Unready)?;
-    let public = x25519_public(&static_key(identity));
-    let signature = identity.sign(&[VOUCH, &public].concat());
-    Ok([&identity.public().as_bytes()[..], &signature[..]].concat())
-}
-
-/// The public half of an X25519 key.
-fn x25519_public(secret: &[u8; 32]) -> [u8; 32] {
-    use snow::resolvers::{CryptoResolver, DefaultResolver};
-    let mut public = [0; 32];
-    if let Some(mut dh) = DefaultResolver.resolve_dh(&snow::params::DHChoice::Curve25519) {
-        dh.set(secret);
-        for (byte, of) in public.iter_mut().zip(dh.pubkey()) {
-            *byte = *of;
+    /// The dialer's first words. The listener has none.
+    pub(super) fn start(&mut self) -> Result<(), Error> {
+        match self.role {
+            Role::Dialer => self.greet(),
+            Role::Listener => Ok(()),
         }
     }
-    public
-}
 
-/// The key of the peer, if it vouches for the X25519 key that the peer uses.
-fn check_proof(payload: &[u8], noise: &HandshakeState) -> Result<PeerKey, Error> {
-    let (key, signature) = payload.split_first_chunk::<32>().ok_or(Error::Failed)?;
-    let signature: &[u8; 64] = signature.try_into().map_err(|_| Error::Failed)?;
-    let used = noise.get_remote_static().ok_or(Error::Failed)?;
-    let key = PeerKey::new(*key);
-    key.verify(&[VOUCH, used].concat(), signature)
-        .then_some(key)
-        .ok_or(Error::Failed)
-}
-
-/// The two parts of the payload of message 2.
-fn split(payload: &[u8], has_proof: bool) -> Result<(&[u8], &[u8; HASH]), Error> {
-    let proof = if has_proof { PROOF } else { 0 };
-    let (proof, hash) = payload.split_at_checked(proof).ok_or(Error::Failed)?;
-    Ok((proof, hash.try_into().map_err(|_| Error::Failed)?))
-}
-
-fn agreed(
-    mut noise: HandshakeState,
-    suite: Suite,
-    peer: Option<PeerKey>,
-    is_dialer: bool,
-) -> Result<Agreed, Error> {
-    let mut binding = [0; 32];
-    for (byte, of) in binding.iter_mut().zip(noise.get_handshake_hash()) {
-        *byte = *of;
+    /// Takes what is to be written; after an error: the last words.
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
-    let peer_static = noise.get_remote_static().and_then(|key| key.try_into().ok());
-    let (from_dialer, from_listener) = noise.dangerously_get_raw_split();
-    let (from_dialer, from_listener) = (Zeroizing::new(from_dialer), Zeroizing::new(from_listener));
-    let keys = if is_dialer {
-        (from_dialer, from_listener)
-    } else {
-        (from_listener, from_dialer)
-    };
-    Ok(Agreed {
-        suite,
-        keys,
-        binding,
-        peer,
-        peer_static,
-    })
+
+    /// Consumes what came, as far as it is whole and belongs to the handshake, and says what is made once it is.
+    pub(super) fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<Option<Established>, Error> {
+        let advanced = self.advance(input);
+        if let Err(error) = &advanced {
+            self.say_last(error);
+            self.stage = Stage::Done;
+            (self.keys, self.noise) = (None, None);
+        }
+        advanced
+    }
+
+    fn advance(&mut self, input: &mut BytesMut) -> Result<Option<Established>, Error> {
+        while !input.is_empty() {
+            match self.stage {
+                Stage::Hello => {
+                    let Some((hello, len)) = Hello::decode(input)? else {
+                        return Ok(None);
+                    };
+                    let raw = input.split_to(len);
+                    match self.role {
+                        Role::Dialer => self.answered(&hello, &raw)?,
+                        Role::Listener => self.greeted(&hello, &raw)?,
+                    }
+                }
+                Stage::Message(number) => {
+                    let Some(mut message) = self.message(number, input)? else {
+                        return Ok(None);
+                    };
+                    self.handle_message(number, &mut message)?;
+                }
+                Stage::Done => break, // what follows are records
+            }
+        }
+        Ok(match self.stage {
+            Stage::Done => self.keys.take(),
+            _ => None,
+        })
+    }
+
+    /// The next message if it is whole. Its length is what its pattern says, or it is none.
+    /// One that is thrown away may be of a suite that is unknown here: then only its length is looked at.
+    fn message(&self, number: u8, input: &mut BytesMut) -> Result<Option<BytesMut>, Error> {
+        let Some(announced) = input.first_chunk() else {
+            return Ok(None);
+        };
+        if *announced == ALERT {
+            return Err(Error::Refused);
+        }
+        let len = usize::from(u16::from_le_bytes(*announced));
+        let is_thrown_away = number == 1 && self.noise.is_none();
+        if len != self.pattern.message_len(number) && !(is_thrown_away && len <= THROWN_AWAY) {
+            return Err(Breach::MessageLength { message: number, len }.into());
+        }
+        let whole = len.saturating_add(2);
+        if input.len() < whole {
+            return Ok(None);
+        }
+        let mut message = input.split_to(whole);
+        message.advance(2);
+        Ok(Some(message))
+    }
+
+    /// The dialer's hello and message 1.
+    fn greet(&mut self) -> Result<(), Error> {
+        let mut suites = vec![self.suite.number()];
+        let others = self.config.suites.iter().filter(|suite| **suite != self.suite);
+        suites.extend(others.map(|suite| suite.number()));
+        let hello = Hello {
+            role: Role::Dialer,
+            verdict: if self.again { Verdict::Again } else { Verdict::Go },
+            pattern: self.pattern.number(),
+            suites,
+        };
+        hello.encode(&mut self.out);
+        hello.encode(&mut self.transcript);
+        self.begin()?;
+        let before = self.out.len();
+        self.write_message()?;
+        self.transcript
+            .extend_from_slice(self.out.get(before..).unwrap_or_default());
+        self.stage = Stage::Hello;
+        Ok(())
+    }
+
+    /// The listener's first or second hello is there.
+    fn answered(&mut self, hello: &Hello, raw: &[u8]) -> Result<(), Error> {
+        if hello.role == self.role {
+            return Err(Mismatch::SameRole.into());
+        }
+        let theirs = Pattern::of(hello.pattern);
+        match hello.verdict {
+            Verdict::Refused if hello.pattern == 0 => Err(Mismatch::Plain.into()),
+            Verdict::Refused if theirs != Some(self.config.pattern()?) => {
+                let ours = self.pattern;
+                Err(Mismatch::Pattern { theirs, ours }.into())
+            }
+            Verdict::Refused if Suite::choose(&self.config.suites, &hello.known_suites()).is_none() => {
+                Err(Mismatch::Suite.into())
+            }
+            Verdict::Refused => Err(Error::Refused),
+            Verdict::Again => self.begin_again(hello, raw),
+            Verdict::Go if theirs != Some(self.pattern) || hello.suites != [self.suite.number()] => {
+                Err(Breach::HelloOutOfPlace.into())
+            }
+            Verdict::Go => {
+                self.transcript.extend_from_slice(raw);
+                self.stage = Stage::Message(2);
+                Ok(())
+            }
+        }
+    }
+
+    /// The listener wants another suite, or can't open what was sealed for the static key that we remember.
+    fn begin_again(&mut self, hello: &Hello, raw: &[u8]) -> Result<(), Error> {
+        let misplaced = Err(Breach::HelloOutOfPlace.into());
+        let (Some(suite), [_]) = (hello.first_suite(), hello.suites.as_slice()) else {
+            return misplaced;
+        };
+        let pattern = match self.pattern {
+            Pattern::Ik => Pattern::Xx,
+            other => other,
+        };
+        if self.again
+            || hello.pattern != pattern.number()
+            || !self.config.suites.contains(&suite)
+            || (suite, pattern) == (self.suite, self.pattern)
+        {
+            return misplaced;
+        }
+        self.transcript.extend_from_slice(raw);
+        (self.again, self.pattern, self.suite) = (true, pattern, suite);
+        self.greet()
+    }
+
+    /// A dialer's hello is there.
+    fn greeted(&mut self, hello: &Hello, raw: &[u8]) -> Result<(), Error> {
+        if hello.role == self.role {
+            return Err(Mismatch::SameRole.into());
+        }
+        self.transcript.extend_from_slice(raw);
+        let ours = self.config.pattern()?;
+        let theirs = Pattern::of(hello.pattern);
+        let pattern = match theirs {
+            Some(pattern) if pattern == ours => pattern,
+            Some(Pattern::Ik) if ours == Pattern::Xx => Pattern::Ik,
+            _ => return Err(Mismatch::Pattern { theirs, ours }.into()),
+        };
+        let suite = Suite::choose(&self.config.suites, &hello.known_suites()).ok_or(Mismatch::Suite)?;
+        let first = hello.first_suite();
+        let in_place = match hello.verdict {
+            Verdict::Go => !self.again,
+            Verdict::Again => self.again && (pattern, first) == (self.pattern, Some(self.suite)),
+            Verdict::Refused => false,
+        };
+        if !in_place {
+            return Err(Breach::HelloOutOfPlace.into());
+        }
+        self.stage = Stage::Message(1);
+        self.pattern = pattern;
+        if !self.again {
+            self.suite = suite;
+        }
+        if first == Some(self.suite) {
+            return self.begin();
+        }
+        Ok(()) // another suite is wanted, and message 1 is thrown away
+    }
+
+    /// Asks the dialer for another hello and message 1.
+    fn ask_again(&mut self) {
+        if self.pattern == Pattern::Ik {
+            self.pattern = Pattern::Xx;
+        }
+        self.again = true;
+        self.say_hello(Verdict::Again);
+        self.noise = None;
+        self.stage = Stage::Hello;
+    }
+
+    fn handle_message(&mut self, number: u8, message: &mut BytesMut) -> Result<(), Error> {
+        match number {
+            1 => self.handle_first(message),
+            2 => self.handle_second(message),
+            _ if self.pattern.has_two_messages() => self.confirmed(message),
+            _ => {
+                let payload = self.read_message(3, message)?;
+                self.trust(3, &payload)?;
+                self.split()
+            }
+        }
+    }
+
+    /// The dialer's message 1, at the listener.
+    fn handle_first(&mut self, message: &[u8]) -> Result<(), Error> {
+        put_message(&mut self.transcript, message);
+        if self.noise.is_none() {
+            self.ask_again();
+            return Ok(());
+        }
+        let payload = match self.read_message(1, message) {
+            // Sealed for a static key that is not ours any more.
+            Err(Error::Unauthentic { .. }) if self.pattern == Pattern::Ik => {
+                self.ask_again();
+                return Ok(());
+            }
+            read => read?,
+        };
+        if self.pattern == Pattern::Ik {
+            self.trust(1, &payload)?;
+        }
+        self.say_hello(Verdict::Go);
+        self.write_message()?;
+        if self.pattern.has_two_messages() {
+            self.split()?;
+        }
+        self.stage = Stage::Message(3);
+        Ok(())
+    }
+
+    /// The listener's message 2, at the dialer. Nothing that is secret was sent so far.
+    fn handle_second(&mut self, message: &[u8]) -> Result<(), Error> {
+        let payload = self.read_message(2, message)?;
+        let (greeting, proof) = payload.split_at_checked(32).ok_or(Breach::Greeting)?;
+        if greeting != self.greeting() {
+            return Err(Breach::Greeting.into());
+        }
+        if self.pattern != Pattern::NnPsk0 {
+            self.trust(2, proof)?;
+        }
+        if !self.pattern.has_two_messages() {
+            self.write_message()?;
+            return self.split();
+        }
+        self.split()?;
+        let Some(keys) = &mut self.keys else {
+            return Err(Misuse::Library.into());
+        };
+        let header = record_header(0);
+        let tag = keys.seal.seal(&header, &mut []).ok_or(Misuse::Library)?;
+        self.out.extend_from_slice(&header);
+        self.out.extend_from_slice(&tag);
+        Ok(())
+    }
+
+    /// The dialer's empty record is there: it has the keys, and has not just repeated what it once heard.
+    fn confirmed(&mut self, record: &mut [u8]) -> Result<(), Error> {
+        let unauthentic = self.unauthentic(3);
+        let keys = self.keys.as_mut().ok_or(Misuse::Library)?;
+        keys.open.open(&record_header(0), record).ok_or(unauthentic)?;
+        self.stage = Stage::Done;
+        Ok(())
+    }
+
+    /// A state of snow's for this try, over all that was said in the clear.
+    fn begin(&mut self) -> Result<(), Error> {
+        let name = format!("Noise_{}_{}", self.pattern, self.suite);
+        let params = name.parse().map_err(|_| Misuse::Library)?;
+        let identity = self.config.identity.as_ref();
+        let secret = match identity {
+            Some(identity) => Some(static_secret(identity).ok_or(Misuse::Library)?),
+            None => None,
+        };
+        self.noise = None;
+        let noise = (|| {
+            let mut builder = Builder::new(params).prologue(&self.transcript)?;
+            if let Some(secret) = &secret {
+                builder = builder.local_private_key(&**secret)?;
+            }
+            match (self.pattern, &self.config.psk, &self.config.peer_static) {
+                (Pattern::XxPsk3, Some(psk), _) => builder = builder.psk(3, &psk.0)?,
+                (Pattern::NnPsk0, Some(psk), _) => builder = builder.psk(0, &psk.0)?,
+                (Pattern::Ik, _, Some(public)) if self.role == Role::Dialer => {
+                    builder = builder.remote_public_key(public)?;
+                }
+                _ => {}
+            }
+            #[cfg(test)]
+            if let Some(ephemeral) = &self.ephemeral {
+                builder = builder.fixed_ephemeral_key_for_testing_only(ephemeral);
+            }
+            match self.role {
+                Role::Dialer => builder.build_initiator(),
+                Role::Listener => builder.build_responder(),
+            }
+        })();
+        self.noise = Some(Box::new(noise.map_err(|_: snow::Error| Misuse::Library)?));
+        Ok(())
+    }
+
+    /// Writes our next message of the handshake, with what is due in it.
+    fn write_message(&mut self) -> Result<(), Error> {
+        let mut payload = Vec::with_capacity(32 + PROOF);
+        if self.role == Role::Listener {
+            payload.extend_from_slice(&self.greeting());
+        }
+        let first_of_dialer = self.role == Role::Dialer && self.stage == Stage::Hello;
+        let proves = match self.pattern {
+            Pattern::NnPsk0 => false,
+            Pattern::Ik => true,
+            Pattern::Xx | Pattern::XxPsk3 => !first_of_dialer,
+        };
+        if let (true, Some(identity)) = (proves, &self.config.identity) {
+            let public = static_public(identity).ok_or(Misuse::Library)?;
+            payload.extend_from_slice(&prove(identity, &public));
+        }
+        let mut message = [0; MESSAGE];
+        let noise = self.noise.as_mut().ok_or(Misuse::Library)?;
+        let len = noise
+            .write_message(&payload, &mut message)
+            .map_err(|_| Misuse::Library)?;
+        put_message(&mut self.out, message.get(..len).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Opens message `number`, and returns its payload.
+    fn read_message(&mut self, number: u8, message: &[u8]) -> Result<Vec<u8>, Error> {
+        if number < 3 && message.first_chunk().is_none_or(is_weak) {
+            return Err(Breach::WeakKey { message: number }.into());
+        }
+        let unauthentic = self.unauthentic(number);
+        let noise = self.noise.as_mut().ok_or(Misuse::Library)?;
+        let mut payload = vec![0; message.len()];
+        let len = noise
+            .read_message(message, &mut payload)
+            .map_err(|_| unauthentic)?;
+        payload.truncate(len);
+        Ok(payload)
+    }
+
+    /// Learns who the peer is from the proof in message `number`, and whether it is the one that is wanted.
+    fn trust(&mut self, number: u8, proof: &[u8]) -> Result<(), Error> {
+        let noise = self.noise.as_ref().ok_or(Misuse::Library)?;
+        let public: Option<[u8; 32]> = noise.get_remote_static().and_then(|key| key.try_into().ok());
+        let public = public.ok_or(Breach::Proof)?;
+        if is_weak(&public) {
+            return Err(Breach::WeakKey { message: number }.into());
+        }
+        let proof = proof.try_into().map_err(|_| Breach::Proof)?;
+        let proved = verify(proof, &public).ok_or(Breach::Proof)?;
+        match self.config.expected {
+            Some(expected) if expected != proved => return Err(Error::Untrusted { expected, proved }),
+            _ => {}
+        }
+        self.peer = Peer {
+            key: Some(proved),
+            static_key: Some(public),
+        };
+        Ok(())
+    }
+
+    /// Takes the keys out of snow, which has no more to do.
+    fn split(&mut self) -> Result<(), Error> {
+        let mut noise = self.noise.take().ok_or(Misuse::Library)?;
+        if !noise.is_handshake_finished() {
+            return Err(Misuse::Library.into());
+        }
+        let (dialer, listener) = noise.dangerously_get_raw_split();
+        let (dialer, listener) = (Zeroizing::new(dialer), Zeroizing::new(listener));
+        let (ours, theirs) = match self.role {
+            Role::Dialer => (dialer, listener),
+            Role::Listener => (listener, dialer),
+        };
+        let hash = noise.get_handshake_hash().try_into();
+        self.keys = Some(Established {
+            seal: SealKey::new(self.suite, &ours).ok_or(Misuse::Library)?,
+            open: OpenKey::new(self.suite, &theirs).ok_or(Misuse::Library)?,
+            hash: hash.map_err(|_| Misuse::Library)?,
+            peer: self.peer.key,
+            peer_static: self.peer.static_key,
+            pattern: self.pattern,
+            suite: self.suite,
+        });
+        self.stage = Stage::Done;
+        Ok(())
+    }
+
+    /// The listener's hello that is not its last word.
+    fn say_hello(&mut self, verdict: Verdict) {
+        let hello = self.hello(verdict, &[self.suite]);
+        hello.encode(&mut self.out);
+        hello.encode(&mut self.transcript);
+    }
+
+    /// The hash of all that both sides have said up to message 2: they must have seen it alike.
+    fn greeting(&self) -> [u8; 32] {
+        Sha256::digest(&self.transcript).into()
+    }
+
+    fn hello(&self, verdict: Verdict, suites: &[Suite]) -> Hello {
+        Hello {
+            role: self.role,
+            verdict,
+            pattern: self.pattern.number(),
+            suites: suites.iter().map(|suite| suite.number()).collect(),
+        }
+    }
+
+    const fn unauthentic(&self, message: u8) -> Error {
+        Error::Unauthentic {
+            message,
+            psk: matches!(self.pattern, Pattern::XxPsk3 | Pattern::NnPsk0),
+        }
+    }
+
+    /// The last words for the peer: what it needs to mend a mismatch, and of everything else only that it failed.
+    fn say_last(&mut self, error: &Error) {
+        self.out.clear();
+        match (self.role, error) {
+            (_, Error::Refused | Error::Carrier(_)) | (Role::Dialer, Error::Incompatible(_)) => {}
+            (Role::Listener, Error::Incompatible(Mismatch::Plain)) => {
+                self.out.extend_from_slice(&preface::demand_encryption());
+            }
+            (Role::Listener, Error::Incompatible(Mismatch::Foreign(foreign))) => {
+                self.out.extend_from_slice(foreign.reply().unwrap_or_default());
+            }
+            (Role::Listener, Error::Incompatible(_)) => {
+                let pattern = self.config.pattern().unwrap_or(self.pattern);
+                let hello = Hello {
+                    pattern: pattern.number(),
+                    ..self.hello(Verdict::Refused, &self.config.suites)
+                };
+                hello.encode(&mut self.out);
+            }
+            (Role::Listener, _) if self.stage == Stage::Hello => {}
+            (Role::Listener, _) if self.stage == Stage::Message(1) => {
+                let hello = self.hello(Verdict::Go, &[self.suite]);
+                hello.encode(&mut self.out);
+                self.out.extend_from_slice(&ALERT);
+            }
+            _ => self.out.extend_from_slice(&ALERT),
+        }
+    }
+}
+
+/// Appends a message with its length.
+fn put_message(out: &mut Vec<u8>, message: &[u8]) {
+    out.extend_from_slice(&u16::try_from(message.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(message);
+}
+
+/// What stands before a record with so much text, and is bound to it.
+pub(super) fn record_header(text: usize) -> [u8; 2] {
+    u16::try_from(text.saturating_add(TAG))
+        .unwrap_or(u16::MAX)
+        .to_le_bytes()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use farref_boxing::Result;
-use farref_framing::noise::Psk;
+use farref_framing::noise::{self, Psk};
 use farref_transport::Identity;
 use farref_transport::address::PeerKey;
 
@@ -100,7 +100,21 @@ impl Trust {
         self.identity.as_ref()
     }
 
-    pub(crate) fn seen(&self, peer: &PeerKey) -> Option<[u8; 32]> {
+    /// How a carrier is encrypted, towards the peer with the key `expected` or any; `None` if this side has neither
+    /// an identity nor a secret.
+    pub(crate) fn noise(&self, expected: Option<PeerKey>) -> Option<noise::Config> {
+        let mut config = match (&self.identity, &self.psk) {
+            (Some(identity), _) => noise::Config::new(identity.clone()),
+            (None, Some(psk)) => noise::Config::shared(psk.clone()),
+            (None, None) => return None,
+        };
+        config.psk.clone_from(&self.psk);
+        config.expected = expected;
+        config.peer_static = expected.and_then(|key| self.seen(&key));
+        Some(config)
+    }
+
+    fn seen(&self, peer: &PeerKey) -> Option<[u8; 32]> {
         self.seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
