@@ -198,7 +198,7 @@ fn a_ping_measures_and_the_numbers_show_what_is_held() {
 fn a_default_timeout_holds_for_calls_that_say_nothing_else() {
     let runtime = runtime();
     let mut patient = Config::default();
-    patient.call_timeout = Some(Duration::from_millis(30));
+    patient.call_timeout = Some(Duration::from_secs(1));
     let (rig, _tells, _gate) = Rig::new();
     let (server, client) = ((rig, Config::default()), (Count::default(), patient));
     let joined = runtime.block_on(pair_of::<dyn Bench, dyn Counter>("unix", server, client));

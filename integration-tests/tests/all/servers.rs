@@ -349,7 +349,7 @@ fn silent_peers_hold_up_nobody_and_are_turned_away() {
     let path = directory.path().join("socket");
     let address = format!("unix:{}", path.display());
     let mut config = Config::default();
-    config.setup_timeout = Duration::from_millis(200);
+    config.setup_timeout = Duration::from_secs(1);
     let mut limits = ServerLimits::default();
     limits.opening = 4;
     let server = Server::with(
