@@ -290,7 +290,7 @@ fn texts() -> impl Strategy<Value = String> {
     let body = prop_oneof![
         tcp,
         net.prop_map(|net| format!("quic:{net}?migrate=0")),
-        (named.clone(), 0_u32..0o1000).prop_map(|(path, mode)| format!("unix:/{path}?mode={mode:o}")),
+        (named.clone(), 0_u32..0o1000).prop_map(|(path, mode)| format!("unix:/d{path}?mode={mode:o}")),
         named.clone().prop_map(|name| format!("unix:@{name}")),
         named
             .clone()
