@@ -178,7 +178,7 @@ fn dial_error_kind(error: &farref_transport::DialError) -> ErrorKind {
     match error {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::NotEncrypted { .. } => ErrorKind::Address,
-        E::WrongKey { .. } => ErrorKind::Denied,
+        E::WrongKey { .. } | E::Untrusted { .. } => ErrorKind::Denied,
         _ => ErrorKind::Carrier,
     }
 }

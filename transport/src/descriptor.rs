@@ -28,10 +28,16 @@ pub trait Descriptor: Send + Sync {
     fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool>;
 }
 
-#[cfg(all(unix, any(feature = "serial", feature = "tcp", feature = "unix")))]
+#[cfg(all(
+    unix,
+    any(feature = "pipe", feature = "serial", feature = "tcp", feature = "unix")
+))]
 pub(crate) use unix::{wait_readable, wait_writable};
 
-#[cfg(all(unix, any(feature = "serial", feature = "tcp", feature = "unix")))]
+#[cfg(all(
+    unix,
+    any(feature = "pipe", feature = "serial", feature = "tcp", feature = "unix")
+))]
 mod unix {
     use std::io;
     use std::os::fd::AsFd;

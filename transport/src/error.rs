@@ -53,6 +53,13 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// The peer is not the one that is known by this name: find out why before you trust it.
+    Untrusted {
+        /// What was dialled.
+        address: Box<Address>,
+        /// What there is instead.
+        source: io::Error,
+    },
     /// The network does not lead there now, or nothing answered in time: look at the network.
     Unreachable {
         /// What was dialled.
@@ -125,6 +132,7 @@ impl DialError {
             | Self::Unresolved { address, .. }
             | Self::NotListening { address, .. }
             | Self::NotPermitted { address, .. }
+            | Self::Untrusted { address, .. }
             | Self::Unreachable { address, .. }
             | Self::WrongKey { address, .. }
             | Self::Busy { address }
@@ -164,6 +172,12 @@ impl fmt::Display for DialError {
                 )
             }
             Self::NotPermitted { address, .. } => write!(f, "this account may not dial `{address}`"),
+            Self::Untrusted { address, .. } => {
+                write!(
+                    f,
+                    "whoever answers at `{address}` is not known, or not by that key"
+                )
+            }
             Self::Unreachable { address, .. } => {
                 write!(f, "`{address}` cannot be reached: check the network")
             }
@@ -198,6 +212,7 @@ impl Error for DialError {
             | Self::Unresolved { source, .. }
             | Self::NotListening { source, .. }
             | Self::NotPermitted { source, .. }
+            | Self::Untrusted { source, .. }
             | Self::Unreachable { source, .. }
             | Self::Missing { source, .. }
             | Self::System { source, .. } => Some(source),
@@ -369,6 +384,8 @@ pub enum Absence {
     Foreign,
     /// It can be dialled, but not listened at.
     DialOnly,
+    /// It needs the program of this name, which is not in `PATH`.
+    Program(&'static str),
 }
 
 impl Absence {
@@ -462,6 +479,12 @@ fn unsupported(f: &mut fmt::Formatter<'_>, address: &Address, absence: Absence) 
         Absence::NotYet => write!(f, "`{scheme}` is not supported yet"),
         Absence::Foreign => write!(f, "`{scheme}` is served by no medium of this program"),
         Absence::DialOnly => write!(f, "`{scheme}` can be dialled only, not listened at"),
+        Absence::Program(program) => {
+            write!(
+                f,
+                "`{scheme}` needs the program `{program}`, which is not in PATH: install it"
+            )
+        }
     }
 }
 

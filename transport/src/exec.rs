@@ -1,47 +1,35 @@
-//! Child processes, over their standard input and output.
+//! Programs as peers: `exec:` starts one and talks to its standard input and output.
 //!
-//! Knows how to start a program, how to tell why it went away, and how to end it so that nothing of it is left: its
-//! input is closed, and what does not end by itself is told to, and then made to, with all that it has started.
+//! Knows what the address says about the program. The life of the child is in [`process`](crate::process),
+//! which also takes a command of your own.
 //!
-//! | option    | default   | meaning                                                                 |
-//! |-----------|-----------|-------------------------------------------------------------------------|
-//! | `arg=`    | none      | an argument; may be repeated                                            |
-//! | `cwd=`    | ours      | its working directory                                                   |
-//! | `env=`    | none      | `NAME=value`, for its environment on top of ours; may be repeated       |
-//! | `kill=`   | 5 s       | how long it may take to end when its input has                          |
-//! | `stderr=` | `inherit` | where its standard error goes: to ours, to `tracing` (`log`), nowhere (`null`) |
+//! | option    | default   | meaning                                                                     |
+//! |-----------|-----------|-----------------------------------------------------------------------------|
+//! | `arg=`    | none      | an argument; repeated, in order. There is no shell in between               |
+//! | `env=`    | inherited | `NAME=value` for the child on top of ours; repeated. `NAME` alone: without  |
+//! | `cwd=`    | inherited | where the child works                                                       |
+//! | `kill=`   | 5s        | how long it may take to end when we are done, before it is told by SIGTERM  |
+//! | `stderr=` | inherit   | where its standard error goes: `inherit`, `log` (line by line), `null`      |
+//!
+//! A program without a slash is looked for in `PATH`; a relative one starts from where we work, whatever
+//! `cwd=` says.
 
-use std::io::{self, IoSlice};
-use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
-use bytes::BytesMut;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::Mutex;
+use std::io;
+use std::path::Path;
+use std::process::Command;
 
 use crate::address::{Address, Target};
-use crate::carrier::{BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, StreamCarrier};
+use crate::carrier::{BoxFuture, Carrier};
 use crate::error::{Absence, DialError, ListenError};
-use crate::io::{IoRx, IoTx};
 use crate::medium::{Listener, Transport};
+use crate::process::{Process, Stderr};
 
-/// How long a program may take to end when its input has, unless `kill=` says otherwise.
-const KILL: Duration = Duration::from_secs(5);
-/// How long it may take when it was told to end.
-const TERM: Duration = Duration::from_secs(2);
-/// Longest line of its standard error that is logged whole.
-const MAX_LINE: u64 = 4096;
-
-/// The medium `exec`.
+/// The medium `exec`. It can be dialled only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exec(());
 
 impl Exec {
-    /// Child processes of this one.
+    /// Programs, as the system has them.
     #[must_use]
     pub const fn new() -> Self {
         Self(())
@@ -55,12 +43,12 @@ impl Transport for Exec {
 
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Carrier, DialError>> {
         Box::pin(async move {
-            let failed = |error| DialError::from_io(address, error);
-            let command = command(address).map_err(failed)?;
-            let mut info = CarrierInfo::new("exec");
-            info.remote = Some(address.clone());
-            let kill = address.duration("kill").unwrap_or(KILL);
-            spawn(command, info, kill).map(Into::into).map_err(failed)
+            let failed = |source| DialError::from_io(address, source);
+            let carrier = process(address).map_err(failed)?.spawn().map_err(failed);
+            carrier.map(|mut carrier| {
+                carrier.info.remote = Some(address.clone());
+                carrier.into()
+            })
         })
     }
 
@@ -74,336 +62,169 @@ impl Transport for Exec {
     }
 }
 
-fn command(address: &Address) -> io::Result<Command> {
+fn process(address: &Address) -> io::Result<Process> {
     let Target::Exec { program } = address.target() else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "not an address of a program",
         ));
     };
-    let mut command = Command::new(program);
+    let mut command = if program.contains('/') {
+        Command::new(std::path::absolute(Path::new(program))?)
+    } else {
+        Command::new(program)
+    };
+    let mut patience = None;
+    let mut stderr = Stderr::Inherit;
     for (name, value) in address.options() {
-        match name {
-            "arg" => drop(command.arg(value)),
-            "env" => {
-                let (name, value) = value.split_once('=').unwrap_or((value, ""));
-                command.env(name, value);
-            }
-            "cwd" => drop(command.current_dir(value)),
+        match (name, value) {
+            ("arg", value) => drop(command.arg(value)),
+            ("env", value) => set(&mut command, value)?,
+            ("cwd", value) => drop(command.current_dir(value)),
+            ("kill", _) => patience = address.duration("kill"),
+            ("stderr", "log") => stderr = Stderr::Log,
+            ("stderr", "null") => stderr = Stderr::Null,
             _ => {}
         }
     }
-    command.stderr(match address.option("stderr") {
-        Some("log") => Stdio::piped(),
-        Some("null") => Stdio::null(),
-        _ => Stdio::inherit(),
-    });
-    Ok(command)
-}
-
-/// Starts `command` and makes a carrier of its standard input and output, for a program of your own that is started
-/// in a way of your own. If its standard error is piped, it is logged line by line.
-///
-/// When the carrier is gone, the program may take `kill` to end by itself; then it is told to, and 2 s later it is
-/// killed, with everything in its process group.
-///
-/// # Errors
-///
-/// It could not be started, or there is no tokio runtime.
-pub fn spawn(mut command: Command, info: CarrierInfo, kill: Duration) -> io::Result<StreamCarrier> {
-    let mut started = Started::new(&mut command, kill)?;
-    if let Some(stderr) = started.stderr.take() {
-        tokio::spawn(log(stderr, started.name.clone(), |_| {}));
-    }
-    Ok(started.into_carrier(info))
-}
-
-/// A program that runs.
-pub(crate) struct Started {
-    pub(crate) stdin: ChildStdin,
-    pub(crate) stdout: ChildStdout,
-    pub(crate) stderr: Option<ChildStderr>,
-    pub(crate) name: String,
-    pub(crate) child: Arc<Mutex<Child>>,
-    pub(crate) guard: Ending,
-}
-
-impl Started {
-    pub(crate) fn new(command: &mut Command, kill: Duration) -> io::Result<Self> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-        let name = command.as_std().get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // A group of its own: a Ctrl-C at our terminal is ours to pass on, and its children can be ended with it.
-        command.process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::new(
-                error.kind(),
-                format!("there is no program `{name}`, nor its directory"),
-            ),
-            _ => error,
-        })?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("the child has no pipes"));
-        };
-        let stderr = child.stderr.take();
-        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let child = Arc::new(Mutex::new(child));
-        let group = Group { group };
-        let guard = Ending {
-            child: Some((Arc::clone(&child), group)),
-            kill,
-            runtime,
-        };
-        Ok(Self {
-            stdin,
-            stdout,
-            stderr,
-            name,
-            child,
-            guard,
-        })
-    }
-
-    pub(crate) fn into_carrier(self, info: CarrierInfo) -> StreamCarrier {
-        let tx = ChildTx {
-            stdin: IoTx::new(self.stdin),
-            name: self.name.clone(),
-            child: Arc::clone(&self.child),
-            ending: None,
-            failure: None,
-        };
-        let rx = ChildRx {
-            stdout: IoRx::new(self.stdout),
-            name: self.name,
-            child: self.child,
-            has_spoken: false,
-            ending: None,
-            failure: None,
-        };
-        StreamCarrier::new(rx, tx, info).with_guard(self.guard)
-    }
-}
-
-/// Logs what a program says on its standard error, line by line.
-pub(crate) async fn log(stderr: ChildStderr, name: String, mut line: impl FnMut(&str)) {
-    let mut reader = BufReader::new(stderr);
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        // A line that is too long comes in pieces.
-        match (&mut reader).take(MAX_LINE).read_until(b'\n', &mut bytes).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&bytes);
-                tracing::info!(program = name, "{}", text.trim_end().escape_debug());
-                line(text.trim_end());
-            }
-        }
-    }
-}
-
-/// How a program ended, in words.
-pub(crate) fn describe(name: &str, status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("`{name}` exited with status {code}"),
-        (None, Some(signal)) => format!("`{name}` was ended by signal {signal}"),
-        _ => format!("`{name}` has ended"),
-    }
-}
-
-/// The standard output of a program. If it ends before a word was said, the reason is told.
-struct ChildRx {
-    stdout: IoRx<ChildStdout>,
-    name: String,
-    child: Arc<Mutex<Child>>,
-    has_spoken: bool,
-    ending: Option<BoxFuture<'static, Option<ExitStatus>>>,
-    failure: Option<String>,
-}
-
-/// How long a program may take from closing its output to its end, to be asked for its status.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
-impl ChildRx {
-    /// Waits for the program to be gone, to say why.
-    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(ending) = &mut self.ending else {
-            return Poll::Ready(());
-        };
-        let status = ready!(ending.as_mut().poll(cx));
-        self.ending = None;
-        self.failure = Some(match status {
-            Some(status) => format!("{} before it said a word", describe(&self.name, status)),
-            None => format!("`{}` has closed its output before it said a word", self.name),
-        });
-        Poll::Ready(())
-    }
-}
-
-impl ByteRx for ChildRx {
-    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        if let Some(failure) = &self.failure {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, failure.clone()));
-        }
-        if self.ending.is_some() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        match self.stdout.try_read(into) {
-            Ok(0) if !self.has_spoken => {
-                self.ending = Some(status(&self.child));
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            read => {
-                self.has_spoken |= read.is_ok();
-                read
-            }
-        }
-    }
-
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ending.is_some() {
-            ready!(self.poll_ending(cx));
-        }
-        if self.failure.is_some() {
-            return Poll::Ready(Ok(()));
-        }
-        self.stdout.poll_readable(cx)
-    }
-}
-
-/// The status of a program that seems to be gone, if it is.
-fn status(child: &Arc<Mutex<Child>>) -> BoxFuture<'static, Option<ExitStatus>> {
-    let child = Arc::clone(child);
-    Box::pin(async move {
-        let mut child = child.lock().await;
-        tokio::time::timeout(LAST_WORDS, child.wait()).await.ok()?.ok()
+    let process = Process::new(command).stderr(stderr);
+    Ok(match patience {
+        Some(patience) => process.patience(patience),
+        None => process,
     })
 }
 
-/// The standard input of a program. If nobody reads it any more, the reason is told.
-struct ChildTx {
-    stdin: IoTx<ChildStdin>,
-    name: String,
-    child: Arc<Mutex<Child>>,
-    ending: Option<BoxFuture<'static, Option<ExitStatus>>>,
-    failure: Option<String>,
+fn set(command: &mut Command, variable: &str) -> io::Result<()> {
+    match variable.split_once('=') {
+        Some(("", _)) => {
+            let told = "a variable of `env=` needs a name";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
+        }
+        Some((name, value)) => command.env(name, value),
+        None => command.env_remove(variable),
+    };
+    Ok(())
 }
 
-impl ChildTx {
-    /// Puts a broken pipe off until its reason is known.
-    fn or_ending<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.failure.is_none() => {
-                self.ending.get_or_insert_with(|| status(&self.child));
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            result => result,
-        }
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+    use crate::StreamCarrier;
+    use crate::medium::Media;
+    use crate::testing::{block_on, read_all, write_all};
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
     }
 
-    /// Ready when it is known whether this has failed.
-    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(ending) = &mut self.ending {
-            let status = ready!(ending.as_mut().poll(cx));
-            self.ending = None;
-            self.failure = Some(match status {
-                Some(status) => describe(&self.name, status),
-                None => format!("`{}` does not read any more", self.name),
-            });
-        }
-        Poll::Ready(self.check())
-    }
-
-    fn check(&self) -> io::Result<()> {
-        match &self.failure {
-            Some(failure) => Err(io::Error::new(io::ErrorKind::BrokenPipe, failure.clone())),
-            None => Ok(()),
-        }
-    }
-}
-
-impl ByteTx for ChildTx {
-    fn try_write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.check()?;
-        if self.ending.is_some() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let written = self.stdin.try_write(bufs);
-        self.or_ending(written)
-    }
-
-    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_ending(cx))?;
-        let writable = ready!(self.stdin.poll_writable(cx));
-        match self.or_ending(writable) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.poll_ending(cx),
-            writable => Poll::Ready(writable),
-        }
-    }
-
-    fn is_buffering(&self) -> bool {
-        self.stdin.is_buffering()
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_ending(cx))?;
-        let flushed = ready!(self.stdin.poll_flush(cx));
-        match self.or_ending(flushed) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.poll_ending(cx),
-            flushed => Poll::Ready(flushed),
-        }
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stdin.poll_close(cx)
-    }
-}
-
-/// A process group, which is killed when this is dropped.
-struct Group {
-    group: Option<Pid>,
-}
-
-impl Group {
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // It fails if nobody is left: that is what is wanted.
-            let _ = kill_process_group(group, signal);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
-}
-
-/// Ends a program when the carrier is gone: with patience, but surely.
-pub(crate) struct Ending {
-    child: Option<(Arc<Mutex<Child>>, Group)>,
-    kill: Duration,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let Some((child, group)) = self.child.take() else {
-            return;
+    async fn dial(text: &str) -> Result<StreamCarrier, DialError> {
+        let Carrier::Stream(carrier) = Media::standard().dial(&address(text)).await? else {
+            panic!("a program has one stream")
         };
-        let kill = self.kill;
-        // If the runtime is gone, or goes meanwhile, the group is killed by its drop, and the child by its own.
-        self.runtime.spawn(async move {
-            let mut child = child.lock().await;
-            if tokio::time::timeout(kill, child.wait()).await.is_err() {
-                group.signal(Signal::TERM);
-                if tokio::time::timeout(TERM, child.wait()).await.is_err() {
-                    group.signal(Signal::KILL);
-                    let _ = child.wait().await;
-                }
+        Ok(carrier)
+    }
+
+    /// What a script says, by `exec:sh`.
+    async fn said(script: &str, options: &str) -> String {
+        let at = address("exec:sh?arg=-c").with_option("arg", script).unwrap();
+        let mut carrier = dial(&format!("{at}{options}")).await.unwrap();
+        String::from_utf8(read_all(&mut *carrier.rx).await.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_program_is_talked_to_by_its_standard_input_and_output() {
+        block_on(async {
+            let at = "exec:cat?arg=-u";
+            let mut cat = dial(at).await.unwrap();
+            assert_eq!(cat.info.medium, "exec");
+            assert_eq!(cat.info.remote, Some(address(at)));
+            assert!(cat.info.confidential && !cat.info.may_be_lost);
+            write_all(&mut *cat.tx, b"hello").await.unwrap();
+            std::future::poll_fn(|cx| cat.tx.poll_close(cx)).await.unwrap();
+            assert_eq!(read_all(&mut *cat.rx).await.unwrap(), b"hello");
+        });
+    }
+
+    #[test]
+    fn the_options_say_how_it_is_run() {
+        block_on(async {
+            assert_eq!(said("pwd", "&cwd=/").await, "/\n");
+            assert_eq!(
+                said("echo $A,${HOME-none}", "&env=A=b=c&env=HOME").await,
+                "b=c,none\n"
+            );
+            assert_eq!(
+                said("for a; do echo \"$a\"; done", "&arg=x&arg=two%20words&arg=$HOME").await,
+                "two words\n$HOME\n"
+            );
+        });
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_said_with_what_was_searched() {
+        block_on(async {
+            for (text, told) in [
+                (
+                    "exec:farref-no-such-program?env=PATH=/nowhere:/none",
+                    "in /nowhere:/none",
+                ),
+                ("exec:/no/such/program", "no file `/no/such/program`"),
+                ("exec:sh?cwd=/no/such/place", "working directory `/no/such/place`"),
+            ] {
+                let error = dial(text).await.unwrap_err();
+                assert!(
+                    matches!(error, DialError::Address { .. }) && !error.is_transient(),
+                    "{error}"
+                );
+                let cause = error.source().unwrap().to_string();
+                assert!(cause.contains(told), "{cause}");
             }
-            drop(group);
+        });
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_run_is_said_to_be_that() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let run = |content: &str, mode: u32| {
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let at = format!("exec:{}", path.display());
+            let error = loop {
+                let error = block_on(dial(&at)).unwrap_err();
+                // Another test has just forked, and its child has our file open until it is another program.
+                if !error.source().unwrap().to_string().contains("busy") {
+                    break error;
+                }
+            };
+            (error.source().unwrap().to_string(), error)
+        };
+        let (cause, error) = run("#!/bin/sh\n", 0o644);
+        assert!(
+            matches!(error, DialError::NotPermitted { .. }),
+            "{error}: {cause}"
+        );
+        let (cause, error) = run("#!/no/such/interpreter\n", 0o755);
+        assert!(
+            matches!(error, DialError::Address { .. }) && cause.contains("interpreter"),
+            "{cause}"
+        );
+        let (cause, _) = run("no program", 0o755);
+        assert!(cause.contains("no program of this machine"), "{cause}");
+    }
+
+    #[test]
+    fn nobody_listens_by_starting_a_program() {
+        block_on(async {
+            let listened = Media::standard()
+                .listen(&address("exec:cat"))
+                .await
+                .err()
+                .unwrap();
+            assert!(listened.to_string().contains("dialled only"), "{listened}");
         });
     }
 }

@@ -19,13 +19,15 @@
 //! | `tcp`    | `plain+tcp://rig7:7000`         | stream         | unknown      | `tcp`   |
 //! | `unix`   | `unix:/run/x.sock`, `unix:@x`   | stream         | uid, gid, pid | `unix` |
 //! | `quic`   | `quic://rig7:7000`              | muxed          | key          | `quic`  |
+//! | `stdio`  | `stdio:`                        | stream         | unknown      | `stdio` |
+//! | `exec`   | `exec:/usr/bin/agent?arg=-v`    | stream         | unknown      | `exec`  |
+//! | `ssh`    | `ssh://eva@rig7?command=agent`  | stream         | account, host | `ssh`  |
 //! | `serial` | `serial:/dev/ttyUSB0?baud=921600` | stream, lossy | unknown    | `serial` |
 //! | `mem`    | `mem:bench`, `mem:bench?mux=1`  | stream, muxed  | unknown      |         |
 //! | (yours)  | `x-own:anything`                | as you make it | as you know  |         |
 //!
-//! The grammar of addresses already covers `stdio`, `exec` and `ssh`; dialling one
-//! says [`Unsupported`](DialError::Unsupported). A medium of your own implements [`Transport`], or,
-//! for a single connection, [`StreamCarrier::from_io`] takes anything that tokio can read and write.
+//! A medium that this build is without says [`Unsupported`](DialError::Unsupported). A medium of your own implements
+//! [`Transport`], or, for a single connection, [`StreamCarrier::from_io`] takes anything that tokio can read and write.
 //!
 //! Nothing here knows what the bytes mean, encrypts them, or tries again. Sockets need a tokio
 //! runtime with its IO and time drivers; `mem` needs no runtime at all.
@@ -43,6 +45,10 @@ mod identity;
 mod io;
 pub mod medium;
 pub mod memory;
+#[cfg(all(unix, feature = "pipe"))]
+mod pipe;
+#[cfg(all(unix, feature = "exec"))]
+pub mod process;
 #[cfg(feature = "quic")]
 pub mod quic;
 #[cfg(any(feature = "tcp", feature = "quic"))]
@@ -59,6 +65,8 @@ pub mod stdio;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+#[cfg(all(unix, feature = "pipe"))]
+mod token;
 #[cfg(all(unix, feature = "unix"))]
 pub mod unix;
 

@@ -79,7 +79,7 @@ impl Media {
         }
     }
 
-    /// Every medium of this build: `mem`; `tcp`, `unix` and `serial` by the features of those names.
+    /// Every medium of this build that needs no key: `mem`, and the others by the features of their names.
     #[must_use]
     pub fn standard() -> Self {
         let media = Self::none().with(Memory::of_process());

@@ -153,9 +153,12 @@ const SSH: &[Rule] = &[
     Rule::new("command", Values::Text, "farref"),
     Rule::new("config", Values::Text, "none"),
     Rule::new("deploy", Values::Word(&["auto", "never", "always"]), "auto"),
+    Rule::new("identity", Values::Text, "key"),
     Rule::repeated("opt", "ServerAliveInterval=15"),
     Rule::new("path", Values::Text, "farref"),
     Rule::new("persist", Values::Switch, "1"),
+    Rule::new("token", Values::Switch, "1"),
+    Rule::new("wait", Values::Duration, "30s"),
 ];
 
 const MEMORY: &[Rule] = &[
