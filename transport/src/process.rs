@@ -9,9 +9,10 @@
 //! child gone:      the rest of its group gets SIGTERM -- 2 s --> SIGKILL
 //! ```
 //!
-//! Two threads see to that, not the runtime, so a runtime that is shut down takes no child's end with it.
-//! Where this *process* ends first, its children see their standard input end, and one that does not care
-//! for that lives on: [`all_ended`] waits for them.
+//! Two threads see to that, not the runtime, so a runtime that is shut down takes no child's end with it; and it waits
+//! for them when it is dropped, so a program that ends leaves no child behind. Where this *process* ends without
+//! that (it is killed, or calls `exit`), its children see their standard input end, and one that does not care for
+//! that lives on. [`all_ended`] waits where there is no runtime.
 
 mod ended;
 mod life;

@@ -46,6 +46,8 @@ struct State {
     /// Whether the carrier is gone.
     is_released: bool,
     is_reaped: bool,
+    /// Whether nothing is left of its group either.
+    is_all_gone: bool,
     wakers: [Option<Waker>; 3],
 }
 
@@ -368,6 +370,7 @@ impl Drop for Lifeline {
             has_ended = state.outcome.is_some();
         });
         if has_ended {
+            hold_runtime(&self.life, Duration::ZERO);
             // The watching thread does what is left to do; but it may not get that far if we end now.
             self.life.signal(self.pid, Signal::TERM);
             return;
@@ -379,6 +382,33 @@ impl Drop for Lifeline {
         if ending.is_err() {
             self.life.signal(self.pid, Signal::KILL);
         }
+        hold_runtime(&self.life, self.patience);
+    }
+}
+
+/// A runtime that is dropped, as at the end of `main`, waits for what it runs on its threads for blocking: a child
+/// has the time to end that it was promised, and none is left behind. Where the runtime is on its way out already,
+/// this waits in place; the halves of the carrier are gone by now.
+fn hold_runtime(life: &Arc<Life>, patience: Duration) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    let waiting = Farewell {
+        life: Arc::clone(life),
+        most: patience.saturating_add(TERM_TO_KILL * 2 + LINGER),
+    };
+    runtime.spawn_blocking(move || drop(waiting));
+}
+
+/// Waits for the last of a child where it is dropped.
+struct Farewell {
+    life: Arc<Life>,
+    most: Duration,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.life.wait(Some(self.most), |state| state.is_all_gone);
     }
 }
 
@@ -394,6 +424,7 @@ fn watch(life: &Arc<Life>, mut child: Child, pid: Pid) {
     if life.own_group && life.lock().outcome != Some(Outcome::Unknown) {
         end_group(pid);
     }
+    life.change(|state| state.is_all_gone = true);
     *lock(&ENDING.0) -= 1;
     ENDING.1.notify_all();
 }
@@ -416,7 +447,8 @@ fn end_group(pid: Pid) {
 /// Blocks this thread until every child whose carrier was dropped has ended, with its whole group (true),
 /// or `timeout` has passed (false).
 ///
-/// For the end of `main`: children are ended by threads of this process, which end with it.
+/// For an end of the program that drops no runtime, such as `exit`: children are ended by threads of this process,
+/// which end with it.
 #[must_use]
 pub fn all_ended(timeout: Duration) -> bool {
     let waited = ENDING

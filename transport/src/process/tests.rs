@@ -14,15 +14,20 @@ fn script(text: &str) -> Process {
     Process::new(sh)
 }
 
-/// Reads one line, which is the id of a process.
-async fn pid(carrier: &mut StreamCarrier) -> Pid {
+/// Reads one line.
+async fn line(carrier: &mut StreamCarrier) -> String {
     let mut line = Vec::new();
     while !line.ends_with(b"\n") {
         let some = read_some(&mut *carrier.rx).await.unwrap();
         assert!(!some.is_empty());
         line.extend_from_slice(&some);
     }
-    Pid::from_raw(String::from_utf8(line).unwrap().trim().parse().unwrap()).unwrap()
+    String::from_utf8(line).unwrap()
+}
+
+/// Reads one line, which is the id of a process.
+async fn pid(carrier: &mut StreamCarrier) -> Pid {
+    Pid::from_raw(line(carrier).await.trim().parse().unwrap()).unwrap()
 }
 
 /// Waits until there is no such process, not even as a zombie.
@@ -178,6 +183,53 @@ fn what_a_child_said_last_is_told_with_its_end() {
     );
 }
 
+/// Takes note of what is logged, field by field.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(
+            &mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                self.0.lock().unwrap().push(format!("{field}={value:?}"));
+            },
+        );
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn what_a_child_says_on_its_standard_error_is_logged_under_its_name() {
+    let log = Log::default();
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let text = "echo one >&2; printf 'tw\\033o' >&2; echo said";
+    let process = script(text).name("agent").stderr(Stderr::Log);
+    assert_eq!(end_of(process).unwrap(), b"said\n");
+    let logged = log.0.lock().unwrap();
+    let expected = [
+        "message=one",
+        "child=\"agent\"",
+        "message=tw\\u{1b}o",
+        "child=\"agent\"",
+    ];
+    assert_eq!(*logged, expected);
+}
+
 #[test]
 fn who_writes_to_a_child_that_failed_hears_how() {
     block_on(async {
@@ -289,6 +341,68 @@ fn a_runtime_that_is_shut_down_takes_its_children_along() {
     });
     runtime.shutdown_background();
     gone(child);
+}
+
+/// What a runtime leaves of a child whose carrier a task of its own holds, or was dropped just before.
+fn after_runtime(mut builder: tokio::runtime::Builder, process: Process, is_held: bool) -> Pid {
+    let runtime = builder.enable_all().build().unwrap();
+    let (carrier, child) = runtime.block_on(async {
+        let mut carrier = process.spawn().unwrap();
+        let child = pid(&mut carrier).await;
+        (carrier, child)
+    });
+    if is_held {
+        runtime.spawn(async move {
+            let _carrier = carrier;
+            std::future::pending::<()>().await;
+        });
+    } else {
+        runtime.block_on(async move { drop(carrier) });
+    }
+    drop(runtime);
+    child
+}
+
+#[test]
+fn a_program_that_ends_leaves_no_child_behind() {
+    use tokio::runtime::Builder;
+    thread::scope(|scope| {
+        for is_held in [true, false] {
+            for builder in [Builder::new_current_thread, Builder::new_multi_thread] {
+                // One that hears nothing used to outlive a `main` that had just dropped its carrier.
+                scope.spawn(move || {
+                    let deaf = script("trap '' TERM; echo $$; while :; do sleep 0.01; done");
+                    let deaf = deaf.patience(Duration::from_millis(10));
+                    let child = after_runtime(builder(), deaf, is_held);
+                    assert!(test_kill_process(child).is_err(), "held: {is_held}");
+                });
+                // And one that ends in order has the time for it.
+                scope.spawn(move || {
+                    let directory = tempfile::tempdir().unwrap();
+                    let note = directory.path().join("note");
+                    let willing = script("echo $$; cat > /dev/null; sleep 0.1; echo done > \"$0\"");
+                    let mut willing = willing.patience(Duration::from_secs(1000));
+                    willing.command.arg(&note);
+                    let child = after_runtime(builder(), willing, is_held);
+                    assert!(test_kill_process(child).is_err(), "held: {is_held}");
+                    assert_eq!(std::fs::read(&note).unwrap(), b"done\n");
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn a_child_is_out_of_reach_of_the_terminals_ctrl_c_unless_it_is_to_be() {
+    block_on(async {
+        for own_group in [true, false] {
+            let text = "echo $$ $(ps -o pgid= -p $$); exec cat";
+            let mut carrier = script(text).own_group(own_group).spawn().unwrap();
+            let told = line(&mut carrier).await;
+            let (child, group) = told.trim().split_once(' ').unwrap();
+            assert_eq!(group == child, own_group, "{told}");
+        }
+    });
 }
 
 #[test]
