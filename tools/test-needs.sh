@@ -1,15 +1,24 @@
 #!/usr/bin/env bash
-# Installs what the tests need of the system and a fresh machine may lack: an ssh server and client.
+# Brings what the tests need beside cargo: an ssh server and client. Does nothing where they are there.
+#
+#   tools/test-needs.sh
+#
+# Ends with 1, and says what to install, where it may not or cannot install them itself.
 set -euo pipefail
 
+has() { PATH=$PATH:/usr/sbin:/usr/local/sbin:/sbin command -v "$1" >/dev/null; }
+
 missing=()
-[ -x /usr/sbin/sshd ] || missing+=(openssh-server)
-command -v ssh > /dev/null || missing+=(openssh-client)
-[ ${#missing[@]} -eq 0 ] && exit 0
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then
+has sshd || missing+=(openssh-server)
+has ssh && has ssh-keygen || missing+=(openssh-client)
+((${#missing[@]})) || exit 0
+
+if [[ $(id -u) != 0 ]] || ! has apt-get; then
     echo "the tests need ${missing[*]}: install them, or run this as root where there is apt-get" >&2
     exit 1
 fi
+
 export DEBIAN_FRONTEND=noninteractive
-apt-get update --quiet --quiet
-apt-get install --quiet --quiet --yes --no-install-recommends "${missing[@]}"
+# The lists may be there already, and without a network they cannot be had anyway.
+apt-get install -y --no-install-recommends "${missing[@]}" ||
+    { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; }

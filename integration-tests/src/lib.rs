@@ -16,6 +16,8 @@ pub mod bench;
 pub mod line;
 pub mod media;
 #[cfg(unix)]
+pub mod program;
+#[cfg(unix)]
 pub mod raw_peer;
 pub mod rough;
 #[cfg(unix)]

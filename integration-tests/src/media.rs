@@ -12,9 +12,11 @@ use farref::{
 
 #[cfg(unix)]
 use crate::line::{Line, LineConfig};
+#[cfg(unix)]
+use crate::program::agent;
 use crate::rough::Rough;
 #[cfg(unix)]
-use crate::sshd::{Sshd, agent};
+use crate::sshd::Sshd;
 
 /// A server and a client of it, joined.
 pub struct Pair {
@@ -191,10 +193,13 @@ async fn connected(medium: &str, server: Server, with: impl FnOnce(Connect) -> C
         // A process that joins its standard input and output with the server's socket.
         let socket = directory.path().join("socket");
         within(server.listen(format!("unix:{}", socket.display()))).await?;
-        let (agent, socket) = (agent().display().to_string(), socket.display().to_string());
-        let sshd = (medium == "ssh").then(Sshd::start);
+        let (agent, socket) = (
+            agent().display().to_string(),
+            format!("unix:{}", socket.display()),
+        );
+        let sshd = if medium == "ssh" { Sshd::start(&[]) } else { None };
         let address = match &sshd {
-            Some(sshd) => sshd.address(&format!("{agent} relay {socket}")),
+            Some(sshd) => sshd.address(&format!("{agent} relay {socket}")).to_string(),
             None => format!("exec:{agent}?arg=relay&arg={socket}"),
         };
         let client = within(with(connect(address)).into_future()).await?;

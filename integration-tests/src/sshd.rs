@@ -1,125 +1,118 @@
-//! A real ssh server on this machine, with keys and a configuration of its own, for as long as it is kept.
+//! A real ssh server for one test: keys, configuration and port of its own, gone with the test.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
 
-/// Where Debian and its kin have it.
-const SSHD: &str = "/usr/sbin/sshd";
+use farref::transport::Address;
 
-/// A server that lets in one key.
+/// A server that runs, and lets this account in with one key.
 #[derive(Debug)]
 pub struct Sshd {
     directory: tempfile::TempDir,
+    user: String,
     port: u16,
     server: Child,
+    log: Option<JoinHandle<()>>,
 }
 
 impl Sshd {
-    /// Whether there is one to be started. Under CI there must be.
+    /// Whether there is one to be started. Under CI (the variable `CI` is set) there must be.
     pub fn is_there() -> bool {
-        let is_there = Path::new(SSHD).exists();
+        let is_there = program().is_some();
         assert!(
             is_there || std::env::var_os("CI").is_none(),
-            "CI needs {SSHD}: tools/test-needs.sh installs it"
+            "CI needs sshd: tools/test-needs.sh installs it"
         );
         is_there
     }
 
-    /// Starts one.
-    pub fn start() -> Self {
-        Self::with("")
-    }
-
-    /// Starts one with these lines in its configuration as well.
-    pub fn with(lines: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        for name in ["host_key", "client_key", "stranger_key"] {
-            run(Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(at(name)));
+    /// Starts a server, with these lines on top of its configuration. `None` where there is none.
+    pub fn start(configuration: &[&str]) -> Option<Self> {
+        if !Self::is_there() {
+            println!("skipped: tools/test-needs.sh installs an ssh server");
+            return None;
         }
-        fs::copy(at("client_key.pub"), at("authorized_keys")).unwrap();
-        // The server's own directory, which a package without a running service may lack.
-        let _ = fs::create_dir_all("/run/sshd");
-        // Between the choice of a port and its use somebody else may take it.
+        let program = program()?;
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["host", "other", "client", "stranger"] {
+            make_key(&directory.path().join(name));
+        }
+        let public = fs::read(directory.path().join("client.pub")).unwrap();
+        fs::write(directory.path().join("authorized_keys"), public).unwrap();
+        if account("-u") == "0" {
+            // Where it drops its rights to; its package makes it at boot.
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let user = account("-un");
+        // It cannot be left to choose a port: somebody may be faster to take the one that was free.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
-            let config = format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host_key\nPidFile none\n\
-                 AuthorizedKeysFile {0}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
-                 MaxStartups 200\n{lines}\n",
-                directory.path().display()
-            );
-            fs::write(at("sshd_config"), config).unwrap();
-            let log = fs::File::create(at("sshd.log")).unwrap();
-            let mut server = Command::new(SSHD)
-                .args(["-D", "-e", "-f"])
-                .arg(at("sshd_config"))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .unwrap();
-            if answers(port, &mut server) {
+            let port = free_port();
+            if let Some((server, log)) = try_start(&program, directory.path(), port, configuration) {
                 let sshd = Self {
                     directory,
+                    user,
                     port,
                     server,
+                    log: Some(log),
                 };
-                sshd.write_client_config("client_key", true);
-                return sshd;
+                sshd.know("host");
+                return Some(sshd);
             }
-            let _ = server.kill();
-            let _ = server.wait();
         }
-        panic!("no ssh server: {}", fs::read_to_string(at("sshd.log")).unwrap());
+        panic!("sshd found no port to listen on");
     }
 
-    /// What ssh is to use from now on.
-    pub fn write_client_config(&self, key: &str, knows_host: bool) {
-        let directory = self.directory.path();
-        let host = fs::read_to_string(directory.join(if key == "changed" {
-            "stranger_key.pub"
-        } else {
-            "host_key.pub"
-        }));
-        let known = if knows_host {
-            format!("[127.0.0.1]:{} {}", self.port, host.unwrap())
-        } else {
-            String::new()
-        };
-        fs::write(directory.join("known_hosts"), known).unwrap();
-        let key = directory.join(if key == "changed" { "client_key" } else { key });
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let config = format!(
-            "IdentityFile {}\nIdentitiesOnly yes\nStrictHostKeyChecking yes\nUserKnownHostsFile {}/known_hosts\n",
-            key.display(),
-            directory.display()
-        );
-        fs::write(directory.join("ssh_config"), config).unwrap();
+    /// Where to dial to run `command` over there, with all that ssh needs to get in.
+    pub fn address(&self, command: &str) -> Address {
+        self.address_with(command, "client")
     }
 
-    /// The address at which `command` runs.
-    pub fn address(&self, command: &str) -> String {
-        let config = self.directory.path().join("ssh_config");
-        let command = command
-            .replace('%', "%25")
-            .replace(' ', "%20")
-            .replace('&', "%26");
-        format!(
-            "ssh://127.0.0.1:{}?config={}&command={command}",
-            self.port,
-            config.display()
-        )
+    /// The same, with another of the keys: `stranger` is let in nowhere.
+    pub fn address_with(&self, command: &str, key: &str) -> Address {
+        let address: Address = format!("ssh://{}@127.0.0.1:{}", self.user, self.port)
+            .parse()
+            .unwrap();
+        let known = format!("UserKnownHostsFile={}", self.path("known_hosts").display());
+        [
+            ("command", command),
+            ("config", "none"),
+            ("identity", self.path(key).to_str().unwrap()),
+            ("opt", &known),
+            ("opt", "GlobalKnownHostsFile=/dev/null"),
+            ("opt", "StrictHostKeyChecking=yes"),
+        ]
+        .into_iter()
+        .fold(address, |address, (name, value)| {
+            address.with_option(name, value).unwrap()
+        })
+    }
+
+    /// The account that is let in.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Makes `key` (`host` is right, `other` wrong) the one by which the client knows the server.
+    pub fn know(&self, key: &str) {
+        let public = fs::read_to_string(self.path(key).with_extension("pub")).unwrap();
+        let line = format!("[127.0.0.1]:{} {public}", self.port);
+        fs::write(self.path("known_hosts"), line).unwrap();
+    }
+
+    /// Makes the client forget the server.
+    pub fn forget(&self) {
+        fs::write(self.path("known_hosts"), "").unwrap();
+    }
+
+    /// A file of the server's own directory, which goes away with it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 }
 
@@ -127,34 +120,88 @@ impl Drop for Sshd {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
+        // Sessions that are still open hold the log open; they end with their clients.
+        drop(self.log.take());
     }
 }
 
-fn run(command: &mut Command) {
-    assert!(command.status().unwrap().success(), "{command:?}");
-}
-
-fn answers(port: u16, server: &mut Child) -> bool {
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(20) {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return true;
+/// Starts a server and waits until it listens. `None` if the port was taken.
+fn try_start(
+    program: &Path,
+    directory: &Path,
+    port: u16,
+    configuration: &[&str],
+) -> Option<(Child, JoinHandle<()>)> {
+    let file = directory.join("sshd_config");
+    let path = |name: &str| directory.join(name).display().to_string();
+    let mut lines = vec![
+        format!("Port {port}"),
+        "ListenAddress 127.0.0.1".to_owned(),
+        format!("HostKey {}", path("host")),
+        format!("PidFile {}", path("pid")),
+        format!("AuthorizedKeysFile {}", path("authorized_keys")),
+        "StrictModes no".to_owned(),
+        "UsePAM no".to_owned(),
+        "PasswordAuthentication no".to_owned(),
+        "KbdInteractiveAuthentication no".to_owned(),
+        "PrintMotd no".to_owned(),
+        "MaxStartups 200".to_owned(),
+    ];
+    lines.extend(configuration.iter().map(|line| (*line).to_owned()));
+    fs::write(&file, lines.join("\n") + "\n").unwrap();
+    let mut server = Command::new(program)
+        .args(["-D", "-e", "-f"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("Server listening on") {
+        if log.read_line(&mut said).unwrap() == 0 {
+            server.wait().unwrap();
+            assert!(said.contains("already in use"), "sshd did not start: {said}");
+            return None;
         }
-        if server.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
     }
-    false
+    // It must not be held up by what nobody reads.
+    let log = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut log.by_ref(), &mut std::io::sink());
+    });
+    Some((server, log))
 }
 
-/// The program that is the far side of tests.
-pub fn agent() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    // target/debug/deps/all-0123 -> target/debug
-    path.pop();
-    if path.ends_with("deps") {
-        path.pop();
-    }
-    path.join("farref-test-agent")
+fn program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<_> = std::env::split_paths(&path).collect();
+    directories.extend(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
+    // It starts itself again for every connection, and wants its whole path for that.
+    directories
+        .iter()
+        .map(|directory| directory.join("sshd"))
+        .find(|path| {
+            path.metadata()
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        })
+}
+
+fn make_key(path: &Path) {
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
+        .arg(path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn account(option: &str) -> String {
+    let told = Command::new("id").arg(option).output().unwrap();
+    String::from_utf8(told.stdout).unwrap().trim().to_owned()
 }

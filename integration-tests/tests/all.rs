@@ -30,12 +30,18 @@ mod pipelining;
 #[cfg(unix)]
 #[path = "all/processes.rs"]
 mod processes;
+#[cfg(unix)]
+#[path = "all/programs.rs"]
+mod programs;
 #[path = "all/relays.rs"]
 mod relays;
 #[path = "all/scenario.rs"]
 mod scenario;
 #[path = "all/servers.rs"]
 mod servers;
+#[cfg(unix)]
+#[path = "all/ssh.rs"]
+mod ssh;
 #[path = "all/stress.rs"]
 mod stress;
 #[path = "all/third_parties.rs"]

@@ -1,8 +1,10 @@
-//! The far side of tests that need another process: `serve` shows a bench on `stdio:`, `relay PATH` joins `stdio:` with
-//! a Unix socket, `noisy` serves and prints, `exit CODE` does that, `deaf` neither speaks nor ends.
+//! The far side of tests that need another process: `serve` shows a bench on `stdio:`, `relay ADDRESS` joins `stdio:`
+//! with what is there, `noisy` serves and prints, `exit CODE` does that, `deaf` neither speaks nor ends. Any other manner
+//! takes an address, `stdio:` unless it is given, and says what it hears; some do something of their own before.
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stderr,
     clippy::print_stdout,
     clippy::panic,
     reason = "tests alone use this"
@@ -12,8 +14,9 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, BytesMut};
-use farref::transport::{ByteRx, ByteTx, Carrier, Media, StreamCarrier};
+use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
+use farref_integration_tests::program::{read, write_all};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,22 +43,97 @@ fn main() {
                 () = printing => {}
             }
         }),
-        ["relay", path] => runtime.block_on(relay(path)),
+        ["relay", address] => runtime.block_on(relay(address)),
         ["exit", code] => std::process::exit(code.parse().unwrap()),
         ["deaf", ..] => loop {
             std::thread::park();
         },
-        _ => panic!("usage: farref-test-agent serve|noisy|relay PATH|exit CODE|deaf"),
+        [manner] => echo_alone("stdio:", manner),
+        [manner, address] => echo_alone(address, manner),
+        _ => panic!("usage: farref-test-agent MANNER [..]"),
     }
 }
 
-async fn relay(path: &str) {
+/// On one thread, as a small program would.
+fn echo_alone(address: &str, manner: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(echo(&address.parse().unwrap(), manner));
+}
+
+async fn echo(address: &Address, manner: &str) {
     let media = Media::standard();
-    let stream = async |address: &str| match media.dial(&address.parse().unwrap()).await.unwrap() {
+    if manner == "dial" {
+        let StreamCarrier { rx, tx, guard, .. } = stream(media.dial(address).await.unwrap());
+        pass(rx, tx).await.unwrap();
+        return drop(guard);
+    }
+    let mut listener = media.listen(address).await.unwrap();
+    if manner == "address" {
+        // The same over another medium, to compare.
+        println!("{}", listener.local_addresses().first().unwrap());
+    }
+    let mut carrier = stream(listener.accept().await.unwrap());
+    let tx = &mut *carrier.tx;
+    match manner {
+        "address" | "echo" => {}
+        // Says who it is, then as the others.
+        "pid" => write_all(tx, format!("{}\n", std::process::id()).as_bytes())
+            .await
+            .unwrap(),
+        // What a dependency may do that knows nothing of the protocol.
+        "stray" => {
+            println!("stray");
+            let mut line = String::new();
+            io::stdin().read_line(&mut line).unwrap();
+            assert!(line.is_empty(), "somebody else reads the protocol");
+        }
+        "twice" => {
+            let dialled = media.dial(address).await.unwrap_err();
+            let listened = media.listen(address).await.err().unwrap();
+            let told = std::error::Error::source(&listened).unwrap().to_string();
+            write_all(tx, format!("{dialled}\n{told}\n").as_bytes())
+                .await
+                .unwrap();
+        }
+        "token" => {
+            let at: Address = "exec:sh?arg=-c&arg=echo%20${FARREF_TOKEN-none}".parse().unwrap();
+            let mut child = stream(media.dial(&at).await.unwrap());
+            write_all(tx, &read(&mut *child.rx).await.unwrap()).await.unwrap();
+        }
+        // Says something, then fails.
+        "fail" => {
+            write_all(tx, b"so far so good\n").await.unwrap();
+            eprintln!("out of paper");
+            std::process::exit(3);
+        }
+        other => panic!("there is no manner `{other}`"),
+    }
+    // Whoever waits for the next one hears that there is none, but only when this one is gone.
+    let next = tokio::spawn(async move { listener.accept().await.unwrap_err() });
+    tokio::task::yield_now().await;
+    assert!(manner == "address" || !next.is_finished());
+    let StreamCarrier { rx, tx, guard, .. } = carrier;
+    pass(rx, tx).await.unwrap();
+    drop(guard);
+    if manner != "address" {
+        assert!(!next.await.unwrap().is_transient());
+    }
+}
+
+fn stream(carrier: Carrier) -> StreamCarrier {
+    match carrier {
         Carrier::Stream(stream) => stream,
-        other => panic!("{other:?}"),
-    };
-    let (near, far) = (stream("stdio:").await, stream(&format!("unix:{path}")).await);
+        other => panic!("{other:?} is no stream"),
+    }
+}
+
+async fn relay(address: &str) {
+    let media = Media::standard();
+    let dial = async |address: &str| stream(media.dial(&address.parse().unwrap()).await.unwrap());
+    let (near, far) = (dial("stdio:").await, dial(address).await);
     let (
         StreamCarrier {
             rx: near_rx,

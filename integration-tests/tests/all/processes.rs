@@ -7,7 +7,8 @@ use std::time::Duration;
 use farref::{Connection, ErrorKind, Netref, Result, connect};
 use farref_integration_tests::bench::{Bench, Count};
 use farref_integration_tests::media::{runtime, within};
-use farref_integration_tests::sshd::{Sshd, agent};
+use farref_integration_tests::program::agent;
+use farref_integration_tests::sshd::Sshd;
 
 fn exec(argument: &str) -> String {
     format!("exec:{}?arg={argument}&stderr=null", agent().display())
@@ -36,6 +37,7 @@ async fn works(connection: &Connection) {
 fn a_child_serves_on_its_standard_input_and_output() {
     runtime().block_on(async {
         let connection = dialled(&exec("serve")).await.unwrap();
+        assert_eq!(connection.peer().medium, "exec");
         works(&connection).await;
         within(connection.close()).await;
     });
@@ -107,12 +109,9 @@ fn nothing_is_left_of_a_child_whether_it_ends_by_itself_or_not() {
 
 #[test]
 fn a_program_behind_ssh_serves_and_ends_with_the_connection() {
-    if !Sshd::is_there() {
-        return println!("skipped: tools/test-needs.sh installs an ssh server");
-    }
-    let sshd = Sshd::start();
+    let Some(sshd) = Sshd::start(&[]) else { return };
     runtime().block_on(async {
-        let connection = dialled(&sshd.address(&format!("{} serve", agent().display())))
+        let connection = dialled(&sshd.address(&format!("{} serve", agent().display())).to_string())
             .await
             .unwrap();
         works(&connection).await;
@@ -126,56 +125,36 @@ fn a_program_behind_ssh_serves_and_ends_with_the_connection() {
 }
 
 #[test]
-fn a_login_that_talks_is_not_heard() {
-    if !Sshd::is_there() {
-        return println!("skipped: tools/test-needs.sh installs an ssh server");
-    }
-    // As a start file of a shell would.
-    let sshd = Sshd::with("ForceCommand echo 'Welcome to the lab!'; exec sh -c \"$SSH_ORIGINAL_COMMAND\"");
-    runtime().block_on(async {
-        works(
-            &dialled(&sshd.address(&format!("{} serve", agent().display())))
-                .await
-                .unwrap(),
-        )
-        .await;
-    });
-}
-
-#[test]
 fn what_ssh_cannot_do_is_told_by_whose_turn_it_is() {
-    if !Sshd::is_there() {
-        return println!("skipped: tools/test-needs.sh installs an ssh server");
-    }
-    let sshd = Sshd::start();
-    let fails = |address: &str, says: &str| {
-        let error = runtime().block_on(dialled(address)).unwrap_err();
-        assert!(error.to_string().contains(says), "{says}: {error}");
+    let Some(sshd) = Sshd::start(&["ForceCommand echo this account only does backups; cat > /dev/null"])
+    else {
+        return;
     };
-    fails(&sshd.address("/no/such/program"), "the command is not there");
+    let fails = |address: String, kind: ErrorKind, says: &str| {
+        let error = runtime().block_on(dialled(&address)).unwrap_err();
+        assert!(
+            error.kind() == kind && error.to_string().contains(says),
+            "{says}: {error}"
+        );
+    };
+    let address = |key: &str| sshd.address_with("true", key).with_option("wait", "2s").unwrap();
     fails(
-        &sshd.address(&format!("{} exit 3", agent().display())),
-        "exited with status 3",
+        address("client").to_string(),
+        ErrorKind::Carrier,
+        "only does backups",
     );
-    sshd.write_client_config("stranger_key", true);
-    fails(&sshd.address("true"), "takes none of our keys");
-    sshd.write_client_config("client_key", false);
-    fails(&sshd.address("true"), "not known here");
-    sshd.write_client_config("changed", true);
-    fails(&sshd.address("true"), "not the one that is known");
-    fails("ssh://127.0.0.1:1?command=true", "no ssh server listens there");
-    fails("ssh://no-such-host.invalid?command=true", "no address");
-    fails("ssh://127.0.0.1", "?command=");
-    let forced = Sshd::with("ForceCommand echo this account only does backups; cat > /dev/null");
-    let error = runtime().block_on(async {
-        let connecting = connect(forced.address("true")).into_future();
-        tokio::time::timeout(Duration::from_secs(45), connecting)
-            .await
-            .unwrap()
-            .unwrap_err()
-    });
-    assert!(
-        error.to_string().contains("only does backups") && error.to_string().contains("another command"),
-        "{error}"
+    fails(
+        address("stranger").to_string(),
+        ErrorKind::Carrier,
+        "takes none of our keys",
     );
+    sshd.forget();
+    fails(address("client").to_string(), ErrorKind::Denied, "not known here");
+    sshd.know("other");
+    fails(
+        address("client").to_string(),
+        ErrorKind::Denied,
+        "not the one that is known",
+    );
+    fails("ssh://127.0.0.1".to_owned(), ErrorKind::Carrier, "?command=");
 }
