@@ -3,7 +3,6 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_transport::Identity;
@@ -129,18 +128,24 @@ pub(super) fn make_directory(directory: &Path) -> Result<()> {
 
 /// Writes a file that is not there yet: whole, or not at all. Nobody sees a part of it.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let unique = format!("identity.{}.{number}.tmp", std::process::id());
-    let temporary = path.with_file_name(unique);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     #[cfg(not(unix))]
     let _ = mode;
+    let (temporary, mut file) = loop {
+        // A process that died may have left its own behind, and the next may have its number.
+        let mut unique = [0; 8];
+        getrandom::fill(&mut unique).map_err(|error| io::Error::other(error.to_string()))?;
+        let temporary = path.with_file_name(format!("identity.{:016x}.tmp", u64::from_ne_bytes(unique)));
+        match options.open(&temporary) {
+            Ok(file) => break (temporary, file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    };
     let written = (|| {
-        let mut file = options.open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         // A link does not replace what is there.
@@ -163,6 +168,17 @@ mod tests {
         let public = fs::read_to_string(home.path().join("keys/identity.pub")).unwrap();
         assert_eq!(public.trim(), made.public().to_string());
         assert_eq!(fs::read_dir(home.path().join("keys")).unwrap().count(), 2);
+    }
+
+    /// A process that died in the middle kept the next one with its number, in a container each, from ever starting.
+    #[test]
+    fn what_a_process_that_died_left_behind_is_in_nobodys_way() {
+        let home = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            let left = format!("identity.{}.{number}.tmp", std::process::id());
+            fs::write(home.path().join(left), "farref-iden").unwrap();
+        }
+        KeyStore::open(home.path()).identity().unwrap();
     }
 
     #[test]
