@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use farref_boxing::{Error, ErrorKind, Result};
+use farref_boxing::Result;
 use farref_transport::address::PeerKey;
 
-use super::file::{Secrecy, at, lines, read};
+use super::file::{Secrecy, Stamp, at, denied, lines, read};
 
 /// Which peers are let in, by their keys.
 #[derive(Clone)]
@@ -25,8 +25,8 @@ enum Who {
 /// What a file said when it was last read.
 #[derive(Default)]
 struct Loaded {
-    /// When, and how long it was: if that is the same, so is the rest.
-    stamp: Option<(SystemTime, u64)>,
+    /// If that is the same, so is the rest.
+    stamp: Option<Stamp>,
     grants: BTreeMap<[u8; 32], Grant>,
 }
 
@@ -103,7 +103,7 @@ impl Authorized {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Denied`]: nothing. The message is for this side; it names the line that would let it in.
+    /// [`Denied`](farref_boxing::ErrorKind::Denied): nothing. The message is for this side; it names the line that would let it in.
     pub fn check(&self, key: &PeerKey, source: Option<IpAddr>, now: SystemTime) -> Result<Grant> {
         match &*self.0 {
             Who::Anyone => Ok(Grant::default()),
@@ -139,8 +139,7 @@ impl fmt::Debug for Authorized {
 
 impl Loaded {
     fn refresh(&mut self, path: &Path) {
-        let metadata = std::fs::metadata(path).ok();
-        let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+        let stamp = Stamp::of(path);
         if stamp.is_some() && stamp == self.stamp {
             return;
         }
@@ -188,8 +187,9 @@ fn parse(line: &str) -> std::result::Result<(PeerKey, Grant), String> {
     let mut grant = Grant::default();
     let mut rest = line;
     if !rest.starts_with("ed25519.") {
+        let mut seen = Vec::new();
         loop {
-            rest = parse_option(rest, &mut grant)?;
+            rest = parse_option(rest, &mut grant, &mut seen)?;
             match rest.strip_prefix(',') {
                 Some(behind) => rest = behind,
                 None => break,
@@ -205,12 +205,20 @@ fn parse(line: &str) -> std::result::Result<(PeerKey, Grant), String> {
     Ok((key, grant))
 }
 
-/// Reads one option, and returns what is behind it.
-fn parse_option<'a>(text: &'a str, grant: &mut Grant) -> std::result::Result<&'a str, String> {
+/// Reads one option that is none of `seen`, and returns what is behind it.
+fn parse_option<'a>(
+    text: &'a str,
+    grant: &mut Grant,
+    seen: &mut Vec<&'a str>,
+) -> std::result::Result<&'a str, String> {
     let end = text
         .find(|c: char| c == '=' || c == ',' || c.is_whitespace())
         .unwrap_or(text.len());
     let (name, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+    if seen.contains(&name) {
+        return Err(format!("`{name}` is there twice: which of them holds?"));
+    }
+    seen.push(name);
     let (value, rest) = match rest.strip_prefix('=') {
         None => (None, rest),
         Some(rest) => match rest.strip_prefix('"') {
@@ -291,14 +299,11 @@ fn date(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(days * 24 * 60 * 60))
 }
 
-fn denied(text: String) -> Error {
-    Error::new(ErrorKind::Denied, text)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use farref_boxing::ErrorKind;
     use proptest::prelude::*;
 
     use super::*;
@@ -375,6 +380,32 @@ mod tests {
         assert!(authorized.check(&key(2), None, NOW).unwrap().is_read_only);
     }
 
+    /// A change that left length and time as they were was not seen, and a revoked key was let in for ever.
+    #[test]
+    fn a_change_at_once_and_of_the_same_length_is_seen() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("authorized_peers");
+        let authorized = Authorized::file(&path);
+        for _ in 0..50 {
+            for (right, wrong) in [(1, 2), (2, 1)] {
+                fs::write(&path, key(right).to_string()).unwrap();
+                authorized.check(&key(right), None, NOW).unwrap();
+                authorized.check(&key(wrong), None, NOW).unwrap_err();
+            }
+        }
+        // Long ago, and one put in place of the other.
+        let long_ago = SystemTime::now() - Duration::from_secs(1000);
+        for (right, wrong) in [(1, 2), (2, 1)] {
+            let new = home.path().join("new");
+            fs::write(&new, key(right).to_string()).unwrap();
+            let file = fs::File::options().write(true).open(&new).unwrap();
+            file.set_modified(long_ago).unwrap();
+            fs::rename(&new, &path).unwrap();
+            authorized.check(&key(right), None, NOW).unwrap();
+            authorized.check(&key(wrong), None, NOW).unwrap_err();
+        }
+    }
+
     #[test]
     fn what_is_not_understood_lets_nobody_in() {
         let k = key(1);
@@ -391,6 +422,8 @@ mod tests {
             format!("expires=tomorrow {k}"),
             "readonly".to_owned(),
             "readonly, ".to_owned(),
+            format!("expires=2000-01-01,expires=2100-01-01 {k}"),
+            format!("from=\"10.0.0.0/8\",readonly,from=\"0.0.0.0/0\" {k}"),
         ] {
             assert!(parse(&line).is_err(), "{line}");
         }

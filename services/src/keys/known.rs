@@ -1,7 +1,8 @@
 //! The keys of peers that are dialled.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use farref_transport::Address;
 use farref_transport::address::PeerKey;
 
 use super::Fingerprint;
-use super::file::{Secrecy, at, failed, lines, read};
+use super::file::{Secrecy, at, denied, failed, lines, options, read};
 use super::store::make_directory;
 
 /// What to do about a peer whose key is not known.
@@ -113,7 +114,8 @@ impl KnownPeers {
         }
     }
 
-    /// Whether the peer that answered at `address` with `key` is the right one. May ask, and remember.
+    /// Whether the peer that answered at `address` with `key` is the right one. May ask, and remember. Where the
+    /// address names the key, the file can only revoke it.
     ///
     /// # Errors
     ///
@@ -121,6 +123,17 @@ impl KnownPeers {
     /// make this one known. [`ErrorKind::Misuse`] if the file cannot be used.
     pub fn check(&self, address: &Address, key: &PeerKey) -> Result<()> {
         let name = name_of(address);
+        if let Some(pinned) = address.peer_key() {
+            if let Some(path) = &self.path {
+                let text = read(path, Secrecy::Public)?.unwrap_or_default();
+                is_known(path, &text, &name, key, true)?;
+            }
+            return if pinned == key {
+                Ok(())
+            } else {
+                Err(denied(format!("`{address}` answered with the key {key}")))
+            };
+        }
         match &self.path {
             Some(path) => {
                 let text = read(path, Secrecy::Public)?.unwrap_or_default();
@@ -141,7 +154,8 @@ impl KnownPeers {
     }
 }
 
-/// What an address is called in the file: without options, key and security.
+/// What an address is called in the file: without options, key and security. It has no star, which would stand for
+/// other addresses too.
 fn name_of(address: &Address) -> String {
     address
         .clone()
@@ -149,6 +163,17 @@ fn name_of(address: &Address) -> String {
         .without_peer_key()
         .with_security(None)
         .to_string()
+        .replace('*', "%2A")
+}
+
+/// What a line stands for: an address is taken as it is called here, however it is written.
+fn pattern_of(word: &str) -> std::result::Result<Cow<'_, str>, String> {
+    if word.contains('*') && !word.starts_with('@') {
+        return Ok(Cow::Borrowed(word));
+    }
+    let address = word.parse::<Address>();
+    let name = address.map(|address| Cow::Owned(name_of(&address)));
+    name.map_err(|error| format!("`{word}` is neither an address nor `@revoked`: {error}"))
 }
 
 /// Whether a line of the file names this key for this address.
@@ -161,7 +186,7 @@ fn is_known(path: &Path, text: &str, name: &str, key: &PeerKey, may_change: bool
     let mut known = false;
     for (number, line) in lines(text) {
         let mut words = line.split_whitespace();
-        let pattern = words.next().unwrap_or_default();
+        let word = words.next().unwrap_or_default();
         let named: PeerKey = words.next().and_then(|word| word.parse().ok()).ok_or_else(|| {
             at(
                 path,
@@ -169,12 +194,15 @@ fn is_known(path: &Path, text: &str, name: &str, key: &PeerKey, may_change: bool
                 "a line is ADDRESS KEY, with a key like ed25519.aaaq...",
             )
         })?;
-        if pattern == "@revoked" {
+        if word == "@revoked" {
             if named == *key {
                 let text = format!("the key {key} is revoked by {}:{number}", path.display());
                 return Err(denied(text));
             }
-        } else if matches(pattern, name) {
+            continue;
+        }
+        let pattern = pattern_of(word).map_err(|what| at(path, number, &what))?;
+        if matches(&pattern, name) {
             if named == *key {
                 known = true;
             } else if other.is_none() {
@@ -220,12 +248,17 @@ fn remember(path: &Path, name: &str, key: &PeerKey) -> Result<()> {
         make_directory(directory)?;
     }
     let failed = |error| failed(path, &error);
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true);
+    let mut options = options();
+    options.append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(failed)?;
     file.lock().map_err(failed)?;
+    while !is_at(&file, path) {
+        // An editor has put another file in its place.
+        file = options.open(path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+    }
     // Somebody may have been faster, with this key or with another.
     let text = read(path, Secrecy::Public)?.unwrap_or_default();
     if is_known(path, &text, name, key, false)? {
@@ -241,6 +274,21 @@ fn remember(path: &Path, name: &str, key: &PeerKey) -> Result<()> {
     file.sync_all().map_err(failed)
 }
 
+/// Whether an open file is still the one at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let number = |metadata: std::io::Result<std::fs::Metadata>| {
+        metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    };
+    number(file.metadata()) == number(path.metadata())
+}
+
+#[cfg(not(unix))]
+const fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
 fn unknown(address: &Address, name: &str, key: &PeerKey, path: Option<&Path>) -> Error {
     let pinned = address.clone().with_peer_key(*key);
     let mut text = format!(
@@ -251,10 +299,6 @@ fn unknown(address: &Address, name: &str, key: &PeerKey, path: Option<&Path>) ->
         text = format!("{text}, or add this line to {}:\n  {name} {key}", path.display());
     }
     denied(text)
-}
-
-fn denied(text: String) -> Error {
-    Error::new(ErrorKind::Denied, text)
 }
 
 #[cfg(test)]
@@ -365,6 +409,59 @@ mod tests {
                 .unwrap_err();
             assert!(error.to_string().contains("known_peers:2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_revoked_key_is_refused_also_where_the_address_names_it() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        let known = KnownPeers::file(&path, Policy::Strict);
+        let pinned = address("tcp://a:1").with_peer_key(key(1));
+        known.check(&pinned, &key(1)).unwrap();
+        assert!(known.check(&pinned, &key(2)).is_err());
+        assert!(KnownPeers::anyone().check(&pinned, &key(2)).is_err());
+        fs::write(&path, format!("tcp://a:1 {}\n", key(2))).unwrap();
+        known.check(&pinned, &key(1)).unwrap();
+        fs::write(&path, format!("@revoked {}\n", key(1))).unwrap();
+        assert!(known.check(&pinned, &key(1)).is_err());
+    }
+
+    /// Such lines were passed over: the key was then taken as a new one.
+    #[test]
+    fn a_line_that_is_meant_for_an_address_holds_however_it_is_written() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        let known = KnownPeers::file(&path, Policy::AcceptNew);
+        for line in [
+            "tcp://a:1",
+            "noise+tcp://a:1",
+            "tcp://a:1?lowat=4096",
+            "\u{feff}tcp://a:1",
+        ] {
+            fs::write(&path, format!("{line} {}\r\n", key(1))).unwrap();
+            known.check(&address("tcp://a:1"), &key(1)).unwrap();
+            let error = known.check(&address("tcp://a:1"), &key(2)).unwrap_err();
+            assert!(error.to_string().contains("has changed"), "{line}: {error}");
+        }
+        for line in ["a:1", "a", "@revokd", "@cert-authority", "@*"] {
+            fs::write(&path, format!("{line} {}\n", key(1))).unwrap();
+            let error = known.check(&address("tcp://a:1"), &key(2)).unwrap_err();
+            assert!(error.to_string().contains("known_peers:1: "), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_stands_for_that_address_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        let known = KnownPeers::file(&path, Policy::AcceptNew);
+        for name in ["noise+unix:/run/*", "noise+unix:/my%20run/%23x", "noise+mem:@x"] {
+            known.check(&address(name), &key(1)).unwrap();
+            known.check(&address(name), &key(1)).unwrap();
+            assert!(known.check(&address(name), &key(2)).is_err(), "{name}");
+        }
+        known.check(&address("noise+unix:/run/other"), &key(2)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
     }
 
     #[test]
