@@ -1,6 +1,9 @@
 //! What farref promises, through its public API, over every medium.
 #![cfg(test)]
 
+#[cfg(unix)]
+#[path = "all/admission.rs"]
+mod admission;
 #[path = "all/callbacks.rs"]
 mod callbacks;
 #[path = "all/calls.rs"]

@@ -126,7 +126,7 @@ impl Connect {
 
     async fn dial(self) -> Result<Connection> {
         let address = self.address?;
-        let protection = Protection::of(&address, self.trust.as_ref())?;
+        let protection = Protection::of(&address, self.trust).await?;
         let media = protection.media(self.media.unwrap_or_else(Media::standard));
         let bare = protection.bare(&address);
         let carrier = media.dial(&bare).await.map_err(|error| {
@@ -143,7 +143,7 @@ impl Connect {
             let (carrier, role) = dependable(carrier, Role::Dialer, Some(setup.mul_f32(0.8))).await?;
             let carrier = protection.apply(carrier, role, Some(&address)).await?;
             protection.check_answer(carrier.info(), &address).await?;
-            let root = |_: &_, _: &_| Ok(self.root);
+            let root = |_: &_| Ok(self.root);
             let connection = establish(carrier, (role, KeepOpen::No), root, self.config).await?;
             connection.established().await?;
             Ok(connection)

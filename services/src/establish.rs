@@ -22,7 +22,7 @@ pub(crate) enum KeepOpen {
 pub(crate) async fn establish(
     carrier: Carrier,
     (role, keep_open): (Role, KeepOpen),
-    root: impl FnOnce(&CarrierInfo, &Peer) -> Result<Root>,
+    root: impl FnOnce(&Peer) -> Result<Root>,
     config: Config,
 ) -> Result<Connection> {
     let native = matches!(carrier, Carrier::Muxed(_));
@@ -46,7 +46,7 @@ pub(crate) async fn establish(
             Box::new(StreamLink::new(with, now))
         }
     };
-    match root(&info, &peer) {
+    match root(&peer) {
         Ok(root) => {
             let keep_open = keep_open == KeepOpen::Yes;
             let parts = Parts {

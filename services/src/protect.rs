@@ -7,7 +7,9 @@ use farref_framing::{Role, noise};
 use farref_netref::{Peer, Root};
 use farref_transport::address::PeerKey;
 use farref_transport::{Address, Carrier, CarrierInfo, Media, PeerEvidence, Security};
+use tokio::sync::Semaphore;
 
+use crate::keys::Grant;
 use crate::service::Service;
 use crate::source::source_exactly;
 
@@ -30,17 +32,20 @@ impl Protection {
     /// # Errors
     ///
     /// Keys are needed and there are none.
-    pub(crate) fn of(address: &Address, trust: Option<&Trust>) -> Result<Self> {
-        let trust = || trust.cloned().map_or_else(Trust::of_user, Ok);
+    pub(crate) async fn of(address: &Address, trust: Option<Trust>) -> Result<Self> {
         let is_network = address.scheme() == "tcp";
-        if address.scheme() == "quic" {
-            return trust().map(Self::Medium);
-        }
         let asked = address.security() == Some(Security::Noise) || address.peer_key().is_some();
-        if asked || (is_network && address.security().is_none()) {
-            return trust().map(Self::Noise);
+        let by = if address.scheme() == "quic" {
+            Self::Medium
+        } else if asked || (is_network && address.security().is_none()) {
+            Self::Noise
+        } else {
+            return Ok(Self::None);
+        };
+        match trust {
+            Some(trust) => Ok(by(trust)),
+            None => beside(Trust::of_user).await.map(by),
         }
-        Ok(Self::None)
     }
 
     /// The address as the medium gets it: encryption is not its affair.
@@ -121,45 +126,89 @@ impl Protection {
         let (Self::Medium(trust) | Self::Noise(trust)) = self else {
             return Ok(());
         };
-        let Some(key) = key_of(info) else { return Ok(()) };
-        if address.peer_key().is_some() {
-            return Ok(()); // checked in the handshake
-        }
+        let Some(key) = key_of(info) else {
+            return match address.peer_key() {
+                // Who shares the secret is believed by that, but for a key somebody must answer.
+                None if self.is_by_secret() => Ok(()),
+                _ => Err(keyless()),
+            };
+        };
         let (known, address) = (trust.known.clone(), address.clone());
         // It reads a file, and may ask a person.
-        let checked = tokio::task::spawn_blocking(move || known.check(&address, &key)).await;
-        checked.map_err(|error| Error::new(ErrorKind::Panicked, error.to_string()))?
+        beside(move || known.check(&address, &key)).await
     }
 
-    /// What `service` shows to the peer that came in, if its key lets it in.
+    /// Whether the peer that came in is let in by its key, and with which options.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Denied`]: it is not let in. The message is for the peer; this side finds more in its log. Or what
-    /// the service says.
-    pub(crate) fn root(&self, service: &dyn Service, info: &CarrierInfo, peer: &Peer) -> Result<Root> {
+    /// [`ErrorKind::Denied`]: it is not. The message is for the peer; this side finds more in its log.
+    pub(crate) async fn admit(&self, info: &CarrierInfo) -> Result<Admitted> {
         let (Self::Medium(trust) | Self::Noise(trust)) = self else {
-            return service.root(peer);
+            return Ok(None);
         };
-        // Who has the shared secret and no key of its own is let in by that.
         let Some(key) = key_of(info) else {
-            return service.root(peer);
+            return if self.is_by_secret() {
+                Ok(None)
+            } else {
+                Err(keyless())
+            };
         };
-        match trust
-            .authorized
-            .check(&key, source_exactly(info), SystemTime::now())
-        {
-            Ok(grant) => service.granted(peer, &grant),
-            Err(error) => {
-                tracing::warn!(%peer, "{error}");
-                let text = format!(
-                    "the listener does not let in {key}, which is the key of this process: whoever runs it can add \
-                     that to its authorized_peers"
-                );
-                Err(Error::new(ErrorKind::Denied, text))
-            }
+        let (authorized, from) = (trust.authorized.clone(), source_exactly(info));
+        let check = move || authorized.check(&key, from, SystemTime::now());
+        let checked = if trust.authorized.is_a_file() {
+            let _turn = CHECKS.acquire().await;
+            beside(check).await
+        } else {
+            check()
+        };
+        checked.map(Some).map_err(|error| {
+            tracing::warn!(from = ?info.remote, "{error}");
+            let text = format!(
+                "the listener does not let in {key}, which is the key of this process: whoever runs it can add that \
+                 to its authorized_peers"
+            );
+            Error::new(ErrorKind::Denied, text)
+        })
+    }
+
+    /// What `service` shows to the peer that was admitted.
+    ///
+    /// # Errors
+    ///
+    /// What [`admit`](Self::admit) or the service says.
+    pub(crate) fn root(
+        &self,
+        service: &dyn Service,
+        peer: &Peer,
+        admitted: Result<Admitted>,
+    ) -> Result<Root> {
+        match admitted? {
+            Some(grant) => service.granted(peer, &grant),
+            None => service.root(peer),
         }
     }
+
+    /// Whether a peer may have no key of its own, since it has shown that it knows the shared secret.
+    const fn is_by_secret(&self) -> bool {
+        matches!(self, Self::Noise(trust) if trust.psk.is_some())
+    }
+}
+
+/// The options of the key that lets a peer in; none where that takes no key.
+pub(crate) type Admitted = Option<Grant>;
+
+/// So many peers are looked up in files at once: others wait, and leave threads to calls.
+static CHECKS: Semaphore = Semaphore::const_new(4);
+
+/// Runs what may wait for a file beside the tasks of the runtime.
+async fn beside<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(run).await;
+    done.map_err(|error| Error::new(ErrorKind::Panicked, error.to_string()))?
+}
+
+fn keyless() -> Error {
+    Error::new(ErrorKind::Denied, "the peer has proved no key")
 }
 
 fn key_of(info: &CarrierInfo) -> Option<PeerKey> {

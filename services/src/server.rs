@@ -44,7 +44,17 @@ pub async fn serve<T: ?Sized + RemoteTrait>(address: impl IntoAddress, object: i
 pub struct Server {
     shared: Arc<Shared>,
     accepting: Mutex<JoinSet<()>>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
+}
+
+/// Whether a server goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// It takes nobody in any more. Who is in already may end what is under way.
+    Drain,
+    /// Connections are closed as they are.
+    Now,
 }
 
 struct Shared {
@@ -143,7 +153,7 @@ impl Server {
         Self {
             shared,
             accepting: Mutex::default(),
-            stop: watch::channel(false).0,
+            stop: watch::channel(Stop::No).0,
         }
     }
 
@@ -169,11 +179,11 @@ impl Server {
     /// Dropping the future leaves the address alone.
     pub async fn listen(&self, address: impl IntoAddress) -> Result<Address> {
         let address = address.into_address()?;
-        if *self.stop.borrow() {
+        if *self.stop.borrow() != Stop::No {
             return Err(Error::new(ErrorKind::Misuse, "the server was shut down"));
         }
         let trust = lock(&self.shared.trust).clone();
-        let protection = Protection::of(&address, trust.as_ref())?;
+        let protection = Protection::of(&address, trust).await?;
         let media = protection.media(self.shared.media.clone());
         let bare = protection.bare(&address);
         let listener = media.listen(&bare).await.map_err(listen_error)?;
@@ -219,9 +229,14 @@ impl Server {
     ///
     /// Nothing is accepted any more; dropping the server closes what is left.
     pub async fn shutdown(self, grace: Duration) {
-        self.stop.send_replace(true);
-        let connections = self.connections();
+        self.stop.send_replace(Stop::Drain);
+        let mut accepting = std::mem::take(&mut *lock(&self.accepting));
+        // With them go the listeners: their addresses are free afterwards.
+        while accepting.join_next().await.is_some() {}
         let drained = async {
+            // Those that are being set up turn back, or are open a moment later.
+            self.wait_for(|stats| stats.opening == 0).await;
+            let connections = self.connections();
             for connection in &connections {
                 connection.drain();
             }
@@ -255,7 +270,7 @@ impl Server {
         });
         tokio::select! {
             // The sender lives as long as the server: an error cannot come.
-            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = stop_of(&mut stopped) => {}
             _ = deserted => {}
         }
     }
@@ -280,7 +295,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stop::Now);
         for connection in self.connections() {
             connection.start_close();
         }
@@ -300,20 +315,24 @@ async fn accept(
     shared: Arc<Shared>,
     mut listener: Box<dyn Listener>,
     protection: Protection,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stop>,
 ) {
     loop {
         // Cancel-safe: a carrier that was about to be accepted is closed with the listener.
         let accepted = tokio::select! {
             biased;
-            _ = stop.wait_for(|stopped| *stopped) => return,
+            () = stop_of(&mut stop) => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok(carrier) => take(&shared, carrier, &protection, &stop),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "could not accept; going on");
-                tokio::time::sleep(error.pause()).await;
+                // Cancel-safe: nothing is under way.
+                tokio::select! {
+                    () = stop_of(&mut stop) => return,
+                    () = tokio::time::sleep(error.pause()) => {}
+                }
             }
             Err(error) => {
                 // The one carrier of standard input and output is over: that is as it should be.
@@ -331,7 +350,7 @@ async fn accept(
 }
 
 /// Takes a carrier in, if the limits allow.
-fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &watch::Receiver<bool>) {
+fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &watch::Receiver<Stop>) {
     let open = lock(&shared.connections).len();
     let opening = shared.opening.load(Ordering::Relaxed);
     let limits = &shared.limits;
@@ -349,6 +368,7 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &
     }
     shared.opening.fetch_add(1, Ordering::Release);
     shared.accepted.fetch_add(1, Ordering::Release);
+    shared.changed.notify_waiters();
     tokio::spawn(attend(
         Arc::clone(shared),
         carrier,
@@ -364,45 +384,25 @@ async fn attend(
     carrier: Carrier,
     counted: Option<Counted>,
     protection: Protection,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stop>,
 ) {
     let opening = (Opening(&shared), counted);
-    // On a line the other side may not be there for days: that is no peer that is slow.
-    let found = tokio::select! {
-        biased;
-        _ = stop.wait_for(|stopped| *stopped) => return,
-        found = dependable(carrier, Role::Listener, None) => found,
-    };
-    let (carrier, role) = match found {
-        Ok(found) => found,
+    let connection = match set_up(&shared, carrier, &protection, &mut stop).await {
+        Ok(connection) => connection,
         Err(error) => {
             shared.refused.fetch_add(1, Ordering::Release);
-            tracing::warn!(%error, "a line was given up");
+            tracing::warn!(%error, "a connection was turned away");
             return;
         }
     };
-    let setup = shared.config.setup_timeout;
-    let opened = tokio::time::timeout(setup, async {
-        let carrier = protection.apply(carrier, role, None).await?;
-        let root = |info: &_, peer: &_| protection.root(&*shared.service, info, peer);
-        let connection = establish(carrier, (role, KeepOpen::Yes), root, shared.config.clone()).await?;
-        connection.established().await?;
-        Ok::<_, Error>(connection)
-    });
-    let connection = match opened.await {
-        Ok(Ok(connection)) => connection,
-        failed => {
-            shared.refused.fetch_add(1, Ordering::Release);
-            match failed {
-                Ok(Err(error)) => tracing::warn!(%error, "a connection was turned away"),
-                _ => tracing::warn!(?setup, "a connection was turned away: it was silent"),
-            }
-            return;
-        }
+    let Some(open) = Open::new(&shared, connection.clone()) else {
+        shared.refused.fetch_add(1, Ordering::Release);
+        tracing::warn!("too many connections: one was turned away when it was set up");
+        connection.start_close();
+        return;
     };
-    let open = Open::new(&shared, connection.clone());
     drop(opening);
-    if *stop.borrow() {
+    if *stop.borrow() == Stop::Now {
         connection.start_close();
     }
     let peer = connection.peer();
@@ -414,14 +414,77 @@ async fn attend(
     shared.service.disconnected(&peer, &reason);
 }
 
+/// A connection whose peer has introduced itself.
+async fn set_up(
+    shared: &Shared,
+    carrier: Carrier,
+    protection: &Protection,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Connection> {
+    let was_stopped = || Error::new(ErrorKind::Denied, "the server is being shut down");
+    // On a line the other side may not be there for days: that is no peer that is slow.
+    let found = tokio::select! {
+        biased;
+        () = stop_of(stop) => return Err(was_stopped()),
+        found = dependable(carrier, Role::Listener, None) => found,
+    };
+    let (carrier, role) = found?;
+    let setup = shared.config.setup_timeout;
+    let is_silent = |_| Error::new(ErrorKind::Incompatible, format!("it was silent for {setup:?}"));
+    let by = tokio::time::Instant::now() + setup;
+    let established = tokio::time::timeout_at(by, async {
+        let carrier = protection.apply(carrier, role, None).await?;
+        let admitted = protection.admit(carrier.info()).await;
+        let root = |peer: &_| protection.root(&*shared.service, peer, admitted);
+        establish(carrier, (role, KeepOpen::Yes), root, shared.config.clone()).await
+    });
+    // Cancel-safe: nothing of the peer's has been handled.
+    let connection = tokio::select! {
+        biased;
+        () = stop_of(stop) => return Err(was_stopped()),
+        established = established => established.map_err(is_silent)??,
+    };
+    let introduced = async {
+        // Cancel-safe: it only waits.
+        tokio::select! {
+            biased;
+            introduced = connection.established() => return introduced,
+            () = stop_of(stop) => {}
+        }
+        connection.drain();
+        // No call of its is taken from here on; if one was, it is in, and is answered.
+        let now = tokio::time::timeout(Duration::ZERO, connection.established());
+        now.await.unwrap_or_else(|_| Err(was_stopped()))
+    };
+    let introduced = tokio::time::timeout_at(by, introduced).await;
+    match introduced.map_err(is_silent).and_then(|introduced| introduced) {
+        Ok(()) => Ok(connection),
+        Err(error) => {
+            connection.start_close();
+            Err(error)
+        }
+    }
+}
+
+/// Waits until the server stops.
+async fn stop_of(stop: &mut watch::Receiver<Stop>) {
+    // An error means that the server is gone.
+    let _ = stop.wait_for(|stop| *stop != Stop::No).await;
+}
+
 /// Counts a connection that is open, also when the service panics.
 struct Open<'a>(&'a Shared, u64);
 
 impl<'a> Open<'a> {
-    fn new(shared: &'a Shared, connection: Connection) -> Self {
+    /// None if there are as many as there may be: they can have been set up at once.
+    fn new(shared: &'a Shared, connection: Connection) -> Option<Self> {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        lock(&shared.connections).insert(number, connection);
-        Self(shared, number)
+        let mut connections = lock(&shared.connections);
+        if connections.len() >= shared.limits.connections.max(1) {
+            return None;
+        }
+        connections.insert(number, connection);
+        Some(Self(shared, number))
     }
 }
 

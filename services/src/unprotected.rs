@@ -12,6 +12,9 @@ use crate::service::Service;
 #[derive(Debug, Clone)]
 pub(crate) enum Trust {}
 
+/// Nothing is asked of a peer.
+pub(crate) struct Admitted;
+
 /// No carrier is protected.
 #[derive(Debug, Clone)]
 pub(crate) struct Protection;
@@ -23,7 +26,7 @@ pub(crate) struct Protection;
     reason = "as in `protect`"
 )]
 impl Protection {
-    pub(crate) fn of(_: &Address, _: Option<&Trust>) -> Result<Self> {
+    pub(crate) async fn of(_: &Address, _: Option<Trust>) -> Result<Self> {
         Ok(Self)
     }
 
@@ -47,7 +50,16 @@ impl Protection {
         Ok(())
     }
 
-    pub(crate) fn root(&self, service: &dyn Service, _: &CarrierInfo, peer: &Peer) -> Result<Root> {
-        service.root(peer)
+    pub(crate) async fn admit(&self, _: &CarrierInfo) -> Result<Admitted> {
+        Ok(Admitted)
+    }
+
+    pub(crate) fn root(
+        &self,
+        service: &dyn Service,
+        peer: &Peer,
+        admitted: Result<Admitted>,
+    ) -> Result<Root> {
+        admitted.and_then(|Admitted| service.root(peer))
     }
 }

@@ -99,6 +99,11 @@ impl Authorized {
         Self(Arc::new(Who::File(path.into(), Mutex::default())))
     }
 
+    /// Whether a check may wait for a file.
+    pub(crate) fn is_a_file(&self) -> bool {
+        matches!(*self.0, Who::File(..))
+    }
+
     /// What the peer with `key` may do, who comes from `source` if it comes by a network.
     ///
     /// # Errors
