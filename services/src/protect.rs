@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::keys::Grant;
 use crate::service::Service;
-use crate::source::source_exactly;
+use crate::source::source;
 
 pub(crate) use crate::keys::Trust;
 
@@ -154,7 +154,7 @@ impl Protection {
                 Err(keyless())
             };
         };
-        let (authorized, from) = (trust.authorized.clone(), source_exactly(info));
+        let (authorized, from) = (trust.authorized.clone(), source(info));
         let check = move || authorized.check(&key, from, SystemTime::now());
         let checked = if trust.authorized.is_a_file() {
             let _turn = CHECKS.acquire().await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::Role;
 use farref_netref::{Config, Connection, RemoteTrait};
-use farref_transport::{AcceptError, Address, Carrier, ListenError, Listener, Media};
+use farref_transport::{AcceptError, Address, Carrier, ListenError, Listener, Media, PerSource, Place};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ use crate::dependable::dependable;
 use crate::establish::{KeepOpen, establish};
 use crate::protect::{Protection, Trust};
 use crate::service::{Fixed, Service, Share};
-use crate::source::{Counted, PerSource, source};
+use crate::source::source;
 
 /// Shows `object` to everybody who connects to `address`, for as long as the future is polled.
 ///
@@ -134,6 +134,7 @@ impl Server {
     /// A server with these settings, limits and media.
     #[must_use]
     pub fn with(service: impl Service, config: Config, limits: ServerLimits, media: Media) -> Self {
+        let per_source = usize::try_from(limits.opening_per_source).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             service: Box::new(service),
             config,
@@ -142,7 +143,7 @@ impl Server {
             trust: Mutex::default(),
             connections: Mutex::default(),
             opening: AtomicU64::new(0),
-            sources: PerSource::default(),
+            sources: PerSource::new(usize::MAX, per_source),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             next: AtomicU64::new(0),
@@ -355,10 +356,9 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &
     let opening = shared.opening.load(Ordering::Relaxed);
     let limits = &shared.limits;
     let from = source(carrier.info());
-    let counted = from.map(|from| shared.sources.count(from, limits.opening_per_source));
-    let is_one_too_many = matches!(counted, Some(None))
-        || open >= limits.connections.max(1)
-        || opening >= limits.opening.max(1);
+    let place = from.map(|from| shared.sources.enter(from));
+    let is_one_too_many =
+        matches!(place, Some(None)) || open >= limits.connections.max(1) || opening >= limits.opening.max(1);
     if is_one_too_many {
         shared.accepted.fetch_add(1, Ordering::Release);
         shared.refused.fetch_add(1, Ordering::Release);
@@ -372,7 +372,7 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &
     tokio::spawn(attend(
         Arc::clone(shared),
         carrier,
-        counted.flatten(),
+        place.flatten(),
         protection.clone(),
         stop.clone(),
     ));
@@ -382,11 +382,11 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &
 async fn attend(
     shared: Arc<Shared>,
     carrier: Carrier,
-    counted: Option<Counted>,
+    place: Option<Place>,
     protection: Protection,
     mut stop: watch::Receiver<Stop>,
 ) {
-    let opening = (Opening(&shared), counted);
+    let opening = (Opening(&shared), place);
     let connection = match set_up(&shared, carrier, &protection, &mut stop).await {
         Ok(connection) => connection,
         Err(error) => {

@@ -45,6 +45,7 @@ mod identity;
 mod io;
 pub mod medium;
 pub mod memory;
+mod per_source;
 #[cfg(all(unix, feature = "pipe"))]
 mod pipe;
 #[cfg(all(unix, feature = "exec"))]
@@ -80,3 +81,4 @@ pub use error::{Aborted, Absence, AcceptError, DialError, ListenError, aborted};
 #[cfg(feature = "keys")]
 pub use identity::Identity;
 pub use medium::{Listener, Media, Transport};
+pub use per_source::{PerSource, Place};

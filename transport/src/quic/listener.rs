@@ -1,8 +1,6 @@
 //! Letting peers in: handshakes run beside each other, bounded in all and per address.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use quinn::{Endpoint, Incoming};
@@ -15,6 +13,7 @@ use crate::address::{Address, PeerKey};
 use crate::carrier::{BoxFuture, Carrier};
 use crate::error::AcceptError;
 use crate::medium::Listener;
+use crate::per_source::{PerSource, Place};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,7 +37,7 @@ pub(super) struct Listening {
 impl Listening {
     pub(super) fn start(endpoints: Vec<Endpoint>, key: PeerKey) -> Self {
         let (carriers, done) = mpsc::channel(BACKLOG);
-        let half_open = HalfOpen::default();
+        let half_open = PerSource::new(HALF_OPEN, HALF_OPEN_PER_SOURCE);
         let mut accepting = JoinSet::new();
         for endpoint in &endpoints {
             accepting.spawn(accept(endpoint.clone(), half_open.clone(), carriers.clone()));
@@ -80,7 +79,7 @@ impl Drop for Listening {
 }
 
 /// Takes handshakes in as they come.
-async fn accept(endpoint: Endpoint, half_open: HalfOpen, carriers: mpsc::Sender<Carrier>) {
+async fn accept(endpoint: Endpoint, half_open: PerSource, carriers: mpsc::Sender<Carrier>) {
     let mut handshakes = JoinSet::new();
     while let Some(incoming) = endpoint.accept().await {
         while handshakes.try_join_next().is_some() {}
@@ -89,7 +88,7 @@ async fn accept(endpoint: Endpoint, half_open: HalfOpen, carriers: mpsc::Sender<
             incoming.ignore();
             continue;
         };
-        if !incoming.remote_address_validated() && half_open.len() > RETRY_ABOVE {
+        if !incoming.remote_address_validated() && half_open.taken() > RETRY_ABOVE {
             // It fails for a peer that has done so already, which cannot be here.
             let _ = incoming.retry();
             continue;
@@ -127,56 +126,4 @@ async fn handshake(
 /// A peer that came by IPv4 to a socket of both families is shown as one that came by IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// The handshakes that are under way, by source.
-#[derive(Clone, Default)]
-struct HalfOpen(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// The place of one handshake.
-struct Place {
-    of: HalfOpen,
-    source: IpAddr,
-}
-
-impl HalfOpen {
-    fn enter(&self, from: IpAddr) -> Option<Place> {
-        let source = match from.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-            v4 @ IpAddr::V4(_) => v4,
-        };
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = counts.values().sum();
-        let own = counts.get(&source).copied().unwrap_or(0);
-        if all >= HALF_OPEN || own >= HALF_OPEN_PER_SOURCE {
-            // Nothing is kept of a source that was not let in: addresses can be made up.
-            return None;
-        }
-        counts.insert(source, own + 1);
-        drop(counts);
-        Some(Place {
-            of: self.clone(),
-            source,
-        })
-    }
-
-    fn len(&self) -> usize {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .sum()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.source);
-            }
-        }
-    }
 }
