@@ -32,6 +32,10 @@ pub(crate) async fn establish(
         info.remote.as_ref().map(ToString::to_string),
         info.peer.clone(),
     );
+    let root = root(&peer);
+    if let (Carrier::Muxed(muxed), Ok(_)) = (&carrier, &root) {
+        muxed.widen();
+    }
     let (inlet, outlet, _, guard) = farref_framing::open(carrier, role).await.map_err(|error| {
         Error::new(
             ErrorKind::Carrier,
@@ -46,7 +50,7 @@ pub(crate) async fn establish(
             Box::new(StreamLink::new(with, now))
         }
     };
-    match root(&peer) {
+    match root {
         Ok(root) => {
             let keep_open = keep_open == KeepOpen::Yes;
             let parts = Parts {

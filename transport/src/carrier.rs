@@ -271,6 +271,10 @@ pub trait Muxed: Send + Sync + 'static {
     /// Waits for the next stream that the peer opened to write on.
     fn accept_uni(&self) -> BoxFuture<'_, io::Result<Box<dyn ByteRx>>>;
 
+    /// Takes as much at once as the medium is made for. Until then what a listener has accepted takes little: peers
+    /// that are not let in must not fill the memory. Dropping and closing need no such leave. By default nothing.
+    fn widen(&self) {}
+
     /// Closes all streams at once, on both sides. What is under way may be lost, so whoever wants it
     /// heard waits until the peer has closed first. [`aborted`](crate::aborted) tells the peer `code`.
     fn close(&self, code: u32, reason: &str);

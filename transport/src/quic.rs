@@ -206,8 +206,10 @@ impl Options {
     fn server(self, identity: &Identity) -> io::Result<quinn::ServerConfig> {
         let tls = tls::server(identity).map_err(io::Error::other)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        let mut transport = self.transport();
+        transport.receive_window(VarInt::from_u32(FIRST_WINDOW));
         config
-            .transport_config(Arc::new(self.transport()))
+            .transport_config(Arc::new(transport))
             .migration(self.migrate)
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(INCOMING_BUFFER)
@@ -275,6 +277,9 @@ const STREAM_WINDOW: u32 = 4 << 20;
 /// The same for all streams together. What is sent and not acknowledged may be twice as much: the peer's window binds
 /// first, so that no bulk keeps what is urgent from being written.
 const WINDOW: u32 = 16 << 20;
+/// The same for a peer that dialled and is not let in yet: anybody can make a key, and prove it. It is enough for all
+/// that a dialer may send ahead (PROTOCOL.md § 2.5).
+const FIRST_WINDOW: u32 = 128 << 10;
 /// Handshakes that wait to be looked at, and what each may send meanwhile.
 const MAX_INCOMING: usize = 1024;
 const INCOMING_BUFFER: u64 = 16 << 10;

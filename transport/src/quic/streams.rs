@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
+use super::WINDOW;
 use crate::carrier::{BoxFuture, ByteRx, ByteTx, CarrierInfo, Class, Muxed, StreamHalves};
 use crate::error::{Aborted, aborted};
 use crate::io::IoRx;
@@ -131,6 +132,11 @@ impl Muxed for QuicMuxed {
             let stream = self.shared.connection.accept_uni().await.map_err(lost)?;
             Ok(Box::new(self.rx(stream)) as Box<dyn ByteRx>)
         })
+    }
+
+    fn widen(&self) {
+        let connection = &self.shared.connection;
+        connection.set_receive_window(VarInt::from_u32(WINDOW));
     }
 
     fn close(&self, code: u32, reason: &str) {

@@ -2,7 +2,7 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 
 use super::*;
-use crate::carrier::{Class, Muxed, StreamCarrier, StreamHalves};
+use crate::carrier::{ByteTx, Class, Muxed, StreamCarrier, StreamHalves};
 use crate::error::{Aborted, aborted};
 use crate::testing::{block_on, read_all, read_some, talk, write_all};
 
@@ -233,6 +233,37 @@ fn a_full_stream_refuses_and_tells_when_it_takes_again() {
         };
         tokio::join!(read, async { poll_fn(|cx| tx.poll_writable(cx)).await.unwrap() });
         assert!(tx.try_write(&[IoSlice::new(&chunk)]).unwrap() > 0);
+    });
+}
+
+/// What streams take that nobody reads: each as much as it can.
+async fn filled(near: &dyn Muxed, streams: usize) -> (usize, Vec<Box<dyn ByteTx>>) {
+    let (mut written, mut open) = (0, Vec::new());
+    for _ in 0..streams {
+        let mut tx = near.open_uni(Class::Bulk).await.unwrap();
+        while let Ok(count) = tx.try_write(&[IoSlice::new(&[7; 65_536])]) {
+            written += count;
+        }
+        open.push(tx);
+    }
+    (written, open)
+}
+
+/// A peer with any key of its own could have each of its connections hold 16 MiB before it was let in.
+#[test]
+fn a_peer_that_is_not_let_in_fills_little_memory() {
+    block_on(async {
+        let (near, far, _listener) = connected("").await;
+        let (written, mut open) = filled(&*near, 16).await;
+        assert_eq!(written, usize::try_from(FIRST_WINDOW).unwrap());
+        far.widen();
+        for tx in &mut open {
+            poll_fn(|cx| tx.poll_writable(cx)).await.unwrap();
+        }
+        // Enough streams to fill it with what each may have.
+        let (more, _open) = filled(&*near, 16).await;
+        let all = usize::try_from(WINDOW).unwrap();
+        assert!(written + more > all / 2 && written + more <= all, "{more}");
     });
 }
 
