@@ -506,3 +506,118 @@ fn every_address_means_both_families_and_a_taken_port_is_in_use() {
         assert!(matches!(taken, ListenError::InUse { .. }), "{taken}");
     });
 }
+
+/// A path to `to` that holds what goes there back until it is opened, and where to dial to go by it.
+async fn gated_path(to: SocketAddr) -> (SocketAddr, tokio::sync::watch::Sender<bool>) {
+    let here = (Ipv4Addr::LOCALHOST, 0);
+    let front = tokio::net::UdpSocket::bind(here).await.unwrap();
+    let back = tokio::net::UdpSocket::bind(here).await.unwrap();
+    back.connect(to).await.unwrap();
+    let by = front.local_addr().unwrap();
+    let (gate, mut is_open) = tokio::sync::watch::channel(true);
+    tokio::spawn(async move {
+        let (mut out, mut home) = (vec![0; 65_536], vec![0; 65_536]);
+        let mut dialler = None;
+        loop {
+            tokio::select! {
+                Ok((length, from)) = front.recv_from(&mut out) => {
+                    dialler = Some(from);
+                    while !*is_open.borrow_and_update() {
+                        tokio::select! {
+                            changed = is_open.changed() => changed.unwrap(),
+                            Ok(length) = back.recv(&mut home) => {
+                                front.send_to(&home[..length], from).await.unwrap();
+                            }
+                        }
+                    }
+                    back.send(&out[..length]).await.unwrap();
+                }
+                Ok(length) = back.recv(&mut home) => {
+                    if let Some(dialler) = dialler {
+                        front.send_to(&home[..length], dialler).await.unwrap();
+                    }
+                }
+            }
+        }
+    });
+    (by, gate)
+}
+
+/// What is urgent overtakes what waits already, where the path takes less than there is to send.
+#[test]
+fn urgent_streams_are_sent_before_others_that_wait() {
+    const STREAMS: usize = 1000;
+    const EACH: usize = 12_000;
+    block_on(async {
+        let (server, client) = (quic(), quic());
+        let (mut listener, local) = listen(&server, "quic://127.0.0.1:0").await;
+        let Target::Quic { port, .. } = *local.target() else {
+            panic!()
+        };
+        let (by, gate) = gated_path(([127, 0, 0, 1], port).into()).await;
+        let by = Address::quic(by).with_peer_key(server.identity.public());
+        let (dialled, accepted) = tokio::join!(client.dial(&by), listener.accept());
+        let (near, far) = (muxed(dialled.unwrap()), muxed(accepted.unwrap()));
+        far.widen();
+        let _lane0 = lane0(&*near, &*far).await;
+
+        gate.send_replace(false);
+        let mut open = Vec::new();
+        for _ in 0..STREAMS {
+            let mut tx = near.open_uni(Class::Bulk).await.unwrap();
+            write_all(&mut *tx, &vec![b'.'; EACH]).await.unwrap();
+            open.push(tx);
+        }
+        // The least urgent first.
+        for (class, says) in [
+            (Class::Bulk, b'b'),
+            (Class::Normal, b'n'),
+            (Class::Interactive, b'i'),
+        ] {
+            let mut tx = near.open_uni(class).await.unwrap();
+            write_all(&mut *tx, &vec![says; EACH]).await.unwrap();
+            poll_fn(|cx| tx.poll_close(cx)).await.unwrap();
+            open.push(tx);
+        }
+        gate.send_replace(true);
+
+        let bulk = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let accepting = async {
+            loop {
+                let mut rx = far.accept_uni().await.unwrap();
+                let (bulk, tell) = (Arc::clone(&bulk), tell.clone());
+                tokio::spawn(async move {
+                    let mut whole = 0;
+                    while let Ok(heard) = read_some(&mut *rx).await {
+                        whole += heard.len();
+                        match heard.first() {
+                            Some(b'.') => {
+                                bulk.fetch_add(heard.len(), std::sync::atomic::Ordering::Relaxed);
+                            }
+                            Some(other) if whole == EACH => tell.send(*other).unwrap(),
+                            Some(_) => {}
+                            None => return,
+                        }
+                    }
+                });
+            }
+        };
+        let mut order = Vec::new();
+        let hearing = async {
+            let mut bulk_before = None;
+            while order.last() != Some(&b'b') {
+                order.push(told.recv().await.unwrap());
+                bulk_before.get_or_insert(bulk.load(std::sync::atomic::Ordering::Relaxed));
+            }
+            bulk_before.unwrap()
+        };
+        let bulk_before = tokio::select! {
+            never = accepting => never,
+            bulk_before = hearing => bulk_before,
+        };
+        // In which they were there as a whole.
+        assert_eq!(order, b"inb");
+        assert!(bulk_before < STREAMS * EACH / 20, "{bulk_before}");
+    });
+}
