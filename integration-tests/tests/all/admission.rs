@@ -192,3 +192,87 @@ fn a_key_in_the_address_is_asked_for_also_where_a_secret_would_do() {
         }
     });
 }
+
+/// What peers over QUIC do who mean no good: with any key, or with one that is let in.
+#[test]
+fn hostile_quic_peers_harm_nobody_else() {
+    use farref::transport::quic::Quic;
+    use farref::transport::{Carrier, Class, Muxed, Transport};
+    use std::future::poll_fn;
+    use std::io::IoSlice;
+
+    /// Opens streams of its own, each with these bytes, and keeps, resets or ends them.
+    async fn streams(peer: &dyn Muxed, count: usize, says: &[u8], end: &str) -> Vec<Box<dyn std::any::Any>> {
+        let mut kept: Vec<Box<dyn std::any::Any>> = Vec::new();
+        for _ in 0..count {
+            let Ok(mut tx) = peer.open_uni(Class::Bulk).await else {
+                break;
+            };
+            let _ = tx.try_write(&[IoSlice::new(says)]);
+            match end {
+                "reset" => tx.reset(7),
+                "end" => drop(tx),
+                _ => kept.push(Box::new(tx)),
+            }
+        }
+        kept
+    }
+
+    /// Opens lane 0 with these bytes.
+    async fn lane0(peer: &dyn Muxed, says: &[u8], end: &str) -> Vec<Box<dyn std::any::Any>> {
+        let Ok((rx, mut tx)) = peer.open().await else {
+            return Vec::new();
+        };
+        let _ = tx.try_write(&[IoSlice::new(says)]);
+        match end {
+            "reset" => tx.reset(7),
+            "end" => drop(poll_fn(|context| tx.poll_close(context)).await),
+            _ => {}
+        }
+        vec![Box::new(rx), Box::new(tx)]
+    }
+
+    runtime().block_on(async {
+        let (at_server, at_client) = farref_integration_tests::media::acquainted();
+        let known = at_client.identity().unwrap().clone();
+        let mut config = Config::default();
+        config.setup_timeout = Duration::from_millis(300);
+        let root = Fixed::new::<dyn Bench>(Rig::new().0);
+        let server = Server::with(root, config, ServerLimits::default(), Media::standard()).trust(at_server);
+        let address = within(server.listen("quic://127.0.0.1:0")).await.unwrap();
+        let honest = within(connect(&address).trust(at_client).into_future())
+            .await
+            .unwrap();
+        let bench: Netref<dyn Bench> = within(honest.root()).await.unwrap();
+        for identity in [known, Identity::generate().unwrap()] {
+            let quic = Quic::new(identity);
+            for number in 0..11 {
+                let Carrier::Muxed(peer) = within(quic.dial(&address)).await.unwrap() else {
+                    panic!("QUIC has streams");
+                };
+                let peer = &*peer;
+                let kept = match number {
+                    0 => Vec::new(),
+                    1 => lane0(peer, b"", "end").await,
+                    2 => lane0(peer, b"x", "keep").await,
+                    3 => lane0(peer, b"x", "reset").await,
+                    4 => lane0(peer, b"GET / HTTP/1.1\r\n\r\n", "keep").await,
+                    5 => lane0(peer, &[0xa9; 2000], "keep").await,
+                    6 => streams(peer, 1000, b"x", "keep").await,
+                    7 => streams(peer, 3000, b"", "end").await,
+                    8 => streams(peer, 3000, b"x", "reset").await,
+                    9 => streams(peer, 10, &[7; 1 << 20], "keep").await,
+                    _ => {
+                        peer.close(9, "enough");
+                        Vec::new()
+                    }
+                };
+                // It is hung up on, whether or not it goes by itself.
+                while within(peer.accept_uni()).await.is_ok() {}
+                drop(kept);
+            }
+        }
+        assert_eq!(within(bench.call().add(20, 22)).await.unwrap(), 42);
+        within(server.wait_for(|stats| stats.connections == 1 && stats.opening == 0)).await;
+    });
+}

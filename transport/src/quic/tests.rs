@@ -136,6 +136,24 @@ fn who_shows_no_key_or_speaks_something_else_is_not_let_in() {
             // The client of TLS 1.3 is done before the server has looked.
             connection.closed().await;
         }
+        // Another protocol, another key than it has, and one of another kind.
+        let me = Identity::generate().unwrap();
+        let mut other_protocol = tls::client_of(&me, &me.public()).unwrap();
+        other_protocol.alpn_protocols = vec![b"h3".to_vec()];
+        let mut no_protocol = tls::client_of(&me, &me.public()).unwrap();
+        no_protocol.alpn_protocols.clear();
+        let borrowed = tls::client_of(&me, &quic().identity.public()).unwrap();
+        for config in [other_protocol, no_protocol, borrowed] {
+            let config = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
+            let config = quinn::ClientConfig::new(Arc::new(config));
+            if let Ok(connection) = endpoint.connect_with(config, to, "x").unwrap().await {
+                let why = connection.closed().await;
+                assert!(
+                    matches!(why, quinn::ConnectionError::ConnectionClosed(_)),
+                    "{why}"
+                );
+            }
+        }
         // No QUIC.
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for length in [1, 20, 1200] {

@@ -46,19 +46,33 @@ pub(super) fn client(
     identity: &Identity,
     pinned: Option<PeerKey>,
 ) -> Result<(QuicClientConfig, Arc<Peers>), Error> {
+    let (config, peers) = client_showing(identity, &identity.public(), pinned)?;
+    let config = QuicClientConfig::try_from(config).map_err(|error| Error::General(error.to_string()))?;
+    Ok((config, peers))
+}
+
+/// A side that dials, to be changed: it shows a key of which it may not have the secret half.
+#[cfg(test)]
+pub(super) fn client_of(identity: &Identity, shown: &PeerKey) -> Result<ClientConfig, Error> {
+    client_showing(identity, shown, None).map(|(config, _)| config)
+}
+
+fn client_showing(
+    identity: &Identity,
+    shown: &PeerKey,
+    pinned: Option<PeerKey>,
+) -> Result<(ClientConfig, Arc<Peers>), Error> {
     let provider = Arc::new(ring::default_provider());
     let peers = Arc::new(Peers::new(pinned, &provider));
+    let certified = certified(identity, shown, &provider)?;
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&peers) as Arc<dyn ServerCertVerifier>)
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified(
-            identity, &provider,
-        )?)));
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed handshake would prove no key.
     config.resumption = Resumption::disabled();
-    let config = QuicClientConfig::try_from(config).map_err(|error| Error::General(error.to_string()))?;
     Ok((config, peers))
 }
 
@@ -70,7 +84,9 @@ pub(super) fn server(identity: &Identity) -> Result<QuicServerConfig, Error> {
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(peers)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(
-            identity, &provider,
+            identity,
+            &identity.public(),
+            &provider,
         )?)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.send_tls13_tickets = 0;
@@ -78,11 +94,15 @@ pub(super) fn server(identity: &Identity) -> Result<QuicServerConfig, Error> {
 }
 
 /// The key pair as rustls takes it: the raw public key stands where a certificate would.
-fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Error> {
+fn certified(
+    identity: &Identity,
+    public: &PeerKey,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, Error> {
     let private = Zeroizing::new([&PKCS8[..], &identity.secret()[..]].concat());
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(private.to_vec()));
     let key = provider.key_provider.load_private_key(private)?;
-    let public = [&SPKI[..], &identity.public().as_bytes()[..]].concat();
+    let public = [&SPKI[..], &public.as_bytes()[..]].concat();
     Ok(Arc::new(CertifiedKey::new(
         vec![CertificateDer::from(public)],
         key,
