@@ -42,10 +42,18 @@ impl Protection {
         } else {
             return Ok(Self::None);
         };
-        match trust {
-            Some(trust) => Ok(by(trust)),
-            None => beside(Trust::of_user).await.map(by),
+        let trust = match trust {
+            Some(trust) => trust,
+            None => beside(Trust::of_user).await?,
+        };
+        let protection = by(trust);
+        if let Self::Medium(trust) = &protection
+            && trust.psk.is_some()
+        {
+            let text = "QUIC cannot demand a shared secret: use `tcp`, or keys alone";
+            return Err(Error::new(ErrorKind::Misuse, text));
         }
+        Ok(protection)
     }
 
     /// The address as the medium gets it: encryption is not its affair.

@@ -187,6 +187,90 @@ fn devices_without_keys_meet_by_a_shared_secret() {
     });
 }
 
+/// The secret was left out without a word.
+#[test]
+fn a_shared_secret_is_not_passed_over_where_the_medium_has_none() {
+    runtime().block_on(async {
+        let (at_server, at_client) = acquainted();
+        let secret = || Psk::new([1; 32]);
+        let server = Server::of::<dyn Bench>(Rig::new().0).trust(at_server.sharing(secret()));
+        let error = within(server.listen("quic://127.0.0.1:0")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+        for trust in [at_client.sharing(secret()), Trust::of_psk(secret())] {
+            let error = dialled(&"quic://127.0.0.1:1".parse().unwrap(), trust)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+        }
+    });
+}
+
+/// Whoever speaks something else to an encrypted listener is answered or hung up on at once, without an end of its
+/// own, and without waiting for the setup to time out.
+#[test]
+fn a_foreign_protocol_is_turned_away_by_an_encrypted_listener() {
+    use std::io::{Read, Write};
+    let runtime = runtime();
+    let (at_server, at_client) = acquainted();
+    let mut config = farref::Config::default();
+    config.setup_timeout = std::time::Duration::from_secs(60 * 60);
+    let root = farref::Fixed::new::<dyn Bench>(Rig::new().0);
+    let limits = farref::ServerLimits::default();
+    let server = Server::with(root, config, limits, farref::transport::Media::standard()).trust(at_server);
+    let address = runtime
+        .block_on(within(server.listen("tcp://127.0.0.1:0")))
+        .unwrap();
+    let farref::transport::address::Target::Tcp { port, .. } = *address.target() else {
+        panic!("{address}")
+    };
+    let mut tls = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    tls.resize(0x205, 7);
+    for (what, says, answer) in [
+        (
+            "HTTP",
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+            &b"HTTP/1.1 400"[..],
+        ),
+        ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), b""),
+        ("TLS", tls, &[0x15, 3]),
+        ("zeros", vec![0; 4096], b""),
+        (
+            "a hello of another version",
+            b"\xa9FAN\x07\x01\x01\x01\x01\x00".to_vec(),
+            b"",
+        ),
+        (
+            "a hello that is longer than any",
+            b"\xa9FAN\x01\x01\x01\x01\xff\xff".to_vec(),
+            b"",
+        ),
+        (
+            "a message of zeros",
+            [b"\xa9FAN\x01\x01\x01\x01\x20\x00".as_slice(), &[0; 32]].concat(),
+            b"",
+        ),
+    ] {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+            .unwrap();
+        stream.write_all(&says).unwrap();
+        let mut heard = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut heard) {
+            assert_eq!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset,
+                "{what}: {error}"
+            );
+        }
+        assert!(heard.starts_with(answer), "{what}: {heard:x?}");
+    }
+    runtime.block_on(async {
+        within(server.wait_for(|stats| stats.opening == 0)).await;
+        works(&dialled(&address, at_client).await.unwrap()).await;
+    });
+}
+
 #[test]
 fn a_mix_of_plain_and_encrypted_is_told_on_both_sides() {
     runtime().block_on(async {

@@ -87,7 +87,7 @@ impl Trust {
         self
     }
 
-    /// Demands of every peer, on top of its key, that it has this secret (Noise only).
+    /// Demands of every peer, on top of its key, that it has this secret. QUIC cannot, and is refused.
     #[must_use]
     pub fn sharing(mut self, psk: Psk) -> Self {
         self.psk = Some(psk);
