@@ -276,3 +276,104 @@ fn hostile_quic_peers_harm_nobody_else() {
         within(server.wait_for(|stats| stats.connections == 1 && stats.opening == 0)).await;
     });
 }
+
+/// A medium whose listener fails now and then, and sometimes for good.
+struct Flaky(&'static [&'static str]);
+
+mod flaky {
+    use std::io;
+
+    use farref::transport::{
+        AcceptError, Address, BoxFuture, Carrier, DialError, ListenError, Listener, Media, Transport,
+    };
+
+    impl Transport for super::Flaky {
+        fn schemes(&self) -> &'static [&'static str] {
+            &["x-flaky"]
+        }
+
+        fn dial<'a>(&'a self, _: &'a Address) -> BoxFuture<'a, Result<Carrier, DialError>> {
+            unreachable!("nobody dials it")
+        }
+
+        fn listen<'a>(
+            &'a self,
+            address: &'a Address,
+        ) -> BoxFuture<'a, Result<Box<dyn Listener>, ListenError>> {
+            Box::pin(async move {
+                let behind = format!("mem:{}", address.to_string().replace(':', "-"));
+                Ok(Box::new(FlakyListener {
+                    script: self.0,
+                    behind: Media::standard().listen(&behind.parse().unwrap()).await?,
+                }) as Box<dyn Listener>)
+            })
+        }
+    }
+
+    struct FlakyListener {
+        script: &'static [&'static str],
+        behind: Box<dyn Listener>,
+    }
+
+    impl Listener for FlakyListener {
+        fn accept(&mut self) -> BoxFuture<'_, Result<Carrier, AcceptError>> {
+            Box::pin(async {
+                let next = self.script.split_first();
+                let error = match next {
+                    Some((&"gone", _)) => {
+                        AcceptError::PeerGone(io::Error::from(io::ErrorKind::ConnectionAborted))
+                    }
+                    // Too many open files.
+                    Some((&"exhausted", _)) => AcceptError::Exhausted(io::Error::from_raw_os_error(24)),
+                    Some((&"always exhausted", _)) => {
+                        return Err(AcceptError::Exhausted(io::Error::from_raw_os_error(24)));
+                    }
+                    Some(_) => AcceptError::Broken(io::Error::from(io::ErrorKind::Other)),
+                    None => return self.behind.accept().await,
+                };
+                self.script = next.unwrap().1;
+                Err(error)
+            })
+        }
+
+        fn local_addresses(&self) -> Vec<Address> {
+            self.behind.local_addresses()
+        }
+    }
+}
+
+fn flaky(script: &'static [&'static str]) -> Server {
+    let root = Fixed::new::<dyn Bench>(Rig::new().0);
+    let media = Media::standard().with(Flaky(script));
+    Server::with(root, Config::default(), ServerLimits::default(), media)
+}
+
+#[test]
+fn a_listener_that_fails_now_and_then_goes_on_and_one_that_is_broken_ends_alone() {
+    runtime().block_on(async {
+        let server = flaky(&["gone", "exhausted", "gone", "exhausted", "gone"]);
+        let address = within(server.listen("x-flaky:some")).await.unwrap();
+        let client = within(connect(&address).into_future()).await.unwrap();
+        within(client.ping()).await.unwrap();
+        within(server.shutdown(LONG)).await;
+
+        let server = flaky(&["gone", "broken"]);
+        within(server.listen("x-flaky:broken")).await.unwrap();
+        within(server.closed()).await;
+        // Whoever listens elsewhere is not concerned.
+        let server = flaky(&["broken"]);
+        let other = within(server.listen("mem:not-broken")).await.unwrap();
+        within(server.listen("x-flaky:also-broken")).await.unwrap();
+        let client = within(connect(&other).into_future()).await.unwrap();
+        within(client.ping()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_has_no_files_left_can_still_be_shut_down() {
+    runtime().block_on(async {
+        let server = flaky(&["always exhausted"]);
+        within(server.listen("x-flaky:never")).await.unwrap();
+        within(server.shutdown(LONG)).await;
+    });
+}
