@@ -11,7 +11,9 @@
 //!
 //! They are in `$FARREF_HOME`, else in `$XDG_CONFIG_HOME/farref`, else in `~/.config/farref` ([`KeyStore::of_user`]).
 //! An empty line and one that begins with `#` say nothing. A line that cannot be understood is an error where it
-//! would let somebody in or keep somebody out; nothing is ever overwritten.
+//! would let somebody in or keep somebody out; nothing is ever overwritten. A file that another account could have
+//! written, or put in place of the right one, is not used: it belongs to this account or to root, and nobody else can
+//! write it or a directory on the way to it.
 //!
 //! Nothing here opens a connection.
 
