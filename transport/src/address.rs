@@ -365,7 +365,10 @@ impl fmt::Display for Target {
                 Some(path) => write!(f, "%40{}", Escaped(path, is_marked)),
                 None => fmt_opaque(path, f),
             },
-            Self::Unix(UnixName::Abstract(name)) => write!(f, "@{}", Escaped(name, is_marked)),
+            Self::Unix(UnixName::Abstract(name)) => {
+                f.write_str("@")?;
+                fmt_opaque(name, f)
+            }
             Self::Serial { port: text } | Self::Exec { program: text } | Self::Memory { name: text } => {
                 fmt_opaque(text, f)
             }

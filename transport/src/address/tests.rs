@@ -270,6 +270,15 @@ fn an_option_is_added_only_if_the_scheme_has_it() {
     assert_eq!(own.option("any"), Some("a&b=c?#"));
 }
 
+/// The second was displayed with two slashes behind the `@`, which cannot be read.
+#[test]
+fn a_name_that_begins_with_two_slashes_reads_back() {
+    for text in ["unix:/%2Fx", "unix:@/%2Fx", "unix:%40//x", "mem:/%2Fx"] {
+        let address = parse(text);
+        assert_eq!(address.to_string(), text);
+    }
+}
+
 /// Addresses of every medium, by their text.
 fn texts() -> impl Strategy<Value = String> {
     let text = "[a-zA-Z0-9@ /?#!&%=+.:é\u{1F600}-]{1,12}";
