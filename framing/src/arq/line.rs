@@ -26,6 +26,8 @@ const MAX_RTO: Nanos = 2_000_000_000;
 const LATENCY: Nanos = 20_000_000;
 /// Longest time for which what came is not acknowledged.
 const ACK_DELAY: Nanos = 20_000_000;
+/// How long what was written may take to arrive after everything was dropped, beside its time on the line.
+const LINGER: Nanos = 3_000_000_000;
 /// Frames that came, after which it is acknowledged at once.
 const ACK_AFTER: u32 = 2;
 
@@ -169,8 +171,14 @@ impl Line {
         self.stats
     }
 
+    /// How long what was written may take to arrive once nobody is left here: a window, and each frame twice.
+    pub(super) fn linger(&self) -> Nanos {
+        let window = frame_time(&self.config).saturating_mul(u64::from(self.window()));
+        window.saturating_mul(2).saturating_add(LINGER)
+    }
+
     /// Bytes of payload in a frame: what both sides take.
-    fn payload(&self) -> usize {
+    pub(super) fn payload(&self) -> usize {
         let peers = self.peer.map_or(usize::MAX, |peer| usize::from(peer.payload));
         self.config.payload.min(peers)
     }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,9 +17,8 @@ use crate::link::{Nanos, Role};
 
 /// Most that a lossy carrier is read at once.
 const READ: usize = 4096;
-/// How long what was written may take to arrive after everything was dropped.
-const LINGER: Duration = Duration::from_secs(3);
-
+/// How often the carrier is read and written before others have their turn.
+const ROUNDS: usize = 64;
 /// The least time between two looks at what is due, and between those while the carrier takes nothing.
 const GRAIN: Nanos = 500_000;
 const LOOK_AGAIN: Nanos = 50_000_000;
@@ -89,16 +88,13 @@ pub async fn reliable(carrier: StreamCarrier, config: Config) -> Result<Reliable
         mut info,
         guard,
     } = carrier;
-    let mut nonce = [0; 8];
-    nonce.copy_from_slice(&random()?);
     let origin = Instant::now();
     info.reliable = true;
     info.half_close = true;
-    info.fragment_hint = u32::try_from(config.payload).unwrap_or(u32::MAX);
     info.rate_hint = Some(config.bytes_per_second);
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            line: Line::new(config, nonce, 0),
+            line: Line::new(config, fresh_nonce(), 0),
             has_reader: true,
             has_writer: true,
             reader: None,
@@ -122,10 +118,13 @@ pub async fn reliable(carrier: StreamCarrier, config: Config) -> Result<Reliable
         output: Vec::new(),
         written: 0,
         is_busy: false,
+        is_broken: false,
         sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        left_at: None,
+        ends_at: None,
     };
     let role = poll_fn(|cx| pump.poll_open(cx)).await?;
+    let payload = shared.lock().line.payload();
+    info.fragment_hint = u32::try_from(payload).unwrap_or(u32::MAX);
     tokio::spawn(async move {
         poll_fn(|cx| pump.poll(cx)).await;
         drop(guard);
@@ -138,11 +137,10 @@ pub async fn reliable(carrier: StreamCarrier, config: Config) -> Result<Reliable
     })
 }
 
-fn random() -> Result<[u8; 8], Failure> {
+fn fresh_nonce() -> [u8; 8] {
     use std::hash::{BuildHasher, Hasher, RandomState};
     // Told apart, not kept secret: the keys of a hash map are random enough.
-    let number = RandomState::new().build_hasher().finish();
-    Ok(number.to_le_bytes())
+    RandomState::new().build_hasher().finish().to_le_bytes()
 }
 
 /// What carries frames between the line and its carrier.
@@ -157,9 +155,11 @@ struct Pump {
     written: usize,
     /// The carrier takes nothing now.
     is_busy: bool,
+    /// The carrier has failed: it is not asked again.
+    is_broken: bool,
     sleep: Pin<Box<Sleep>>,
-    /// When both halves were gone.
-    left_at: Option<Nanos>,
+    /// When the task ends at the latest, once the line is over or nobody is left here.
+    ends_at: Option<Nanos>,
 }
 
 impl Pump {
@@ -167,123 +167,133 @@ impl Pump {
         Nanos::try_from(self.origin.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
     }
 
+    /// Ready when the other side is there, or why it is not.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Role, Failure>> {
-        self.step(cx);
-        let state = self.shared.lock();
-        if let Some(failure) = state.line.failure() {
-            return Poll::Ready(Err(failure.clone()));
-        }
-        match state.line.role() {
-            Some(role) => Poll::Ready(Ok(role)),
-            None => Poll::Pending,
+        loop {
+            let due = self.carry(cx);
+            {
+                let state = self.shared.lock();
+                if let Some(failure) = state.line.failure() {
+                    return Poll::Ready(Err(failure.clone()));
+                }
+                if let Some(role) = state.line.role() {
+                    return Poll::Ready(Ok(role));
+                }
+            }
+            ready!(self.sleep_until(due, cx));
         }
     }
 
     /// Ready when there is nothing left to carry.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            self.step(cx);
+            let due = self.carry(cx);
             let now = self.now();
-            let mut state = self.shared.lock();
-            if state.line.failure().is_some() && self.written == self.output.len() {
-                return Poll::Ready(());
+            let end = self.end(now);
+            if let Some(end) = end {
+                // The last word goes out, if the carrier takes it.
+                while self.write(cx) {}
+                self.flush(cx);
+                self.wake();
+                if self.is_done() || now >= end {
+                    return Poll::Ready(());
+                }
             }
-            if state.has_reader || state.has_writer {
-                return Poll::Pending;
-            }
-            // Nobody is left here: what was written goes out, and the peer is told.
-            let left_at = *self.left_at.get_or_insert(now);
-            state.line.close();
-            let linger = Nanos::try_from(LINGER.as_nanos()).unwrap_or(Nanos::MAX);
-            if state.line.is_closed() || now.saturating_sub(left_at) >= linger {
-                state.line.abandon();
-                drop(state);
-                continue;
-            }
-            drop(state);
-            let until = self
-                .origin
-                .checked_add(Duration::from_nanos(left_at.saturating_add(linger)));
-            if let Some(until) = until.filter(|until| *until < self.sleep.deadline()) {
-                self.sleep.as_mut().reset(until);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
+            ready!(self.sleep_until(due.into_iter().chain(end).min(), cx));
         }
     }
 
-    /// Carries what can be carried now, and sees to it that the task is woken for the rest.
-    fn step(&mut self, cx: &mut Context<'_>) {
+    /// When the task ends at the latest, if nobody is left here or the line is over. Until then what was written goes
+    /// out; then the peer is told.
+    fn end(&mut self, now: Nanos) -> Option<Nanos> {
+        let mut state = self.shared.lock();
+        let has_user = state.has_reader || state.has_writer;
+        if has_user && state.line.failure().is_none() {
+            return None;
+        }
+        let end = now.saturating_add(state.line.linger());
+        let end = *self.ends_at.get_or_insert(end);
+        state.line.close();
+        if state.line.is_closed() || now >= end {
+            state.line.abandon();
+        }
+        Some(end)
+    }
+
+    /// Whether the line is over, and nothing of it is left to write.
+    fn is_done(&self) -> bool {
+        let has_failed = self.shared.lock().line.failure().is_some();
+        let is_written = self.written == self.output.len() && !self.tx.is_buffering();
+        has_failed && (is_written || self.is_broken)
+    }
+
+    /// Carries what can be carried now; when it is to be called again, if it is not woken before.
+    fn carry(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
         self.shared.lock().task = Some(cx.waker().clone());
-        loop {
-            let read = self.read(cx);
-            let wrote = self.write(cx);
-            self.wake();
-            if read || wrote {
-                continue;
-            }
+        for _ in 0..ROUNDS {
+            let has_read = self.read(cx);
+            let has_written = self.write(cx);
+            let has_broken = self.flush(cx);
             let now = self.now();
             let due = {
                 let mut state = self.shared.lock();
                 state.line.handle_timeout(now);
                 state.line.poll_timeout()
             };
-            let Some(due) = due else {
-                // The last word may not be out.
-                if !self.write(cx) {
-                    self.wake();
-                    return;
-                }
+            self.wake();
+            if has_read || has_written || has_broken {
                 continue;
-            };
+            }
             // While the line is busy nothing that is due can be said; it wakes this task when it is not.
             let soonest = if self.is_busy { LOOK_AGAIN } else { GRAIN };
-            self.arm(due.max(now.saturating_add(soonest)));
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return;
-            }
+            return due.map(|due| due.max(now.saturating_add(soonest)));
         }
+        // A carrier that has something all the time must not keep others from this thread.
+        cx.waker().wake_by_ref();
+        None
     }
 
-    fn arm(&mut self, at: Nanos) {
-        if let Some(at) = self.origin.checked_add(Duration::from_nanos(at))
-            && self.sleep.deadline() != at
-        {
+    fn sleep_until(&mut self, at: Option<Nanos>, cx: &mut Context<'_>) -> Poll<()> {
+        let at = at.and_then(|at| self.origin.checked_add(Duration::from_nanos(at)));
+        let Some(at) = at else {
+            return Poll::Pending;
+        };
+        if self.sleep.deadline() != at {
             self.sleep.as_mut().reset(at);
         }
+        self.sleep.as_mut().poll(cx)
     }
 
     /// Takes what has come; false if there was nothing.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.shared.lock().line.failure().is_some() {
+        if self.is_broken || self.shared.lock().line.failure().is_some() {
             return false;
         }
         self.input.clear();
         self.input.reserve(READ);
-        let failure = match self.rx.poll_read(cx, &mut self.input) {
+        match self.rx.poll_read(cx, &mut self.input) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(0)) => Failure::Carrier(io::ErrorKind::UnexpectedEof, "it has ended".to_owned()),
+            Poll::Ready(Ok(0)) => self.break_off(io::ErrorKind::UnexpectedEof, "it has ended".to_owned()),
             Poll::Ready(Ok(_)) => {
                 let now = self.now();
                 self.shared.lock().line.handle_bytes(&self.input, now);
-                return true;
             }
-            Poll::Ready(Err(error)) => Failure::Carrier(error.kind(), error.to_string()),
-        };
-        self.shared.lock().line.break_off(failure);
+            Poll::Ready(Err(error)) => self.break_off(error.kind(), error.to_string()),
+        }
         true
     }
 
     /// Writes what the carrier takes; false if it takes no more, or there is nothing.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_broken {
+            return false;
+        }
         if self.written == self.output.len() {
             self.output.clear();
             self.written = 0;
             // No frame is cut before the line can take it: what is urgent may come until then.
-            self.is_busy = self.tx.poll_writable(cx).is_pending();
-            if self.is_busy {
-                return false;
+            if !self.is_writable(cx) {
+                return self.is_broken;
             }
             let now = self.now();
             if !self.shared.lock().line.poll_transmit(&mut self.output, now) {
@@ -293,22 +303,44 @@ impl Pump {
         while let Some(rest) = self.output.get(self.written..).filter(|rest| !rest.is_empty()) {
             match self.tx.try_write(&[IoSlice::new(rest)]) {
                 Ok(count) => self.written = self.written.saturating_add(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.tx.poll_writable(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    _ => {
-                        self.is_busy = true;
-                        return false;
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.is_writable(cx) {
+                        return self.is_broken;
                     }
-                },
+                }
                 Err(error) => {
-                    let failure = Failure::Carrier(error.kind(), error.to_string());
-                    self.shared.lock().line.break_off(failure);
-                    self.written = self.output.len();
+                    self.break_off(error.kind(), error.to_string());
                     return true;
                 }
             }
         }
         true
+    }
+
+    /// Whether the carrier takes something now; it has promised to wake this task if not.
+    fn is_writable(&mut self, cx: &mut Context<'_>) -> bool {
+        let writable = self.tx.poll_writable(cx);
+        self.is_busy = writable.is_pending();
+        if let Poll::Ready(Err(error)) = &writable {
+            self.break_off(error.kind(), error.to_string());
+        }
+        matches!(writable, Poll::Ready(Ok(())))
+    }
+
+    /// Lets a carrier that keeps bytes pass them on; true if it broke.
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_broken || !self.tx.is_buffering() {
+            return false;
+        }
+        if let Poll::Ready(Err(error)) = self.tx.poll_flush(cx) {
+            self.break_off(error.kind(), error.to_string());
+        }
+        self.is_broken
+    }
+
+    fn break_off(&mut self, kind: io::ErrorKind, text: String) {
+        self.is_broken = true;
+        self.shared.lock().line.break_off(Failure::Carrier(kind, text));
     }
 
     /// Wakes whoever can go on.
@@ -322,6 +354,14 @@ impl Pump {
             (reader, if can_write { state.writer.take() } else { None })
         };
         reader.into_iter().chain(writer).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Pump {
+    /// A task that goes away before the line is over, as with its runtime, leaves nobody waiting.
+    fn drop(&mut self) {
+        self.shared.lock().line.break_off(Failure::Abandoned);
+        self.wake();
     }
 }
 
@@ -446,3 +486,6 @@ impl Drop for ArqTx {
         task.into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+mod tests;
