@@ -64,7 +64,7 @@ impl Config {
     }
 
     fn within_limits(mut self) -> Self {
-        self.payload = self.payload.clamp(16, frame::MAX_PAYLOAD);
+        self.payload = self.payload.clamp(frame::MIN_PAYLOAD, frame::MAX_PAYLOAD);
         self.window = self.window.clamp(1, 32);
         self.bytes_per_second = self.bytes_per_second.max(1);
         self.silence = self.silence.max(Duration::from_secs(3));

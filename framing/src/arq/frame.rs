@@ -4,6 +4,8 @@ use crc32fast::Hasher;
 
 use super::cobs;
 
+/// Least that a side must take in a frame.
+pub(super) const MIN_PAYLOAD: usize = 16;
 /// Longest payload of a frame.
 pub(super) const MAX_PAYLOAD: usize = 1024;
 /// Longest frame as it is on the line: its header, payload and sum, stuffed.
@@ -104,6 +106,12 @@ impl Frame<'_> {
 }
 
 impl Hello {
+    /// Whether anything can be sent to a side that takes this much. What is above the limits is no harm: the lower of
+    /// both sides' is used.
+    pub(super) fn is_within_limits(&self) -> bool {
+        usize::from(self.payload) >= MIN_PAYLOAD && self.window > 0 && matches!(self.wish, 1 | 2)
+    }
+
     fn encode(&self, kind: u8, out: &mut Vec<u8>) {
         out.extend_from_slice(&[kind, self.version, self.wish]);
         out.extend_from_slice(&self.nonce);

@@ -189,8 +189,12 @@ impl Line {
 
     /// Gives up: the peer is told, and nothing more is taken.
     pub(super) fn abandon(&mut self) {
+        self.give_up(Failure::Abandoned);
+    }
+
+    fn give_up(&mut self, failure: Failure) {
         self.reset_due |= self.is_open && self.failure.is_none();
-        self.fail(Failure::Abandoned);
+        self.fail(failure);
     }
 
     /// The carrier below is gone.
@@ -238,7 +242,9 @@ impl Line {
             rest = behind.get(1..).unwrap_or_default();
             self.keep(piece);
             let stuffed = std::mem::take(&mut self.partial);
-            if !std::mem::take(&mut self.is_overlong) && !stuffed.is_empty() {
+            if std::mem::take(&mut self.is_overlong) {
+                self.stats.bad_frames = self.stats.bad_frames.saturating_add(1);
+            } else if !stuffed.is_empty() {
                 self.handle_stuffed(&stuffed, now);
             }
             // Its memory is used again.
@@ -265,14 +271,20 @@ impl Line {
     fn handle_frame(&mut self, frame: &Frame<'_>, now: Nanos) {
         self.stats.frames_heard = self.stats.frames_heard.saturating_add(1);
         match frame {
+            // No sign of life: the other side may be deaf.
             Frame::Syn(hello) => self.handle_hello(hello, None, now),
             Frame::SynAck(hello, heard) => self.handle_hello(hello, Some(*heard), now),
             _ => {
                 // Whoever sums with this side's nonce has heard it.
                 self.open(now);
+                self.hears(now);
                 self.handle_open(frame, now);
             }
         }
+    }
+
+    /// The other side is there, and hears this one.
+    fn hears(&mut self, now: Nanos) {
         self.last_heard = now;
         self.ask_at = now.saturating_add(ASK_AFTER);
     }
@@ -283,6 +295,9 @@ impl Line {
         }
         if hello.version != VERSION {
             return self.fail(Failure::Version(hello.version));
+        }
+        if !hello.is_within_limits() {
+            return;
         }
         if self.is_open {
             let is_new = self.peer.is_none_or(|peer| peer.nonce != hello.nonce);
@@ -316,7 +331,7 @@ impl Line {
             let terms = self.terms();
             self.sending.open(terms);
             self.receiving.open(terms);
-            self.ask_at = now.saturating_add(ASK_AFTER);
+            self.hears(now);
         }
     }
 
@@ -324,7 +339,7 @@ impl Line {
         match frame {
             Frame::Data { seq, ack, payload } => {
                 self.sending.acknowledged(*ack, 0, now);
-                if payload.len() <= self.config.payload {
+                if payload.len() <= self.payload() {
                     let piece = Piece::Data(Bytes::copy_from_slice(payload));
                     self.receiving.came(*seq, piece, now);
                 }
@@ -437,7 +452,8 @@ impl Line {
             return;
         }
         if now.saturating_sub(self.last_heard) >= nanos(self.config.silence) {
-            return self.fail(Failure::Silent);
+            // The other direction may still work.
+            return self.give_up(Failure::Silent);
         }
         self.sending.handle_timeout(now);
     }

@@ -513,6 +513,158 @@ fn a_peer_that_gives_up_is_heard_and_frames_of_before_are_not() {
     assert_eq!(sim.ends[1].failure(), Some(&Failure::Abandoned));
 }
 
+/// An end that has opened with a peer which the test speaks for, and the sums of that peer.
+fn opened(config: Config) -> (Line, Tag) {
+    let mut line = Line::new(config, [1; 8], 0);
+    let tag = Tag([2; 8], [1; 8]);
+    hears(&mut line, None, &Frame::Syn(HELLO), 0);
+    hears(&mut line, Some(tag), &ack(0, 8), 0);
+    assert!(line.role().is_some());
+    says(&mut line, 0);
+    (line, tag)
+}
+
+const HELLO: frame::Hello = frame::Hello {
+    version: 1,
+    wish: 2,
+    nonce: [2; 8],
+    payload: 100,
+    window: 8,
+};
+
+fn ack(next: u8, room: u8) -> Frame<'static> {
+    Frame::Ack {
+        ack: frame::Ack { next, room },
+        behind: 0,
+    }
+}
+
+fn data(seq: u8, payload: &[u8]) -> Frame<'_> {
+    let ack = frame::Ack { next: 0, room: 8 };
+    Frame::Data { seq, ack, payload }
+}
+
+fn hears(line: &mut Line, tag: Option<Tag>, frame: &Frame<'_>, now: Nanos) {
+    let mut bytes = Vec::new();
+    frame.encode(tag, &mut bytes);
+    line.handle_bytes(&bytes, now);
+}
+
+/// The contents of all that an end says now.
+fn says(line: &mut Line, now: Nanos) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    while line.poll_transmit(&mut out, now) {}
+    let frames = out.split(|byte| *byte == 0).filter(|stuffed| !stuffed.is_empty());
+    let own = Some(Tag([1; 8], [2; 8]));
+    frames
+        .map(|stuffed| frame::check(cobs::unstuff(stuffed).unwrap(), own).unwrap())
+        .collect()
+}
+
+fn kinds(frames: &[Vec<u8>]) -> Vec<u8> {
+    frames.iter().map(|frame| frame[0]).collect()
+}
+
+/// A peer that takes nothing used to be found, and then nothing was ever sent.
+#[test]
+fn a_peer_that_takes_nothing_is_not_there() {
+    for hello in [
+        frame::Hello { payload: 15, ..HELLO },
+        frame::Hello { window: 0, ..HELLO },
+        frame::Hello { wish: 3, ..HELLO },
+    ] {
+        let mut line = Line::new(Config::new(Role::Dialer, RATE), [1; 8], 0);
+        hears(&mut line, None, &Frame::SynAck(hello, [1; 8]), 0);
+        assert_eq!(line.role(), None, "{hello:?}");
+    }
+}
+
+#[test]
+fn a_frame_longer_than_was_agreed_is_not_taken() {
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    hears(&mut line, Some(tag), &data(0, &[5; 101]), 0);
+    assert!(!line.has_input());
+    hears(&mut line, Some(tag), &data(0, &[5; 100]), 0);
+    assert!(line.has_input());
+    line.write(&[6; 160]);
+    assert!(says(&mut line, 0).iter().all(|frame| frame.len() <= 4 + 100));
+}
+
+/// Data numbered behind the end used to be heard behind it.
+#[test]
+fn nothing_is_heard_behind_the_end() {
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    hears(&mut line, Some(tag), &data(1, b"behind"), 0);
+    let ack = frame::Ack { next: 0, room: 8 };
+    hears(&mut line, Some(tag), &Frame::Fin { seq: 0, ack }, 0);
+    hears(&mut line, Some(tag), &data(1, b"behind"), 0);
+    assert!(line.is_at_end() && line.kept() == 0);
+}
+
+/// A peer that is heard and does not hear, and so asks for ever who is there, used to keep the line alive for ever.
+#[test]
+fn a_peer_that_is_deaf_from_the_start_is_noticed_on_an_open_line() {
+    let (mut line, _) = opened(Config::new(Role::Dialer, RATE));
+    for step in 0..=100 {
+        let now = step * SECOND / 10;
+        assert_eq!(line.failure(), None, "{step}");
+        hears(&mut line, None, &Frame::Syn(HELLO), now);
+        says(&mut line, now);
+        line.handle_timeout(now);
+    }
+    assert_eq!(line.failure(), Some(&Failure::Silent));
+}
+
+/// Whoever does not hear any more says so once, in case it is still heard.
+#[test]
+fn the_peer_is_told_when_it_is_not_heard_any_more() {
+    let (mut line, _) = opened(Config::new(Role::Dialer, RATE));
+    line.handle_timeout(10 * SECOND);
+    assert_eq!(line.failure(), Some(&Failure::Silent));
+    assert_eq!(says(&mut line, 10 * SECOND), [[7]]);
+    assert_eq!(says(&mut line, 20 * SECOND), [[0; 0]; 0]);
+}
+
+/// An end that waited for room was not among what is asked for.
+#[test]
+fn whoever_waits_for_room_asks_for_it() {
+    for closes in [false, true] {
+        let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+        // Eight frames go out, and have come; there is no room for a ninth.
+        for _ in 0..8 {
+            line.write(b"first");
+            assert_eq!(kinds(&says(&mut line, 0)), [3]);
+        }
+        hears(&mut line, Some(tag), &ack(8, 0), SECOND / 100);
+        if closes {
+            line.close();
+        } else {
+            line.write(b"ninth");
+        }
+        assert_eq!(kinds(&says(&mut line, SECOND)), [0_u8; 0]);
+        // Without an answer it asks again, and sooner than one that has nothing to say.
+        assert_eq!(kinds(&says(&mut line, 3 * SECOND)), [6]);
+        let soon = 3 * SECOND + SECOND / 2;
+        assert!(line.poll_timeout().unwrap() <= soon);
+        assert_eq!(kinds(&says(&mut line, soon)), [6]);
+        hears(&mut line, Some(tag), &ack(8, 1), soon);
+        assert_eq!(kinds(&says(&mut line, soon)), [if closes { 4 } else { 3 }]);
+    }
+}
+
+#[test]
+fn what_is_too_long_for_a_frame_is_counted_and_skipped() {
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    for _ in 0..100 {
+        line.handle_bytes(&[0x55; 1000], 0);
+        assert!(line.kept() <= frame::MAX_STUFFED);
+    }
+    line.handle_bytes(&[0], 0);
+    assert_eq!(line.stats().bad_frames, 1);
+    hears(&mut line, Some(tag), &data(0, b"right"), 0);
+    assert!(line.has_input());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     /// Whatever the line does, what is heard is what was said, in order and once.

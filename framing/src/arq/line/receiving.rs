@@ -172,6 +172,8 @@ impl Receiving {
                 Piece::End => {
                     self.has_peer_ended = true;
                     self.ack_now = true;
+                    // Nothing comes behind the end (PROTOCOL.md § 11.2).
+                    self.ahead.clear();
                 }
             }
         }

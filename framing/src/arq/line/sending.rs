@@ -122,7 +122,7 @@ impl Sending {
 
     /// Whether something is to be said, and the peer has no room, nor anything to acknowledge.
     pub(super) fn waits_for_room(&self) -> bool {
-        !self.outgoing.is_empty() && self.flight.is_empty()
+        self.flight.is_empty() && (!self.outgoing.is_empty() || self.fin == Fin::Wanted)
     }
 
     /// Bytes that are kept.
