@@ -34,7 +34,7 @@ pub struct Config {
     pub role: Role,
     /// Most bytes of the stream in one frame; the lower of both sides' is used.
     ///
-    /// Default 160, 16 to 1024. Longer ones are lost more often and hold up longer what is urgent; shorter ones carry
+    /// Default 160, 16 to 1024, and no more than a second of the line. Longer ones are lost more often and hold up longer what is urgent; shorter ones carry
     /// less beside their 12 bytes.
     pub payload: usize,
     /// Frames that may be under way; the lower of both sides' is used.
@@ -67,6 +67,9 @@ impl Config {
         self.payload = self.payload.clamp(frame::MIN_PAYLOAD, frame::MAX_PAYLOAD);
         self.window = self.window.clamp(1, 32);
         self.bytes_per_second = self.bytes_per_second.max(1);
+        // No frame is on the line for much more than a second: timers, and whatever is urgent, wait for it.
+        let second = usize::try_from(self.bytes_per_second).unwrap_or(usize::MAX);
+        self.payload = self.payload.min(second.max(frame::MIN_PAYLOAD));
         self.silence = self.silence.max(Duration::from_secs(3));
         self
     }

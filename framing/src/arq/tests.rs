@@ -94,7 +94,8 @@ impl Sim {
 
     /// Frames that the driver is given ahead of the line: it is kept short.
     fn has_driver_room(&self, from: usize) -> bool {
-        self.ways[from].driver.len() < 256
+        // A second of a slow line, as its driver is filled.
+        self.ways[from].driver.len() < usize::try_from(SECOND / self.byte).unwrap().clamp(32, 256)
     }
 
     /// Goes on to the next moment at which something happens.
@@ -229,6 +230,13 @@ fn a_clean_line_carries_nine_tenths_of_its_rate() {
     }
     assert!(goodput(Sim::new(92_160, 8_000_000, CLEAN, 1), MIB / 4, false) >= 0.90);
     assert!(goodput(Sim::new(RATE, 1_000_000, CLEAN, 1), MIB / 4, true) >= 0.85);
+}
+
+/// At 300 baud the first frame used to be sent again before it can have come, over and over.
+#[test]
+fn a_very_slow_line_carries_half_of_its_rate_and_repeats_little() {
+    let share = goodput(Sim::new(30, 1_000_000, CLEAN, 1), 2000, false);
+    assert!(share >= 0.5, "{share}");
 }
 
 /// One bit in ten thousand: every fifth frame is lost.

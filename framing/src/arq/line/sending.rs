@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Nanos, Terms, low};
 use crate::arq::frame::Ack;
 
-/// Longest time until something lost is sent again.
+/// Longest time until something lost is sent again, but for lines on which a window takes longer.
 const MAX_RTO: Nanos = 2_000_000_000;
 /// What adapters and drivers may add to the time on the line, until it was measured.
 const LATENCY: Nanos = 20_000_000;
@@ -35,6 +35,7 @@ pub(super) struct Sending {
     transmissions: u64,
     fin: Fin,
     rto: Nanos,
+    max_rto: Nanos,
     rto_at: Option<Nanos>,
     /// Mean and deviation.
     round_trip: Option<(Nanos, Nanos)>,
@@ -74,6 +75,7 @@ impl Sending {
     pub(super) fn new(terms: Terms) -> Self {
         let window = terms.frame_time.saturating_mul(u64::from(terms.window));
         let rto = window.saturating_add(LATENCY.saturating_mul(2));
+        let rto = rto.saturating_add(rto / 2);
         Self {
             terms,
             outgoing: BytesMut::new(),
@@ -83,7 +85,9 @@ impl Sending {
             room_until: 0,
             transmissions: 0,
             fin: Fin::No,
-            rto: rto.saturating_add(rto / 2).min(MAX_RTO),
+            rto,
+            // On a slow line a window alone takes longer.
+            max_rto: rto.max(MAX_RTO),
             rto_at: None,
             round_trip: None,
             again: 0,
@@ -216,7 +220,7 @@ impl Sending {
         };
         let frames = self.terms.frame_time.saturating_mul(2);
         let spread = deviation.saturating_mul(4).max(frames).saturating_add(5_000_000);
-        mean.saturating_add(spread).min(MAX_RTO)
+        mean.saturating_add(spread).min(self.max_rto)
     }
 
     /// The next frame for the line: the first that is lost, else a new one if the peer has room.
@@ -270,7 +274,7 @@ impl Sending {
             if let Some(first) = self.flight.iter_mut().find(|flying| !flying.has_come) {
                 first.is_lost = true;
             }
-            self.rto = self.rto.saturating_mul(2).min(MAX_RTO);
+            self.rto = self.rto.saturating_mul(2).min(self.max_rto);
             self.rto_at = Some(now.saturating_add(self.rto));
         }
     }
