@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::link::Role;
 
-pub use shell::{Monitor, Reliable, reliable};
+pub use shell::{Reliable, reliable};
 
 /// How a side keeps a line dependable.
 #[derive(Debug, Clone)]
@@ -79,6 +79,10 @@ impl Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
+    /// Bytes that were sent on the line.
+    pub bytes_sent: u64,
+    /// Bytes that came on the line, noise included.
+    pub bytes_heard: u64,
     /// Frames that were sent, repeated ones included.
     pub frames_sent: u64,
     /// Frames that were sent again.

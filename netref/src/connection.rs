@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind};
-use farref_framing::{Guard, Inlet, Link, Nanos, Outlet};
+use farref_framing::{CarrierStats, Gauge, Guard, Inlet, Link, Nanos, Outlet};
 
 use crate::call::BoxFuture;
 use crate::clock;
 use crate::config::Config;
-use crate::engine::core::{Anchor, Core, Ends};
+use crate::engine::core::{Anchor, Core};
 use crate::engine::driver;
 use crate::hosted::{Exported, Hosted};
 use crate::interface::RemoteTrait;
@@ -18,7 +18,7 @@ use crate::lock::lock;
 use crate::native::Native;
 use crate::netref::{Netref, typed};
 use crate::peer::Peer;
-use crate::protocol::{Outgoing, Protocol, Received, TableStats};
+use crate::protocol::{Outgoing, Protocol, Received, TableStats, Traffic};
 use crate::references;
 use crate::remote::EngineHandles;
 
@@ -46,6 +46,7 @@ trait Controls: Send + Sync {
 }
 
 /// What a connection is made of.
+#[non_exhaustive]
 pub struct Parts {
     /// The reading half of the carrier.
     pub inlet: Inlet,
@@ -53,10 +54,20 @@ pub struct Parts {
     pub outlet: Outlet,
     /// Who is at the other end.
     pub peer: Peer,
-    /// Whether the connection stays open when nobody on this side holds it: on the side that serves.
+    /// Whether the connection stays open when nobody on this side holds it: on the side that serves. Default false.
     pub keep_open: bool,
-    /// What must outlive the halves.
+    /// What must outlive the halves. Default nothing.
     pub guard: Guard,
+    /// Where the carrier's own numbers are read. Default nowhere.
+    pub gauge: Option<Gauge>,
+}
+
+impl Parts {
+    /// The halves of a carrier, and who is at its other end.
+    #[must_use]
+    pub const fn new(inlet: Inlet, outlet: Outlet, peer: Peer) -> Self {
+        Self { inlet, outlet, peer, keep_open: false, guard: Guard::none(), gauge: None }
+    }
 }
 
 impl fmt::Debug for Parts {
@@ -118,8 +129,7 @@ impl Connection {
     /// Speaks `protocol`; `shows_root` says whether an object of ours is among its exports from the start.
     #[must_use]
     pub fn over<P: Protocol<EngineHandles>>(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Self {
-        let Parts { inlet, outlet, peer, keep_open, guard } = parts;
-        let core = Core::new(protocol, Ends { inlet, outlet, peer, shows_root, keep_open, guard }, config);
+        let core = Core::new(protocol, parts, shows_root, config);
         let inner = Arc::new(Handle(core.anchor()));
         driver::start(&core);
         Self { inner }
@@ -227,7 +237,7 @@ impl Connection {
         Arc::clone(self.inner.peer())
     }
 
-    /// Sizes of the tables: what either side holds of the other, and what is under way.
+    /// Numbers: what either side holds of the other, what is under way, and what has gone over the wire.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.stats()
@@ -263,6 +273,10 @@ pub struct Stats {
     pub answers: usize,
     /// The latest measured round trip.
     pub round_trip: Option<Duration>,
+    /// Bytes and messages, as the layer above the carriers counts them.
+    pub traffic: Traffic,
+    /// What the carrier counts itself, if it makes up for losses: QUIC and serial lines do.
+    pub carrier: Option<CarrierStats>,
 }
 
 /// What all clones of a [`Connection`] share.
@@ -358,6 +372,8 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
             calls,
             answers,
             round_trip: (state.round_trip.0 > 0).then(|| Duration::from_nanos(state.round_trip.1)),
+            traffic: state.protocol.traffic(),
+            carrier: self.core().gauge.as_ref().map(Gauge::read),
         }
     }
 

@@ -12,7 +12,7 @@ use farref_framing::{
 use crate::config::Config;
 use crate::exchange::{Breach, Exchange, ExchangeConfig, Inbound, Wire};
 use crate::protocol::{
-    BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, Protocol, Reply, TableStats,
+    BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, Protocol, Reply, TableStats, Traffic,
 };
 
 /// Code with which a body is given up or refused: nobody wants it any more.
@@ -191,6 +191,17 @@ impl<H: Handles> Protocol<H> for Native<H> {
 
     fn stats(&self) -> TableStats {
         self.exchange.stats()
+    }
+
+    fn traffic(&self) -> Traffic {
+        let link = self.link.stats();
+        Traffic {
+            bytes_sent: link.bytes_sent,
+            bytes_received: link.bytes_received,
+            messages_sent: link.messages_sent,
+            messages_received: link.messages_received,
+            carriers: link.carriers,
+        }
     }
 }
 

@@ -352,6 +352,22 @@ pub struct TableStats {
     pub answers: usize,
 }
 
+/// What has gone over the wire, since the connection was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Bytes handed to carriers, frames and all.
+    pub bytes_sent: u64,
+    /// Bytes that carriers brought, frames and all.
+    pub bytes_received: u64,
+    /// Messages for the peer.
+    pub messages_sent: u64,
+    /// Messages of the peer's.
+    pub messages_received: u64,
+    /// Carriers that the connection has had.
+    pub carriers: u64,
+}
+
 /// A protocol of remote objects, without IO.
 ///
 /// Every method is quick, takes memory only, and is called under the connection's lock: no user code, no waker
@@ -437,4 +453,9 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// Sizes of the tables.
     fn stats(&self) -> TableStats;
+
+    /// What has gone over the wire. Default: not counted.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
 }

@@ -47,13 +47,9 @@ async fn side(carrier: StreamCarrier, role: Role, root: Root, config: Config) ->
     let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), role).await.unwrap();
     let peer = Peer::new("mem", None, PeerEvidence::None);
     let keep_open = role == Role::Listener;
-    let parts = Parts {
-        inlet,
-        outlet,
-        peer,
-        keep_open,
-        guard,
-    };
+    let mut parts = Parts::new(inlet, outlet, peer);
+    parts.keep_open = keep_open;
+    parts.guard = guard;
     let link = LinkConfig::new(role, [role as u8; 16], [role as u8; 32]);
     Connection::native(|now| Box::new(StreamLink::new(link, now)), parts, root, config)
 }
@@ -518,13 +514,9 @@ async fn a_torrent_of_bytes_holds_up_neither_what_is_due_nor_other_tasks() {
         .await
         .unwrap();
     let peer = Peer::new("mem", None, PeerEvidence::None);
-    let parts = Parts {
-        inlet,
-        outlet,
-        peer,
-        keep_open: true,
-        guard,
-    };
+    let mut parts = Parts::new(inlet, outlet, peer);
+    parts.keep_open = true;
+    parts.guard = guard;
     let connection = Connection::over(Due, parts, false, Config::default());
     assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
 }

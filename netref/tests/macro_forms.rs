@@ -868,13 +868,9 @@ mod far {
     async fn connect(carrier: StreamCarrier, role: Role, nonce: [u8; 16], root: Root) -> Connection {
         let (inlet, outlet, _, guard) = open(carrier.into(), role).await.unwrap();
         let peer = Peer::new("mem", None, PeerEvidence::None);
-        let parts = Parts {
-            inlet,
-            outlet,
-            peer,
-            keep_open: true,
-            guard,
-        };
+        let mut parts = Parts::new(inlet, outlet, peer);
+        parts.keep_open = true;
+        parts.guard = guard;
         let link = |now| Box::new(StreamLink::new(LinkConfig::new(role, nonce, [0; 32]), now)) as _;
         Connection::native(link, parts, root, Config::default())
     }

@@ -428,13 +428,9 @@ async fn toys(root: Netref<dyn Counter>) -> (Connection, Connection) {
     let (a, b) = farref_transport::memory::pair(16);
     let side = |carrier, role, root: Option<Object>| async move {
         let (inlet, outlet, _, guard) = farref_framing::open(carrier, role).await.unwrap();
-        let parts = Parts {
-            inlet,
-            outlet,
-            peer: Peer::new("mem", None, PeerEvidence::None),
-            keep_open: true,
-            guard,
-        };
+        let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
+        parts.keep_open = true;
+        parts.guard = guard;
         let shows_root = root.is_some();
         Connection::over(Toy::new(root), parts, shows_root, Config::default())
     };
@@ -482,13 +478,9 @@ async fn typed_netrefs_work_over_a_protocol_of_text() {
 async fn a_line_that_is_no_message_ends_the_connection_with_a_clear_error() {
     let (a, b) = farref_transport::memory::pair(1024);
     let (inlet, outlet, _, guard) = farref_framing::open(a.into(), Role::Listener).await.unwrap();
-    let parts = Parts {
-        inlet,
-        outlet,
-        peer: Peer::new("mem", None, PeerEvidence::None),
-        keep_open: true,
-        guard,
-    };
+    let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
+    parts.keep_open = true;
+    parts.guard = guard;
     let connection = Connection::over(Toy::new(None), parts, false, Config::default());
     let mut peer = b;
     peer.tx.try_write(&[std::io::IoSlice::new(b"hello\n")]).unwrap();

@@ -53,13 +53,10 @@ pub(crate) async fn establish(
     match root {
         Ok(root) => {
             let keep_open = keep_open == KeepOpen::Yes;
-            let parts = Parts {
-                inlet,
-                outlet,
-                peer,
-                keep_open,
-                guard,
-            };
+            let mut parts = Parts::new(inlet, outlet, peer);
+            parts.keep_open = keep_open;
+            parts.guard = guard;
+            parts.gauge = info.gauge;
             Ok(Connection::native(link, parts, root, config))
         }
         Err(error) => {

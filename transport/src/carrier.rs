@@ -8,7 +8,9 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -326,6 +328,8 @@ pub struct CarrierInfo {
     pub rate_hint: Option<u64>,
     /// A value that only the two ends of this very carrier share (of TLS or Noise).
     pub channel_binding: Option<[u8; 32]>,
+    /// Where the carrier's own numbers are read, if it keeps any.
+    pub gauge: Option<Gauge>,
 }
 
 impl CarrierInfo {
@@ -345,7 +349,47 @@ impl CarrierInfo {
             fragment_hint: 16 * 1024,
             rate_hint: None,
             channel_binding: None,
+            gauge: None,
         }
+    }
+}
+
+/// What a carrier that makes up for losses counts, since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CarrierStats {
+    /// Bytes on the wire, with all that the carrier adds.
+    pub bytes_sent: u64,
+    /// The same the other way, damaged ones included.
+    pub bytes_received: u64,
+    /// Packets or frames that were lost, and sent again.
+    pub repeated: u64,
+    /// What came and was damaged, where that can be told from what never came.
+    pub damaged: u64,
+    /// The smoothed round trip, once there is one.
+    pub round_trip: Option<Duration>,
+}
+
+/// Reads the numbers of a carrier, from any thread, also when the carrier is gone; it keeps no carrier open.
+#[derive(Clone)]
+pub struct Gauge(Arc<dyn Fn() -> CarrierStats + Send + Sync>);
+
+impl Gauge {
+    /// A gauge that reads with `read`, which is quick.
+    pub fn new(read: impl Fn() -> CarrierStats + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// The numbers now.
+    #[must_use]
+    pub fn read(&self) -> CarrierStats {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Gauge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read().fmt(f)
     }
 }
 

@@ -73,8 +73,8 @@ pub mod unix;
 
 pub use address::{Address, AddressError, Security};
 pub use carrier::{
-    BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, Class, Guard, Muxed, PeerEvidence, StreamCarrier,
-    StreamHalves,
+    BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, CarrierStats, Class, Gauge, Guard, Muxed, PeerEvidence,
+    StreamCarrier, StreamHalves,
 };
 pub use descriptor::Descriptor;
 pub use error::{Aborted, Absence, AcceptError, DialError, ListenError, aborted};

@@ -49,7 +49,6 @@ pub(super) struct Line {
 
     partial: Vec<u8>,
     is_overlong: bool,
-    heard_bytes: u64,
     stats: Stats,
 }
 
@@ -94,7 +93,6 @@ impl Line {
             ask_at: now,
             partial: Vec::new(),
             is_overlong: false,
-            heard_bytes: 0,
             stats: Stats::default(),
             config,
         }
@@ -229,8 +227,9 @@ impl Line {
 impl Line {
     /// Takes bytes of the line.
     pub(super) fn handle_bytes(&mut self, bytes: &[u8], now: Nanos) {
-        self.heard_bytes = self
-            .heard_bytes
+        self.stats.bytes_heard = self
+            .stats
+            .bytes_heard
             .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let mut rest = bytes;
         while self.failure.is_none() {
@@ -371,6 +370,8 @@ impl Line {
             out.pop();
             return false;
         }
+        let count = u64::try_from(out.len().saturating_sub(began)).unwrap_or(u64::MAX);
+        self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(count.saturating_add(1));
         self.stats.frames_sent = self.stats.frames_sent.saturating_add(1);
         true
     }
@@ -459,7 +460,7 @@ impl Line {
     }
 
     fn why_not_open(&self) -> Failure {
-        if self.heard_bytes == 0 {
+        if self.stats.bytes_heard == 0 {
             Failure::NothingHeard
         } else if self.stats.frames_heard == 0 {
             Failure::Nonsense

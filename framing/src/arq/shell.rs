@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use farref_transport::{ByteRx, ByteTx, StreamCarrier};
+use farref_transport::{ByteRx, ByteTx, CarrierStats, Gauge, StreamCarrier};
 use tokio::time::{Instant, Sleep};
 
 use super::line::Line;
@@ -31,26 +31,6 @@ pub struct Reliable {
     pub carrier: StreamCarrier,
     /// Which side this is, as both have agreed.
     pub role: Role,
-    /// Its numbers.
-    pub monitor: Monitor,
-}
-
-/// Looks at the numbers of a line.
-#[derive(Clone)]
-pub struct Monitor(Arc<Shared>);
-
-impl Monitor {
-    /// The numbers now.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.0.lock().line.stats()
-    }
-}
-
-impl std::fmt::Debug for Monitor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.stats().fmt(f)
-    }
 }
 
 struct Shared {
@@ -129,12 +109,20 @@ pub async fn reliable(carrier: StreamCarrier, config: Config) -> Result<Reliable
         poll_fn(|cx| pump.poll(cx)).await;
         drop(guard);
     });
+    info.gauge = Some(Gauge::new(move || numbers(shared.lock().line.stats())));
     let carrier = StreamCarrier::new(halves.0, halves.1, info);
-    Ok(Reliable {
-        carrier,
-        role,
-        monitor: Monitor(shared),
-    })
+    Ok(Reliable { carrier, role })
+}
+
+/// The numbers of a line, as those of a carrier.
+fn numbers(line: Stats) -> CarrierStats {
+    let mut numbers = CarrierStats::default();
+    numbers.bytes_sent = line.bytes_sent;
+    numbers.bytes_received = line.bytes_heard;
+    numbers.repeated = line.frames_again;
+    numbers.damaged = line.bad_frames;
+    numbers.round_trip = line.round_trip;
+    numbers
 }
 
 fn fresh_nonce() -> [u8; 8] {

@@ -168,7 +168,24 @@ fn a_ping_measures_and_the_numbers_show_what_is_held() {
         assert_eq!(joined.client.stats().round_trip, None);
         let trip = within(joined.client.ping()).await.unwrap();
         assert!(trip > Duration::ZERO && trip < Duration::from_secs(60));
-        assert_eq!(joined.client.stats().round_trip, Some(trip));
+        let stats = joined.client.stats();
+        assert_eq!(stats.round_trip, Some(trip));
+        assert!(
+            stats.traffic.bytes_sent > 0 && stats.traffic.messages_received > 0,
+            "{stats:?}"
+        );
+        let counts_itself = matches!(medium, "quic" | "serial");
+        assert_eq!(stats.carrier.is_some(), counts_itself, "{stats:?}");
+        if let Some(carrier) = stats.carrier {
+            assert!(
+                carrier.bytes_sent > stats.traffic.bytes_sent,
+                "the carrier adds its own: {stats:?}"
+            );
+            assert!(
+                carrier.bytes_received > 0 && carrier.round_trip.is_some(),
+                "{stats:?}"
+            );
+        }
 
         let holder = within(bench.call().many(5)).await.unwrap();
         within(bench.call().keep(Netref::of(Count::default())))

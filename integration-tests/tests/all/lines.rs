@@ -47,6 +47,11 @@ fn a_noisy_line_is_as_good_as_another() {
             assert_eq!(within(desk.call().bump()).await.unwrap(), number);
         }
         assert!(within(echo).await.unwrap() == bytes);
+        let line = connection.stats().carrier.unwrap();
+        assert!(
+            line.damaged > 0 && line.repeated > 0,
+            "its numbers tell of the noise: {line:?}"
+        );
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farref_boxing::{Encoder, Error, ErrorKind};
-use farref_framing::{Batch, CloseReason, Guard, Inlet, Nanos, Outlet, Written};
+use farref_framing::{Batch, CloseReason, Gauge, Guard, Inlet, Nanos, Outlet, Written};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -15,6 +15,7 @@ use crate::baton::{Baton, Turn};
 use crate::chain;
 use crate::clock;
 use crate::config::Config;
+use crate::connection::Parts;
 use crate::context;
 use crate::engine::dispatch::Dispatch;
 use crate::invocation::Invocation;
@@ -45,6 +46,7 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
     pub(crate) peer: Arc<Peer>,
+    pub(crate) gauge: Option<Gauge>,
     pub(crate) config: Config,
     /// Default deadline of calls, in nanoseconds; 0 is none.
     call_timeout: AtomicU64,
@@ -122,16 +124,6 @@ impl<P: Protocol<EngineHandles>> State<P> {
     }
 }
 
-/// What a connection is made over, and for whom.
-pub(crate) struct Ends {
-    pub(crate) inlet: Inlet,
-    pub(crate) outlet: Outlet,
-    pub(crate) peer: Peer,
-    pub(crate) shows_root: bool,
-    pub(crate) keep_open: bool,
-    pub(crate) guard: Guard,
-}
-
 /// The writing half of the carrier, and what is on its way to it.
 pub(crate) struct Writer {
     pub(crate) outlet: Outlet,
@@ -140,8 +132,8 @@ pub(crate) struct Writer {
 
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// A connection over an open carrier; nothing moves before it is driven.
-    pub(crate) fn new(protocol: P, ends: Ends, config: Config) -> Arc<Self> {
-        let Ends { inlet, outlet, peer, shows_root, keep_open, guard } = ends;
+    pub(crate) fn new(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Arc<Self> {
+        let Parts { inlet, outlet, peer, keep_open, guard, gauge } = parts;
         Arc::new(Self {
             state: Mutex::new(State {
                 protocol,
@@ -169,6 +161,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             changed: Notify::new(),
             anchor: Mutex::default(),
             peer: Arc::new(peer),
+            gauge,
             call_timeout: AtomicU64::new(config.call_timeout.map_or(0, clock::nanos)),
             config,
             runtime: crate::runtime::handle(),

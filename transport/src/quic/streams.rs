@@ -10,7 +10,9 @@ use bytes::BytesMut;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::WINDOW;
-use crate::carrier::{BoxFuture, ByteRx, ByteTx, CarrierInfo, Class, Muxed, StreamHalves};
+use crate::carrier::{
+    BoxFuture, ByteRx, ByteTx, CarrierInfo, CarrierStats, Class, Gauge, Muxed, StreamHalves,
+};
 use crate::error::{Aborted, aborted};
 use crate::io::IoRx;
 
@@ -68,16 +70,18 @@ pub(super) struct QuicMuxed {
 
 impl QuicMuxed {
     /// Must be made on a runtime.
-    pub(super) fn new(connection: quinn::Connection, info: CarrierInfo) -> Self {
-        let shared = Shared {
+    pub(super) fn new(connection: quinn::Connection, mut info: CarrierInfo) -> Self {
+        let shared = Arc::new(Shared {
             connection,
             leaving: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
-        };
-        Self {
-            shared: Arc::new(shared),
-            info,
-        }
+        });
+        let counted = Arc::downgrade(&shared);
+        info.gauge = Some(Gauge::new(move || {
+            let shared = counted.upgrade();
+            shared.map_or_else(CarrierStats::default, |shared| stats(&shared.connection))
+        }));
+        Self { shared, info }
     }
 
     fn halves(&self, (tx, rx): (SendStream, RecvStream)) -> StreamHalves {
@@ -262,6 +266,18 @@ impl Drop for QuicTx {
             let _ = stream.finish();
             self.shared.leave(stream);
         }
+    }
+}
+
+/// The numbers of a connection.
+fn stats(connection: &quinn::Connection) -> CarrierStats {
+    let counted = connection.stats();
+    CarrierStats {
+        bytes_sent: counted.udp_tx.bytes,
+        bytes_received: counted.udp_rx.bytes,
+        repeated: counted.path.lost_packets,
+        damaged: 0, // a packet that is damaged is no packet
+        round_trip: Some(counted.path.rtt),
     }
 }
 
