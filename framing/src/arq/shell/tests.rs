@@ -8,6 +8,9 @@ use tokio::time::timeout;
 
 use super::*;
 
+#[cfg(feature = "noise")]
+mod secured;
+
 const RATE: u64 = 11_520;
 /// Far more than anything here takes; the clock of these tests jumps where it can.
 const LONG: Duration = Duration::from_secs(600);
