@@ -584,6 +584,9 @@ fn a_peer_that_takes_nothing_is_not_there() {
         let mut line = Line::new(Config::new(Role::Dialer, RATE), [1; 8], 0);
         hears(&mut line, None, &Frame::SynAck(hello, [1; 8]), 0);
         assert_eq!(line.role(), None, "{hello:?}");
+        // Nor is it answered: this end goes on asking.
+        hears(&mut line, None, &Frame::Syn(hello), 0);
+        assert_eq!(kinds(&says(&mut line, 0)), [1], "{hello:?}");
     }
 }
 
