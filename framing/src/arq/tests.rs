@@ -601,6 +601,91 @@ fn a_frame_longer_than_was_agreed_is_not_taken() {
     assert!(says(&mut line, 0).iter().all(|frame| frame.len() <= 4 + 100));
 }
 
+/// § 11.4: a receiver must not take a frame behind the room that it has told of.
+#[test]
+fn a_frame_behind_the_room_is_not_taken() {
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    // Sixteen frames are kept for a reader that does not read; the last eight take the room away one by one.
+    for seq in 0..=16_u8 {
+        let room = 8.min(16 - seq);
+        let kept = line.kept();
+        for behind in [room, room + 1, 31, 128, 255] {
+            hears(
+                &mut line,
+                Some(tag),
+                &data(seq.wrapping_add(behind), &[5; 100]),
+                0,
+            );
+            assert_eq!(line.kept(), kept, "{behind} behind {seq}");
+            // Whoever sent it learns where the room ends.
+            let told = says(&mut line, 0);
+            assert_eq!(kinds(&told), [5]);
+            assert_eq!(told[0][1..3], [seq, room]);
+        }
+        if room > 1 {
+            // The last for which there is room waits for those before it.
+            hears(&mut line, Some(tag), &data(seq + room - 1, &[5; 100]), 0);
+            assert_eq!(line.kept(), kept + 100);
+            (line, _) = filled(seq);
+        }
+        hears(&mut line, Some(tag), &data(seq, &[5; 100]), 0);
+        says(&mut line, 0);
+    }
+    assert_eq!(line.kept(), 1600);
+}
+
+/// An end that has heard so many full frames, and acknowledged them.
+fn filled(frames: u8) -> (Line, Tag) {
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    for seq in 0..frames {
+        hears(&mut line, Some(tag), &data(seq, &[5; 100]), 0);
+        says(&mut line, 0);
+    }
+    (line, tag)
+}
+
+/// § 11.4: a sender must not send a frame for which the receiver has told of no room.
+#[test]
+fn no_frame_is_sent_behind_the_room_of_the_peer() {
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    // The numbers of what is sent now, of much that wants to go, and its end.
+    let sends = |line: &mut Line| {
+        let mut numbers = Vec::new();
+        for _ in 0..40 {
+            line.write(b"more");
+            numbers.extend(says(line, 0).iter().map(|frame| frame[1]));
+        }
+        numbers
+    };
+    // Before the peer has told of any, the room is a window.
+    assert_eq!(sends(&mut line), [0, 1, 2, 3, 4, 5, 6, 7]);
+    for (next, room, expected) in [
+        (8, 3, &[8, 9, 10][..]),
+        (9, 2, &[]),
+        (9, 3, &[11]),
+        // An older word does not take room away, nor give any.
+        (8, 4, &[]),
+        (12, 0, &[]),
+        (12, 1, &[12]),
+        (13, 8, &[13, 14, 15, 16, 17, 18, 19, 20]),
+    ] {
+        hears(&mut line, Some(tag), &ack(next, room), 0);
+        assert_eq!(sends(&mut line), expected, "{next} {room}");
+    }
+    // An end has a number, and needs room.
+    line.close();
+    hears(&mut line, Some(tag), &ack(21, 1), 0);
+    assert_eq!(kinds(&says(&mut line, 0)), [3]);
+    hears(&mut line, Some(tag), &ack(22, 0), 0);
+    assert_eq!(kinds(&says(&mut line, 0)), [0_u8; 0]);
+    hears(&mut line, Some(tag), &ack(22, 1), 0);
+    assert_eq!(kinds(&says(&mut line, 0)), [4]);
+    // Nor is more than the window under way, whatever room there is.
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    hears(&mut line, Some(tag), &ack(0, 255), 0);
+    assert_eq!(sends(&mut line), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
 /// Data numbered behind the end used to be heard behind it.
 #[test]
 fn nothing_is_heard_behind_the_end() {
