@@ -184,7 +184,8 @@ pub async fn secure(carrier: StreamCarrier, role: Role, config: Config) -> Resul
         Err(error) => {
             let words = handshake.take_output();
             match error {
-                Error::Incompatible(_) => part(&mut *rx, &mut *tx, &words).await,
+                // Only a listener's last words are worth waiting for: a dialer's say no more than that it failed.
+                Error::Incompatible(_) if role == Role::Listener => part(&mut *rx, &mut *tx, &words).await,
                 _ => part_at_once(&mut *rx, &mut *tx, &words).await,
             }
             return Err(error);

@@ -536,6 +536,10 @@ impl Handshake {
     fn say_last(&mut self, error: &Error) {
         self.out.clear();
         match (self.role, error) {
+            // A demand that is unknown here is ours to refuse; to all else that does not fit, a dialer says nothing.
+            (Role::Dialer, Error::Incompatible(Mismatch::Demand { .. })) => {
+                self.out.extend_from_slice(&ALERT);
+            }
             (_, Error::Refused | Error::Carrier(_)) | (Role::Dialer, Error::Incompatible(_)) => {}
             (Role::Listener, Error::Incompatible(Mismatch::Plain)) => {
                 self.out.extend_from_slice(&preface::demand_encryption());
@@ -551,8 +555,7 @@ impl Handshake {
                 };
                 hello.encode(&mut self.out);
             }
-            (Role::Listener, _) if self.stage == Stage::Hello => {}
-            (Role::Listener, _) if self.stage == Stage::Message(1) => {
+            (Role::Listener, _) if matches!(self.stage, Stage::Hello | Stage::Message(1)) => {
                 let hello = self.hello(Verdict::Go, &[self.suite]);
                 hello.encode(&mut self.out);
                 self.out.extend_from_slice(&ALERT);

@@ -264,6 +264,37 @@ fn a_message_of_another_length_is_refused_by_its_header() {
     }
 }
 
+/// A listener used to close without a word where the hello itself was wrong, and a dialer that could not meet a demand:
+/// the other side took that for a lost carrier, and dialled again (PROTOCOL.md § 10.5).
+#[test]
+fn whoever_gives_up_over_a_hello_says_so() {
+    let breaches: [fn(&mut Vec<u8>); 3] = [
+        |bytes| bytes[8..10].copy_from_slice(&[0xff, 0xff]), // too long
+        |bytes| bytes[10] = 0,                               // no field
+        |bytes| bytes[6] = 2,                                // a second hello that nobody asked for
+    ];
+    for breach in breaches {
+        let (dialer, listener) = talk(config(1), config(2), |flight, bytes| {
+            if flight == 0 {
+                breach(bytes);
+            }
+        });
+        assert!(matches!(listener.end, Some(Err(Error::Misbehaved(_)))));
+        assert!(
+            matches!(dialer.end, Some(Err(Error::Refused))),
+            "{:?}",
+            dialer.end
+        );
+    }
+
+    let mut dialer = Side::new(Role::Dialer, config(1));
+    dialer.handshake.take_output();
+    dialer.hear(b"\xa9FAN\x01\x01\x01\x01\x02\x00\x80\x00");
+    let demand = Error::from(Mismatch::Demand { field: 0x80 });
+    assert_eq!(dialer.error(), demand.to_string());
+    assert_eq!(dialer.handshake.take_output(), ALERT);
+}
+
 #[test]
 fn nothing_is_read_after_a_failure() {
     let mut listener = Side::new(Role::Listener, config(2));
