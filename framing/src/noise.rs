@@ -155,6 +155,9 @@ pub struct Secured {
 /// On return the peer has proved all that the [`Config`] demands of it. It may still refuse what the dialer proves last:
 /// then the first read fails with [`RecordError::Refused`].
 ///
+/// One proof is still due then: with [`Pattern::XxPsk3`] a dialer knows that the listener has the pre-shared key only
+/// when it has read something. Until then it must not remember the key that was proved.
+///
 /// Waits for the peer as long as it takes: the caller's timeout must cover this. After an error the peer has been
 /// told what it may know, and the carrier is closed. A listener that has answered a peer in its own words also waits
 /// until that has closed, so that it can read them; any other error is told at once, whatever the peer does.
