@@ -142,10 +142,13 @@ impl Connect {
             // A little less than the setup may take: what is wrong with a line is told then.
             let (carrier, role) = dependable(carrier, Role::Dialer, Some(setup.mul_f32(0.8))).await?;
             let carrier = protection.apply(carrier, role, Some(&address)).await?;
-            protection.check_answer(carrier.info(), &address).await?;
+            let newcomer = protection.check_answer(carrier.info(), &address).await?;
             let root = |_: &_| Ok(self.root);
             let connection = establish(carrier, (role, KeepOpen::No), root, self.config).await?;
             connection.established().await?;
+            if let Some(newcomer) = newcomer {
+                newcomer.remember().await?;
+            }
             Ok(connection)
         };
         tokio::time::timeout(setup, connecting).await.unwrap_or_else(|_| {

@@ -9,7 +9,7 @@ use farref_transport::address::PeerKey;
 use farref_transport::{Address, Carrier, CarrierInfo, Media, PeerEvidence, Security};
 use tokio::sync::Semaphore;
 
-use crate::keys::Grant;
+use crate::keys::{Grant, KnownPeers};
 use crate::service::Service;
 use crate::source::source;
 
@@ -125,25 +125,39 @@ impl Protection {
         Ok(secured.carrier.into())
     }
 
-    /// Whether the peer that answered is the one that was meant.
+    /// Whether the peer that answered is the one that was meant. What comes back is to be remembered when the peer has
+    /// introduced itself: a shared secret is proved by that alone, and nobody without it is to be believed later.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Denied`]: it is not, or nobody can tell.
-    pub(crate) async fn check_answer(&self, info: &CarrierInfo, address: &Address) -> Result<()> {
+    pub(crate) async fn check_answer(
+        &self,
+        info: &CarrierInfo,
+        address: &Address,
+    ) -> Result<Option<Newcomer>> {
         let (Self::Medium(trust) | Self::Noise(trust)) = self else {
-            return Ok(());
+            return Ok(None);
         };
         let Some(key) = key_of(info) else {
             return match address.peer_key() {
                 // Who shares the secret is believed by that, but for a key somebody must answer.
-                None if self.is_by_secret() => Ok(()),
+                None if self.is_by_secret() => Ok(None),
                 _ => Err(keyless()),
             };
         };
         let (known, address) = (trust.known.clone(), address.clone());
+        let is_certain = !self.is_by_secret();
         // It reads a file, and may ask a person.
-        beside(move || known.check(&address, &key)).await
+        beside(move || {
+            if is_certain {
+                known.check(&address, &key).map(|()| None)
+            } else {
+                let is_new = known.look(&address, &key)?;
+                Ok(is_new.then_some(Newcomer { known, address, key }))
+            }
+        })
+        .await
     }
 
     /// Whether the peer that came in is let in by its key, and with which options.
@@ -200,6 +214,24 @@ impl Protection {
     /// Whether a peer may have no key of its own, since it has shown that it knows the shared secret.
     const fn is_by_secret(&self) -> bool {
         matches!(self, Self::Noise(trust) if trust.psk.is_some())
+    }
+}
+
+/// A peer whose key was accepted, and is not remembered yet.
+pub(crate) struct Newcomer {
+    known: KnownPeers,
+    address: Address,
+    key: PeerKey,
+}
+
+impl Newcomer {
+    /// Remembers it: it has introduced itself.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub(crate) async fn remember(self) -> Result<()> {
+        beside(move || self.known.remember(&self.address, &self.key)).await
     }
 }
 

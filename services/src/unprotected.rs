@@ -19,6 +19,15 @@ pub(crate) struct Admitted;
 #[derive(Debug, Clone)]
 pub(crate) struct Protection;
 
+/// A build without keys remembers nobody.
+pub(crate) enum Newcomer {}
+
+impl Newcomer {
+    pub(crate) async fn remember(self) -> Result<()> {
+        match self {}
+    }
+}
+
 #[expect(
     clippy::unnecessary_wraps,
     clippy::unused_self,
@@ -46,8 +55,8 @@ impl Protection {
         Ok(carrier)
     }
 
-    pub(crate) async fn check_answer(&self, _: &CarrierInfo, _: &Address) -> Result<()> {
-        Ok(())
+    pub(crate) async fn check_answer(&self, _: &CarrierInfo, _: &Address) -> Result<Option<Newcomer>> {
+        Ok(None)
     }
 
     pub(crate) async fn admit(&self, _: &CarrierInfo) -> Result<Admitted> {

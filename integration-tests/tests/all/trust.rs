@@ -187,6 +187,30 @@ fn devices_without_keys_meet_by_a_shared_secret() {
     });
 }
 
+/// The key of whoever answered was remembered before it was known whether he has the secret: the right peer was refused
+/// from then on.
+#[test]
+fn whoever_lacks_the_secret_is_not_remembered() {
+    runtime().block_on(async {
+        let home = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(home.path().join("client"));
+        let remembered =
+            || std::fs::read_to_string(home.path().join("client/known_peers")).unwrap_or_default();
+        let secret = |byte| Psk::new([byte; 32]);
+        let mine = Trust::of_store(&store, Policy::AcceptNew)
+            .unwrap()
+            .sharing(secret(1));
+        let authorized = Authorized::keys([mine.identity().unwrap().public()]);
+        for (byte, is_right) in [(2, false), (1, true)] {
+            let theirs = Trust::new(identity()).authorizing(authorized.clone());
+            let (_server, address) = served("tcp", theirs.sharing(secret(byte))).await;
+            let dialled = dialled(&address.without_peer_key(), mine.clone()).await;
+            assert_eq!(dialled.is_ok(), is_right, "{dialled:?}");
+            assert_eq!(!remembered().is_empty(), is_right, "{}", remembered());
+        }
+    });
+}
+
 /// The secret was left out without a word.
 #[test]
 fn a_shared_secret_is_not_passed_over_where_the_medium_has_none() {

@@ -122,6 +122,14 @@ impl KnownPeers {
     /// [`ErrorKind::Denied`] if it is not, or nobody can tell: the message shows both keys, or the line that would
     /// make this one known. [`ErrorKind::Misuse`] if the file cannot be used.
     pub fn check(&self, address: &Address, key: &PeerKey) -> Result<()> {
+        if self.look(address, key)? {
+            self.remember(address, key)?;
+        }
+        Ok(())
+    }
+
+    /// [`check`](Self::check), which leaves the remembering to the caller: whether there is something to remember.
+    pub(crate) fn look(&self, address: &Address, key: &PeerKey) -> Result<bool> {
         let name = name_of(address);
         if let Some(pinned) = address.peer_key() {
             if let Some(path) = &self.path {
@@ -129,7 +137,7 @@ impl KnownPeers {
                 is_known(path, &text, &name, key, true)?;
             }
             return if pinned == key {
-                Ok(())
+                Ok(false)
             } else {
                 Err(denied(format!("`{address}` answered with the key {key}")))
             };
@@ -138,18 +146,26 @@ impl KnownPeers {
             Some(path) => {
                 let text = read(path, Secrecy::Public)?.unwrap_or_default();
                 if is_known(path, &text, &name, key, matches!(self.policy, Policy::Off))? {
-                    return Ok(());
+                    return Ok(false);
                 }
                 match &self.policy {
-                    Policy::Off => Ok(()),
+                    Policy::Off => Ok(false),
                     Policy::Strict => Err(unknown(address, &name, key, Some(path))),
-                    Policy::AcceptNew => remember(path, &name, key),
-                    Policy::Ask(ask) if ask(&Question { address, key }) => remember(path, &name, key),
+                    Policy::AcceptNew => Ok(true),
+                    Policy::Ask(ask) if ask(&Question { address, key }) => Ok(true),
                     Policy::Ask(_) => Err(denied(format!("`{address}` is not trusted: the answer was no"))),
                 }
             }
-            None if matches!(self.policy, Policy::Off) => Ok(()),
+            None if matches!(self.policy, Policy::Off) => Ok(false),
             None => Err(unknown(address, &name, key, None)),
+        }
+    }
+
+    /// Remembers the key of the peer at `address`.
+    pub(crate) fn remember(&self, address: &Address, key: &PeerKey) -> Result<()> {
+        match &self.path {
+            Some(path) => remember(path, &name_of(address), key),
+            None => Ok(()),
         }
     }
 }
