@@ -60,6 +60,8 @@ pub mod serial;
 mod socket;
 #[cfg(all(unix, feature = "ssh"))]
 pub mod ssh;
+#[cfg(all(unix, any(feature = "pipe", feature = "serial")))]
+mod stack;
 #[cfg(all(unix, feature = "stdio"))]
 pub mod stdio;
 #[cfg(feature = "tcp")]

@@ -15,7 +15,6 @@
 mod adopt;
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,6 +30,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use crate::carrier::{ByteRx, ByteTx};
 use crate::descriptor::{Descriptor, wait_readable, wait_writable};
 use crate::io::reserve_some;
+use crate::stack;
 
 /// Makes a descriptor that nobody else shares one that does not wait.
 pub(crate) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
@@ -282,18 +282,10 @@ fn is_watched(fd: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-/// Reads, whatever the reactor knows. By way of the stack, which costs a copy of what is mostly an answer
-/// or two; whoever has more to say is seen by the reactor.
+/// Reads, whatever the reactor knows. What comes is mostly an answer or two; whoever has more to say is seen by the
+/// reactor.
 fn read(fd: impl AsFd, into: &mut BytesMut) -> io::Result<usize> {
-    let mut room = [MaybeUninit::uninit(); 16 * 1024];
-    let spare = into.capacity() - into.len();
-    let room = match room.get_mut(..spare) {
-        Some(room) => room,
-        None => &mut room,
-    };
-    let (bytes, _) = rustix::io::read(fd, room)?;
-    into.extend_from_slice(bytes);
-    Ok(bytes.len())
+    Ok(stack::read::<{ 16 * 1024 }>(fd, into)?)
 }
 
 /// Writes, whatever the reactor knows.

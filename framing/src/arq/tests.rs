@@ -436,10 +436,10 @@ fn what_is_wrong_with_a_line_that_does_not_open_is_told() {
     };
     assert_eq!(why(&echo), Some(Failure::Echo));
     // Heard, but deaf: it asks for ever, and never answers.
-    let deaf = |line: &mut Line, now| {
+    let asks = |line: &mut Line, version, now| {
         let mut out = Vec::new();
         let hello = frame::Hello {
-            version: 1,
+            version,
             wish: 2,
             nonce: [2; 8],
             payload: 240,
@@ -448,19 +448,9 @@ fn what_is_wrong_with_a_line_that_does_not_open_is_told() {
         Frame::Syn(hello).encode(None, &mut out);
         line.handle_bytes(&out, now);
     };
+    let deaf = |line: &mut Line, now| asks(line, 1, now);
     assert_eq!(why(&deaf), Some(Failure::NotAnswered));
-    let newer = |line: &mut Line, now| {
-        let mut out = Vec::new();
-        let hello = frame::Hello {
-            version: 2,
-            wish: 2,
-            nonce: [2; 8],
-            payload: 240,
-            window: 8,
-        };
-        Frame::Syn(hello).encode(None, &mut out);
-        line.handle_bytes(&out, now);
-    };
+    let newer = |line: &mut Line, now| asks(line, 2, now);
     assert_eq!(why(&newer), Some(Failure::Version(2)));
 }
 

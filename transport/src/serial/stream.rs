@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +20,10 @@ use super::port::Port;
 use super::settings::Settings;
 use crate::carrier::{ByteRx, ByteTx};
 use crate::io::reserve_some;
+use crate::stack;
+
+/// A driver holds so many bytes.
+const HELD: usize = 4096;
 
 /// Takes a port apart. Needs the timer of a runtime.
 pub(super) fn halves(port: Port, settings: &Settings) -> (SerialRx, SerialTx) {
@@ -47,7 +50,7 @@ impl ByteRx for SerialRx {
             return Err(hung_up());
         }
         reserve_some(into);
-        match retry_on_intr(|| read(self.port.fd(), into)) {
+        match retry_on_intr(|| stack::read::<HELD>(self.port.fd(), into)) {
             // A line has no end: reads of a terminal say so after a hang-up, again and again.
             Ok(0) => Err(self.port.hang_up()),
             Err(errno) if is_hang_up(errno) => Err(self.port.hang_up()),
@@ -134,19 +137,6 @@ impl Drop for SerialTx {
             Arc::clone(&self.port).linger(self.pacer.idle_at());
         }
     }
-}
-
-/// Reads what fits, by way of the stack. A driver holds 4 KiB.
-fn read(fd: &OwnedFd, into: &mut BytesMut) -> rustix::io::Result<usize> {
-    let mut room = [MaybeUninit::uninit(); 4096];
-    let spare = into.capacity() - into.len();
-    let room = match room.get_mut(..spare) {
-        Some(room) => room,
-        None => &mut room,
-    };
-    let (bytes, _) = rustix::io::read(fd, room)?;
-    into.extend_from_slice(bytes);
-    Ok(bytes.len())
 }
 
 /// Writes at most `room` bytes from the front of `bufs`.
