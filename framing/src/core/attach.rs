@@ -16,12 +16,15 @@ impl Core {
         if self.phase == Phase::Detached {
             return Ok(());
         }
-        self.carrier.greeting.clear();
-        let over = self.phase == Phase::Over || self.peer_closed || self.closing.is_some();
+        if self.closing.is_some() {
+            return Err(Misuse::NoSession.into()); // the reason may still be written, if it is not the carrier that failed
+        }
+        let over = self.phase == Phase::Over || self.peer_closed;
         if over || self.joined().is_none() {
             self.phase = Phase::Over;
-            return Err(Misuse::NoSession.into());
+            return Err(Misuse::NoSession.into()); // the last words stay, for whoever can still be told
         }
+        self.carrier.greeting.clear();
         if !self.resuming {
             self.carrier.down_since = now; // one that was lost before it was agreed on does not count
         }
