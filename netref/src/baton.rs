@@ -69,6 +69,13 @@ impl<W> Baton<W> {
         if self.blocked { self.writer.take() } else { None }
     }
 
+    /// Another writer takes the place of the one that lies here or is out; the latter's holder must not give it back.
+    pub(crate) fn replace(&mut self, writer: Option<W>) -> Option<W> {
+        self.blocked = false;
+        self.asked = false;
+        std::mem::replace(&mut self.writer, writer)
+    }
+
     /// The holder is done: everything was written.
     pub(crate) fn give_back(&mut self, writer: W) {
         self.writer = Some(writer);

@@ -10,8 +10,9 @@ fn origin() -> Instant {
     *ORIGIN.get_or_init(Instant::now)
 }
 
-/// Now.
-pub(crate) fn now() -> Nanos {
+/// Now, as links and protocols of this process are told the time.
+#[must_use]
+pub fn now() -> Nanos {
     nanos(origin().elapsed())
 }
 

@@ -24,6 +24,14 @@ pub struct Config {
     pub setup_timeout: Duration,
     /// How long an orderly close may wait for the peer. Default 2 s.
     pub close_timeout: Duration,
+    /// Whether the connection outlives its carrier: a lost one is replaced by another, and calls and references go
+    /// on. Both sides must want it. Default: the side that dials wants it where a carrier can be lost (TCP, QUIC, ssh,
+    /// serial lines), and the side that listens where it is asked for. How long without a carrier is
+    /// [`Limits::resume_window`](farref_framing::Limits::resume_window).
+    pub resume: Option<bool>,
+    /// Whether calls that are made while there is no carrier wait for the next one, rather than fail as not sent.
+    /// Default true.
+    pub wait_while_down: bool,
     /// Limits of messages, lanes and fragments.
     pub limits: farref_framing::Limits,
 }
@@ -39,6 +47,8 @@ impl Default for Config {
             max_depth: 256,
             setup_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
+            resume: None,
+            wait_while_down: true,
             limits: farref_framing::Limits::default(),
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind};
-use farref_framing::{CarrierStats, Gauge, Guard, Inlet, Link, Nanos, Outlet};
+use farref_framing::{
+    AttachConfig, CarrierStats, Gauge, Guard, Inlet, Link, Nanos, Negotiated, Outlet, Rejection, ResumeRequest, SessionId, Tombstone,
+};
 
 use crate::call::BoxFuture;
 use crate::clock;
@@ -43,6 +45,11 @@ trait Controls: Send + Sync {
     fn stats(&self) -> Stats;
     fn set_call_timeout(&self, timeout: Option<Duration>);
     fn peer(&self) -> &Arc<Peer>;
+    fn status(&self, other_than: Option<u64>) -> BoxFuture<'_, (Status, u64)>;
+    fn status_now(&self) -> (Status, u64);
+    fn session(&self) -> Option<SessionId>;
+    fn tombstone(&self) -> Option<Tombstone>;
+    fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>>;
 }
 
 /// What a connection is made of.
@@ -60,13 +67,82 @@ pub struct Parts {
     pub guard: Guard,
     /// Where the carrier's own numbers are read. Default nowhere.
     pub gauge: Option<Gauge>,
+    /// What was agreed with the peer, if the link has told that already. Default not.
+    pub opened: Option<Negotiated>,
+    /// Where other carriers come from when this one is lost, on the side that dialled. Default nowhere.
+    pub redial: Option<Arc<dyn Redial>>,
+}
+
+/// Another carrier for a session, on the side that dialled.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NextCarrier {
+    /// Its halves, and who is at its other end.
+    pub parts: Parts,
+    /// What the link must know of it.
+    pub attach: AttachConfig,
+    /// Whether it has streams of its own.
+    pub native: bool,
+}
+
+impl NextCarrier {
+    /// A carrier of one stream each way, or of many if `native`.
+    #[must_use]
+    pub const fn new(parts: Parts, attach: AttachConfig, native: bool) -> Self {
+        Self { parts, attach, native }
+    }
+}
+
+/// Where the carriers of a session come from.
+pub trait Redial: Send + Sync + 'static {
+    /// Dials once, after a pause if it likes: `attempt` counts from 0 since the last carrier was lost. Whatever the
+    /// error, it is asked again until the session's time is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the session ends.
+    fn redial(&self, attempt: u32) -> BoxFuture<'static, Result<NextCarrier, Error>>;
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Status {
+    /// It has a carrier.
+    Up,
+    /// It has lost its carrier, for this reason, and waits for another. Calls wait too.
+    Down(Error),
+    /// It is over, for this reason.
+    Over(Error),
+}
+
+/// Tells how a connection fares: see [`Connection::watch`]. It is a handle on the connection as any other, and keeps it
+/// open.
+#[derive(Debug)]
+pub struct Watch {
+    connection: Connection,
+    seen: Option<u64>,
+}
+
+impl Watch {
+    /// The status: at once the first time, then whenever it has changed. What came in between is passed over.
+    /// After [`Status::Over`] nothing changes, and this waits for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn next(&mut self) -> Status {
+        let (status, changes) = self.connection.inner.status(self.seen).await;
+        self.seen = Some(changes);
+        status
+    }
 }
 
 impl Parts {
     /// The halves of a carrier, and who is at its other end.
     #[must_use]
-    pub const fn new(inlet: Inlet, outlet: Outlet, peer: Peer) -> Self {
-        Self { inlet, outlet, peer, keep_open: false, guard: Guard::none(), gauge: None }
+    pub fn new(inlet: Inlet, outlet: Outlet, peer: Peer) -> Self {
+        Self { inlet, outlet, peer, keep_open: false, guard: Guard::none(), gauge: None, opened: None, redial: None }
     }
 }
 
@@ -122,7 +198,10 @@ impl Connection {
     pub fn native(link: impl FnOnce(Nanos) -> Box<dyn Link>, parts: Parts, root: Root, config: Config) -> Self {
         let shows_root = root.0.is_some();
         let now = clock::now();
-        let native = Native::new(link(now), &config, root.into_outgoing(), now);
+        let mut native = Native::new(link(now), &config, root.into_outgoing(), now);
+        if let Some(negotiated) = &parts.opened {
+            native.opened(negotiated);
+        }
         Self::over(native, parts, shows_root, config)
     }
 
@@ -229,6 +308,40 @@ impl Connection {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.inner.over().is_some()
+    }
+
+    /// Tells whether the connection has a carrier, and whether it is over, now and whenever that changes.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch { connection: self.clone(), seen: None }
+    }
+
+    /// Where the connection stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.inner.status_now().0
+    }
+
+    /// The session, if the connection outlives its carrier.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.inner.session()
+    }
+
+    /// What is left of the session when it is over: enough to tell a dialer that comes back what was received.
+    #[must_use]
+    pub fn tombstone(&self) -> Option<Tombstone> {
+        self.inner.tombstone()
+    }
+
+    /// Goes on over another carrier, whose dialer has asked to; `native` if it has streams of its own. Whoever calls
+    /// has made sure that the peer is the same, and may still come in. The old carrier is given up first.
+    ///
+    /// # Errors
+    ///
+    /// What to tell the dialer, and the carrier for that; nothing has changed then.
+    pub fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>> {
+        self.inner.resume(request, parts, native)
     }
 
     /// Who is at the other end.
@@ -373,7 +486,7 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
             answers,
             round_trip: (state.round_trip.0 > 0).then(|| Duration::from_nanos(state.round_trip.1)),
             traffic: state.protocol.traffic(),
-            carrier: self.core().gauge.as_ref().map(Gauge::read),
+            carrier: state.gauge.as_ref().map(Gauge::read),
         }
     }
 
@@ -383,5 +496,28 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
 
     fn peer(&self) -> &Arc<Peer> {
         &self.core().peer
+    }
+
+    fn status(&self, other_than: Option<u64>) -> BoxFuture<'_, (Status, u64)> {
+        Box::pin(self.changed(move |core| {
+            let (status, changes) = core.status();
+            (other_than != Some(changes)).then_some((status, changes))
+        }))
+    }
+
+    fn status_now(&self) -> (Status, u64) {
+        self.core().status()
+    }
+
+    fn session(&self) -> Option<SessionId> {
+        lock(&self.core().state).protocol.session()
+    }
+
+    fn tombstone(&self) -> Option<Tombstone> {
+        lock(&self.core().state).protocol.tombstone()
+    }
+
+    fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>> {
+        self.core().resume(request, parts, native)
     }
 }

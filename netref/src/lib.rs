@@ -80,7 +80,8 @@ unless_loom! {
     pub use crate::call::{BoxFuture, Call};
     pub use crate::caller::{Caller, Lender};
     pub use crate::config::Config;
-    pub use crate::connection::{Connection, Parts, Root, Stats};
+    pub use crate::clock::now;
+    pub use crate::connection::{Connection, NextCarrier, Parts, Redial, Root, Stats, Status, Watch};
     pub use crate::context::{CallerInfo, caller};
     pub use crate::hosted::Exported;
     pub use crate::interface::{Extends, RemoteTrait, Wrap};

@@ -5,8 +5,8 @@ use std::task::Poll;
 use bytes::BytesMut;
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{
-    Batch, Body, CloseReason, LaneId, Link, LinkError, LinkEvent, Nanos, RejectCode, Rejection, SessionEnd,
-    StreamKey,
+    AttachConfig, Batch, Body, CloseReason, LaneId, Link, LinkConfig, LinkError, LinkEvent, Nanos, NativeLink,
+    Negotiated, RejectCode, Rejection, ResumeRequest, Role, SessionEnd, SessionId, StreamKey, StreamLink, Tombstone,
 };
 
 use crate::config::Config;
@@ -38,6 +38,19 @@ impl<H: Handles> Native<H> {
         }
     }
 
+    /// The link has told already what was agreed with the peer.
+    pub(crate) fn opened(&mut self, negotiated: &Negotiated) {
+        self.exchange.set_max_message(negotiated.message);
+    }
+
+    /// Goes on in the form that fits the carrier.
+    fn take_form(&mut self, native: bool, now: Nanos) {
+        // Never used: a link is taken apart whole.
+        let none = StreamLink::new(LinkConfig::new(Role::Listener, [0; 16], [0; 32]), now);
+        let core = std::mem::replace(&mut self.link, Box::new(none)).into_core();
+        self.link = if native { Box::new(NativeLink::over(core)) } else { Box::new(StreamLink::over(core)) };
+    }
+
     /// Hands on what the link has to tell.
     fn take_events(&mut self, factory: &dyn Factory<H>, now: Nanos) -> Result<(), Error> {
         while let Some(event) = self.link.poll_event() {
@@ -55,7 +68,8 @@ impl<H: Handles> Native<H> {
                 }
                 LinkEvent::BulkDone { lane, body } => self.exchange.handle_body(lane, body, &mut self.link),
                 LinkEvent::LaneReset { lane, .. } => self.exchange.handle_reset(lane, &mut self.link),
-                LinkEvent::Opened(negotiated) => self.exchange.set_max_message(negotiated.message),
+                LinkEvent::Opened(negotiated) => self.opened(&negotiated),
+                LinkEvent::Resumed { .. } => self.exchange.push_event(Event::Resumed),
                 LinkEvent::Pong { rtt } => {
                     let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
                     self.exchange.push_event(Event::Pong(nanos));
@@ -65,8 +79,7 @@ impl<H: Handles> Native<H> {
                 // A body of ours that the peer does not want was reset; streams are never accepted here.
                 LinkEvent::LaneStopped { .. }
                 | LinkEvent::LaneData { .. }
-                | LinkEvent::LaneCredit { .. }
-                | LinkEvent::Resumed { .. } => {}
+                | LinkEvent::LaneCredit { .. } => {}
                 _ => {}
             }
         }
@@ -187,6 +200,29 @@ impl<H: Handles> Protocol<H> for Native<H> {
 
     fn sever(&mut self, error: &Error) {
         self.exchange.sever(error, self.received, &self.link);
+    }
+
+    fn detach(&mut self, now: Nanos) -> bool {
+        self.link.detach(now).is_ok()
+    }
+
+    fn attach(&mut self, config: AttachConfig, native: bool, now: Nanos) -> Result<(), Error> {
+        self.take_form(native, now);
+        self.link.attach(config, now).map_err(|error| Error::wrap(ErrorKind::Misuse, error))
+    }
+
+    fn resume(&mut self, request: ResumeRequest, native: bool, now: Nanos) -> Result<(), Rejection> {
+        self.link.resume(request, now)?;
+        self.take_form(native, now);
+        Ok(())
+    }
+
+    fn session(&self) -> Option<SessionId> {
+        self.link.session()
+    }
+
+    fn tombstone(&self) -> Option<Tombstone> {
+        self.link.tombstone()
     }
 
     fn stats(&self) -> TableStats {

@@ -9,8 +9,10 @@ use std::fmt;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use farref_boxing::Error;
-use farref_framing::{Batch, CloseReason, Nanos, StreamKey};
+use farref_boxing::{Error, ErrorKind};
+use farref_framing::{
+    AttachConfig, Batch, CloseReason, Nanos, RejectCode, Rejection, ResumeRequest, SessionId, StreamKey, Tombstone,
+};
 use smallvec::SmallVec;
 
 /// The kinds of handle that a protocol keeps for its engine, without looking inside.
@@ -318,6 +320,8 @@ pub enum Event<H: Handles> {
     Unexported(H::Object),
     /// The answer to a ping: the round trip.
     Pong(Nanos),
+    /// The session goes on over another carrier.
+    Resumed,
     /// The peer will make no further calls and asks us to make none.
     Draining,
     /// The other end has closed in order.
@@ -450,6 +454,43 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// The carrier is lost for good, or the connection was closed: every call ends, every reference breaks.
     fn sever(&mut self, error: &Error);
+
+    /// The carrier is gone: true if everything is kept for another one. Default: nothing is.
+    fn detach(&mut self, now: Nanos) -> bool {
+        let _ = now;
+        false
+    }
+
+    /// Goes on over a carrier that this side dialled, of native streams if `native`; [`Event::Resumed`] tells that the
+    /// peer agrees. Called after [`detach`](Self::detach).
+    ///
+    /// # Errors
+    ///
+    /// There is nothing to go on with. Default: always.
+    fn attach(&mut self, config: AttachConfig, native: bool, now: Nanos) -> Result<(), Error> {
+        let _ = (config, native, now);
+        Err(Error::new(ErrorKind::Misuse, "this protocol keeps no sessions"))
+    }
+
+    /// Goes on over a carrier whose dialer has asked to; the present one, if there is one, is given up.
+    ///
+    /// # Errors
+    ///
+    /// What to tell the dialer; then nothing has changed. Default: always.
+    fn resume(&mut self, request: ResumeRequest, native: bool, now: Nanos) -> Result<(), Rejection> {
+        let _ = (request, native, now);
+        Err(Rejection::new(RejectCode::Unsupported))
+    }
+
+    /// The session, if the connection outlives its carrier. Default: there is none.
+    fn session(&self) -> Option<SessionId> {
+        None
+    }
+
+    /// What is left of a session that is over. Default: nothing.
+    fn tombstone(&self) -> Option<Tombstone> {
+        None
+    }
 
     /// Sizes of the tables.
     fn stats(&self) -> TableStats;

@@ -15,7 +15,8 @@ use crate::baton::{Baton, Turn};
 use crate::chain;
 use crate::clock;
 use crate::config::Config;
-use crate::connection::Parts;
+use crate::connection::{Parts, Redial};
+use crate::engine::down::Down;
 use crate::context;
 use crate::engine::dispatch::Dispatch;
 use crate::invocation::Invocation;
@@ -46,7 +47,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
     pub(crate) peer: Arc<Peer>,
-    pub(crate) gauge: Option<Gauge>,
+    /// Where other carriers come from, on the side that dialled.
+    pub(crate) redial: Option<Arc<dyn Redial>>,
     pub(crate) config: Config,
     /// Default deadline of calls, in nanoseconds; 0 is none.
     call_timeout: AtomicU64,
@@ -90,6 +92,16 @@ pub(crate) struct State<P> {
     watched: bool,
     /// What must outlive the halves of the carrier.
     pub(crate) guard: Option<Guard>,
+    /// Where the carrier's own numbers are read.
+    pub(crate) gauge: Option<Gauge>,
+    /// Number of the carrier: a writer with another one has no carrier any more.
+    pub(crate) carrier: u64,
+    /// There is no carrier on which both sides have agreed.
+    pub(crate) down: Option<Down>,
+    /// Somebody is about to find another carrier.
+    pub(crate) redialling: bool,
+    /// How often the status has changed.
+    pub(crate) changes: u64,
 }
 
 impl<P: Protocol<EngineHandles>> State<P> {
@@ -128,16 +140,28 @@ impl<P: Protocol<EngineHandles>> State<P> {
 pub(crate) struct Writer {
     pub(crate) outlet: Outlet,
     pub(crate) batch: Batch,
+    carrier: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(outlet: Outlet, carrier: u64) -> Box<Self> {
+        Box::new(Self { outlet, batch: Batch::default(), carrier })
+    }
+
+    /// Whether its carrier is the one that the connection is on.
+    pub(crate) fn is_of<P>(&self, state: &State<P>) -> bool {
+        self.carrier == state.carrier
+    }
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// A connection over an open carrier; nothing moves before it is driven.
     pub(crate) fn new(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Arc<Self> {
-        let Parts { inlet, outlet, peer, keep_open, guard, gauge } = parts;
+        let Parts { inlet, outlet, peer, keep_open, guard, gauge, opened: _, redial } = parts;
         Arc::new(Self {
             state: Mutex::new(State {
                 protocol,
-                baton: Baton::new(Box::new(Writer { outlet, batch: Batch::default() })),
+                baton: Baton::new(Writer::new(outlet, 0)),
                 opened: None,
                 has_handle: true,
                 over: None,
@@ -152,6 +176,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 spare: Vec::new(),
                 watched: false,
                 guard: Some(guard),
+                gauge,
+                carrier: 0,
+                down: None,
+                redialling: false,
+                changes: 0,
             }),
             inlet: Mutex::new(Some(inlet)),
             role: Role::default(),
@@ -161,7 +190,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             changed: Notify::new(),
             anchor: Mutex::default(),
             peer: Arc::new(peer),
-            gauge,
+            redial,
             call_timeout: AtomicU64::new(config.call_timeout.map_or(0, clock::nanos)),
             config,
             runtime: crate::runtime::handle(),
@@ -207,6 +236,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let mut state = lock(&self.state);
             if let Some(error) = &state.over {
                 return Err(not_sent(error));
+            }
+            if state.down.is_some() && !self.config.wait_while_down && is_new_work(target) {
+                let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
+                return Err(Error::new(kind, "the connection is without a carrier for now"));
             }
             if state.draining && is_new_work(target) {
                 let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
@@ -326,8 +359,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let written =
                 if writer.batch.is_empty() { Ok(Written::All) } else { writer.outlet.write(&mut writer.batch) };
             let mut state = lock(&self.state);
-            if state.ended {
-                // Nobody writes any more: the carrier ends with its last half.
+            if state.ended || !writer.is_of(&state) {
+                // Nobody writes there any more: the carrier ends with its last half.
                 drop(state);
                 return drop(writer);
             }

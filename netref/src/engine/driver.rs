@@ -120,6 +120,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     }
 
     async fn drive(mut self) {
+        if self.number == 0 {
+            self.take_what_was_heard();
+        }
         let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed = None;
         loop {
@@ -147,8 +150,21 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => tokio::task::yield_now().await,
                 Step::Timeout => self.handle_timeout(),
-                Step::Ended(error) => self.core.sever(error),
+                Step::Ended(error) => self.core.lose(error),
             }
+        }
+    }
+
+    /// What the peer has said before there was a connection waits in the protocol.
+    fn take_what_was_heard(&self) {
+        let core = &self.core;
+        let handled = {
+            let mut state = lock(&core.state);
+            let nothing = &mut bytes::BytesMut::new();
+            state.protocol.handle_bytes(StreamKey::MAIN, nothing, false, &Proxies(core), clock::now())
+        };
+        if let Err(error) = handled {
+            core.sever(error);
         }
     }
 
@@ -196,6 +212,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 core.sever(error);
             }
             Event::Draining => core.peer_drains(),
+            Event::Resumed => core.is_up_again(),
         }
     }
 
@@ -304,6 +321,11 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             writer.outlet.poll_writable(context)
         };
         let mut state = lock(&self.core.state);
+        if !writer.is_of(&state) {
+            drop(state);
+            drop(writer);
+            return Some(Step::Writable);
+        }
         match polled {
             Poll::Pending => {
                 state.baton.give_back_blocked(writer);
@@ -377,7 +399,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         self.releasing = None;
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
-            core.sever(error);
+            core.lose(error);
         } else if unopened && self.setup.is_some_and(|setup| setup <= now) {
             let text = format!("the peer did not introduce itself within {:?}", core.config.setup_timeout);
             core.sever(Error::new(ErrorKind::Incompatible, text));
@@ -429,7 +451,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         std::future::poll_fn(|context| {
             // A caller that holds the baton gives it back at once: ask again after the others had their turn.
             let mut state = lock(&self.core.state);
-            if state.write_error.is_some() {
+            if state.write_error.is_some() || state.down.is_some() {
                 return Poll::Ready(None);
             }
             let Some(mut writer) = state.baton.take_blocked() else {
@@ -509,8 +531,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             if state.goodbye.is_some() || state.over.is_some() {
                 return;
             }
-            state.goodbye = Some(error);
+            state.goodbye = Some(error.clone());
             state.protocol.close(reason);
+            if state.down.is_some() {
+                // There is nobody to tell.
+                state.protocol.sever(&error);
+                state.over = Some(error);
+            }
         }
         self.signal.wish(Wishes { flush: true, look: true, ..Wishes::default() });
     }

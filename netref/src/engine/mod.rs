@@ -7,9 +7,11 @@
 //!                        Protocol  ◀──bytes── driver ──events──▶ dispatch ──▶ methods, in order
 //! ```
 //!
-//! [`mod@core`] commits and completes, [`driver`] reads and writes, [`dispatch`] runs the peer's calls.
+//! [`mod@core`] commits and completes, [`driver`] reads and writes, [`dispatch`] runs the peer's calls, [`down`] goes from
+//! one carrier to the next.
 //! Under the connection's lock runs no user code, no waker and no system call.
 
 pub(crate) mod core;
+pub(crate) mod down;
 pub(crate) mod dispatch;
 pub(crate) mod driver;

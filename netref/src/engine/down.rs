@@ -1,0 +1,236 @@
+//! From one carrier to the next: losing one, finding another, going on (PROTOCOL.md § 4).
+//!
+//! The order that keeps a late carrier out: whoever changes carriers holds the lock of the reading half and, within it,
+//! that of the connection. So no byte of the old one is handled after the protocol has agreed to go on, and what a
+//! writer of the old one still writes goes nowhere.
+
+use std::sync::Arc;
+
+use farref_boxing::{Error, ErrorKind};
+use farref_framing::{Guard, Inlet, Rejection, ResumeRequest};
+
+use crate::clock;
+use crate::connection::{NextCarrier, Parts, Status};
+use crate::engine::core::{Core, State, Writer};
+use crate::lock::lock;
+use crate::protocol::Protocol;
+use crate::remote::EngineHandles;
+use crate::signal::Wishes;
+
+/// A connection without a carrier on which both sides have agreed.
+#[derive(Debug)]
+pub(crate) struct Down {
+    /// Why the last one was lost.
+    pub(crate) why: Error,
+    /// There is one on which they have not agreed yet.
+    is_attached: bool,
+    /// Why the latest attempt to find another has failed.
+    failed: Option<Error>,
+}
+
+/// A carrier that is not used any more: to be dropped outside the locks, the halves first.
+struct Old(#[expect(dead_code, reason = "dropped")] Option<Inlet>, #[expect(dead_code, reason = "dropped")] Option<Box<Writer>>, #[expect(dead_code, reason = "dropped")] Option<Guard>);
+
+impl<P: Protocol<EngineHandles>> State<P> {
+    /// Whether a carrier is missing, and nobody has brought one yet.
+    fn wants_carrier(&self) -> bool {
+        self.over.is_none() && self.down.as_ref().is_some_and(|down| !down.is_attached)
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Core<P> {
+    /// Where the connection stands, and a number that is another whenever that has changed.
+    pub(crate) fn status(&self) -> (Status, u64) {
+        let state = lock(&self.state);
+        match (&state.over, &state.down) {
+            (Some(error), _) => (Status::Over(error.clone()), u64::MAX),
+            (None, Some(down)) => (Status::Down(down.why.clone()), state.changes),
+            (None, None) => (Status::Up, state.changes),
+        }
+    }
+
+    /// The carrier is lost, for `error`: goes on without one if the session can, and ends otherwise.
+    pub(crate) fn lose(self: &Arc<Self>, error: Error) {
+        let lost = {
+            let mut slot = lock(&self.inlet);
+            let mut state = lock(&self.state);
+            let can_go_on = state.goodbye.is_none() && state.over.is_none() && state.protocol.detach(clock::now());
+            if can_go_on {
+                let why = match state.down.take() {
+                    Some(before) => Down { is_attached: false, failed: Some(error), ..before },
+                    None => Down { why: error, is_attached: false, failed: None },
+                };
+                let old = state.change_carrier(&mut slot, None);
+                state.down = Some(why);
+                Ok((old, !std::mem::replace(&mut state.redialling, true)))
+            } else {
+                Err(match &state.down {
+                    Some(down) => down.explain(&error),
+                    None => error,
+                })
+            }
+        };
+        match lost {
+            Err(error) => self.sever(error),
+            Ok((old, is_first)) => {
+                drop(old);
+                tracing::debug!(peer = %self.peer, "the carrier was lost; the session waits for another");
+                self.changed.notify_waiters();
+                if is_first && self.redial.is_some() {
+                    self.runtime.spawn(Arc::clone(self).find_carriers());
+                }
+            }
+        }
+    }
+
+    /// Both sides have agreed to go on.
+    pub(crate) fn is_up_again(&self) {
+        {
+            let mut state = lock(&self.state);
+            if !state.down.as_ref().is_some_and(|down| down.is_attached) {
+                return; // that carrier is lost again already, or this side knew before
+            }
+            state.down = None;
+            state.changes = state.changes.wrapping_add(1);
+        }
+        tracing::debug!(peer = %self.peer, "the session goes on over another carrier");
+        self.changed.notify_waiters();
+        self.signal.wish(Wishes::FLUSH);
+    }
+
+    /// Finds carriers until the session goes on over one, or is over.
+    async fn find_carriers(self: Arc<Self>) {
+        let Some(redial) = self.redial.clone() else { return };
+        let mut attempt = 0;
+        while self.wait_for_need().await {
+            let dialling = redial.redial(attempt);
+            // Cancel-safe: a carrier that was about to be there is dropped.
+            let dialled = tokio::select! {
+                biased;
+                () = self.end_of_need() => continue,
+                dialled = dialling => dialled,
+            };
+            attempt = attempt.saturating_add(1);
+            if let Err(error) = dialled.and_then(|next| self.attach(next)) {
+                tracing::debug!(peer = %self.peer, %error, attempt, "no other carrier yet");
+                if let Some(down) = &mut lock(&self.state).down {
+                    down.failed = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Waits until a carrier is missing; false if none will be any more.
+    async fn wait_for_need(&self) -> bool {
+        self.look(|state| {
+            if state.wants_carrier() {
+                Some(true)
+            } else if state.over.is_some() || state.down.is_none() {
+                // Under the lock: whoever loses the next carrier starts anew.
+                state.redialling = false;
+                Some(false)
+            } else {
+                None
+            }
+        })
+        .await
+    }
+
+    /// Waits until no carrier is missing.
+    async fn end_of_need(&self) {
+        self.look(|state| (!state.wants_carrier()).then_some(())).await;
+    }
+
+    async fn look<R>(&self, mut ready: impl FnMut(&mut State<P>) -> Option<R>) -> R {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Registered before looking: a change after the look is not missed.
+            changed.as_mut().enable();
+            if let Some(found) = ready(&mut lock(&self.state)) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    /// Goes on over a carrier that was dialled.
+    fn attach(&self, next: NextCarrier) -> Result<(), Error> {
+        let NextCarrier { parts, attach, native } = next;
+        let old = {
+            let mut slot = lock(&self.inlet);
+            let mut state = lock(&self.state);
+            if !state.wants_carrier() {
+                return Err(Error::new(ErrorKind::Misuse, "no carrier is missing any more"));
+            }
+            state.protocol.attach(attach, native, clock::now())?;
+            if let Some(down) = &mut state.down {
+                down.is_attached = true;
+            }
+            state.change_carrier(&mut slot, Some(parts))
+        };
+        drop(old);
+        self.drive_on();
+        Ok(())
+    }
+
+    /// Goes on over a carrier whose dialer has asked to. The old one is given up before that.
+    ///
+    /// # Errors
+    ///
+    /// What to tell the dialer, and the carrier for that.
+    pub(crate) fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>> {
+        let old = {
+            let mut slot = lock(&self.inlet);
+            let mut state = lock(&self.state);
+            if let Err(rejection) = state.protocol.resume(request, native, clock::now()) {
+                return Err(Box::new((rejection, parts)));
+            }
+            let old = state.change_carrier(&mut slot, Some(parts));
+            state.down = None;
+            old
+        };
+        drop(old);
+        self.drive_on();
+        Ok(())
+    }
+
+    /// The driver has a new carrier to read from and to write to.
+    fn drive_on(&self) {
+        self.changed.notify_waiters();
+        self.signal.wish(Wishes { flush: true, events: true, times: true, ..Wishes::default() });
+    }
+}
+
+impl<P: Protocol<EngineHandles>> State<P> {
+    /// Takes these halves, or none, in place of those that there are.
+    fn change_carrier(&mut self, slot: &mut Option<Inlet>, parts: Option<Parts>) -> Old {
+        self.carrier = self.carrier.wrapping_add(1);
+        self.changes = self.changes.wrapping_add(1);
+        self.lost = None;
+        self.write_error = None;
+        let (inlet, writer, guard, gauge) = match parts {
+            None => (None, None, None, None),
+            Some(parts) => {
+                let writer = Writer::new(parts.outlet, self.carrier);
+                (Some(parts.inlet), Some(writer), Some(parts.guard), parts.gauge)
+            }
+        };
+        self.gauge = gauge;
+        Old(
+            std::mem::replace(slot, inlet),
+            self.baton.replace(writer),
+            std::mem::replace(&mut self.guard, guard),
+        )
+    }
+}
+
+impl Down {
+    /// Why the session is over that could not go on.
+    fn explain(&self, end: &Error) -> Error {
+        let mut text = format!("{end}; it had lost its carrier: {}", self.why.message());
+        if let Some(failed) = &self.failed {
+            text = format!("{text}; the last attempt to go on: {}", failed.message());
+        }
+        Error::new(end.kind(), text)
+    }
+}
