@@ -2,16 +2,15 @@
 
 use std::fmt;
 use std::future::IntoFuture;
+use std::sync::Arc;
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
-use farref_framing::Role;
 use farref_netref::{BoxFuture, Config, Connection, RemoteTrait, Root};
 use farref_transport::{Address, Media};
 
-use crate::dependable::dependable;
-use crate::establish::{KeepOpen, establish};
-use crate::protect::{Protection, Trust};
+use crate::dial::{Dialler, Way};
+use crate::protect::Trust;
 use crate::service::Share;
 
 /// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, …
@@ -36,6 +35,7 @@ pub fn connect(address: impl IntoAddress) -> Connect {
         config: Config::default(),
         media: None,
         trust: None,
+        others: Vec::new(),
     }
 }
 
@@ -89,6 +89,7 @@ pub struct Connect {
     config: Config,
     media: Option<Media>,
     trust: Option<Trust>,
+    others: Vec<Result<Address>>,
 }
 
 impl Connect {
@@ -124,37 +125,29 @@ impl Connect {
         self
     }
 
+    /// Another address of the same peer: tried when the first does not answer, and when a carrier is lost.
+    pub fn also_at(mut self, address: impl IntoAddress) -> Self {
+        self.others.push(address.into_address());
+        self
+    }
+
     async fn dial(self) -> Result<Connection> {
-        let address = self.address?;
-        let protection = Protection::of(&address, self.trust).await?;
-        let media = protection.media(self.media.unwrap_or_else(Media::standard));
-        let bare = protection.bare(&address);
-        let carrier = media.dial(&bare).await.map_err(|error| {
-            // In the words of the one who dialled.
-            let why = std::error::Error::source(&error)
-                .map(|why| format!(": {why}"))
-                .unwrap_or_default();
-            let text = format!("{error}{why}").replace(&bare.to_string(), &address.to_string());
-            Error::new(dial_error_kind(&error), text)
-        })?;
-        let setup = self.config.setup_timeout;
-        let connecting = async {
-            // A little less than the setup may take: what is wrong with a line is told then.
-            let (carrier, role) = dependable(carrier, Role::Dialer, Some(setup.mul_f32(0.8))).await?;
-            let carrier = protection.apply(carrier, role, Some(&address)).await?;
-            let newcomer = protection.check_answer(carrier.info(), &address).await?;
-            let root = |_: &_| Ok(self.root);
-            let connection = establish(carrier, (role, KeepOpen::No), root, self.config).await?;
-            connection.established().await?;
-            if let Some(newcomer) = newcomer {
-                newcomer.remember().await?;
+        let mut ways = Vec::new();
+        for address in std::iter::once(self.address).chain(self.others) {
+            ways.push(Way::new(address?, self.trust.clone(), self.media.clone()).await?);
+        }
+        let dialler = Arc::new(Dialler {
+            ways,
+            config: self.config,
+        });
+        let mut failed = None;
+        for way in &dialler.ways {
+            match dialler.connect(way, &self.root).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failed = failed.or(Some(error)),
             }
-            Ok(connection)
-        };
-        tokio::time::timeout(setup, connecting).await.unwrap_or_else(|_| {
-            let text = format!("{address} did not introduce itself within {setup:?}");
-            Err(Error::new(ErrorKind::Incompatible, text))
-        })
+        }
+        Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Address, "no address")))
     }
 }
 
@@ -173,15 +166,5 @@ impl fmt::Debug for Connect {
             .field("address", &self.address)
             .field("root", &self.root)
             .finish_non_exhaustive()
-    }
-}
-
-fn dial_error_kind(error: &farref_transport::DialError) -> ErrorKind {
-    use farref_transport::DialError as E;
-    match error {
-        E::Unsupported { .. } => ErrorKind::Unsupported,
-        E::NotEncrypted { .. } => ErrorKind::Address,
-        E::WrongKey { .. } | E::Untrusted { .. } => ErrorKind::Denied,
-        _ => ErrorKind::Carrier,
     }
 }

@@ -1,72 +1,280 @@
-//! From an open carrier to a connection.
+//! From an open carrier to a connection, or back to the one whose session it goes on with.
+
+use std::future::poll_fn;
+use std::sync::Arc;
 
 use farref_boxing::{Error, ErrorKind, Result};
-use farref_framing::{CloseReason, Limits as LinkLimits, Link, LinkConfig, NativeLink, Role, StreamLink};
-use farref_netref::{Config, Connection, Parts, Peer, Root};
+use farref_framing::{
+    AttachConfig, CloseReason, Inlet, Limits as LinkLimits, Link, LinkConfig, LinkEvent, NativeLink,
+    Negotiated, Outlet, Rejection, ResumeRequest, Role, StreamKey, StreamLink,
+};
+use farref_netref::{Config, Connection, NextCarrier, Parts, Peer, Redial, Root};
 use farref_transport::{Carrier, CarrierInfo};
 
-use crate::refuse::refuse;
+use crate::refuse::say_last;
 
-/// Whether a connection stays when neither side uses it any more: whoever listens leaves that to the other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeepOpen {
-    Yes,
-    No,
+/// A carrier that is open and protected, taken apart for a link.
+pub(crate) struct Opened {
+    pub(crate) info: CarrierInfo,
+    pub(crate) peer: Peer,
+    inlet: Inlet,
+    outlet: Outlet,
+    guard: farref_framing::Guard,
+    role: Role,
+    native: bool,
 }
 
-/// Makes a connection of an open carrier; `root` decides what the peer is shown.
-///
-/// # Errors
-///
-/// The carrier broke; or what `root` says, of which the peer is told.
-pub(crate) async fn establish(
-    carrier: Carrier,
-    (role, keep_open): (Role, KeepOpen),
-    root: impl FnOnce(&Peer) -> Result<Root>,
-    config: Config,
-) -> Result<Connection> {
-    let native = matches!(carrier, Carrier::Muxed(_));
-    let info: CarrierInfo = carrier.info().clone();
-    let peer = Peer::new(
-        info.medium,
-        info.remote.as_ref().map(ToString::to_string),
-        info.peer.clone(),
-    );
-    let root = root(&peer);
-    if let (Carrier::Muxed(muxed), Ok(_)) = (&carrier, &root) {
-        muxed.widen();
+impl Opened {
+    /// Takes `carrier` apart; `is_trusted`: its peer may come in.
+    ///
+    /// # Errors
+    ///
+    /// The carrier broke.
+    pub(crate) async fn new(carrier: Carrier, role: Role, is_trusted: bool) -> Result<Self> {
+        let native = matches!(carrier, Carrier::Muxed(_));
+        if let (Carrier::Muxed(muxed), true) = (&carrier, is_trusted) {
+            muxed.widen();
+        }
+        let info: CarrierInfo = carrier.info().clone();
+        let peer = Peer::new(
+            info.medium,
+            info.remote.as_ref().map(ToString::to_string),
+            info.peer.clone(),
+        );
+        let (inlet, outlet, _, guard) = farref_framing::open(carrier, role).await.map_err(|error| {
+            let text = format!("the carrier broke before it could be used: {error}");
+            Error::new(ErrorKind::Carrier, text)
+        })?;
+        Ok(Self {
+            info,
+            peer,
+            inlet,
+            outlet,
+            guard,
+            role,
+            native,
+        })
     }
-    let (inlet, outlet, _, guard) = farref_framing::open(carrier, role).await.map_err(|error| {
-        Error::new(
-            ErrorKind::Carrier,
-            format!("the carrier broke before it could be used: {error}"),
-        )
-    })?;
-    let with = link_config(role, &info, &config)?;
-    let link = |now| -> Box<dyn Link> {
-        if native {
-            Box::new(NativeLink::new(with, now))
-        } else {
-            Box::new(StreamLink::new(with, now))
-        }
-    };
-    match root {
-        Ok(root) => {
-            let keep_open = keep_open == KeepOpen::Yes;
-            let mut parts = Parts::new(inlet, outlet, peer);
-            parts.keep_open = keep_open;
-            parts.guard = guard;
-            parts.gauge = info.gauge;
-            Ok(Connection::native(link, parts, root, config))
-        }
-        Err(error) => {
-            let refusing = refuse(link(0), inlet, outlet, reason(&error));
-            // Nothing is lost if the peer does not listen.
-            let _ = tokio::time::timeout(config.close_timeout, refusing).await;
-            drop(guard);
-            Err(error)
+
+    /// Dials into a connection that shows `root`; `redial` finds other carriers.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no random bytes.
+    pub(crate) fn dial(self, root: Root, redial: Arc<dyn Redial>, config: Config) -> Result<Connection> {
+        let wants_session = config.resume.unwrap_or(self.info.may_be_lost);
+        let with = self.link_config(wants_session, &config)?;
+        let native = self.native;
+        let mut parts = self.into_parts();
+        parts.redial = wants_session.then_some(redial);
+        Ok(Connection::native(
+            |now| link(native, with, now),
+            parts,
+            root,
+            config,
+        ))
+    }
+
+    /// A carrier for the session of a connection that was dialled.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no random bytes.
+    pub(crate) fn next(self, config: &Config) -> Result<NextCarrier> {
+        let with = self.link_config(true, config)?;
+        let mut attach = AttachConfig::new(with.nonce);
+        attach.channel_binding = with.channel_binding;
+        attach.fragment = Some(with.limits.fragment);
+        let native = self.native;
+        Ok(NextCarrier::new(self.into_parts(), attach, native))
+    }
+
+    /// Hears what the dialer wants: a connection of its own, or to go on with a session.
+    ///
+    /// # Errors
+    ///
+    /// It wants nothing that this side knows; it has been told.
+    pub(crate) async fn hear(mut self, config: &Config) -> Result<Wanted> {
+        let with = self.link_config(config.resume != Some(false), config)?;
+        let mut link = link(self.native, with, farref_netref::now());
+        let heard = loop {
+            match link.poll_event() {
+                Some(LinkEvent::Opened(negotiated)) => break Ok(First::Opened(negotiated)),
+                Some(LinkEvent::ResumeRequested(request)) => break Ok(First::Resume(request)),
+                _ => {}
+            }
+            let read = poll_fn(|context| self.inlet.poll_read(context)).await;
+            let from = match read {
+                Ok(Some(from)) => from,
+                Ok(None) => break Err(gone("it ended")),
+                Err(error) => break Err(gone(error)),
+            };
+            let now = farref_netref::now();
+            let input = self.inlet.buffer(from.stream);
+            if let Err(error) = link.handle_bytes(from.stream, input, from.end, now) {
+                break Err(Error::wrap(ErrorKind::Incompatible, error));
+            }
+            if from.end && from.stream == StreamKey::MAIN {
+                break Err(gone("the peer ended it"));
+            }
+        };
+        match heard {
+            Ok(First::Opened(negotiated)) => Ok(Wanted::Connection(Heard {
+                opened: self,
+                link,
+                negotiated,
+            })),
+            Ok(First::Resume(request)) => Ok(Wanted::Session(Returning {
+                request,
+                opened: self,
+                link,
+            })),
+            Err(error) => {
+                self.say_last(link, config).await;
+                Err(error)
+            }
         }
     }
+
+    fn link_config(&self, session: bool, config: &Config) -> Result<LinkConfig> {
+        let (mut nonce, mut secret) = ([0; 16], [0; 32]);
+        for random in [&mut nonce[..], &mut secret[..]] {
+            getrandom::fill(random).map_err(|error| {
+                let text = format!("the system gives no random bytes: {error}");
+                Error::new(ErrorKind::Unsupported, text)
+            })?;
+        }
+        let mut with = LinkConfig::new(self.role, nonce, secret);
+        with.session = session;
+        with.limits = config.limits.clone();
+        if let Ok(suited) = usize::try_from(self.info.fragment_hint)
+            && suited < LinkLimits::default().fragment
+        {
+            // A slow medium: a small message would wait long for a large fragment.
+            with.limits.fragment = with.limits.fragment.min(suited);
+        }
+        with.channel_binding = self.info.channel_binding;
+        Ok(with)
+    }
+
+    fn into_parts(self) -> Parts {
+        let mut parts = Parts::new(self.inlet, self.outlet, self.peer);
+        parts.guard = self.guard;
+        parts.gauge = self.info.gauge;
+        parts
+    }
+
+    /// Says what the link has still to say, and waits a little until it is heard.
+    async fn say_last(self, link: Box<dyn Link>, config: &Config) {
+        // Nothing is lost if the peer does not listen.
+        let _ = tokio::time::timeout(config.close_timeout, say_last(link, self.inlet, self.outlet)).await;
+        drop(self.guard);
+    }
+}
+
+/// What a link tells first.
+enum First {
+    Opened(Negotiated),
+    Resume(Box<ResumeRequest>),
+}
+
+/// What a dialer wants.
+pub(crate) enum Wanted {
+    Connection(Heard),
+    Session(Returning),
+}
+
+/// A dialer that has introduced itself.
+pub(crate) struct Heard {
+    opened: Opened,
+    link: Box<dyn Link>,
+    negotiated: Negotiated,
+}
+
+impl Heard {
+    /// Who it is.
+    pub(crate) const fn peer(&self) -> &Peer {
+        &self.opened.peer
+    }
+
+    /// Lets the dialer in, and shows it `root`.
+    pub(crate) fn accept(self, root: Root, config: Config) -> Connection {
+        let mut parts = self.opened.into_parts();
+        parts.keep_open = true;
+        parts.opened = Some(self.negotiated);
+        Connection::native(|_| self.link, parts, root, config)
+    }
+
+    /// Turns the dialer away, and tells it why as far as `error` was meant for it.
+    pub(crate) async fn refuse(mut self, error: &Error, config: &Config) {
+        self.link.close(reason(error));
+        self.opened.say_last(self.link, config).await;
+    }
+}
+
+/// A dialer that wants to go on with a session.
+pub(crate) struct Returning {
+    pub(crate) request: Box<ResumeRequest>,
+    pub(crate) opened: Opened,
+    link: Box<dyn Link>,
+}
+
+impl Returning {
+    /// Goes on with the session of `connection` over this carrier.
+    ///
+    /// # Errors
+    ///
+    /// The session says no; the dialer has been told.
+    pub(crate) async fn go_on(self, connection: &Connection, config: &Config) -> Result<()> {
+        let Opened {
+            info,
+            peer,
+            role,
+            native,
+            ..
+        } = &self.opened;
+        let (info, peer, role, native) = (info.clone(), peer.clone(), *role, *native);
+        let parts = self.opened.into_parts();
+        let Err(refused) = connection.resume(*self.request, parts, native) else {
+            return Ok(());
+        };
+        let (rejection, parts) = *refused;
+        let opened = Opened {
+            info,
+            peer,
+            inlet: parts.inlet,
+            outlet: parts.outlet,
+            guard: parts.guard,
+            role,
+            native,
+        };
+        Err(reject(opened, self.link, rejection, config).await)
+    }
+
+    /// Says no.
+    pub(crate) async fn reject(self, rejection: Rejection, config: &Config) -> Error {
+        reject(self.opened, self.link, rejection, config).await
+    }
+}
+
+async fn reject(opened: Opened, mut link: Box<dyn Link>, rejection: Rejection, config: &Config) -> Error {
+    let text = format!("a session was not resumed: {}", rejection.code());
+    link.reject(rejection);
+    opened.say_last(link, config).await;
+    Error::new(ErrorKind::Denied, text)
+}
+
+fn link(native: bool, with: LinkConfig, now: farref_framing::Nanos) -> Box<dyn Link> {
+    if native {
+        Box::new(NativeLink::new(with, now))
+    } else {
+        Box::new(StreamLink::new(with, now))
+    }
+}
+
+fn gone(why: impl std::fmt::Display) -> Error {
+    let text = format!("the carrier was gone before the peer had introduced itself: {why}");
+    Error::new(ErrorKind::Carrier, text)
 }
 
 /// What a peer that is not let in is told. Only what was meant for it: other errors are this side's own business.
@@ -78,27 +286,4 @@ fn reason(error: &Error) -> CloseReason {
         String::new()
     };
     CloseReason::new(CloseReason::DENIED, text)
-}
-
-/// How the link of a carrier is made, with fresh randomness.
-fn link_config(role: Role, info: &CarrierInfo, config: &Config) -> Result<LinkConfig> {
-    let (mut nonce, mut secret) = ([0; 16], [0; 32]);
-    for random in [&mut nonce[..], &mut secret[..]] {
-        getrandom::fill(random).map_err(|error| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("the system gives no random bytes: {error}"),
-            )
-        })?;
-    }
-    let mut with = LinkConfig::new(role, nonce, secret);
-    with.limits = config.limits.clone();
-    if let Ok(suited) = usize::try_from(info.fragment_hint)
-        && suited < LinkLimits::default().fragment
-    {
-        // A slow medium: a small message would wait long for a large fragment.
-        with.limits.fragment = with.limits.fragment.min(suited);
-    }
-    with.channel_binding = info.channel_binding;
-    Ok(with)
 }

@@ -14,12 +14,14 @@
 
 mod connect;
 mod dependable;
+mod dial;
 mod establish;
 #[cfg_attr(not(feature = "noise"), path = "unprotected.rs")]
 mod protect;
 mod refuse;
 mod server;
 mod service;
+mod sessions;
 mod source;
 
 pub mod blocking;

@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
-use farref_framing::Role;
-use farref_netref::{Config, Connection, RemoteTrait};
+use farref_framing::{RejectCode, Rejection, Role};
+use farref_netref::{Config, Connection, RemoteTrait, Status};
 use farref_transport::{AcceptError, Address, Carrier, ListenError, Listener, Media, PerSource, Place};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::connect::IntoAddress;
 use crate::dependable::dependable;
-use crate::establish::{KeepOpen, establish};
-use crate::protect::{Protection, Trust};
+use crate::establish::{Heard, Opened, Returning, Wanted};
+use crate::protect::{Admitted, Protection, Trust};
 use crate::service::{Fixed, Service, Share};
+use crate::sessions::Sessions;
 use crate::source::source;
 
 /// Shows `object` to everybody who connects to `address`, for as long as the future is polled.
@@ -64,6 +65,7 @@ struct Shared {
     media: Media,
     trust: Mutex<Option<Trust>>,
     connections: Mutex<BTreeMap<u64, Connection>>,
+    sessions: Sessions,
     /// Connections that are being set up.
     opening: AtomicU64,
     sources: PerSource,
@@ -142,6 +144,7 @@ impl Server {
             media,
             trust: Mutex::default(),
             connections: Mutex::default(),
+            sessions: Sessions::default(),
             opening: AtomicU64::new(0),
             sources: PerSource::new(usize::MAX, per_source),
             accepted: AtomicU64::new(0),
@@ -352,17 +355,19 @@ async fn accept(
 
 /// Takes a carrier in, if the limits allow.
 fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &watch::Receiver<Stop>) {
-    let open = lock(&shared.connections).len();
     let opening = shared.opening.load(Ordering::Relaxed);
     let limits = &shared.limits;
     let from = source(carrier.info());
     let place = from.map(|from| shared.sources.enter(from));
-    let is_one_too_many =
-        matches!(place, Some(None)) || open >= limits.connections.max(1) || opening >= limits.opening.max(1);
+    let is_one_too_many = matches!(place, Some(None)) || opening >= limits.opening.max(1);
     if is_one_too_many {
         shared.accepted.fetch_add(1, Ordering::Release);
         shared.refused.fetch_add(1, Ordering::Release);
-        tracing::warn!(open, opening, ?from, "too many connections: one was turned away");
+        tracing::warn!(
+            opening,
+            ?from,
+            "too many connections are being set up: one was turned away"
+        );
         shared.changed.notify_waiters();
         return;
     }
@@ -388,7 +393,8 @@ async fn attend(
 ) {
     let opening = (Opening(&shared), place);
     let connection = match set_up(&shared, carrier, &protection, &mut stop).await {
-        Ok(connection) => connection,
+        Ok(Some(connection)) => connection,
+        Ok(None) => return, // the session's own task goes on
         Err(error) => {
             shared.refused.fetch_add(1, Ordering::Release);
             tracing::warn!(%error, "a connection was turned away");
@@ -414,13 +420,13 @@ async fn attend(
     shared.service.disconnected(&peer, &reason);
 }
 
-/// A connection whose peer has introduced itself.
+/// A connection whose peer has introduced itself; none if the peer went on with the session of another.
 async fn set_up(
     shared: &Shared,
     carrier: Carrier,
     protection: &Protection,
     stop: &mut watch::Receiver<Stop>,
-) -> Result<Connection> {
+) -> Result<Option<Connection>> {
     let was_stopped = || Error::new(ErrorKind::Denied, "the server is being shut down");
     // On a line the other side may not be there for days: that is no peer that is slow.
     let found = tokio::select! {
@@ -435,14 +441,20 @@ async fn set_up(
     let established = tokio::time::timeout_at(by, async {
         let carrier = protection.apply(carrier, role, None).await?;
         let admitted = protection.admit(carrier.info()).await;
-        let root = |peer: &_| protection.root(&*shared.service, peer, admitted);
-        establish(carrier, (role, KeepOpen::Yes), root, shared.config.clone()).await
+        let opened = Opened::new(carrier, role, admitted.is_ok()).await?;
+        match opened.hear(&shared.config).await? {
+            Wanted::Connection(heard) => let_in(shared, protection, heard, admitted).await.map(Some),
+            Wanted::Session(returning) => let_go_on(shared, returning, admitted).await.map(|()| None),
+        }
     });
     // Cancel-safe: nothing of the peer's has been handled.
     let connection = tokio::select! {
         biased;
         () = stop_of(stop) => return Err(was_stopped()),
         established = established => established.map_err(is_silent)??,
+    };
+    let Some(connection) = connection else {
+        return Ok(None);
     };
     let introduced = async {
         // Cancel-safe: it only waits.
@@ -458,12 +470,66 @@ async fn set_up(
     };
     let introduced = tokio::time::timeout_at(by, introduced).await;
     match introduced.map_err(is_silent).and_then(|introduced| introduced) {
-        Ok(()) => Ok(connection),
+        Ok(()) => Ok(Some(connection)),
         Err(error) => {
             connection.start_close();
             Err(error)
         }
     }
+}
+
+/// A connection for a peer that has introduced itself, if there is room and the service lets it in.
+async fn let_in(
+    shared: &Shared,
+    protection: &Protection,
+    heard: Heard,
+    admitted: Result<Admitted>,
+) -> Result<Connection> {
+    let root = if make_room(shared) {
+        protection.root(&*shared.service, heard.peer(), admitted)
+    } else {
+        let text = "the server has as many connections as it may have";
+        Err(Error::new(ErrorKind::Denied, text))
+    };
+    match root {
+        Ok(root) => Ok(heard.accept(root, shared.config.clone())),
+        Err(error) => {
+            heard.refuse(&error, &shared.config).await;
+            Err(error)
+        }
+    }
+}
+
+/// Lets a peer go on with its session, if that is its own and the peer may still come in.
+async fn let_go_on(shared: &Shared, returning: Returning, admitted: Result<Admitted>) -> Result<()> {
+    let found = match admitted {
+        Ok(_) => shared
+            .sessions
+            .find(&returning.request, &returning.opened.info.peer),
+        Err(_) => Err(Rejection::new(RejectCode::Denied)),
+    };
+    match found {
+        Ok(connection) => returning.go_on(&connection, &shared.config).await,
+        Err(rejection) => Err(returning.reject(rejection, &shared.config).await),
+    }
+}
+
+/// Whether there is room for another connection: one that has lost its carrier makes room for one that has one.
+fn make_room(shared: &Shared) -> bool {
+    let closed = {
+        let mut connections = lock(&shared.connections);
+        if connections.len() < shared.limits.connections.max(1) {
+            return true;
+        }
+        let mut all = connections.iter();
+        let down = all.find(|(_, connection)| matches!(connection.status(), Status::Down(_)));
+        down.map(|(number, _)| *number)
+            .and_then(|number| connections.remove(&number))
+    };
+    if let Some(connection) = &closed {
+        connection.start_close();
+    }
+    closed.is_some()
 }
 
 /// Waits until the server stops.
@@ -473,7 +539,7 @@ async fn stop_of(stop: &mut watch::Receiver<Stop>) {
 }
 
 /// Counts a connection that is open, also when the service panics.
-struct Open<'a>(&'a Shared, u64);
+struct Open<'a>(&'a Shared, u64, Connection);
 
 impl<'a> Open<'a> {
     /// None if there are as many as there may be: they can have been set up at once.
@@ -483,17 +549,18 @@ impl<'a> Open<'a> {
         if connections.len() >= shared.limits.connections.max(1) {
             return None;
         }
-        connections.insert(number, connection);
-        Some(Self(shared, number))
+        connections.insert(number, connection.clone());
+        drop(connections);
+        shared.sessions.add(&connection);
+        Some(Self(shared, number, connection))
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let closed = lock(&self.0.connections).remove(&self.1);
-        if let Some(connection) = closed {
-            connection.start_close();
-        }
+        lock(&self.0.connections).remove(&self.1);
+        self.2.start_close();
+        self.0.sessions.remove(&self.2);
         self.0.changed.notify_waiters();
     }
 }

@@ -1,0 +1,177 @@
+//! Dialling a peer, the first time and whenever its carrier is lost.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_framing::Role;
+use farref_netref::{BoxFuture, Config, Connection, NextCarrier, Redial, Root};
+use farref_transport::{Address, Media};
+
+use crate::dependable::dependable;
+use crate::establish::Opened;
+use crate::protect::{Newcomer, Protection, Trust};
+
+/// One way to a peer.
+pub(crate) struct Way {
+    address: Address,
+    protection: Protection,
+    media: Media,
+}
+
+impl Way {
+    /// # Errors
+    ///
+    /// Keys are needed and there are none.
+    pub(crate) async fn new(address: Address, trust: Option<Trust>, media: Option<Media>) -> Result<Self> {
+        let protection = Protection::of(&address, trust).await?;
+        let media = protection.media(media.unwrap_or_else(Media::standard));
+        Ok(Self {
+            address,
+            protection,
+            media,
+        })
+    }
+
+    /// Opens a carrier on which the peer has proved what the address demands, and says whom to remember when it has
+    /// introduced itself.
+    async fn dial(&self, setup: Duration) -> Result<(Opened, Option<Newcomer>)> {
+        let Self {
+            address,
+            protection,
+            media,
+        } = self;
+        let bare = protection.bare(address);
+        let carrier = media.dial(&bare).await.map_err(|error| {
+            // In the words of the one who dialled.
+            let why = std::error::Error::source(&error)
+                .map(|why| format!(": {why}"))
+                .unwrap_or_default();
+            let text = format!("{error}{why}").replace(&bare.to_string(), &address.to_string());
+            Error::new(dial_error_kind(&error), text)
+        })?;
+        let protecting = async {
+            // A little less than the setup may take: what is wrong with a line is told then.
+            let (carrier, role) = dependable(carrier, Role::Dialer, Some(setup.mul_f32(0.8))).await?;
+            let carrier = protection.apply(carrier, role, Some(address)).await?;
+            let newcomer = protection.check_answer(carrier.info(), address).await?;
+            Ok((Opened::new(carrier, role, true).await?, newcomer))
+        };
+        self.within(setup, protecting).await
+    }
+
+    async fn within<T>(&self, setup: Duration, done: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(setup, done).await.unwrap_or_else(|_| {
+            let text = format!("{} did not introduce itself within {setup:?}", self.address);
+            Err(Error::new(ErrorKind::Incompatible, text))
+        })
+    }
+}
+
+/// All ways to a peer.
+pub(crate) struct Dialler {
+    pub(crate) ways: Vec<Way>,
+    pub(crate) config: Config,
+}
+
+impl Dialler {
+    /// A connection by `way`, which goes on by any way.
+    pub(crate) async fn connect(self: &Arc<Self>, way: &Way, root: &Root) -> Result<Connection> {
+        let setup = self.config.setup_timeout;
+        let (opened, newcomer) = way.dial(setup).await?;
+        let redial = Arc::new(Again(Arc::clone(self)));
+        let connection = opened.dial(root.clone(), redial, self.config.clone())?;
+        way.within(setup, connection.established()).await?;
+        if let Some(newcomer) = newcomer {
+            newcomer.remember().await?;
+        }
+        Ok(connection)
+    }
+
+    /// A carrier by the way that answers first.
+    async fn first(&self) -> Result<NextCarrier> {
+        let setup = self.config.setup_timeout;
+        type Dialling<'a> = Pin<Box<dyn Future<Output = Result<(Opened, Option<Newcomer>)>> + Send + 'a>>;
+        let mut dialling: Vec<Dialling<'_>> = self
+            .ways
+            .iter()
+            .map(|way| Box::pin(way.dial(setup)) as _)
+            .collect();
+        let mut failed = None;
+        let opened = std::future::poll_fn(|context| {
+            let mut at = 0;
+            while let Some(way) = dialling.get_mut(at) {
+                match way.as_mut().poll(context) {
+                    Poll::Pending => at += 1,
+                    Poll::Ready(Ok((opened, _))) => return Poll::Ready(Ok(opened)),
+                    Poll::Ready(Err(error)) => {
+                        drop(dialling.swap_remove(at));
+                        failed = failed.take().or(Some(error));
+                    }
+                }
+            }
+            if dialling.is_empty() {
+                let none = || Error::new(ErrorKind::Address, "no address");
+                return Poll::Ready(Err(failed.take().unwrap_or_else(none)));
+            }
+            Poll::Pending
+        });
+        opened.await?.next(&self.config)
+    }
+}
+
+/// Finds other carriers, with a pause that grows between the attempts.
+struct Again(Arc<Dialler>);
+
+impl Redial for Again {
+    fn redial(&self, attempt: u32) -> BoxFuture<'static, Result<NextCarrier>> {
+        let dialler = Arc::clone(&self.0);
+        Box::pin(async move {
+            tokio::time::sleep(pause(attempt, random())).await;
+            dialler.first().await
+        })
+    }
+}
+
+/// The pause before an attempt: none before the first, then a quarter of a second, growing to a quarter of a minute,
+/// a fifth more or less by chance (`chance`: 0 to 255), so that not all peers of a host come back at once.
+fn pause(attempt: u32, chance: u8) -> Duration {
+    let Some(grown) = attempt.checked_sub(1) else {
+        return Duration::ZERO;
+    };
+    let grown = i32::try_from(grown.min(32)).unwrap_or(32);
+    let seconds = (0.25 * 1.6_f64.powi(grown)).min(15.0);
+    Duration::from_secs_f64(seconds * (0.8 + 0.4 * f64::from(chance) / 255.0))
+}
+
+fn random() -> u8 {
+    let mut byte = [128];
+    // Without chance they come back at the same time: no reason to give up.
+    let _ = getrandom::fill(&mut byte);
+    byte[0]
+}
+
+fn dial_error_kind(error: &farref_transport::DialError) -> ErrorKind {
+    use farref_transport::DialError as E;
+    match error {
+        E::Unsupported { .. } => ErrorKind::Unsupported,
+        E::NotEncrypted { .. } => ErrorKind::Address,
+        E::WrongKey { .. } | E::Untrusted { .. } => ErrorKind::Denied,
+        _ => ErrorKind::Carrier,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_none_to_a_quarter_of_a_minute_and_differ_by_chance() {
+        let millis = |attempt, chance| pause(attempt, chance).as_millis();
+        assert_eq!([0, 1, 2, 3].map(|attempt| millis(attempt, 0)), [0, 200, 320, 512]);
+        assert_eq!([0, 1, 2].map(|attempt| millis(attempt, 255)), [0, 300, 480]);
+        assert_eq!([millis(100, 0), millis(u32::MAX, 255)], [12_000, 18_000]);
+    }
+}
