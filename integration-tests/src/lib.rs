@@ -19,6 +19,7 @@ pub mod media;
 pub mod program;
 #[cfg(unix)]
 pub mod raw_peer;
+pub mod relay;
 pub mod rough;
 #[cfg(unix)]
 pub mod sshd;

@@ -42,6 +42,8 @@ mod relays;
 mod scenario;
 #[path = "all/servers.rs"]
 mod servers;
+#[path = "all/sessions.rs"]
+mod sessions;
 #[cfg(unix)]
 #[path = "all/ssh.rs"]
 mod ssh;

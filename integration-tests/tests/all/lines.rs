@@ -17,6 +17,7 @@ fn address(port: &Path) -> String {
 async fn dialled(port: &Path, patience: Duration) -> Result<Connection> {
     let mut config = Config::default();
     config.setup_timeout = patience;
+    config.resume = Some(false); // what becomes of the line itself
     within(connect(address(port)).config(config).into_future()).await
 }
 
@@ -109,6 +110,28 @@ fn a_plug_that_is_pulled_is_noticed_and_one_that_is_put_back_is_found() {
         line.replug(End::Left);
         line.replug(End::Right);
         adds(&dialled(line.right(), Duration::from_secs(60)).await.unwrap()).await;
+    });
+}
+
+#[test]
+fn a_session_outlives_a_plug_that_is_pulled() {
+    let line = Line::new(LineConfig::default());
+    runtime().block_on(async {
+        let server = Server::of::<dyn Bench>(Rig::new().0);
+        within(server.listen(address(line.left()))).await.unwrap();
+        let connection = within(connect(address(line.right())).into_future())
+            .await
+            .unwrap();
+        let bench: Netref<dyn Bench> = within(connection.root()).await.unwrap();
+        let desk = within(bench.call().counter()).await.unwrap();
+        assert_eq!(within(desk.call().bump()).await.unwrap(), 1);
+        line.unplug(End::Right);
+        let waiting = desk.call().bump().start();
+        line.unplug(End::Left);
+        line.replug(End::Left);
+        line.replug(End::Right);
+        assert_eq!(within(waiting).await.unwrap(), 2);
+        assert_eq!(within(desk.call().bump()).await.unwrap(), 3);
     });
 }
 

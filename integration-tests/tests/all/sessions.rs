@@ -1,0 +1,211 @@
+//! Sessions outlive their wire: whatever is cut, every call reaches its object once and in order.
+
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use farref::transport::Address;
+use farref::{Config, Connection, ErrorKind, Netref, Server, Status, connect};
+use farref_integration_tests::bench::{Bench, Counter, Rig};
+use farref_integration_tests::media::{acquainted, runtime, within};
+use farref_integration_tests::relay::Relay;
+
+/// A server behind a wire that breaks, and how to dial it there.
+struct House {
+    server: Server,
+    relay: Relay,
+    address: String,
+}
+
+impl House {
+    async fn new() -> Self {
+        let server = Server::of::<dyn Bench>(Rig::new().0);
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let relay = Relay::new(socket(&address)).await;
+        let address = format!("plain+tcp://{}", relay.address);
+        Self {
+            server,
+            relay,
+            address,
+        }
+    }
+
+    async fn client(&self) -> Connection {
+        within(connect(&self.address).into_future()).await.unwrap()
+    }
+
+    async fn at_rest(self) {
+        within(self.server.wait_for(|stats| stats.connections == 0)).await;
+    }
+}
+
+fn socket(address: &Address) -> std::net::SocketAddr {
+    let text = address.to_string();
+    let (_, authority) = text.split_once("://").unwrap();
+    authority.split('#').next().unwrap().parse().unwrap()
+}
+
+async fn desk(client: &Connection) -> Netref<dyn Counter> {
+    let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+    within(bench.call().counter()).await.unwrap()
+}
+
+#[test]
+fn every_call_reaches_its_object_once_and_in_order_wherever_the_wire_is_cut() {
+    runtime().block_on(async {
+        let house = House::new().await;
+        let client = house.client().await;
+        let session = client.session().expect("TCP may be lost");
+        let desk = desk(&client).await;
+        let mut number = 0;
+        // From the first byte on, and then far apart.
+        for bytes in (0..120).chain((120..4000).step_by(97)) {
+            house.relay.cut_after(bytes);
+            let cuts = house.relay.cuts();
+            while house.relay.cuts() == cuts {
+                let calls: Vec<_> = (0..5)
+                    .map(|_| {
+                        number += 1;
+                        desk.call().note(number, vec![7; 30].into()).start()
+                    })
+                    .collect();
+                for call in calls {
+                    within(call).await.unwrap();
+                }
+            }
+        }
+        let notes = within(desk.call().notes()).await.unwrap();
+        assert!(
+            notes.iter().copied().eq(1..=number),
+            "a call was lost, repeated or overtaken"
+        );
+        assert_eq!(client.session(), Some(session));
+        assert!(client.stats().traffic.carriers > 100, "{:?}", client.stats());
+        drop(desk);
+        drop(client);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn bulk_and_callbacks_go_on_where_they_were() {
+    runtime().block_on(async {
+        let house = House::new().await;
+        let client = house.client().await;
+        let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7 % 251) as u8).collect();
+        for after in [10_000, 1_000_000, 3_500_000] {
+            house.relay.cut_after(after);
+            let echo = bench.call().bytes(bytes.clone().into()).start();
+            let mine = Netref::of(farref_integration_tests::bench::Count::default());
+            let called = bench.call().call_back(mine, 20).start();
+            assert!(within(echo).await.unwrap() == bytes);
+            within(called).await.unwrap();
+        }
+        assert_eq!(house.relay.cuts(), 3);
+        drop(bench);
+        drop(client);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn a_session_moves_from_tcp_to_quic() {
+    runtime().block_on(async {
+        let (at_server, at_client) = acquainted();
+        let server = Server::of::<dyn Bench>(Rig::new().0).trust(at_server.clone());
+        let tcp = within(server.listen("tcp://127.0.0.1:0")).await.unwrap();
+        let quic = within(server.listen("quic://127.0.0.1:0")).await.unwrap();
+        let relay = Relay::new(socket(&tcp)).await;
+        let key = tcp.peer_key().unwrap();
+        let first: Address = format!("tcp://{}#{key}", relay.address).parse().unwrap();
+        let client = within(connect(first).also_at(quic).trust(at_client).into_future())
+            .await
+            .unwrap();
+        let desk = desk(&client).await;
+        for number in 1..=3 {
+            within(desk.call().note(number, Vec::new().into())).await.unwrap();
+        }
+        let mut watch = client.watch();
+        assert_eq!(within(watch.next()).await, Status::Up);
+        relay.cut_after(0);
+        drop(relay); // nothing answers there any more
+        for number in 4..=6 {
+            within(desk.call().note(number, Vec::new().into())).await.unwrap();
+        }
+        let notes = within(desk.call().notes()).await.unwrap();
+        assert_eq!(notes, [1, 2, 3, 4, 5, 6]);
+        while within(watch.next()).await != Status::Up {}
+        assert!(client.stats().carrier.is_some(), "QUIC has numbers of its own");
+        drop((desk, watch));
+        drop(client);
+        within(server.wait_for(|stats| stats.connections == 0)).await;
+    });
+}
+
+#[test]
+fn a_call_that_must_not_wait_fails_while_there_is_no_carrier() {
+    runtime().block_on(async {
+        let house = House::new().await;
+        let mut config = Config::default();
+        config.wait_while_down = false;
+        let client = within(connect(&house.address).config(config).into_future())
+            .await
+            .unwrap();
+        let desk = desk(&client).await;
+        let mut watch = client.watch();
+        assert_eq!(within(watch.next()).await, Status::Up);
+        let House { server, relay, .. } = house;
+        relay.cut_after(0);
+        drop(relay);
+        let _ = desk.call().bump().start(); // finds the cut
+        assert!(matches!(within(watch.next()).await, Status::Down(_)));
+        let error = within(desk.call().bump()).await.unwrap_err();
+        assert_eq!(error.certainty(), Some(farref::Certainty::NotSent), "{error}");
+        within(client.close()).await;
+        drop(server);
+    });
+}
+
+#[test]
+fn a_peer_that_has_started_anew_ends_the_session_at_once() {
+    runtime().block_on(async {
+        let house = House::new().await;
+        let client = house.client().await;
+        let desk = desk(&client).await;
+        within(desk.call().bump()).await.unwrap();
+        // Another process: it knows nothing of the session.
+        let other = Server::of::<dyn Bench>(Rig::new().0);
+        let address = within(other.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        house.relay.lead_to(socket(&address));
+        house.relay.cut_after(0);
+        let error = within(desk.call().bump()).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Disconnected(_)), "{error}");
+        let why = within(client.closed()).await;
+        assert!(why.to_string().contains("does not know the session"), "{why}");
+    });
+}
+
+#[test]
+fn a_session_that_nobody_goes_on_with_ends_in_its_time() {
+    runtime().block_on(async {
+        let house = House::new().await;
+        let mut config = Config::default();
+        config.limits.resume_window = Duration::from_millis(300);
+        let client = within(connect(&house.address).config(config).into_future())
+            .await
+            .unwrap();
+        let desk = desk(&client).await;
+        let House { server, relay, .. } = house;
+        relay.cut_after(0);
+        drop(relay);
+        let error = within(desk.call().bump()).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Disconnected(_)), "{error}");
+        let why = within(client.closed()).await.to_string();
+        assert!(
+            why.contains("lost its carrier") && why.contains("last attempt"),
+            "{why}"
+        );
+        // The other side gives up as well, by the lower of both times.
+        within(server.wait_for(|stats| stats.connections == 0)).await;
+    });
+}
