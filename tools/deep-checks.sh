@@ -62,7 +62,7 @@ hack() {
 loom() {
     # A folder of its own: everything is built with the flag.
     CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg farref_loom" \
-        cargo test --locked --package farref-netref --lib --release loom
+        cargo test --locked --package farref-netref --test loom --release interleavings
 }
 
 fuzz() {

@@ -20,15 +20,34 @@
 //!
 //! Nothing here knows a socket: a connection is made over the halves that `farref-framing` gives.
 
-// Under loom (`--cfg farref_loom`) only what threads share is compiled: tokio would change as well.
-#![cfg_attr(
-    farref_loom,
-    allow(dead_code, unreachable_pub, reason = "its users are not compiled")
-)]
+mod netref;
+mod call;
+mod caller;
+mod result;
+pub mod interface;
+mod invocation;
+mod hosted;
+mod remote;
+mod relay;
+mod references;
+mod encoders;
 
-#[cfg(farref_loom)]
-#[cfg(test)]
-mod loom_tests;
+pub mod protocol;
+pub mod message;
+pub mod exchange;
+mod native;
+
+mod engine;
+mod connection;
+mod config;
+mod peer;
+mod chain;
+mod context;
+pub mod place;
+pub mod runtime;
+mod panics;
+mod clock;
+mod lock;
 
 mod baton;
 mod role;
@@ -36,60 +55,25 @@ mod signal;
 mod sync;
 mod waiter;
 
-macro_rules! unless_loom {
-    ($($item:item)*) => { $(#[cfg(not(farref_loom))] $item)* };
-}
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 
-unless_loom! {
-    mod netref;
-    mod call;
-    mod caller;
-    mod result;
-    pub mod interface;
-    mod invocation;
-    mod hosted;
-    mod remote;
-    mod relay;
-    mod references;
-    mod encoders;
+pub use farref_boxing::{Certainty, Context, Error, ErrorKind, Result, bytes};
+pub use farref_macros::remote;
 
-    pub mod protocol;
-    pub mod message;
-    pub mod exchange;
-    mod native;
-
-    mod engine;
-    mod connection;
-    mod config;
-    mod peer;
-    mod chain;
-    mod context;
-    pub mod place;
-    pub mod runtime;
-    mod panics;
-    mod clock;
-    mod lock;
-
-    #[doc(hidden)]
-    #[path = "private.rs"]
-    pub mod __private;
-
-    pub use farref_boxing::{Certainty, Context, Error, ErrorKind, Result, bytes};
-    pub use farref_macros::remote;
-
-    pub use crate::call::{BoxFuture, Call};
-    pub use crate::caller::{Caller, Lender};
-    pub use crate::config::Config;
-    pub use crate::clock::now;
-    pub use crate::connection::{Connection, NextCarrier, Parts, Redial, Root, Stats, Status, Watch};
-    pub use crate::context::{CallerInfo, caller};
-    pub use crate::hosted::Exported;
-    pub use crate::interface::{Extends, RemoteTrait, Wrap};
-    pub use crate::invocation::{Dispatched, Invocation};
-    pub use crate::native::Native;
-    pub use crate::netref::{Netref, Proxy, WeakNetref};
-    pub use crate::peer::Peer;
-    pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote};
-    pub use crate::result::MethodResult;
-    pub use crate::waiter::{Callback, ThreadWaiter, Waiter};
-}
+pub use crate::call::{BoxFuture, Call};
+pub use crate::caller::{Caller, Lender};
+pub use crate::config::Config;
+pub use crate::clock::now;
+pub use crate::connection::{Connection, NextCarrier, Parts, Redial, Root, Stats, Status, Watch};
+pub use crate::context::{CallerInfo, caller};
+pub use crate::hosted::Exported;
+pub use crate::interface::{Extends, RemoteTrait, Wrap};
+pub use crate::invocation::{Dispatched, Invocation};
+pub use crate::native::Native;
+pub use crate::netref::{Netref, Proxy, WeakNetref};
+pub use crate::peer::Peer;
+pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote};
+pub use crate::result::MethodResult;
+pub use crate::waiter::{Callback, ThreadWaiter, Waiter};

@@ -1,24 +1,7 @@
-//! The primitives under what threads share, exchanged for loom's where interleavings are explored
-//! (`RUSTFLAGS="--cfg farref_loom"`).
+//! The primitives under what threads share: `tests/loom` has loom's in their place, to explore interleavings.
 
-#[cfg(not(farref_loom))]
-pub(crate) use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU64},
-    thread_local,
-};
-
-#[cfg(farref_loom)]
-pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU64};
-
-/// loom's macro, for initial values that are constant as well.
-#[cfg(farref_loom)]
-macro_rules! loom_thread_local {
-    ($(#[$attribute:meta])* static $name:ident: $type:ty = const { $value:expr };) => {
-        loom::thread_local! { $(#[$attribute])* static $name: $type = $value; }
-    };
-}
-#[cfg(farref_loom)]
-pub(crate) use loom_thread_local as thread_local;
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU64};
+pub(crate) use std::thread_local;
 
 use std::sync::PoisonError;
 use std::time::Duration;

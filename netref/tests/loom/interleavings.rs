@@ -1,9 +1,4 @@
-//! What threads share, under every interleaving that loom finds:
-//! `RUSTFLAGS="--cfg farref_loom" cargo test -p farref-netref --lib --release loom`.
-//!
-//! Baton, bell, waiting threads and reading role are the real ones. Around them stands the least of a shell, in the
-//! steps of `engine::core` and `engine::driver`: commit under the lock, write without it, look again. A wake-up that
-//! is lost shows as a deadlock, which loom reports.
+//! The tests, apart from those of the files that they are about.
 
 use std::collections::VecDeque;
 use std::sync::Arc as Shared;
