@@ -49,7 +49,10 @@ enum State<R> {
     /// Sent to the peer.
     Sent(Sent<R>),
     /// To an object of this process; not started.
-    Local { future: BoxFuture<'static, R>, patience: Option<Duration> },
+    Local {
+        future: BoxFuture<'static, R>,
+        patience: Option<Duration>,
+    },
     /// To an object of this process; runs by itself.
     Running(Running<R>),
     /// Failed before anything was sent.
@@ -78,7 +81,10 @@ struct Sent<R> {
 
 impl<R> Sent<R> {
     fn hop(&self) -> Hop<'_> {
-        Hop { peer: Some(self.conduit.peer()), method: Some(self.method) }
+        Hop {
+            peer: Some(self.conduit.peer()),
+            method: Some(self.method),
+        }
     }
 }
 
@@ -126,7 +132,10 @@ impl<R: MethodResult> Call<R> {
             }),
             Err(error) => State::Failed(error.into()),
         };
-        Self { state: Mutex::new(state), decode }
+        Self {
+            state: Mutex::new(state),
+            decode,
+        }
     }
 
     /// For generated code: what to do where the peer is older and has no such method.
@@ -142,20 +151,31 @@ impl<R: MethodResult> Call<R> {
     #[doc(hidden)]
     pub async fn or_missing(mut self) -> Option<R> {
         self.launch(true);
-        let State::Sent(sent) = self.get_mut() else { return Some(self.await) };
+        let State::Sent(sent) = self.get_mut() else {
+            return Some(self.await);
+        };
         let (conduit, number) = (Arc::clone(&sent.conduit), sent.number);
         let outcome = Ok(std::future::poll_fn(|context| conduit.poll_outcome(number, context)).await);
         let decode = self.decode;
-        let State::Sent(sent) = self.get_mut() else { return None };
+        let State::Sent(sent) = self.get_mut() else {
+            return None;
+        };
         sent.over = true;
-        if is_unimplemented(&outcome) { None } else { Some(decode(outcome, sent.hop())) }
+        if is_unimplemented(&outcome) {
+            None
+        } else {
+            Some(decode(outcome, sent.hop()))
+        }
     }
 
     /// For generated code: a call of an async method of an object in this process.
     #[doc(hidden)]
     pub fn local(future: impl Future<Output = R> + Send + 'static) -> Self {
         Self {
-            state: Mutex::new(State::Local { future: Box::pin(future), patience: None }),
+            state: Mutex::new(State::Local {
+                future: Box::pin(future),
+                patience: None,
+            }),
             decode: |outcome, _| R::from_error(lost(outcome)),
         }
     }
@@ -240,16 +260,24 @@ impl<R: MethodResult> Call<R> {
                 let mut how = options(unsent.method);
                 how.deadline = unsent.patience.map(crate::clock::after);
                 let conduit = unsent.remote.conduit();
-                let outcome =
-                    conduit.block(unsent.remote.target(), &operation(unsent.method), how, &mut unsent.encoder);
+                let outcome = conduit.block(
+                    unsent.remote.target(),
+                    &operation(unsent.method),
+                    how,
+                    &mut unsent.encoder,
+                );
                 encoders::put(unsent.encoder);
                 match (unsent.fallback, outcome) {
                     (Some(default), outcome) if is_unimplemented(&outcome) => {
                         place::block_on(default()).unwrap_or_else(R::from_error)
                     }
-                    (_, outcome) => {
-                        (self.decode)(outcome, Hop { peer: Some(conduit.peer()), method: Some(unsent.method) })
-                    }
+                    (_, outcome) => (self.decode)(
+                        outcome,
+                        Hop {
+                            peer: Some(conduit.peer()),
+                            method: Some(unsent.method),
+                        },
+                    ),
                 }
             }
             State::Sent(mut sent) => {
@@ -258,7 +286,9 @@ impl<R: MethodResult> Call<R> {
                     return place::block_on(self).unwrap_or_else(R::from_error);
                 }
                 let patience = sent.sleep.as_ref().map(|sleep| {
-                    sleep.deadline().saturating_duration_since(tokio::time::Instant::now())
+                    sleep
+                        .deadline()
+                        .saturating_duration_since(tokio::time::Instant::now())
                 });
                 match sent.conduit.wait(sent.number, patience) {
                     Ok(Some(outcome)) => {
@@ -282,7 +312,9 @@ impl<R: MethodResult> Call<R> {
     }
 
     fn get_mut(&mut self) -> &mut State<R> {
-        self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Sends the call if it was not sent. `final_use`: nothing will be piped any more.
@@ -296,17 +328,31 @@ fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool) {
     if !matches!(state, State::Unsent(_)) {
         return;
     }
-    let State::Unsent(mut unsent) = std::mem::replace(state, State::Done) else { return };
+    let State::Unsent(mut unsent) = std::mem::replace(state, State::Done) else {
+        return;
+    };
     let how = CallOptions {
         no_pipeline: final_use,
         deadline: unsent.patience.map(crate::clock::after),
         ..options(unsent.method)
     };
     let conduit = Arc::clone(unsent.remote.conduit());
-    let begun = conduit.begin(unsent.remote.target(), &operation(unsent.method), how, &mut unsent.encoder);
+    let begun = conduit.begin(
+        unsent.remote.target(),
+        &operation(unsent.method),
+        how,
+        &mut unsent.encoder,
+    );
     encoders::put(unsent.encoder);
     *state = match begun {
-        Ok(number) => State::Sent(Sent { conduit, number, method: unsent.method, over: false, sleep: None, fallback: unsent.fallback }),
+        Ok(number) => State::Sent(Sent {
+            conduit,
+            number,
+            method: unsent.method,
+            over: false,
+            sleep: None,
+            fallback: unsent.fallback,
+        }),
         Err(error) => State::Failed(error),
     };
 }
@@ -340,18 +386,24 @@ where
             *state = promise(taken);
         }
         let place = match &*state {
-            State::Sent(sent) => {
-                Place::Remote(Arc::new(Pipe { conduit: Arc::clone(&sent.conduit), number: sent.number })
-                    as Arc<dyn Remote>)
-            }
+            State::Sent(sent) => Place::Remote(Arc::new(Pipe {
+                conduit: Arc::clone(&sent.conduit),
+                number: sent.number,
+            }) as Arc<dyn Remote>),
             State::Running(running) => {
-                match running.promise.as_ref().and_then(|promise| promise.downcast_ref::<Promise<T>>()) {
+                match running
+                    .promise
+                    .as_ref()
+                    .and_then(|promise| promise.downcast_ref::<Promise<T>>())
+                {
                     Some(promise) => Place::Promised(promise.clone()),
                     None => Place::Promised(Promise::broken(not_piped())),
                 }
             }
             State::Failed(error) => Place::Promised(Promise::broken(broken(error))),
-            State::Unsent(_) | State::Local { .. } | State::Done => Place::Promised(Promise::broken(not_piped())),
+            State::Unsent(_) | State::Local { .. } | State::Done => {
+                Place::Promised(Promise::broken(not_piped()))
+            }
         };
         Caller::at(place).into()
     }
@@ -359,7 +411,9 @@ where
 
 /// Starts a local call: calls begin in the order in which they are started, and go on side by side.
 fn run<R: MethodResult>(state: State<R>) -> State<R> {
-    let State::Local { mut future, patience } = state else { return state };
+    let State::Local { mut future, patience } = state else {
+        return state;
+    };
     let runtime = runtime::handle();
     let _in_runtime = runtime.enter();
     let sleep = patience.map(|patience| Box::pin(tokio::time::sleep(patience)));
@@ -371,7 +425,11 @@ fn run<R: MethodResult>(state: State<R>) -> State<R> {
             Err(error) => R::from_error(error),
         }
     });
-    State::Running(Running { task, sleep, promise: None })
+    State::Running(Running {
+        task,
+        sleep,
+        promise: None,
+    })
 }
 
 /// Starts a local call on a task of the runtime, if it was not yet, and promises what it will return.
@@ -384,7 +442,10 @@ where
     let (future, sleep) = match state {
         State::Local { future, patience } => {
             let _in_runtime = runtime::handle().enter();
-            (future, patience.map(|patience| Box::pin(tokio::time::sleep(patience))))
+            (
+                future,
+                patience.map(|patience| Box::pin(tokio::time::sleep(patience))),
+            )
         }
         State::Running(mut running) => {
             let sleep = running.sleep.take();
@@ -403,11 +464,18 @@ where
         let result = future.await;
         unkept.0.keep(match &result {
             Ok(netref) => Ok(netref.clone()),
-            Err(error) => Err(Error::new(ErrorKind::Broken, format!("the call before it failed: {error}"))),
+            Err(error) => Err(Error::new(
+                ErrorKind::Broken,
+                format!("the call before it failed: {error}"),
+            )),
         });
         result
     });
-    State::Running(Running { task, sleep, promise: Some(Box::new(promise)) })
+    State::Running(Running {
+        task,
+        sleep,
+        promise: Some(Box::new(promise)),
+    })
 }
 
 /// Breaks the promise of a call that is dropped before its end.
@@ -415,12 +483,18 @@ struct Unkept<'a, T: ?Sized>(&'a Promise<T>);
 
 impl<T: ?Sized> Drop for Unkept<'_, T> {
     fn drop(&mut self) {
-        self.0.keep(Err(Error::new(ErrorKind::Broken, "the call before it was cancelled")));
+        self.0.keep(Err(Error::new(
+            ErrorKind::Broken,
+            "the call before it was cancelled",
+        )));
     }
 }
 
 fn not_piped() -> Error {
-    Error::new(ErrorKind::Misuse, "nothing can be called on a call whose result was already given out")
+    Error::new(
+        ErrorKind::Misuse,
+        "nothing can be called on a call whose result was already given out",
+    )
 }
 
 fn broken(cause: &Error) -> Error {
@@ -445,14 +519,19 @@ impl<R: MethodResult> Future for Call<R> {
                         if let Some(default) = fallback
                             && is_unimplemented(&outcome)
                         {
-                            *state = State::Local { future: default(), patience: None };
+                            *state = State::Local {
+                                future: default(),
+                                patience: None,
+                            };
                             continue;
                         }
                         let result = decode(outcome, sent.hop());
                         *state = State::Done;
                         return Poll::Ready(result);
                     }
-                    let Some(sleep) = &mut sent.sleep else { return Poll::Pending };
+                    let Some(sleep) = &mut sent.sleep else {
+                        return Poll::Pending;
+                    };
                     ready!(sleep.as_mut().poll(context));
                     sent.over = true;
                     sent.conduit.drop_call(sent.number, CancelReason::Deadline);
@@ -462,7 +541,9 @@ impl<R: MethodResult> Future for Call<R> {
                         *state = State::Done;
                         return Poll::Ready(result.unwrap_or_else(|error| R::from_error(join_error(error))));
                     }
-                    let Some(sleep) = &mut running.sleep else { return Poll::Pending };
+                    let Some(sleep) = &mut running.sleep else {
+                        return Poll::Pending;
+                    };
                     ready!(sleep.as_mut().poll(context));
                 }
                 State::Local { future, patience } => match patience.take() {
@@ -542,7 +623,10 @@ impl Remote for Pipe {
     }
 
     fn target(&self) -> crate::protocol::Target {
-        crate::protocol::Target::Answer { call: self.number, slot: 0 }
+        crate::protocol::Target::Answer {
+            call: self.number,
+            slot: 0,
+        }
     }
 
     fn imported(&self) -> Option<crate::protocol::Imported> {
@@ -568,17 +652,29 @@ struct Promised<T: ?Sized> {
 
 impl<T: ?Sized> Clone for Promise<T> {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state) }
+        Self {
+            state: Arc::clone(&self.state),
+        }
     }
 }
 
 impl<T: ?Sized> Promise<T> {
     fn new() -> Self {
-        Self { state: Arc::new(Promised { kept: OnceLock::new(), changed: Notify::new() }) }
+        Self {
+            state: Arc::new(Promised {
+                kept: OnceLock::new(),
+                changed: Notify::new(),
+            }),
+        }
     }
 
     fn broken(error: Error) -> Self {
-        Self { state: Arc::new(Promised { kept: Err(error).into(), changed: Notify::new() }) }
+        Self {
+            state: Arc::new(Promised {
+                kept: Err(error).into(),
+                changed: Notify::new(),
+            }),
+        }
     }
 
     /// Settles the promise; a second time changes nothing.

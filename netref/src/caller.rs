@@ -17,7 +17,10 @@ pub struct Caller<'a, T: ?Sized> {
 
 /// Where the object is.
 #[doc(hidden)]
-#[expect(clippy::exhaustive_enums, reason = "generated code says what to do in each place")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "generated code says what to do in each place"
+)]
 pub enum Place<T: ?Sized> {
     /// In this process.
     Local(Arc<T>),
@@ -43,11 +46,17 @@ impl<T: ?Sized + RemoteTrait> Caller<'_, T> {
             Some(remote) => Place::Remote(remote),
             None => Place::Local(Arc::clone(netref.as_arc())),
         };
-        Self { place, lent: PhantomData }
+        Self {
+            place,
+            lent: PhantomData,
+        }
     }
 
     pub(crate) const fn at(place: Place<T>) -> Self {
-        Self { place, lent: PhantomData }
+        Self {
+            place,
+            lent: PhantomData,
+        }
     }
 
     /// For generated code.
@@ -69,7 +78,10 @@ impl<T: ?Sized + RemoteTrait> Caller<'_, T> {
             Place::Remote(remote) => Place::Remote(Arc::clone(remote)),
             Place::Promised(promise) => Place::Promised(promise.upcast()),
         };
-        Caller { place, lent: PhantomData }
+        Caller {
+            place,
+            lent: PhantomData,
+        }
     }
 }
 

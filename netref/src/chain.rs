@@ -39,7 +39,10 @@ pub(crate) fn fresh() -> Chain {
 
 /// The chain of a call made from within `chain`.
 pub(crate) const fn nested(chain: Chain) -> Chain {
-    Chain { id: chain.id, depth: chain.depth.saturating_add(1) }
+    Chain {
+        id: chain.id,
+        depth: chain.depth.saturating_add(1),
+    }
 }
 
 /// A name that nobody can guess: a counter under two keyed hashes whose keys the system gave at random.
@@ -69,21 +72,30 @@ thread_local! {
 /// Callbacks that came while it was running another one are run now: nobody else would, and it may be these that it
 /// is about to wait for.
 pub(crate) fn register(chain: Chain, thread: &Arc<ThreadWaiter>) -> Registered {
-    lock(waiting()).entry(chain.id).or_default().push(Arc::clone(thread));
+    lock(waiting())
+        .entry(chain.id)
+        .or_default()
+        .push(Arc::clone(thread));
     NESTED.with_borrow_mut(|nested| {
         for job in nested.iter().flat_map(|outer| outer.take_jobs()) {
             thread.push(job);
         }
         nested.push(Arc::clone(thread));
     });
-    Registered { chain: chain.id, thread: Arc::clone(thread) }
+    Registered {
+        chain: chain.id,
+        thread: Arc::clone(thread),
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut waiting = lock(waiting());
         if let Some(threads) = waiting.get_mut(&self.chain) {
-            if let Some(at) = threads.iter().rposition(|thread| Arc::ptr_eq(thread, &self.thread)) {
+            if let Some(at) = threads
+                .iter()
+                .rposition(|thread| Arc::ptr_eq(thread, &self.thread))
+            {
                 threads.remove(at);
             }
             if threads.is_empty() {
@@ -125,7 +137,10 @@ mod tests {
         assert_eq!((outer.take_jobs().len(), inner.take_jobs().len()), (1, 0));
         drop(outer_registered);
         assert!(hand_to_waiting_thread(chain, Box::new(|| {})).is_err());
-        assert!(hand_to_waiting_thread(next(), Box::new(|| {})).is_err(), "another chain is another thread's");
+        assert!(
+            hand_to_waiting_thread(next(), Box::new(|| {})).is_err(),
+            "another chain is another thread's"
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind};
 use farref_framing::{
-    AttachConfig, CarrierStats, Gauge, Guard, Inlet, Link, Nanos, Negotiated, Outlet, Rejection, ResumeRequest, SessionId, Tombstone,
+    AttachConfig, CarrierStats, Gauge, Guard, Inlet, Link, Nanos, Negotiated, Outlet, Rejection,
+    ResumeRequest, SessionId, Tombstone,
 };
 
 use crate::call::BoxFuture;
@@ -49,7 +50,12 @@ trait Controls: Send + Sync {
     fn status_now(&self) -> (Status, u64);
     fn session(&self) -> Option<SessionId>;
     fn tombstone(&self) -> Option<Tombstone>;
-    fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>>;
+    fn resume(
+        &self,
+        request: ResumeRequest,
+        parts: Parts,
+        native: bool,
+    ) -> Result<(), Box<(Rejection, Parts)>>;
 }
 
 /// What a connection is made of.
@@ -89,7 +95,11 @@ impl NextCarrier {
     /// A carrier of one stream each way, or of many if `native`.
     #[must_use]
     pub const fn new(parts: Parts, attach: AttachConfig, native: bool) -> Self {
-        Self { parts, attach, native }
+        Self {
+            parts,
+            attach,
+            native,
+        }
     }
 }
 
@@ -142,13 +152,24 @@ impl Parts {
     /// The halves of a carrier, and who is at its other end.
     #[must_use]
     pub fn new(inlet: Inlet, outlet: Outlet, peer: Peer) -> Self {
-        Self { inlet, outlet, peer, keep_open: false, guard: Guard::none(), gauge: None, opened: None, redial: None }
+        Self {
+            inlet,
+            outlet,
+            peer,
+            keep_open: false,
+            guard: Guard::none(),
+            gauge: None,
+            opened: None,
+            redial: None,
+        }
     }
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,7 +187,10 @@ impl Root {
         match netref.as_remote() {
             None => Self(Some(Arc::new(Hosted(Arc::clone(netref.as_arc()))))),
             Some(remote) => {
-                let relay = crate::hosted::Relay { remote, interface: Some(T::INTERFACE) };
+                let relay = crate::hosted::Relay {
+                    remote,
+                    interface: Some(T::INTERFACE),
+                };
                 Self(Some(Arc::new(relay)))
             }
         }
@@ -195,7 +219,12 @@ impl fmt::Debug for Root {
 impl Connection {
     /// Speaks farref's own protocol over the link that `link` makes; it is told the time.
     #[must_use]
-    pub fn native(link: impl FnOnce(Nanos) -> Box<dyn Link>, parts: Parts, root: Root, config: Config) -> Self {
+    pub fn native(
+        link: impl FnOnce(Nanos) -> Box<dyn Link>,
+        parts: Parts,
+        root: Root,
+        config: Config,
+    ) -> Self {
         let shows_root = root.0.is_some();
         let now = clock::now();
         let mut native = Native::new(link(now), &config, root.into_outgoing(), now);
@@ -207,7 +236,12 @@ impl Connection {
 
     /// Speaks `protocol`; `shows_root` says whether an object of ours is among its exports from the start.
     #[must_use]
-    pub fn over<P: Protocol<EngineHandles>>(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Self {
+    pub fn over<P: Protocol<EngineHandles>>(
+        protocol: P,
+        parts: Parts,
+        shows_root: bool,
+        config: Config,
+    ) -> Self {
         let core = Core::new(protocol, parts, shows_root, config);
         let inner = Arc::new(Handle(core.anchor()));
         driver::start(&core);
@@ -228,7 +262,10 @@ impl Connection {
         match self.inner.opened().await? {
             Received::Null => {
                 let peer = self.peer();
-                Err(Error::new(ErrorKind::Incompatible, format!("{peer} shows no root object: it only calls")))
+                Err(Error::new(
+                    ErrorKind::Incompatible,
+                    format!("{peer} shows no root object: it only calls"),
+                ))
             }
             root => typed(&references::handle(root)),
         }
@@ -313,7 +350,10 @@ impl Connection {
     /// Tells whether the connection has a carrier, and whether it is over, now and whenever that changes.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        Watch { connection: self.clone(), seen: None }
+        Watch {
+            connection: self.clone(),
+            seen: None,
+        }
     }
 
     /// Where the connection stands.
@@ -340,7 +380,12 @@ impl Connection {
     /// # Errors
     ///
     /// What to tell the dialer, and the carrier for that; nothing has changed then.
-    pub fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>> {
+    pub fn resume(
+        &self,
+        request: ResumeRequest,
+        parts: Parts,
+        native: bool,
+    ) -> Result<(), Box<(Rejection, Parts)>> {
         self.inner.resume(request, parts, native)
     }
 
@@ -438,7 +483,9 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
                 let state = lock(&core.state);
                 match &state.over {
                     Some(error) => Some(Err(error.clone())),
-                    None if state.round_trip.0 != before => Some(Ok(Duration::from_nanos(state.round_trip.1))),
+                    None if state.round_trip.0 != before => {
+                        Some(Ok(Duration::from_nanos(state.round_trip.1)))
+                    }
                     None => None,
                 }
             })
@@ -478,7 +525,12 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
 
     fn stats(&self) -> Stats {
         let state = lock(&self.core().state);
-        let TableStats { exports, imports, calls, answers } = state.protocol.stats();
+        let TableStats {
+            exports,
+            imports,
+            calls,
+            answers,
+        } = state.protocol.stats();
         Stats {
             exports: exports.saturating_sub(usize::from(self.core().shows_root)),
             imports,
@@ -517,7 +569,12 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
         lock(&self.core().state).protocol.tombstone()
     }
 
-    fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>> {
+    fn resume(
+        &self,
+        request: ResumeRequest,
+        parts: Parts,
+        native: bool,
+    ) -> Result<(), Box<(Rejection, Parts)>> {
         self.core().resume(request, parts, native)
     }
 }

@@ -41,13 +41,19 @@ pub(crate) fn serve<R>(serving: &mut Option<Serving>, run: impl FnOnce() -> R) -
 }
 
 fn with<R>(read: impl FnOnce(&Serving) -> R) -> Option<R> {
-    SERVING.try_with(|current| current.borrow().as_ref().map(read)).ok().flatten()
+    SERVING
+        .try_with(|current| current.borrow().as_ref().map(read))
+        .ok()
+        .flatten()
 }
 
 /// The chain that calls made here belong to. A call that came without one begins it with the first that it makes.
 pub(crate) fn chain() -> Option<Chain> {
     let chain = |serving: &mut Serving| *serving.chain.get_or_insert_with(chain::fresh);
-    SERVING.try_with(|current| current.borrow_mut().as_mut().map(chain)).ok().flatten()
+    SERVING
+        .try_with(|current| current.borrow_mut().as_mut().map(chain))
+        .ok()
+        .flatten()
 }
 
 /// The deadline that calls made here inherit.
@@ -78,7 +84,9 @@ pub struct CallerInfo {
 /// The caller of the method that runs here; `None` outside of remote calls, and in calls of local objects.
 #[must_use]
 pub fn caller() -> Option<CallerInfo> {
-    with(|serving| CallerInfo { serving: serving.clone() })
+    with(|serving| CallerInfo {
+        serving: serving.clone(),
+    })
 }
 
 impl CallerInfo {
@@ -91,7 +99,9 @@ impl CallerInfo {
     /// How much of the call's time is left; `None` if it has no deadline, zero if it has passed.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
-        self.serving.deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())))
+        self.serving
+            .deadline
+            .map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())))
     }
 
     /// Whether the caller gave the call up. An async method is dropped then and need not ask; a blocking one

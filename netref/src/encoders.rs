@@ -15,7 +15,10 @@ thread_local! {
 
 /// An empty encoder.
 pub(crate) fn take() -> Box<Encoder> {
-    POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+    POOL.try_with(|pool| pool.borrow_mut().pop())
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// Gives an encoder back. It may have come from another thread.

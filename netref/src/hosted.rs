@@ -36,7 +36,9 @@ pub trait Exported: Send + Sync + 'static {
 impl fmt::Debug for dyn Exported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.interface().map(|interface| interface.name);
-        f.debug_struct("Exported").field("interface", &name).finish_non_exhaustive()
+        f.debug_struct("Exported")
+            .field("interface", &name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +77,9 @@ pub(crate) struct Relay {
 impl Exported for Relay {
     fn interface_id(&self) -> u64 {
         let known = self.interface.map(|interface| interface.id);
-        known.or_else(|| self.remote.imported().map(|imported| imported.interface)).unwrap_or_default()
+        known
+            .or_else(|| self.remote.imported().map(|imported| imported.interface))
+            .unwrap_or_default()
     }
 
     fn interface(&self) -> Option<&'static Interface> {

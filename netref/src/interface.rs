@@ -41,19 +41,34 @@ impl Interface {
         parents: &'static [&'static Interface],
         doc: &'static str,
     ) -> Self {
-        Self { name, version, id: interface_id(name, version), methods, parents, doc }
+        Self {
+            name,
+            version,
+            id: interface_id(name, version),
+            methods,
+            parents,
+            doc,
+        }
     }
 
     /// The interface with that id: this one, or one that it extends, directly or not.
     #[must_use]
     pub fn find(&'static self, id: u64) -> Option<&'static Self> {
-        if self.id == id { Some(self) } else { self.parents.iter().find_map(|parent| parent.find(id)) }
+        if self.id == id {
+            Some(self)
+        } else {
+            self.parents.iter().find_map(|parent| parent.find(id))
+        }
     }
 
     /// The method of that name and the interface that declares it: this one, or one that it extends.
     #[must_use]
     pub fn find_named(&'static self, name: &str) -> Option<(&'static Self, &'static Method)> {
-        let own = self.methods.iter().find(|method| method.name == name).map(|method| (self, method));
+        let own = self
+            .methods
+            .iter()
+            .find(|method| method.name == name)
+            .map(|method| (self, method));
         own.or_else(|| self.parents.iter().find_map(|parent| parent.find_named(name)))
     }
 }

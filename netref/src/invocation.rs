@@ -58,7 +58,14 @@ impl Invocation {
         body: Bytes,
         refs: Refs<Received<EngineHandles>>,
     ) -> Self {
-        Self { conduit, answer, op, options, body, references: references::received(refs) }
+        Self {
+            conduit,
+            answer,
+            op,
+            options,
+            body,
+            references: references::received(refs),
+        }
     }
 
     /// For generated code: which of the interface's methods is called, if it is one of these.
@@ -66,7 +73,11 @@ impl Invocation {
     #[must_use]
     pub fn method_of(&self, interface: &'static Interface) -> Option<usize> {
         match &self.op {
-            Op::Method { interface: id, method, .. } => {
+            Op::Method {
+                interface: id,
+                method,
+                ..
+            } => {
                 if *id != interface.id {
                     return None;
                 }
@@ -94,17 +105,22 @@ impl Invocation {
     pub fn unknown(self, interface: &'static Interface) -> Dispatched {
         let name = interface.name;
         let error = match &self.op {
-            Op::Method { interface: id, .. } if interface.find(*id).is_none() => {
-                Error::new(ErrorKind::Denied, format!("the object was handed out as {name} and as nothing else"))
-            }
+            Op::Method { interface: id, .. } if interface.find(*id).is_none() => Error::new(
+                ErrorKind::Denied,
+                format!("the object was handed out as {name} and as nothing else"),
+            ),
             Op::Method { method, .. } => Error::new(
                 ErrorKind::Unimplemented,
                 format!("{name} has no method with the number {method:#010x} on this side"),
             ),
-            Op::Named(method) => {
-                Error::new(ErrorKind::Unimplemented, format!("{name} has no method `{method}` on this side"))
-            }
-            op => Error::new(ErrorKind::Unimplemented, format!("{name} does not know the operation {op:?}")),
+            Op::Named(method) => Error::new(
+                ErrorKind::Unimplemented,
+                format!("{name} has no method `{method}` on this side"),
+            ),
+            op => Error::new(
+                ErrorKind::Unimplemented,
+                format!("{name} does not know the operation {op:?}"),
+            ),
         };
         self.fail(error, false);
         Dispatched::Done
@@ -143,10 +159,13 @@ impl Invocation {
         let mut encoder = encoders::take();
         let encoded = match result.as_result() {
             Ok(value) => encoder.encode(&As::<A, _>::new(value)).map(|()| None),
-            Err(failure) => encoder.encode(failure).map(|()| Some(Error::new(ErrorKind::Failed, failure.to_string()))),
+            Err(failure) => encoder
+                .encode(failure)
+                .map(|()| Some(Error::new(ErrorKind::Failed, failure.to_string()))),
         };
         match encoded {
-            Ok(failure) => self.conduit
+            Ok(failure) => self
+                .conduit
                 .answer_value(self.answer, failure, method.result_shape, &mut encoder),
             Err(error) => {
                 let error = Error::from(error);
@@ -166,7 +185,10 @@ impl Invocation {
 
 impl fmt::Debug for Invocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Invocation").field("answer", &self.answer).field("op", &self.op).finish_non_exhaustive()
+        f.debug_struct("Invocation")
+            .field("answer", &self.answer)
+            .field("op", &self.op)
+            .finish_non_exhaustive()
     }
 }
 

@@ -20,34 +20,34 @@
 //!
 //! Nothing here knows a socket: a connection is made over the halves that `farref-framing` gives.
 
-mod netref;
 mod call;
 mod caller;
-mod result;
+mod encoders;
+mod hosted;
 pub mod interface;
 mod invocation;
-mod hosted;
-mod remote;
-mod relay;
+mod netref;
 mod references;
-mod encoders;
+mod relay;
+mod remote;
+mod result;
 
-pub mod protocol;
-pub mod message;
 pub mod exchange;
+pub mod message;
 mod native;
+pub mod protocol;
 
-mod engine;
-mod connection;
-mod config;
-mod peer;
 mod chain;
+mod clock;
+mod config;
+mod connection;
 mod context;
+mod engine;
+mod lock;
+mod panics;
+mod peer;
 pub mod place;
 pub mod runtime;
-mod panics;
-mod clock;
-mod lock;
 
 mod baton;
 mod role;
@@ -64,8 +64,8 @@ pub use farref_macros::remote;
 
 pub use crate::call::{BoxFuture, Call};
 pub use crate::caller::{Caller, Lender};
-pub use crate::config::Config;
 pub use crate::clock::now;
+pub use crate::config::Config;
 pub use crate::connection::{Connection, NextCarrier, Parts, Redial, Root, Stats, Status, Watch};
 pub use crate::context::{CallerInfo, caller};
 pub use crate::hosted::Exported;

@@ -5,14 +5,16 @@ use std::task::Poll;
 use bytes::BytesMut;
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{
-    AttachConfig, Batch, Body, CloseReason, LaneId, Link, LinkConfig, LinkError, LinkEvent, Nanos, NativeLink,
-    Negotiated, RejectCode, Rejection, ResumeRequest, Role, SessionEnd, SessionId, StreamKey, StreamLink, Tombstone,
+    AttachConfig, Batch, Body, CloseReason, LaneId, Link, LinkConfig, LinkError, LinkEvent, Nanos,
+    NativeLink, Negotiated, RejectCode, Rejection, ResumeRequest, Role, SessionEnd, SessionId, StreamKey,
+    StreamLink, Tombstone,
 };
 
 use crate::config::Config;
 use crate::exchange::{Breach, Exchange, ExchangeConfig, Inbound, Wire};
 use crate::protocol::{
-    BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, Protocol, Reply, TableStats, Traffic,
+    BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, Protocol, Reply,
+    TableStats, Traffic,
 };
 
 /// Code with which a body is given up or refused: nobody wants it any more.
@@ -48,7 +50,11 @@ impl<H: Handles> Native<H> {
         // Never used: a link is taken apart whole.
         let none = StreamLink::new(LinkConfig::new(Role::Listener, [0; 16], [0; 32]), now);
         let core = std::mem::replace(&mut self.link, Box::new(none)).into_core();
-        self.link = if native { Box::new(NativeLink::over(core)) } else { Box::new(StreamLink::over(core)) };
+        self.link = if native {
+            Box::new(NativeLink::over(core))
+        } else {
+            Box::new(StreamLink::over(core))
+        };
     }
 
     /// Hands on what the link has to tell.
@@ -77,9 +83,8 @@ impl<H: Handles> Native<H> {
                 LinkEvent::PeerClosing(reason) => self.exchange.push_event(Event::Closed(reason)),
                 LinkEvent::ResumeRequested(_) => self.link.reject(Rejection::new(RejectCode::Unknown)),
                 // A body of ours that the peer does not want was reset; streams are never accepted here.
-                LinkEvent::LaneStopped { .. }
-                | LinkEvent::LaneData { .. }
-                | LinkEvent::LaneCredit { .. } => {}
+                LinkEvent::LaneStopped { .. } | LinkEvent::LaneData { .. } | LinkEvent::LaneCredit { .. } => {
+                }
                 _ => {}
             }
         }
@@ -208,7 +213,9 @@ impl<H: Handles> Protocol<H> for Native<H> {
 
     fn attach(&mut self, config: AttachConfig, native: bool, now: Nanos) -> Result<(), Error> {
         self.take_form(native, now);
-        self.link.attach(config, now).map_err(|error| Error::wrap(ErrorKind::Misuse, error))
+        self.link
+            .attach(config, now)
+            .map_err(|error| Error::wrap(ErrorKind::Misuse, error))
     }
 
     fn resume(&mut self, request: ResumeRequest, native: bool, now: Nanos) -> Result<(), Rejection> {

@@ -84,7 +84,9 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
 
     /// A typed proxy over a far object.
     pub(crate) fn from_remote(remote: Arc<dyn Remote>) -> Self {
-        Self { object: T::proxy(remote) }
+        Self {
+            object: T::proxy(remote),
+        }
     }
 
     /// Whether the object lives in this process.
@@ -118,7 +120,9 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
         match self.as_remote() {
             // A proxy of the supertrait, so that it is handed on under that interface and no other.
             Some(remote) => Netref::from_remote(remote),
-            None => Netref { object: T::up(Arc::clone(&self.object)) },
+            None => Netref {
+                object: T::up(Arc::clone(&self.object)),
+            },
         }
     }
 
@@ -159,7 +163,9 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
 
 impl<T: ?Sized> Clone for Netref<T> {
     fn clone(&self) -> Self {
-        Self { object: Arc::clone(&self.object) }
+        Self {
+            object: Arc::clone(&self.object),
+        }
     }
 }
 
@@ -219,8 +225,13 @@ fn unbox<T: ?Sized + RemoteTrait>(handle: &Handle) -> Result<Netref<T>, Mismatch
     let wanted = T::INTERFACE.name;
     match handle {
         Handle::Local(object) => {
-            let arc = object.unbox(T::INTERFACE.id).and_then(|object| object.downcast::<Arc<T>>().ok());
-            let arc = arc.ok_or_else(|| Mismatch::Interface { wanted, found: object.interface().map_or("", |interface| interface.name) })?;
+            let arc = object
+                .unbox(T::INTERFACE.id)
+                .and_then(|object| object.downcast::<Arc<T>>().ok());
+            let arc = arc.ok_or_else(|| Mismatch::Interface {
+                wanted,
+                found: object.interface().map_or("", |interface| interface.name),
+            })?;
             Ok(Netref { object: *arc })
         }
         Handle::Remote(remote, _) => match remote.imported() {
@@ -244,17 +255,27 @@ pub(crate) fn typed<T: ?Sized + RemoteTrait>(handle: &Handle) -> Result<Netref<T
 /// Why a reference is not the netref that was expected.
 #[derive(Debug)]
 enum Mismatch {
-    Interface { wanted: &'static str, found: &'static str },
-    Id { wanted: &'static str },
+    Interface {
+        wanted: &'static str,
+        found: &'static str,
+    },
+    Id {
+        wanted: &'static str,
+    },
     Broken(String),
-    Null { wanted: &'static str },
+    Null {
+        wanted: &'static str,
+    },
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interface { wanted, found } => {
-                write!(f, "expected an object with the interface {wanted}, got one with {found}")
+                write!(
+                    f,
+                    "expected an object with the interface {wanted}, got one with {found}"
+                )
             }
             Self::Id { wanted } => write!(
                 f,
@@ -287,7 +308,10 @@ impl<T: ?Sized + RemoteTrait> WeakNetref<T> {
 
 impl<T: ?Sized> Clone for WeakNetref<T> {
     fn clone(&self) -> Self {
-        Self { object: Weak::clone(&self.object), remote: self.remote.clone() }
+        Self {
+            object: Weak::clone(&self.object),
+            remote: self.remote.clone(),
+        }
     }
 }
 
@@ -309,7 +333,10 @@ impl<T: ?Sized> Proxy<T> {
     #[doc(hidden)]
     #[must_use]
     pub fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote, of: PhantomData }
+        Self {
+            remote,
+            of: PhantomData,
+        }
     }
 
     /// For generated code.

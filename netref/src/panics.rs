@@ -14,5 +14,8 @@ pub(crate) fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Error> {
 pub(crate) fn error(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    Error::new(ErrorKind::Panicked, text.unwrap_or_else(|| "the method panicked without a message".to_owned()))
+    Error::new(
+        ErrorKind::Panicked,
+        text.unwrap_or_else(|| "the method panicked without a message".to_owned()),
+    )
 }

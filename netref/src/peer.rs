@@ -20,7 +20,11 @@ impl Peer {
     /// A peer known by its carrier.
     #[must_use]
     pub const fn new(medium: &'static str, address: Option<String>, evidence: PeerEvidence) -> Self {
-        Self { medium, address, evidence }
+        Self {
+            medium,
+            address,
+            evidence,
+        }
     }
 }
 

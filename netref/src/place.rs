@@ -69,7 +69,11 @@ pub(crate) fn on_pool<R>(method: impl FnOnce() -> R) -> R {
 ///
 /// [`ErrorKind::WouldBlock`]: it is the only thread that could bring the answer.
 pub(crate) fn check() -> Result<(), Error> {
-    if place() == Place::Nowhere { Err(would_block()) } else { Ok(()) }
+    if place() == Place::Nowhere {
+        Err(would_block())
+    } else {
+        Ok(())
+    }
 }
 
 /// Runs `wait`, which sleeps, as the place demands. The reading of a connection is given away first, if this
@@ -129,7 +133,9 @@ pub fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
         let mut context = Context::from_waker(&waker);
         let mut future = std::pin::pin!(future);
         // Local async methods may use tokio: give them a runtime where the thread has none.
-        let _in_runtime = Handle::try_current().is_err().then(|| crate::runtime::background().enter());
+        let _in_runtime = Handle::try_current()
+            .is_err()
+            .then(|| crate::runtime::background().enter());
         let result = loop {
             if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
                 break result;
@@ -159,9 +165,14 @@ mod tests {
 
     #[test]
     fn a_worker_hands_its_tasks_on() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
         let seen = runtime.block_on(async {
-            tokio::spawn(async { (place(), block_on(async { 7 }).unwrap()) }).await.unwrap()
+            tokio::spawn(async { (place(), block_on(async { 7 }).unwrap()) })
+                .await
+                .unwrap()
         });
         assert_eq!(seen, (Place::Worker, 7));
     }
@@ -176,7 +187,10 @@ mod tests {
 
     #[test]
     fn a_local_set_is_refused_at_once() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
         let local = tokio::task::LocalSet::new();
         let error = local.block_on(&runtime, async { block_on(async {}).unwrap_err() });
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -185,7 +199,10 @@ mod tests {
     #[test]
     fn a_thread_of_spawn_blocking_is_taken_for_its_runtime() {
         let waited = || tokio::task::spawn_blocking(|| block_on(async { 7 }));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
         assert_eq!(runtime.block_on(async { waited().await.unwrap().unwrap() }), 7);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let error = runtime.block_on(async { waited().await.unwrap().unwrap_err() });
@@ -196,16 +213,23 @@ mod tests {
     fn a_blocking_method_on_a_current_thread_runtime_may_wait() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let seen = runtime.block_on(async {
-            tokio::task::spawn_blocking(|| on_pool(|| block_on(async { 7 }).unwrap())).await.unwrap()
+            tokio::task::spawn_blocking(|| on_pool(|| block_on(async { 7 }).unwrap()))
+                .await
+                .unwrap()
         });
         assert_eq!(seen, 7);
     }
 
     #[test]
     fn a_panic_while_waiting_goes_on_as_a_panic() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
         let failed = runtime.block_on(async {
-            tokio::spawn(async { sleep(|| panic!("in the wait")) }).await.unwrap_err()
+            tokio::spawn(async { sleep(|| panic!("in the wait")) })
+                .await
+                .unwrap_err()
         });
         assert!(failed.is_panic());
     }

@@ -8,7 +8,9 @@ pub use serde;
 
 pub use crate::call::{BoxFuture, Promise};
 pub use crate::caller::{Caller, Lender, Place};
-pub use crate::interface::{Argument, Extends, Interface, Manners, Method, RemoteTrait, Wrap, interface_id, method_number};
+pub use crate::interface::{
+    Argument, Extends, Interface, Manners, Method, RemoteTrait, Wrap, interface_id, method_number,
+};
 pub use crate::invocation::{Dispatched, Invocation};
 pub use crate::netref::Proxy;
 pub use crate::place::block_on;

@@ -11,7 +11,8 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use farref_boxing::{Error, ErrorKind};
 use farref_framing::{
-    AttachConfig, Batch, CloseReason, Nanos, RejectCode, Rejection, ResumeRequest, SessionId, StreamKey, Tombstone,
+    AttachConfig, Batch, CloseReason, Nanos, RejectCode, Rejection, ResumeRequest, SessionId, StreamKey,
+    Tombstone,
 };
 use smallvec::SmallVec;
 
@@ -55,7 +56,10 @@ pub struct Imported {
 
 /// A reference about to be written.
 #[derive(Debug, Clone)]
-#[expect(clippy::exhaustive_enums, reason = "every protocol must say how it writes each of them")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "every protocol must say how it writes each of them"
+)]
 pub enum Outgoing<H: Handles> {
     /// No reference.
     Null,
@@ -83,7 +87,10 @@ pub enum Outgoing<H: Handles> {
 
 /// A reference that was read.
 #[derive(Debug, Clone)]
-#[expect(clippy::exhaustive_enums, reason = "the engine must say what it does with each of them")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the engine must say what it does with each of them"
+)]
 pub enum Received<H: Handles> {
     /// No reference.
     Null,
@@ -175,7 +182,10 @@ pub struct Chain {
 
 /// Where a call goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "these two are all that the exchange knows")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "these two are all that the exchange knows"
+)]
 pub enum Target {
     /// An import, by the peer's number.
     Import(u64),
@@ -190,7 +200,10 @@ pub enum Target {
 
 /// An encoded value about to be written.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::exhaustive_enums, reason = "one contiguous piece or several, there is no third")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "one contiguous piece or several, there is no third"
+)]
 pub enum BodyRef<'a> {
     /// One contiguous piece, copied.
     Slice(&'a [u8]),
@@ -215,7 +228,10 @@ pub struct CallStart<'a, H: Handles> {
 
 /// How a call of ours ended.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "the contract: a call ends in exactly one of these")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the contract: a call ends in exactly one of these"
+)]
 pub enum Outcome<H: Handles> {
     /// The method's own result, or its own error value.
     Value {
@@ -234,7 +250,10 @@ pub enum Outcome<H: Handles> {
 
 /// How a call of the peer's is answered.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "the contract: a call is answered by exactly one of these")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the contract: a call is answered by exactly one of these"
+)]
 pub enum Reply<'a, H: Handles> {
     /// The method's own result, or its own error value.
     Value {
@@ -275,7 +294,10 @@ pub struct Incoming<H: Handles> {
 
 /// What a call of the peer's is made on.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "the engine must say what it does with each of them")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the engine must say what it does with each of them"
+)]
 pub enum IncomingTarget<H: Handles> {
     /// An object hosted here, and the interface under which it was handed out.
     Object {

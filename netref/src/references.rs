@@ -19,7 +19,9 @@ pub(crate) fn received(refs: Refs<Received<EngineHandles>>) -> Vec<Reference> {
     if refs.is_empty() {
         return Vec::new();
     }
-    refs.into_iter().map(|received| handle(received).into_reference()).collect()
+    refs.into_iter()
+        .map(|received| handle(received).into_reference())
+        .collect()
 }
 
 /// One received reference.
@@ -37,8 +39,14 @@ pub(crate) fn handle(received: Received<EngineHandles>) -> Handle {
 }
 
 /// What is to be sent over `conduit`, as the protocol writes it.
-pub(crate) fn outgoing(references: &mut Vec<Reference>, conduit: &dyn Conduit) -> Refs<Outgoing<EngineHandles>> {
-    references.drain(..).map(|reference| one(&reference, conduit)).collect()
+pub(crate) fn outgoing(
+    references: &mut Vec<Reference>,
+    conduit: &dyn Conduit,
+) -> Refs<Outgoing<EngineHandles>> {
+    references
+        .drain(..)
+        .map(|reference| one(&reference, conduit))
+        .collect()
 }
 
 fn one(reference: &Reference, conduit: &dyn Conduit) -> Outgoing<EngineHandles> {
@@ -53,7 +61,12 @@ fn one(reference: &Reference, conduit: &dyn Conduit) -> Outgoing<EngineHandles> 
 /// An object of this process, handed out.
 pub(crate) fn local(object: Arc<dyn Exported>) -> Outgoing<EngineHandles> {
     let (key, interface) = (object.key(), object.interface_id());
-    Outgoing::Local { object, key, interface, lent: false }
+    Outgoing::Local {
+        object,
+        key,
+        interface,
+        lent: false,
+    }
 }
 
 /// A far object, handed on: home if it is the peer's own, else through a relay.
@@ -63,18 +76,27 @@ fn remote_outgoing(
     conduit: &dyn Conduit,
 ) -> Outgoing<EngineHandles> {
     let is_own = std::ptr::addr_eq(Arc::as_ptr(remote.conduit()), conduit);
-    let own = if is_own { Arc::clone(remote).into_import() } else { None };
+    let own = if is_own {
+        Arc::clone(remote).into_import()
+    } else {
+        None
+    };
     match own {
         Some(proxy) => {
             let id = proxy.id();
             Outgoing::Home { proxy, id }
         }
-        None => local(Arc::new(Relay { remote: Arc::clone(remote), interface })),
+        None => local(Arc::new(Relay {
+            remote: Arc::clone(remote),
+            interface,
+        })),
     }
 }
 
 /// References that a relay passes on as they came.
 pub(crate) fn passed_on(references: &[Reference], conduit: &dyn Conduit) -> Refs<Outgoing<EngineHandles>> {
-    references.iter().map(|reference| one(reference, conduit)).collect()
+    references
+        .iter()
+        .map(|reference| one(reference, conduit))
+        .collect()
 }
-

@@ -20,13 +20,21 @@ pub(crate) fn forward(
     invocation: Invocation,
 ) -> Dispatched {
     // The host checks against what it handed out to us; we check against what we handed on, which may be less.
-    if let (Op::Method { interface: called, .. }, Some(handed_on)) = (&invocation.op, interface)
+    if let (
+        Op::Method {
+            interface: called, ..
+        },
+        Some(handed_on),
+    ) = (&invocation.op, interface)
         && handed_on.find(*called).is_none()
     {
         return invocation.unknown(handed_on);
     }
     if invocation.options.hops >= MAX_HOPS {
-        let error = Error::new(ErrorKind::Loop, format!("the call was passed on {MAX_HOPS} times"));
+        let error = Error::new(
+            ErrorKind::Loop,
+            format!("the call was passed on {MAX_HOPS} times"),
+        );
         invocation.fail(error, false);
         return Dispatched::Done;
     }
@@ -34,7 +42,11 @@ pub(crate) fn forward(
     options.hops = options.hops.saturating_add(1);
     // One deeper: whoever passes a call on is admitted by the allowance for nested calls, or tight limits on both
     // sides of the relay could wait for each other (PROTOCOL.md § 7.7).
-    options.chain = Some(options.chain.map_or_else(|| chain::nested(chain::fresh()), chain::nested));
+    options.chain = Some(
+        options
+            .chain
+            .map_or_else(|| chain::nested(chain::fresh()), chain::nested),
+    );
     Arc::clone(remote.conduit()).forward(remote.target(), options, invocation);
     Dispatched::Done
 }

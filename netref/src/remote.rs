@@ -14,7 +14,10 @@ use crate::waiter::{ThreadWaiter, Waiter};
 
 /// The engine's handles, as the protocol keeps them.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::exhaustive_structs, reason = "a name for a set of types, never a value")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a name for a set of types, never a value"
+)]
 pub struct EngineHandles;
 
 impl Handles for EngineHandles {
@@ -55,7 +58,9 @@ pub trait Remote: Send + Sync + 'static {
 
 impl fmt::Debug for dyn Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("target", &self.target()).finish_non_exhaustive()
+        f.debug_struct("Remote")
+            .field("target", &self.target())
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +121,13 @@ pub trait Conduit: Send + Sync + 'static {
     /// # Errors
     ///
     /// Nothing was sent.
-    fn begin(&self, target: Target, op: &Op, options: CallOptions, encoder: &mut Encoder) -> Result<u64, Error>;
+    fn begin(
+        &self,
+        target: Target,
+        op: &Op,
+        options: CallOptions,
+        encoder: &mut Encoder,
+    ) -> Result<u64, Error>;
 
     /// Sends a call and waits for its outcome on this thread, which runs the callbacks of its own chain meanwhile.
     ///
@@ -124,8 +135,13 @@ pub trait Conduit: Send + Sync + 'static {
     ///
     /// Nothing was sent; [`ErrorKind::WouldBlock`](farref_boxing::ErrorKind::WouldBlock) where this thread must
     /// not wait.
-    fn block(&self, target: Target, op: &Op, options: CallOptions, encoder: &mut Encoder)
-    -> Result<Outcome, Error>;
+    fn block(
+        &self,
+        target: Target,
+        op: &Op,
+        options: CallOptions,
+        encoder: &mut Encoder,
+    ) -> Result<Outcome, Error>;
 
     /// The outcome of a call, once.
     fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome>;
@@ -184,5 +200,9 @@ pub(crate) fn options(method: &Method) -> CallOptions {
 
 /// The operation of a call to `method`.
 pub(crate) const fn operation(method: &Method) -> Op {
-    Op::Method { interface: method.interface, method: method.number, shape: method.arguments_shape }
+    Op::Method {
+        interface: method.interface,
+        method: method.number,
+        shape: method.arguments_shape,
+    }
 }

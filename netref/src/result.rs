@@ -90,8 +90,17 @@ where
 {
     let read = |outcome| -> Result<R, Error> {
         match outcome? {
-            Outcome::Error(error) => Err(if error.is_remote() { error.with_hop(hop) } else { error }),
-            Outcome::Value { failed, body, refs, shape: _ } => {
+            Outcome::Error(error) => Err(if error.is_remote() {
+                error.with_hop(hop)
+            } else {
+                error
+            }),
+            Outcome::Value {
+                failed,
+                body,
+                refs,
+                shape: _,
+            } => {
                 let references = crate::references::received(refs);
                 let limits = crate::references::limits();
                 if failed {
@@ -119,7 +128,13 @@ pub fn block<R: MethodResult>(
     arguments: &impl Serialize,
     decode: Decode<R>,
 ) -> R {
-    decode(outcome(remote, method, arguments), Hop { peer: Some(remote.conduit().peer()), method: Some(method) })
+    decode(
+        outcome(remote, method, arguments),
+        Hop {
+            peer: Some(remote.conduit().peer()),
+            method: Some(method),
+        },
+    )
 }
 
 /// For generated code: [`block`], or `None` if the peer is older and has no such method.
@@ -132,7 +147,13 @@ pub fn block_or_missing<R: MethodResult>(
 ) -> Option<R> {
     match outcome(remote, method, arguments) {
         Ok(Outcome::Error(error)) if error.kind() == ErrorKind::Unimplemented => None,
-        outcome => Some(decode(outcome, Hop { peer: Some(remote.conduit().peer()), method: Some(method) })),
+        outcome => Some(decode(
+            outcome,
+            Hop {
+                peer: Some(remote.conduit().peer()),
+                method: Some(method),
+            },
+        )),
     }
 }
 
@@ -143,7 +164,9 @@ fn outcome(
 ) -> Result<Outcome, Error> {
     let mut encoder = encoders::take();
     encoder.encode(arguments)?;
-    let outcome = remote.conduit().block(remote.target(), &operation(method), options(method), &mut encoder);
+    let outcome = remote
+        .conduit()
+        .block(remote.target(), &operation(method), options(method), &mut encoder);
     encoders::put(encoder);
     outcome
 }

@@ -21,7 +21,10 @@ pub fn handle() -> Handle {
 ///
 /// If the system gives it no thread.
 #[must_use]
-#[expect(clippy::expect_used, reason = "a program whose system has no thread left cannot go on")]
+#[expect(
+    clippy::expect_used,
+    reason = "a program whose system has no thread left cannot go on"
+)]
 pub fn background() -> &'static Handle {
     static BACKGROUND: OnceLock<Runtime> = OnceLock::new();
     let runtime = BACKGROUND.get_or_init(|| {
@@ -36,6 +39,8 @@ pub fn background() -> &'static Handle {
 }
 
 /// Runs a blocking method of a local object off the calling task.
-pub(crate) fn spawn_blocking<R: Send + 'static>(method: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+pub(crate) fn spawn_blocking<R: Send + 'static>(
+    method: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
     handle().spawn_blocking(move || crate::place::on_pool(method))
 }

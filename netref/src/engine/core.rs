@@ -16,16 +16,16 @@ use crate::chain;
 use crate::clock;
 use crate::config::Config;
 use crate::connection::{Parts, Redial};
-use crate::engine::down::Down;
 use crate::context;
 use crate::engine::dispatch::Dispatch;
+use crate::engine::down::Down;
 use crate::invocation::Invocation;
 use crate::lock::lock;
 use crate::peer::Peer;
 use crate::place;
 use crate::protocol::{
-    BodyRef, CallOptions, CallStart, CancelReason, Chain, Event, Factory, Imported, Op, Outgoing, Protocol, Received, Refs, Reply,
-    TableStats, Target,
+    BodyRef, CallOptions, CallStart, CancelReason, Chain, Event, Factory, Imported, Op, Outgoing, Protocol,
+    Received, Refs, Reply, TableStats, Target,
 };
 use crate::references;
 use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome};
@@ -107,7 +107,11 @@ pub(crate) struct State<P> {
 impl<P: Protocol<EngineHandles>> State<P> {
     /// The peer has introduced itself. Its root comes back if nobody can ask for it.
     pub(crate) fn open(&mut self, root: Received<EngineHandles>) -> Option<Received<EngineHandles>> {
-        let (kept, unwanted) = if self.has_handle { (root, None) } else { (Received::Null, Some(root)) };
+        let (kept, unwanted) = if self.has_handle {
+            (root, None)
+        } else {
+            (Received::Null, Some(root))
+        };
         self.opened = Some(kept);
         unwanted
     }
@@ -115,7 +119,9 @@ impl<P: Protocol<EngineHandles>> State<P> {
     /// Nobody can ask for the root any more: it would keep the connection in use. To be dropped outside the lock.
     pub(crate) fn forget_root(&mut self) -> Option<Received<EngineHandles>> {
         self.has_handle = false;
-        self.opened.as_mut().map(|root| std::mem::replace(root, Received::Null))
+        self.opened
+            .as_mut()
+            .map(|root| std::mem::replace(root, Received::Null))
     }
 
     /// Whether somebody waits for the last answer, and it has gone.
@@ -145,7 +151,11 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(outlet: Outlet, carrier: u64) -> Box<Self> {
-        Box::new(Self { outlet, batch: Batch::default(), carrier })
+        Box::new(Self {
+            outlet,
+            batch: Batch::default(),
+            carrier,
+        })
     }
 
     /// Whether its carrier is the one that the connection is on.
@@ -157,7 +167,16 @@ impl Writer {
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// A connection over an open carrier; nothing moves before it is driven.
     pub(crate) fn new(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Arc<Self> {
-        let Parts { inlet, outlet, peer, keep_open, guard, gauge, opened: _, redial } = parts;
+        let Parts {
+            inlet,
+            outlet,
+            peer,
+            keep_open,
+            guard,
+            gauge,
+            opened: _,
+            redial,
+        } = parts;
         Arc::new(Self {
             state: Mutex::new(State {
                 protocol,
@@ -205,13 +224,16 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         if let Some(anchor) = kept.upgrade() {
             return anchor;
         }
-        let anchor = Arc::new(Anchor { core: Arc::clone(self) });
+        let anchor = Arc::new(Anchor {
+            core: Arc::clone(self),
+        });
         *kept = Arc::downgrade(&anchor);
         anchor
     }
 
     pub(crate) fn set_call_timeout(&self, timeout: Option<Duration>) {
-        self.call_timeout.store(timeout.map_or(0, clock::nanos), Ordering::Relaxed);
+        self.call_timeout
+            .store(timeout.map_or(0, clock::nanos), Ordering::Relaxed);
     }
 
     /// The deadline of a call: the earliest of its own, that of the call it is made for, and the default.
@@ -243,14 +265,25 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             }
             if state.draining && is_new_work(target) {
                 let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
-                return Err(Error::new(kind, "the connection is shutting down: no further calls are made"));
+                return Err(Error::new(
+                    kind,
+                    "the connection is shutting down: no further calls are made",
+                ));
             }
             self.take_releases(&mut state);
-            let start = CallStart { target, op, options, body, refs };
+            let start = CallStart {
+                target,
+                op,
+                options,
+                body,
+                refs,
+            };
             let number = state.protocol.call(start, clock::now());
             let alone = state.protocol.stats().calls <= 1;
             let mut wish = self.events_wish(&state);
-            wish.times = options.deadline.is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
+            wish.times = options
+                .deadline
+                .is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
             (number, self.turn(&mut state, alone), wish)
         };
         self.take_turn(turn);
@@ -261,7 +294,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Commands make events too, and these are the driver's to handle: it looks for them by itself only if it is
     /// this thread.
     fn events_wish(&self, state: &State<P>) -> Wishes {
-        if state.protocol.has_events() && !self.is_driven_here() { Wishes::EVENTS } else { Wishes::default() }
+        if state.protocol.has_events() && !self.is_driven_here() {
+            Wishes::EVENTS
+        } else {
+            Wishes::default()
+        }
     }
 
     /// Changes the protocol's state and sees to it that what follows is written.
@@ -272,7 +309,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let stats = state.protocol.stats();
             let alone = stats.answers == 0 && stats.calls <= 1;
             let wish = self.events_wish(&state);
-            (result, self.turn(&mut state, alone), wish, state.is_drained(), state.ended)
+            (
+                result,
+                self.turn(&mut state, alone),
+                wish,
+                state.is_drained(),
+                state.ended,
+            )
         };
         self.take_turn(turn);
         self.signal.wish(wish);
@@ -356,8 +399,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Writes until there is nothing left or the carrier takes no more. Never waits.
     pub(crate) fn write(&self, mut writer: Box<Writer>) {
         loop {
-            let written =
-                if writer.batch.is_empty() { Ok(Written::All) } else { writer.outlet.write(&mut writer.batch) };
+            let written = if writer.batch.is_empty() {
+                Ok(Written::All)
+            } else {
+                writer.outlet.write(&mut writer.batch)
+            };
             let mut state = lock(&self.state);
             if state.ended || !writer.is_of(&state) {
                 // Nobody writes there any more: the carrier ends with its last half.
@@ -424,7 +470,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Waits for the outcome of a call on this thread, and runs the callbacks of its chain.
-    fn wait_here(&self, number: u64, thread: &crate::sync::Arc<ThreadWaiter>, patience: Option<Duration>) -> Option<Outcome> {
+    fn wait_here(
+        &self,
+        number: u64,
+        thread: &crate::sync::Arc<ThreadWaiter>,
+        patience: Option<Duration>,
+    ) -> Option<Outcome> {
         let until = patience.map(clock::after).map(clock::instant);
         loop {
             if context::is_cancelled() {
@@ -454,7 +505,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let serving = context::serving();
         if let Some((conduit, answer)) = &serving {
             let conduit_of_call = self.anchor() as Arc<dyn Conduit>;
-            conduit.wake_on_cancel(*answer, Some((crate::sync::Arc::clone(thread), conduit_of_call, number)));
+            conduit.wake_on_cancel(
+                *answer,
+                Some((crate::sync::Arc::clone(thread), conduit_of_call, number)),
+            );
         }
         let outcome = self.wait_here(number, thread, patience);
         if let Some((conduit, answer)) = &serving {
@@ -551,12 +605,16 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     }
 
     fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
-        self.core.poll_outcome(call, &mut || Waiter::Task(context.waker().clone()))
+        self.core
+            .poll_outcome(call, &mut || Waiter::Task(context.waker().clone()))
     }
 
     fn wait(&self, call: u64, patience: Option<Duration>) -> Result<Option<Outcome>, Error> {
         let chain = context::chain();
-        place::sleep(|| self.core.waiting_in(chain, |thread| self.core.wait_watched(call, thread, patience)))
+        place::sleep(|| {
+            self.core
+                .waiting_in(chain, |thread| self.core.wait_watched(call, thread, patience))
+        })
     }
 
     fn is_ready(&self, call: u64) -> bool {
@@ -580,7 +638,12 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn answer_value(&self, answer: u64, failure: Option<Error>, shape: u32, encoder: &mut Encoder) {
         let refs = references::outgoing(encoder.references(), self);
-        let reply = Reply::Value { failure, shape, body: body(encoder), refs };
+        let reply = Reply::Value {
+            failure,
+            shape,
+            body: body(encoder),
+            refs,
+        };
         self.core.update(|protocol| protocol.answer(answer, reply));
     }
 
@@ -591,12 +654,22 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn answer_outcome(&self, answer: u64, outcome: Outcome) {
         match outcome {
-            Outcome::Value { failed, shape, body, refs } => {
+            Outcome::Value {
+                failed,
+                shape,
+                body,
+                refs,
+            } => {
                 let references = references::received(refs);
                 let refs = references::passed_on(&references, self);
                 let pieces = [body];
                 let failure = failed.then(|| Error::new(ErrorKind::Remote, "the method returned an error"));
-                let reply = Reply::Value { failure, shape, body: BodyRef::Rope(&pieces), refs };
+                let reply = Reply::Value {
+                    failure,
+                    shape,
+                    body: BodyRef::Rope(&pieces),
+                    refs,
+                };
                 self.core.update(|protocol| protocol.answer(answer, reply));
             }
             Outcome::Error(error) => self.answer_error(answer, error, true),
@@ -604,12 +677,22 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     }
 
     fn forward(self: Arc<Self>, target: Target, mut options: CallOptions, invocation: Invocation) {
-        let Invocation { conduit: back, answer, op, body, references, .. } = invocation;
+        let Invocation {
+            conduit: back,
+            answer,
+            op,
+            body,
+            references,
+            ..
+        } = invocation;
         let refs = references::passed_on(&references, &*self);
         drop(references);
         options.no_pipeline = false;
         let pieces: [Bytes; 1] = [body];
-        match self.core.commit(target, &op, &options, BodyRef::Rope(&pieces), refs) {
+        match self
+            .core
+            .commit(target, &op, &options, BodyRef::Rope(&pieces), refs)
+        {
             Ok(number) => {
                 back.drop_on_cancel(answer, Some((Arc::clone(&self) as Arc<dyn Conduit>, number)));
                 self.pass_back(number, back, answer);

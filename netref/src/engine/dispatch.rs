@@ -77,7 +77,10 @@ impl Slot {
     fn own(export: u64, options: &CallOptions) -> Self {
         // Whoever passes a call on makes it one deeper.
         let is_made_by_method = |chain: &Chain| chain.depth > u16::from(options.hops);
-        Self { export, nested: options.chain.filter(is_made_by_method) }
+        Self {
+            export,
+            nested: options.chain.filter(is_made_by_method),
+        }
     }
 }
 
@@ -116,7 +119,11 @@ impl Cancel {
     /// Tells whoever serves the call. Whether it was passed on: then nobody here will end it.
     fn give_up(&self) -> bool {
         self.given_up.store(true, Ordering::Release);
-        let Watchers { task, blocked, passed_on } = std::mem::take(&mut *lock(&self.watchers));
+        let Watchers {
+            task,
+            blocked,
+            passed_on,
+        } = std::mem::take(&mut *lock(&self.watchers));
         let was_passed_on = passed_on.is_some();
         if let Some(task) = task {
             task.wake();
@@ -190,7 +197,9 @@ impl Running {
 
     /// Calls that need not wait for a method which has begun to run alone, and now would.
     fn take_nested(&mut self, slot: Slot) -> Vec<Incoming<EngineHandles>> {
-        let Some(mailbox) = self.mailboxes.get_mut(&slot) else { return Vec::new() };
+        let Some(mailbox) = self.mailboxes.get_mut(&slot) else {
+            return Vec::new();
+        };
         if slot.nested.is_some() || !matches!(mailbox.alone, Some((_, false))) {
             return Vec::new();
         }
@@ -208,10 +217,18 @@ impl Running {
 
 /// Whether the method that is called runs alone by its own wish.
 fn is_serial(incoming: &Incoming<EngineHandles>) -> bool {
-    let IncomingTarget::Object { object, .. } = &incoming.target else { return false };
-    let Some(interface) = object.interface() else { return false };
+    let IncomingTarget::Object { object, .. } = &incoming.target else {
+        return false;
+    };
+    let Some(interface) = object.interface() else {
+        return false;
+    };
     let method = match &incoming.op {
-        Op::Method { interface: id, method, .. } => interface
+        Op::Method {
+            interface: id,
+            method,
+            ..
+        } => interface
             .find(*id)
             .and_then(|interface| interface.methods.iter().find(|known| known.number == *method)),
         Op::Named(name) => interface.find_named(name).map(|(_, method)| method),
@@ -222,11 +239,17 @@ fn is_serial(incoming: &Incoming<EngineHandles>) -> bool {
 
 impl Dispatch {
     pub(crate) fn new(max_blocking: usize) -> Self {
-        Self { state: Mutex::default(), max_blocking }
+        Self {
+            state: Mutex::default(),
+            max_blocking,
+        }
     }
 
     pub(crate) fn is_cancelled(&self, answer: u64) -> bool {
-        lock(&self.state).calls.get(&answer).is_some_and(|cancel| cancel.is_given_up())
+        lock(&self.state)
+            .calls
+            .get(&answer)
+            .is_some_and(|cancel| cancel.is_given_up())
     }
 
     pub(crate) fn wake_on_cancel(&self, answer: u64, blocked: Option<Blocked>) {
@@ -312,9 +335,17 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     pub(crate) fn body_arrived(self: &Arc<Self>, answer: u64, body: Bytes) {
         let slot = {
             let mut state = lock(&self.dispatch.state);
-            let Some(slot) = state.bodies.remove(&answer) else { return };
-            let Some(mailbox) = state.mailboxes.get_mut(&slot) else { return };
-            if let Some(waiting) = mailbox.queue.iter_mut().find(|incoming| incoming.answer == answer) {
+            let Some(slot) = state.bodies.remove(&answer) else {
+                return;
+            };
+            let Some(mailbox) = state.mailboxes.get_mut(&slot) else {
+                return;
+            };
+            if let Some(waiting) = mailbox
+                .queue
+                .iter_mut()
+                .find(|incoming| incoming.answer == answer)
+            {
                 waiting.body = Some(body);
             }
             slot
@@ -339,7 +370,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let slot = state.bodies.remove(&answer);
             let mut waiting = None;
             for mailbox in state.mailboxes.values_mut() {
-                if let Some(at) = mailbox.queue.iter().position(|incoming| incoming.answer == answer) {
+                if let Some(at) = mailbox
+                    .queue
+                    .iter()
+                    .position(|incoming| incoming.answer == answer)
+                {
                     waiting = mailbox.queue.remove(at);
                 }
             }
@@ -369,7 +404,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         loop {
             let incoming = {
                 let mut state = lock(&self.dispatch.state);
-                let Some(mailbox) = state.mailboxes.get_mut(&slot) else { return };
+                let Some(mailbox) = state.mailboxes.get_mut(&slot) else {
+                    return;
+                };
                 if mailbox.busy {
                     return;
                 }
@@ -409,7 +446,14 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Hands a call to its method.
     fn run(self: &Arc<Self>, incoming: Incoming<EngineHandles>) -> Next {
-        let Incoming { answer, target, op, options, body, refs } = incoming;
+        let Incoming {
+            answer,
+            target,
+            op,
+            options,
+            body,
+            refs,
+        } = incoming;
         let conduit: Arc<dyn Conduit> = self.anchor();
         let serving = Serving {
             conduit: Arc::clone(&conduit),
@@ -438,7 +482,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 let dispatched = object.dispatch(invocation);
                 self.discard(object);
                 let all = Slot::of_all(own.export);
-                let how = |method: &Method| How { awaited, slot: if method.manners.serial { all } else { own } };
+                let how = |method: &Method| How {
+                    awaited,
+                    slot: if method.manners.serial { all } else { own },
+                };
                 match dispatched {
                     Dispatched::Async(future, method) => self.run_async(future, method, serving, how(method)),
                     Dispatched::Blocking(job, method) => self.run_blocking(job, method, serving, how(method)),
@@ -619,8 +666,12 @@ struct Served<P: Protocol<EngineHandles>> {
 
 impl<P: Protocol<EngineHandles>> Served<P> {
     fn step(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(future) = &mut self.future else { return Poll::Ready(()) };
-        let polled = context::serve(&mut self.serving, || panics::guard(|| future.as_mut().poll(context)));
+        let Some(future) = &mut self.future else {
+            return Poll::Ready(());
+        };
+        let polled = context::serve(&mut self.serving, || {
+            panics::guard(|| future.as_mut().poll(context))
+        });
         match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
@@ -638,7 +689,11 @@ impl<P: Protocol<EngineHandles>> Future for Served<P> {
         let this = self.get_mut();
         if let Some(cancel) = &this.cancel {
             let mut watchers = lock(&cancel.watchers);
-            if !watchers.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            if !watchers
+                .task
+                .as_ref()
+                .is_some_and(|task| task.will_wake(context.waker()))
+            {
                 watchers.task = Some(context.waker().clone());
             }
             drop(watchers);

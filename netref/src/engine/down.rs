@@ -29,7 +29,11 @@ pub(crate) struct Down {
 }
 
 /// A carrier that is not used any more: to be dropped outside the locks, the halves first.
-struct Old(#[expect(dead_code, reason = "dropped")] Option<Inlet>, #[expect(dead_code, reason = "dropped")] Option<Box<Writer>>, #[expect(dead_code, reason = "dropped")] Option<Guard>);
+struct Old(
+    #[expect(dead_code, reason = "dropped")] Option<Inlet>,
+    #[expect(dead_code, reason = "dropped")] Option<Box<Writer>>,
+    #[expect(dead_code, reason = "dropped")] Option<Guard>,
+);
 
 impl<P: Protocol<EngineHandles>> State<P> {
     /// Whether a carrier is missing, and nobody has brought one yet.
@@ -54,11 +58,20 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let lost = {
             let mut slot = lock(&self.inlet);
             let mut state = lock(&self.state);
-            let can_go_on = state.goodbye.is_none() && state.over.is_none() && state.protocol.detach(clock::now());
+            let can_go_on =
+                state.goodbye.is_none() && state.over.is_none() && state.protocol.detach(clock::now());
             if can_go_on {
                 let why = match state.down.take() {
-                    Some(before) => Down { is_attached: false, failed: Some(error), ..before },
-                    None => Down { why: error, is_attached: false, failed: None },
+                    Some(before) => Down {
+                        is_attached: false,
+                        failed: Some(error),
+                        ..before
+                    },
+                    None => Down {
+                        why: error,
+                        is_attached: false,
+                        failed: None,
+                    },
                 };
                 let old = state.change_carrier(&mut slot, None);
                 state.down = Some(why);
@@ -155,7 +168,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Goes on over a carrier that was dialled.
     fn attach(&self, next: NextCarrier) -> Result<(), Error> {
-        let NextCarrier { parts, attach, native } = next;
+        let NextCarrier {
+            parts,
+            attach,
+            native,
+        } = next;
         let old = {
             let mut slot = lock(&self.inlet);
             let mut state = lock(&self.state);
@@ -178,7 +195,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// # Errors
     ///
     /// What to tell the dialer, and the carrier for that.
-    pub(crate) fn resume(&self, request: ResumeRequest, parts: Parts, native: bool) -> Result<(), Box<(Rejection, Parts)>> {
+    pub(crate) fn resume(
+        &self,
+        request: ResumeRequest,
+        parts: Parts,
+        native: bool,
+    ) -> Result<(), Box<(Rejection, Parts)>> {
         let old = {
             let mut slot = lock(&self.inlet);
             let mut state = lock(&self.state);
@@ -197,7 +219,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// The driver has a new carrier to read from and to write to.
     fn drive_on(&self) {
         self.changed.notify_waiters();
-        self.signal.wish(Wishes { flush: true, events: true, times: true, ..Wishes::default() });
+        self.signal.wish(Wishes {
+            flush: true,
+            events: true,
+            times: true,
+            ..Wishes::default()
+        });
     }
 }
 

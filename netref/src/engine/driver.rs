@@ -57,7 +57,10 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
             return;
         }
         let kind = ErrorKind::Disconnected(Certainty::Unknown);
-        core.sever(Error::new(kind, "the runtime that drives the connection was shut down"));
+        core.sever(Error::new(
+            kind,
+            "the runtime that drives the connection was shut down",
+        ));
         loop {
             let event = lock(&core.state).protocol.poll_event();
             match event {
@@ -161,7 +164,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let handled = {
             let mut state = lock(&core.state);
             let nothing = &mut bytes::BytesMut::new();
-            state.protocol.handle_bytes(StreamKey::MAIN, nothing, false, &Proxies(core), clock::now())
+            state
+                .protocol
+                .handle_bytes(StreamKey::MAIN, nothing, false, &Proxies(core), clock::now())
         };
         if let Err(error) = handled {
             core.sever(error);
@@ -208,7 +213,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 core.changed.notify_waiters();
             }
             Event::Closed(reason) => {
-                let error = lock(&core.state).goodbye.get_or_insert_with(|| closed_there(&reason)).clone();
+                let error = lock(&core.state)
+                    .goodbye
+                    .get_or_insert_with(|| closed_there(&reason))
+                    .clone();
                 core.sever(error);
             }
             Event::Draining => core.peer_drains(),
@@ -299,7 +307,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             self.closing = Some(clock::after(self.core.config.close_timeout));
         }
         let setup = if state.opened.is_some() { None } else { self.setup };
-        [state.protocol.poll_timeout(), self.releasing, setup, self.closing].into_iter().flatten().min()
+        [state.protocol.poll_timeout(), self.releasing, setup, self.closing]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due, also while there is always something to read.
@@ -351,7 +362,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         let core = &self.core;
         let mut slot = lock(&core.inlet);
-        let Some(inlet) = &mut *slot else { return Poll::Pending };
+        let Some(inlet) = &mut *slot else {
+            return Poll::Pending;
+        };
         let from = match inlet.poll_read(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(Some(from))) => from,
@@ -369,7 +382,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let (handled, drained) = {
             let mut state = lock(&core.state);
             let input = inlet.buffer(from.stream);
-            let handled = state.protocol.handle_bytes(from.stream, input, from.end, &Proxies(core), clock::now());
+            let handled =
+                state
+                    .protocol
+                    .handle_bytes(from.stream, input, from.end, &Proxies(core), clock::now());
             if from.end && from.stream == StreamKey::MAIN {
                 *slot = None;
                 // Found when the events of this read are handled, by whoever reads then.
@@ -401,7 +417,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if let Some(error) = failed {
             core.lose(error);
         } else if unopened && self.setup.is_some_and(|setup| setup <= now) {
-            let text = format!("the peer did not introduce itself within {:?}", core.config.setup_timeout);
+            let text = format!(
+                "the peer did not introduce itself within {:?}",
+                core.config.setup_timeout
+            );
             core.sever(Error::new(ErrorKind::Incompatible, text));
         } else if self.closing.is_some_and(|closing| closing <= now) {
             core.sever(closed_here().1);
@@ -419,7 +438,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     /// The connection is over: says so to whoever waits, after what was committed has been written.
     async fn end(&self) {
         let core = &self.core;
-        let deadline = Instant::now().checked_add(core.config.close_timeout).unwrap_or_else(Instant::now);
+        let deadline = Instant::now()
+            .checked_add(core.config.close_timeout)
+            .unwrap_or_else(Instant::now);
         let written = async {
             while let Some(mut writer) = self.take_writer().await {
                 if !writer.batch.is_empty() || lock(&core.state).protocol.wants_write() {
@@ -481,7 +502,10 @@ fn lost(error: Option<&std::io::Error>) -> Error {
     let kind = ErrorKind::Disconnected(Certainty::Unknown);
     match error {
         Some(error) => Error::new(kind, format!("the connection was lost: {error}")),
-        None => Error::new(kind, "the connection was lost: the peer ended it without a goodbye"),
+        None => Error::new(
+            kind,
+            "the connection was lost: the peer ended it without a goodbye",
+        ),
     }
 }
 
@@ -498,7 +522,11 @@ fn carrier_error<P>(state: &State<P>) -> Option<Error> {
 /// The peer closed in order.
 fn closed_there(reason: &CloseReason) -> Error {
     if reason.code == CloseReason::DENIED {
-        let text = if reason.text.is_empty() { "the peer does not let this side in" } else { &reason.text };
+        let text = if reason.text.is_empty() {
+            "the peer does not let this side in"
+        } else {
+            &reason.text
+        };
         return Error::new(ErrorKind::Denied, text.to_owned());
     }
     let kind = ErrorKind::Disconnected(Certainty::Unknown);
@@ -539,6 +567,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 state.over = Some(error);
             }
         }
-        self.signal.wish(Wishes { flush: true, look: true, ..Wishes::default() });
+        self.signal.wish(Wishes {
+            flush: true,
+            look: true,
+            ..Wishes::default()
+        });
     }
 }

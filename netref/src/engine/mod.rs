@@ -12,6 +12,6 @@
 //! Under the connection's lock runs no user code, no waker and no system call.
 
 pub(crate) mod core;
-pub(crate) mod down;
 pub(crate) mod dispatch;
+pub(crate) mod down;
 pub(crate) mod driver;

@@ -70,7 +70,10 @@ impl Names {
         match self {
             Self::One(first) => {
                 let exports = vec![*first, export];
-                *self = Self::Several(Box::new(Several { object: *first, exports }));
+                *self = Self::Several(Box::new(Several {
+                    object: *first,
+                    exports,
+                }));
             }
             Self::Several(several) => several.exports.push(export),
         }
@@ -148,7 +151,10 @@ impl<H: Handles> Exports<H> {
                     .get(number)
                     .is_some_and(|export| export.interface == interface)
             };
-            Some((names.object(), names.all().iter().copied().find(|number| named(number))?))
+            Some((
+                names.object(),
+                names.all().iter().copied().find(|number| named(number))?,
+            ))
         });
         if let Some((of, number)) = found
             && let Some(export) = self.by_number.get_mut(&number)
@@ -188,7 +194,9 @@ impl<H: Handles> Exports<H> {
             },
         );
         let names = self.names.entry(key);
-        let names = names.and_modify(|names| names.add(number)).or_insert(Names::One(number));
+        let names = names
+            .and_modify(|names| names.add(number))
+            .or_insert(Names::One(number));
         Ok(Handed {
             export: number,
             object: names.object(),

@@ -48,7 +48,11 @@ impl<H: Handles> Exchange<H> {
         refs: Refs<Outgoing<H>>,
         wire: &mut dyn Wire,
     ) {
-        let verdict = if failure.is_some() { Verdict::Failed } else { Verdict::Value };
+        let verdict = if failure.is_some() {
+            Verdict::Failed
+        } else {
+            Verdict::Value
+        };
         let (one_way, no_pipeline) = match self.answers.get(number) {
             Some(answer) if !answer.is_over() => (answer.one_way, answer.no_pipeline),
             _ => return self.discard_outgoing(refs),
