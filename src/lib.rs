@@ -11,7 +11,8 @@ pub use farref_netref::*;
 #[cfg(feature = "noise")]
 pub use farref_services::keys;
 pub use farref_services::{
-    Connect, Fixed, IntoAddress, Server, ServerLimits, ServerStats, Service, Share, blocking, connect, serve,
+    Connect, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share, blocking,
+    connect, serve,
 };
 /// Media, carriers and addresses.
 pub use farref_transport as transport;

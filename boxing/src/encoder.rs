@@ -66,6 +66,16 @@ impl Encoder {
         }
     }
 
+    /// An encoder that holds a value already, as it was encoded elsewhere, without its references.
+    #[must_use]
+    pub fn of(body: Bytes) -> Self {
+        Self {
+            scratch: Vec::new(),
+            parts: vec![body],
+            references: Vec::new(),
+        }
+    }
+
     /// Encodes `value`, in place of what was encoded before.
     ///
     /// While this runs, [`lend`](crate::lend) on this thread puts references into this encoder's table.

@@ -36,6 +36,8 @@ mod processes;
 #[cfg(unix)]
 #[path = "all/programs.rs"]
 mod programs;
+#[path = "all/reconnecting.rs"]
+mod reconnecting;
 #[path = "all/relays.rs"]
 mod relays;
 #[path = "all/scenario.rs"]

@@ -633,7 +633,7 @@ impl Remote for Pipe {
         None
     }
 
-    fn into_import(self: Arc<Self>) -> Option<Arc<crate::remote::Import>> {
+    fn import_over(self: Arc<Self>, _conduit: &dyn Conduit) -> Option<Arc<crate::remote::Import>> {
         None
     }
 }

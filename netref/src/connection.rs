@@ -23,7 +23,7 @@ use crate::netref::{Netref, typed};
 use crate::peer::Peer;
 use crate::protocol::{Outgoing, Protocol, Received, TableStats, Traffic};
 use crate::references;
-use crate::remote::EngineHandles;
+use crate::remote::{EngineHandles, Import};
 
 /// A connection to one peer. Both ends are equal: either may have a root, and either may call.
 ///
@@ -35,7 +35,7 @@ pub struct Connection {
 }
 
 /// What a connection offers, whatever protocol it speaks.
-trait Controls: Send + Sync {
+trait Controls: Watched {
     fn opened(&self) -> BoxFuture<'_, Result<Received<EngineHandles>, Error>>;
     fn ping(&self) -> BoxFuture<'_, Result<Duration, Error>>;
     fn close(&self);
@@ -46,7 +46,6 @@ trait Controls: Send + Sync {
     fn stats(&self) -> Stats;
     fn set_call_timeout(&self, timeout: Option<Duration>);
     fn peer(&self) -> &Arc<Peer>;
-    fn status(&self, other_than: Option<u64>) -> BoxFuture<'_, (Status, u64)>;
     fn status_now(&self) -> (Status, u64);
     fn session(&self) -> Option<SessionId>;
     fn tombstone(&self) -> Option<Tombstone>;
@@ -128,13 +127,22 @@ pub enum Status {
 
 /// Tells how a connection fares: see [`Connection::watch`]. It is a handle on the connection as any other, and keeps it
 /// open.
-#[derive(Debug)]
 pub struct Watch {
-    connection: Connection,
+    of: Arc<dyn Watched>,
     seen: Option<u64>,
 }
 
+/// What can be watched.
+pub(crate) trait Watched: Send + Sync {
+    /// The status, and a number that is another whenever that has changed; waits while it is `other_than`.
+    fn status(&self, other_than: Option<u64>) -> BoxFuture<'_, (Status, u64)>;
+}
+
 impl Watch {
+    pub(crate) fn on(of: Arc<dyn Watched>) -> Self {
+        Self { of, seen: None }
+    }
+
     /// The status: at once the first time, then whenever it has changed. What came in between is passed over.
     /// After [`Status::Over`] nothing changes, and this waits for ever.
     ///
@@ -142,7 +150,7 @@ impl Watch {
     ///
     /// Safe.
     pub async fn next(&mut self) -> Status {
-        let (status, changes) = self.connection.inner.status(self.seen).await;
+        let (status, changes) = self.of.status(self.seen).await;
         self.seen = Some(changes);
         status
     }
@@ -260,15 +268,27 @@ impl Connection {
     /// Safe.
     pub async fn root<T: ?Sized + RemoteTrait>(&self) -> Result<Netref<T>, Error> {
         match self.inner.opened().await? {
-            Received::Null => {
-                let peer = self.peer();
-                Err(Error::new(
-                    ErrorKind::Incompatible,
-                    format!("{peer} shows no root object: it only calls"),
-                ))
-            }
+            Received::Null => Err(self.shows_none()),
             root => typed(&references::handle(root)),
         }
+    }
+
+    /// The peer's root as an import, whatever its interface.
+    pub(crate) async fn import(&self) -> Result<Arc<Import>, Error> {
+        match self.inner.opened().await? {
+            Received::Import(root) => Ok(root),
+            Received::Broken(error) => Err(error),
+            Received::Null => Err(self.shows_none()),
+            Received::Home(_) => {
+                let text = format!("{} shows an object of this side as its root", self.peer());
+                Err(Error::new(ErrorKind::Incompatible, text))
+            }
+        }
+    }
+
+    fn shows_none(&self) -> Error {
+        let text = format!("{} shows no root object: it only calls", self.peer());
+        Error::new(ErrorKind::Incompatible, text)
     }
 
     /// Waits until the peer has introduced itself.
@@ -350,10 +370,7 @@ impl Connection {
     /// Tells whether the connection has a carrier, and whether it is over, now and whenever that changes.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        Watch {
-            connection: self.clone(),
-            seen: None,
-        }
+        Watch::on(Arc::clone(&self.inner) as Arc<dyn Watched>)
     }
 
     /// Where the connection stands.
@@ -405,6 +422,14 @@ impl Connection {
     /// ever. Resolution: nanoseconds.
     pub fn call_timeout(&self, timeout: Option<Duration>) {
         self.inner.set_call_timeout(timeout);
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
     }
 }
 
@@ -463,6 +488,15 @@ impl<P: Protocol<EngineHandles>> Handle<P> {
             }
             changed.await;
         }
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Watched for Handle<P> {
+    fn status(&self, other_than: Option<u64>) -> BoxFuture<'_, (Status, u64)> {
+        Box::pin(self.changed(move |core| {
+            let (status, changes) = core.status();
+            (other_than != Some(changes)).then_some((status, changes))
+        }))
     }
 }
 
@@ -548,13 +582,6 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
 
     fn peer(&self) -> &Arc<Peer> {
         &self.core().peer
-    }
-
-    fn status(&self, other_than: Option<u64>) -> BoxFuture<'_, (Status, u64)> {
-        Box::pin(self.changed(move |core| {
-            let (status, changes) = core.status();
-            (other_than != Some(changes)).then_some((status, changes))
-        }))
     }
 
     fn status_now(&self) -> (Status, u64) {

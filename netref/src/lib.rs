@@ -47,6 +47,7 @@ mod lock;
 mod panics;
 mod peer;
 pub mod place;
+mod reconnecting;
 pub mod runtime;
 
 mod baton;
@@ -74,6 +75,7 @@ pub use crate::invocation::{Dispatched, Invocation};
 pub use crate::native::Native;
 pub use crate::netref::{Netref, Proxy, WeakNetref};
 pub use crate::peer::Peer;
+pub use crate::reconnecting::{Reconnecting, Restore};
 pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote};
 pub use crate::result::MethodResult;
 pub use crate::waiter::{Callback, ThreadWaiter, Waiter};

@@ -17,10 +17,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
+use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::clock;
+use crate::protocol::Chain;
 use crate::waiter::{ThreadWaiter, Woken};
 
 thread_local! {
@@ -119,38 +122,69 @@ fn would_block() -> Error {
 ///
 /// [`ErrorKind::WouldBlock`]: this thread must not wait.
 pub fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
-    struct Notify(Arc<ThreadWaiter>);
-    impl Wake for Notify {
-        fn wake(self: Arc<Self>) {
-            self.0.notify();
+    let mut future = std::pin::pin!(future);
+    wait_in(crate::context::chain(), |thread| {
+        loop {
+            // Without a deadline it is not given up.
+            if let Some(result) = run(thread, None, future.as_mut()) {
+                return result;
+            }
         }
-    }
-    let chain = crate::context::chain();
+    })
+}
+
+/// Runs `wait` while this thread is known as waiting in `chain`: it is given the callbacks of that.
+///
+/// # Errors
+///
+/// [`ErrorKind::WouldBlock`]: this thread must not wait, and `wait` was not run.
+pub(crate) fn wait_in<R>(
+    chain: Option<Chain>,
+    wait: impl FnOnce(&Arc<ThreadWaiter>) -> R,
+) -> Result<R, Error> {
     sleep(|| {
         let thread = Arc::<ThreadWaiter>::default();
         let registered = chain.map(|chain| crate::chain::register(chain, &thread));
-        let waker = Arc::new(Notify(Arc::clone(&thread))).into();
-        let mut context = Context::from_waker(&waker);
-        let mut future = std::pin::pin!(future);
-        // Local async methods may use tokio: give them a runtime where the thread has none.
-        let _in_runtime = Handle::try_current()
-            .is_err()
-            .then(|| crate::runtime::background().enter());
-        let result = loop {
-            if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
-                break result;
-            }
-            match thread.wait(None) {
-                Woken::Job(job) => job(),
-                Woken::Notified | Woken::TimedOut => {}
-            }
-        };
+        let result = wait(&thread);
         drop(registered);
         for job in thread.take_jobs() {
             drop(crate::runtime::spawn_blocking(job));
         }
         result
     })
+}
+
+/// Polls `future` on this thread until it is ready, and runs what `thread` is given meanwhile; `None` if that takes
+/// longer than `patience`.
+pub(crate) fn run<F: Future>(
+    thread: &Arc<ThreadWaiter>,
+    patience: Option<Duration>,
+    future: F,
+) -> Option<F::Output> {
+    struct Notify(Arc<ThreadWaiter>);
+    impl Wake for Notify {
+        fn wake(self: Arc<Self>) {
+            self.0.notify();
+        }
+    }
+    let until = patience.map(|patience| clock::instant(clock::after(patience)));
+    let waker = Arc::new(Notify(Arc::clone(thread))).into();
+    let mut context = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    // Local async methods may use tokio: give them a runtime where the thread has none.
+    let _in_runtime = Handle::try_current()
+        .is_err()
+        .then(|| crate::runtime::background().enter());
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return Some(result);
+        }
+        match thread.wait(until) {
+            Woken::Job(job) => job(),
+            Woken::Notified => {}
+            Woken::TimedOut => return None,
+        }
+    }
 }
 
 #[cfg(test)]

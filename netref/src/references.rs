@@ -75,13 +75,7 @@ fn remote_outgoing(
     interface: Option<&'static Interface>,
     conduit: &dyn Conduit,
 ) -> Outgoing<EngineHandles> {
-    let is_own = std::ptr::addr_eq(Arc::as_ptr(remote.conduit()), conduit);
-    let own = if is_own {
-        Arc::clone(remote).into_import()
-    } else {
-        None
-    };
-    match own {
+    match Arc::clone(remote).import_over(conduit) {
         Some(proxy) => {
             let id = proxy.id();
             Outgoing::Home { proxy, id }

@@ -52,8 +52,8 @@ pub trait Remote: Send + Sync + 'static {
     /// What the object is known by, unless it is a promise.
     fn imported(&self) -> Option<Imported>;
 
-    /// The import, unless it is a promise.
-    fn into_import(self: Arc<Self>) -> Option<Arc<Import>>;
+    /// The import that it is over `conduit`: `None` if it lives elsewhere, or is a promise.
+    fn import_over(self: Arc<Self>, conduit: &dyn Conduit) -> Option<Arc<Import>>;
 }
 
 impl fmt::Debug for dyn Remote {
@@ -94,8 +94,8 @@ impl Remote for Import {
         Some(self.imported)
     }
 
-    fn into_import(self: Arc<Self>) -> Option<Arc<Import>> {
-        Some(self)
+    fn import_over(self: Arc<Self>, conduit: &dyn Conduit) -> Option<Arc<Import>> {
+        std::ptr::addr_eq(Arc::as_ptr(&self.conduit), conduit).then_some(self)
     }
 }
 

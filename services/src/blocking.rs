@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use farref_boxing::{Error, Result};
 use farref_netref::place::block_on;
-use farref_netref::{Netref, RemoteTrait};
+use farref_netref::{Netref, Reconnecting, RemoteTrait};
 
-use crate::connect::{Connect, IntoAddress};
+use crate::connect::{Connect, IntoAddress, Reconnect};
 use crate::service::Share;
 
 /// Connects to `address`, with default settings; see [`connect`](crate::connect()) for others.
@@ -41,6 +41,15 @@ pub fn connect(address: impl IntoAddress) -> Result<Connection> {
 /// As for [`connect`].
 pub fn wait_for(connect: Connect) -> Result<Connection> {
     block_on(connect.into_future())?.map(Connection)
+}
+
+/// Makes the connection that `connect` describes, and makes it again whenever it is over.
+///
+/// # Errors
+///
+/// As for [`Connect::reconnecting`]; [`WouldBlock`](farref_boxing::ErrorKind::WouldBlock) where this thread must not wait.
+pub fn reconnecting(connect: Connect, policy: Reconnect) -> Result<Reconnecting> {
+    block_on(connect.reconnecting(policy))?
 }
 
 /// Shows `object` to everybody who connects to `address`, until the server is shut down elsewhere.

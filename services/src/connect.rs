@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
-use farref_netref::{BoxFuture, Config, Connection, RemoteTrait, Root};
+use farref_netref::{BoxFuture, Config, Connection, Reconnecting, RemoteTrait, Root};
 use farref_transport::{Address, Media};
 
-use crate::dial::{Dialler, Way};
+use crate::dial::{Anew, Dialler, Way};
 use crate::protect::Trust;
 use crate::service::Share;
 
@@ -81,6 +81,24 @@ impl IntoAddress for &Address {
     }
 }
 
+/// How long a peer is waited for that is started anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reconnect {
+    /// For how long without a connection. Default for ever.
+    pub give_up_after: Option<Duration>,
+}
+
+impl Reconnect {
+    /// Gives up after that time without a connection.
+    #[must_use]
+    pub const fn give_up_after(patience: Duration) -> Self {
+        Self {
+            give_up_after: Some(patience),
+        }
+    }
+}
+
 /// A connection about to be made. Await it.
 #[must_use = "nothing is dialled before this is awaited"]
 pub struct Connect {
@@ -131,23 +149,53 @@ impl Connect {
         self
     }
 
+    /// Connects, and connects again whenever the connection is over: the peer may be started anew. See
+    /// [`Reconnecting`] for what lasts.
+    ///
+    /// ```no_run
+    /// # extern crate farref_netref as farref;
+    /// # use farref_services::{Reconnect, connect};
+    /// # use farref::{Netref, Result, remote};
+    /// # #[remote] trait Bench { fn voltage(&self, channel: u8) -> Result<f64>; }
+    /// # async fn example() -> Result<()> {
+    /// let peer = connect("tcp://bench.lab").reconnecting(Reconnect::default()).await?;
+    /// let bench: Netref<dyn Bench> = peer.root()?;
+    /// // Waits while the bench is started anew.
+    /// println!("{} V", bench.call().voltage(3).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first connection cannot be made, or its peer shows no root.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future hangs up.
+    pub async fn reconnecting(self, policy: Reconnect) -> Result<Reconnecting> {
+        let config = self.config.clone();
+        let root = self.root.clone();
+        let dialler = self.dialler().await?;
+        let connection = dialler.connect(&root).await?;
+        let anew = Arc::new(Anew { dialler, root });
+        Reconnecting::new(connection, anew, policy.give_up_after, config).await
+    }
+
     async fn dial(self) -> Result<Connection> {
+        let root = self.root.clone();
+        self.dialler().await?.connect(&root).await
+    }
+
+    async fn dialler(self) -> Result<Arc<Dialler>> {
         let mut ways = Vec::new();
         for address in std::iter::once(self.address).chain(self.others) {
             ways.push(Way::new(address?, self.trust.clone(), self.media.clone()).await?);
         }
-        let dialler = Arc::new(Dialler {
+        Ok(Arc::new(Dialler {
             ways,
             config: self.config,
-        });
-        let mut failed = None;
-        for way in &dialler.ways {
-            match dialler.connect(way, &self.root).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Address, "no address")))
+        }))
     }
 }
 

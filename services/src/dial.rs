@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::Role;
-use farref_netref::{BoxFuture, Config, Connection, NextCarrier, Redial, Root};
+use farref_netref::{BoxFuture, Config, Connection, NextCarrier, Redial, Restore, Root};
 use farref_transport::{Address, Media};
 
 use crate::dependable::dependable;
@@ -77,8 +77,19 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    /// A connection by `way`, which goes on by any way.
-    pub(crate) async fn connect(self: &Arc<Self>, way: &Way, root: &Root) -> Result<Connection> {
+    /// A connection by the first way that leads there, which goes on by any way.
+    pub(crate) async fn connect(self: &Arc<Self>, root: &Root) -> Result<Connection> {
+        let mut failed = None;
+        for way in &self.ways {
+            match self.connect_by(way, root).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or_else(no_way))
+    }
+
+    async fn connect_by(self: &Arc<Self>, way: &Way, root: &Root) -> Result<Connection> {
         let setup = self.config.setup_timeout;
         let (opened, newcomer) = way.dial(setup).await?;
         let redial = Arc::new(Again(Arc::clone(self)));
@@ -113,8 +124,7 @@ impl Dialler {
                 }
             }
             if dialling.is_empty() {
-                let none = || Error::new(ErrorKind::Address, "no address");
-                return Poll::Ready(Err(failed.take().unwrap_or_else(none)));
+                return Poll::Ready(Err(failed.take().unwrap_or_else(no_way)));
             }
             Poll::Pending
         });
@@ -133,6 +143,26 @@ impl Redial for Again {
             dialler.first().await
         })
     }
+}
+
+/// Makes connections anew, with the same pauses.
+pub(crate) struct Anew {
+    pub(crate) dialler: Arc<Dialler>,
+    pub(crate) root: Root,
+}
+
+impl Restore for Anew {
+    fn restore(&self, attempt: u32) -> BoxFuture<'static, Result<Connection>> {
+        let (dialler, root) = (Arc::clone(&self.dialler), self.root.clone());
+        Box::pin(async move {
+            tokio::time::sleep(pause(attempt, random())).await;
+            dialler.connect(&root).await
+        })
+    }
+}
+
+fn no_way() -> Error {
+    Error::new(ErrorKind::Address, "no address")
 }
 
 /// The pause before an attempt: none before the first, then a quarter of a second, growing to a quarter of a minute,

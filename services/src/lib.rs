@@ -28,6 +28,6 @@ pub mod blocking;
 #[cfg(feature = "noise")]
 pub mod keys;
 
-pub use connect::{Connect, IntoAddress, connect};
+pub use connect::{Connect, IntoAddress, Reconnect, connect};
 pub use server::{Server, ServerLimits, ServerStats, serve};
 pub use service::{Fixed, Service, Share};

@@ -576,7 +576,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     ) -> Result<u64, Error> {
         let refs = references::outgoing(encoder.references(), self);
         options.deadline = self.core.deadline(options.deadline);
-        options.chain = context::chain().map(chain::nested);
+        options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
         self.core.commit(target, op, &options, body(encoder), refs)
     }
 
