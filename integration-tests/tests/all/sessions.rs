@@ -3,8 +3,8 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use farref::transport::Address;
-use farref::{Config, Connection, ErrorKind, Netref, Server, Status, connect};
+use farref::transport::{Address, Media};
+use farref::{Config, Connection, ErrorKind, Fixed, Netref, Server, ServerLimits, Status, connect};
 use farref_integration_tests::bench::{Bench, Counter, Rig};
 use farref_integration_tests::media::{acquainted, runtime, within};
 use farref_integration_tests::relay::Relay;
@@ -207,5 +207,37 @@ fn a_session_that_nobody_goes_on_with_ends_in_its_time() {
         );
         // The other side gives up as well, by the lower of both times.
         within(server.wait_for(|stats| stats.connections == 0)).await;
+    });
+}
+
+#[test]
+fn a_process_that_ends_takes_its_sessions_with_it_at_once() {
+    runtime().block_on(async {
+        let mut config = Config::default();
+        config.limits.resume_window = Duration::from_secs(3600);
+        let (at_server, at_client) = acquainted();
+        let server = Server::with(
+            Fixed::new::<dyn Bench>(Rig::new().0),
+            config.clone(),
+            ServerLimits::default(),
+            Media::standard(),
+        );
+        let server = server.trust(at_server);
+        for address in ["plain+tcp://127.0.0.1:0", "tcp://127.0.0.1:0"] {
+            let address = within(server.listen(address)).await.unwrap();
+            let (config, trust) = (config.clone(), at_client.clone());
+            // A runtime of its own: that ends as when `main` returns.
+            let other = std::thread::spawn(move || {
+                let runtime = runtime();
+                let client = runtime.block_on(async {
+                    let connect = connect(address).config(config).trust(trust);
+                    within(connect.into_future()).await.unwrap()
+                });
+                assert!(client.session().is_some());
+                drop(runtime);
+            });
+            other.join().unwrap();
+            within(server.wait_for(|stats| stats.connections == 0)).await;
+        }
     });
 }

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
@@ -56,6 +56,7 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
         if self.has_left || !core.role.is_held_by(self.number) {
             return;
         }
+        core.say_goodbye();
         let kind = ErrorKind::Disconnected(Certainty::Unknown);
         core.sever(Error::new(
             kind,
@@ -551,6 +552,31 @@ impl<P: Protocol<EngineHandles>> Driven for Core<P> {
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
+    /// Tells the peer that nobody drives this side any more, if the carrier takes that at once: else a session would
+    /// wait for a process that has ended.
+    fn say_goodbye(&self) {
+        let writer = {
+            let mut state = lock(&self.state);
+            if state.goodbye.is_some() || state.over.is_some() || state.down.is_some() {
+                return;
+            }
+            let reason = CloseReason::new(CloseReason::FAILED, "the runtime that drives it was shut down");
+            state.protocol.close(reason);
+            let writer = state.baton.flush();
+            writer.map(|mut writer| {
+                state.protocol.poll_transmit(&mut writer.batch, clock::now());
+                writer
+            })
+        };
+        if let Some(mut writer) = writer {
+            // Nobody is left to be told of a failure.
+            let _ = writer.outlet.write(&mut writer.batch);
+            if writer.outlet.is_buffering() {
+                let _ = writer.outlet.poll_flush(&mut Context::from_waker(Waker::noop()));
+            }
+        }
+    }
+
     /// Closes in order: what was committed is written, then the peer is told.
     pub(crate) fn close(&self) {
         let (reason, error) = closed_here();
