@@ -17,6 +17,8 @@ pub(crate) enum Contender {
     Std,
     /// `netref.call()`, two workers.
     Farref,
+    /// The same without a session: the connection ends with its carrier.
+    FarrefUnkept,
     /// The same on a current-thread runtime.
     FarrefSingle,
     /// `netref.blocking()` of an async method, on a plain thread.
@@ -90,11 +92,12 @@ pub(crate) struct Sizes {
 }
 
 impl Contender {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Echo,
         Self::EchoSingle,
         Self::Std,
         Self::Farref,
+        Self::FarrefUnkept,
         Self::FarrefSingle,
         Self::FarrefBlocking,
         Self::FarrefPooled,
@@ -108,6 +111,7 @@ impl Contender {
             Self::EchoSingle => "echo-ct",
             Self::Std => "std",
             Self::Farref => "farref",
+            Self::FarrefUnkept => "farref-unkept",
             Self::FarrefSingle => "farref-ct",
             Self::FarrefBlocking => "farref-blocking",
             Self::FarrefPooled => "farref-pooled",
@@ -120,7 +124,11 @@ impl Contender {
     pub(crate) const fn is_farref(self) -> bool {
         matches!(
             self,
-            Self::Farref | Self::FarrefSingle | Self::FarrefBlocking | Self::FarrefPooled
+            Self::Farref
+                | Self::FarrefUnkept
+                | Self::FarrefSingle
+                | Self::FarrefBlocking
+                | Self::FarrefPooled
         )
     }
 
@@ -151,7 +159,8 @@ impl Workload {
     /// Who can do it; the first is the reference.
     pub(crate) const fn contenders(self) -> &'static [Contender] {
         use Contender::{
-            Arc, Echo, EchoSingle, Farref, FarrefBlocking, FarrefPooled, FarrefSingle, Netref, Std,
+            Arc, Echo, EchoSingle, Farref, FarrefBlocking, FarrefPooled, FarrefSingle, FarrefUnkept, Netref,
+            Std,
         };
         match self {
             Self::Null => &[
@@ -159,11 +168,14 @@ impl Workload {
                 EchoSingle,
                 Std,
                 Farref,
+                FarrefUnkept,
                 FarrefSingle,
                 FarrefBlocking,
                 FarrefPooled,
             ],
-            Self::InFlight(_) | Self::Bytes(_) => &[Echo, EchoSingle, Std, Farref, FarrefSingle],
+            Self::InFlight(_) | Self::Bytes(_) => {
+                &[Echo, EchoSingle, Std, Farref, FarrefUnkept, FarrefSingle]
+            }
             Self::Callbacks | Self::Objects | Self::Pipelined => &[Echo, Farref, FarrefSingle],
             Self::Live => &[Farref],
             Self::Local => &[Arc, Netref],

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use farref::{Netref, Server as FarrefServer, connect, remote};
+use farref::{Config, Netref, Server as FarrefServer, connect, remote};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -174,7 +174,12 @@ pub(crate) async fn serve(job: &Job, ready: mpsc::Sender<String>) -> Result<()> 
 }
 
 pub(crate) async fn drive(job: &Job, server: &mut Server) -> Result<Figures> {
-    let bench: Netref<dyn Bench> = connect(&server.address).await?.root().await?;
+    let mut config = Config::default();
+    if job.contender == Contender::FarrefUnkept {
+        config.resume = Some(false);
+    }
+    let connection = connect(&server.address).config(config).await?;
+    let bench: Netref<dyn Bench> = connection.root().await?;
     match job.workload {
         Workload::Live => live(bench, server).await,
         Workload::InFlight(number) => {

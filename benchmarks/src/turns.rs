@@ -212,6 +212,12 @@ impl Bars {
                 self.lines.push(format!(
                     "CPU of a null call over TCP, as a multiple of the echo's | 1.3 | {ratio:.2}"
                 ));
+                if let Some(unkept) = find(Contender::FarrefUnkept) {
+                    let ratio = farref.ratio(unkept, "cpu");
+                    self.lines.push(format!(
+                        "CPU of a null call over TCP, as a multiple of that without a session | 1.03 | {ratio:.3}"
+                    ));
+                }
             }
             (Workload::InFlight(256), Medium::Tcp, Some(farref)) => {
                 self.many_tcp = Some(farref.median("cpu"))

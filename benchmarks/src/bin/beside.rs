@@ -58,7 +58,9 @@ async fn main() -> Result<()> {
             println!("{}", KeyStore::of_user()?.identity()?.public());
             Ok(())
         }
-        _ => Err(farref::Error::msg("usage: beside serve|call ADDRESS, or beside key")),
+        _ => Err(farref::Error::msg(
+            "usage: beside serve|call ADDRESS, or beside key",
+        )),
     }
 }
 
