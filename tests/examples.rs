@@ -143,6 +143,18 @@ fn pipeline_saves_a_round_trip() {
     assert!(lines[1].ends_with(", one round trip)"), "{out}");
 }
 
+#[test]
+fn a_bench_goes_on_when_its_cable_is_pulled() {
+    assert_eq!(
+        run("pulled_cable", &[]),
+        "joined over tcp\n\
+         51 measurements heard, a transfer of 8 MiB under way: the cable is pulled\n\
+         joined over quic, in the same session\n\
+         200 measurements heard, each once and in order\n\
+         8 MiB received as they were recorded\n"
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_bench_behind_ssh_is_used_as_a_child_as_well() {
@@ -239,6 +251,7 @@ fn the_tour_shows_what_it_promises() {
         "The last drop frees the object over there",
         "A callback: the far side reports while it works",
         "Pipelining: two calls, one needs the other, one round trip",
+        "The cable is pulled: what is under way goes on over another wire",
         "Giving up: the method over there is dropped",
         "An error tells what happened, and where",
         "A panic over there fails one call, and no more",
@@ -261,6 +274,8 @@ fn the_tour_shows_what_it_promises() {
         "{out}"
     );
     assert_eq!(fact(&out, "what was read"), "\"Tyger Tyger, burning bright,\"");
+    assert!(fact(&out, "it goes on").ends_with(", over quic"), "{out}");
+    assert_eq!(fact(&out, "callbacks"), "[1, 2, 3, 4, 5, 6]");
     assert!(
         fact(&out, "dropped ").starts_with("the far side: `wait` was dropped after "),
         "{out}"

@@ -1,9 +1,12 @@
 //! The chapters about calls: back, ahead of time, given up, and failed.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farref::{ErrorKind, Netref, Result, connect};
+use bytes::Bytes;
+use farref::{ErrorKind, Netref, Result, Status, connect};
+use tokio::sync::oneshot;
 
 use crate::directory::{Directory, Disk};
 use crate::slow_line;
@@ -13,6 +16,7 @@ use crate::workshop::Workshop;
 pub(crate) async fn chapters(stage: &Stage) -> Result<()> {
     callbacks(stage)?;
     pipelining(stage).await?;
+    pulled_cable(stage).await?;
     giving_up(stage).await?;
     errors(stage)?;
     panics(stage).await
@@ -94,6 +98,68 @@ async fn pipelining(stage: &Stage) -> Result<()> {
     screen.fact("what was read", format!("\"{first_line}\""))?;
     connection.close().await;
     Ok(())
+}
+
+/// A transfer and callbacks go on while the cable is pulled, over another medium.
+async fn pulled_cable(stage: &Stage) -> Result<()> {
+    let Stage { screen, .. } = stage;
+    screen.chapter("The cable is pulled: what is under way goes on over another wire")?;
+    let (Some(tcp), Some(quic)) = (&stage.tcp, &stage.quic) else {
+        screen.say("It goes from TCP to QUIC, and this program was built without one of them.")?;
+        return Ok(());
+    };
+    let line = slow_line::start(tcp, Duration::from_millis(1)).await?;
+    screen.code("let connection = connect(tcp).also_at(quic).await?;")?;
+    let connection = connect(line.address())
+        .also_at(quic)
+        .trust(stage.trust.clone())
+        .call_timeout(PATIENCE)
+        .await?;
+    let workshop: Netref<dyn Workshop> = connection.root().await?;
+    let body = Bytes::from(vec![0x5a; 4 << 20]);
+    let transfer = workshop.call().echo(body.clone()).start();
+    let heard = Arc::new(Mutex::new((Vec::new(), Some(line))));
+    let (pull, pulled) = oneshot::channel();
+    let pull = Mutex::new(Some(pull));
+    let progress = {
+        let heard = Arc::clone(&heard);
+        move |_: &str, done: u64, _: u64| -> Result<()> {
+            let mut heard = lock(&heard);
+            heard.0.push(done);
+            if done == 3
+                && let Some(pull) = lock(&pull).take()
+            {
+                heard.1 = None;
+                let _ = pull.send(Instant::now());
+            }
+            Ok(())
+        }
+    };
+    let library = workshop.call().library().await?;
+    let checksum = workshop.call().checksum(library, Netref::of(progress)).start();
+    let pulled = pulled.await?;
+    screen.fact(
+        "after 3 callbacks",
+        format!("{} is cut off", connection.peer().medium),
+    )?;
+    let mut watch = connection.watch();
+    while watch.next().await != Status::Up || connection.peer().medium != "quic" {}
+    screen.fact("it goes on", format!("after {:.1?}, over quic", pulled.elapsed()))?;
+    checksum.await?;
+    let heard = std::mem::take(&mut lock(&heard).0);
+    check(
+        heard.iter().copied().eq(1..=6),
+        "each callback came once, in order",
+    )?;
+    screen.fact("callbacks", format!("{heard:?}"))?;
+    check(transfer.await? == body, "the transfer is whole")?;
+    screen.fact("4 MiB, sent meanwhile", "came back as they were")?;
+    connection.close().await;
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A call that is given up ends over there as well.

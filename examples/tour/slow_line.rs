@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// A line that is there until it is dropped.
+/// A line that is there until it is dropped, which cuts it.
 pub(crate) struct SlowLine {
     address: Address,
     accepting: JoinHandle<()>,
@@ -31,8 +31,10 @@ pub(crate) async fn start(to: &Address, delay: Duration) -> io::Result<SlowLine>
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = Address::tcp(listener.local_addr()?);
     let accepting = tokio::spawn(async move {
+        // Cut with the line.
+        let mut joined = tokio::task::JoinSet::new();
         while let Ok((near, _)) = listener.accept().await {
-            tokio::spawn(join(near, to.clone(), delay));
+            joined.spawn(join(near, to.clone(), delay));
         }
     });
     Ok(SlowLine { address, accepting })

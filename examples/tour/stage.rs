@@ -28,6 +28,9 @@ pub(crate) struct Stage {
     pub(crate) library: PathBuf,
     /// The far side by TCP, for lines that are made slow.
     pub(crate) tcp: Option<Address>,
+    /// The far side by QUIC.
+    pub(crate) quic: Option<Address>,
+    pub(crate) trust: Trust,
     /// An object of ours that the far side tells what happens there.
     pub(crate) journal: Netref<dyn Journal>,
     medium: String,
@@ -43,18 +46,25 @@ impl Stage {
         said: Said,
         trust: Trust,
     ) -> Result<Self> {
-        let connection = connect(address).trust(trust).call_timeout(PATIENCE).await?;
+        let connection = connect(address)
+            .trust(trust.clone())
+            .call_timeout(PATIENCE)
+            .await?;
         let workshop = connection.root().await?;
         let (write, notes) = mpsc::unbounded_channel();
+        let find = |scheme: &str| {
+            let mut all = all.iter();
+            all.find(|address| address.to_string().starts_with(scheme))
+                .cloned()
+        };
         Ok(Self {
             screen,
             connection,
             workshop,
             library: directory.join("library"),
-            tcp: all
-                .iter()
-                .find(|address| address.to_string().starts_with("plain+tcp:"))
-                .cloned(),
+            tcp: find("plain+tcp:"),
+            quic: find("quic:"),
+            trust,
             medium: match (address.scheme(), address.security()) {
                 ("tcp", Some(_)) => "plain+tcp".to_owned(),
                 (scheme, _) => scheme.to_owned(),

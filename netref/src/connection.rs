@@ -45,7 +45,7 @@ trait Controls: Watched {
     fn over(&self) -> Option<Error>;
     fn stats(&self) -> Stats;
     fn set_call_timeout(&self, timeout: Option<Duration>);
-    fn peer(&self) -> &Arc<Peer>;
+    fn peer(&self) -> Arc<Peer>;
     fn status_now(&self) -> (Status, u64);
     fn session(&self) -> Option<SessionId>;
     fn tombstone(&self) -> Option<Tombstone>;
@@ -406,10 +406,11 @@ impl Connection {
         self.inner.resume(request, parts, native)
     }
 
-    /// Who is at the other end.
+    /// Who is at the other end, by what the carrier tells that there is now, or was last. A session that goes on over
+    /// another carrier is the same peer's, and may know more of it then.
     #[must_use]
     pub fn peer(&self) -> Arc<Peer> {
-        Arc::clone(self.inner.peer())
+        self.inner.peer()
     }
 
     /// Numbers: what either side holds of the other, what is under way, and what has gone over the wire.
@@ -436,7 +437,7 @@ impl fmt::Debug for Watch {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("peer", self.inner.peer())
+            .field("peer", &self.inner.peer())
             .field("over", &self.inner.over())
             .finish_non_exhaustive()
     }
@@ -580,8 +581,8 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
         self.core().set_call_timeout(timeout);
     }
 
-    fn peer(&self) -> &Arc<Peer> {
-        &self.core().peer
+    fn peer(&self) -> Arc<Peer> {
+        Arc::clone(&lock(&self.core().state).peer)
     }
 
     fn status_now(&self) -> (Status, u64) {

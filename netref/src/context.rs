@@ -90,7 +90,7 @@ pub fn caller() -> Option<CallerInfo> {
 }
 
 impl CallerInfo {
-    /// Who is at the other end of the connection on which the call came.
+    /// Who is at the other end of the connection on which the call came, as it was known when that began.
     #[must_use]
     pub fn peer(&self) -> Arc<Peer> {
         Arc::clone(self.serving.conduit.peer())

@@ -46,6 +46,7 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     /// Woken when `State::opening`, `over` or `round_trip` changes.
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
+    /// Who was at the other end of the first carrier.
     pub(crate) peer: Arc<Peer>,
     /// Where other carriers come from, on the side that dialled.
     pub(crate) redial: Option<Arc<dyn Redial>>,
@@ -92,6 +93,8 @@ pub(crate) struct State<P> {
     watched: bool,
     /// What must outlive the halves of the carrier.
     pub(crate) guard: Option<Guard>,
+    /// Who is at the other end of the carrier that there is, or was last.
+    pub(crate) peer: Arc<Peer>,
     /// Where the carrier's own numbers are read.
     pub(crate) gauge: Option<Gauge>,
     /// Number of the carrier: a writer with another one has no carrier any more.
@@ -177,6 +180,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             opened: _,
             redial,
         } = parts;
+        let peer = Arc::new(peer);
         Arc::new(Self {
             state: Mutex::new(State {
                 protocol,
@@ -195,6 +199,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 spare: Vec::new(),
                 watched: false,
                 guard: Some(guard),
+                peer: Arc::clone(&peer),
                 gauge,
                 carrier: 0,
                 down: None,
@@ -208,7 +213,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             releases: Mutex::default(),
             changed: Notify::new(),
             anchor: Mutex::default(),
-            peer: Arc::new(peer),
+            peer,
             redial,
             call_timeout: AtomicU64::new(config.call_timeout.map_or(0, clock::nanos)),
             config,

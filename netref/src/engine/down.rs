@@ -238,6 +238,7 @@ impl<P: Protocol<EngineHandles>> State<P> {
         let (inlet, writer, guard, gauge) = match parts {
             None => (None, None, None, None),
             Some(parts) => {
+                self.peer = Arc::new(parts.peer);
                 let writer = Writer::new(parts.outlet, self.carrier);
                 (Some(parts.inlet), Some(writer), Some(parts.guard), parts.gauge)
             }
