@@ -35,7 +35,7 @@ pub fn decode<'a, T: Deserialize<'a>>(
     references: &[Reference],
     limits: &DecodeLimits,
 ) -> Result<T, CodecError> {
-    let _scope = reference::unboxing(references, body);
+    let _scope = reference::unboxing(references, body, limits.depth);
     let mut decoder = Decoder::new(body, limits);
     let value = T::deserialize(&mut decoder)?;
     match decoder.source.left() {

@@ -43,6 +43,18 @@ pub enum CodecError {
         /// The byte.
         found: u8,
     },
+    /// A [`Value`](crate::Value) begins with a byte that begins none.
+    UnknownTag {
+        /// The byte.
+        found: u8,
+    },
+    /// A [`Value`](crate::Value) names a form of records that was not described.
+    UnknownForm {
+        /// The number of the form.
+        index: u64,
+    },
+    /// A part of a [`Value`](crate::Value) is not in its shortest form.
+    NotShortest,
     /// An integer is not what its first byte says, or does not fit its type.
     InvalidInteger,
     /// A character is not a Unicode scalar value.
@@ -96,6 +108,9 @@ impl fmt::Display for CodecError {
                 write!(f, "the value would take more than {limit} bytes of memory")
             }
             Self::InvalidTag { found } => write!(f, "the tag {found} is neither 0 nor 1"),
+            Self::UnknownTag { found } => write!(f, "no value begins with the byte {found}"),
+            Self::UnknownForm { index } => write!(f, "the form {index} of records is not described"),
+            Self::NotShortest => f.write_str("a part of a value is not in its shortest form"),
             Self::InvalidInteger => f.write_str("an integer is out of range or not encoded as one"),
             Self::InvalidChar => f.write_str("a character is not a Unicode scalar value"),
             Self::InvalidUtf8 { valid } => write!(f, "a string is not UTF-8 after its first {valid} bytes"),

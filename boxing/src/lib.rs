@@ -18,12 +18,13 @@
 //! | `&str`, `&[u8]`, `Bytes`, decoded    | as a piece of the body                      | none   |
 //! | a netref, in any position            | by reference: handle in table, slot in body |        |
 //! | a failure                            | by value: [`Error`]                         | one    |
+//! | data whose type is not known         | by value: [`Value`], with its references    | one    |
 //!
 //! "Adapted" is what the `#[remote]` macro does by itself at the top level of arguments and results
 //! ([`adapt`]), and what [`#[serde(with = "farref::bytes")]`](mod@crate::bytes) does for a field.
 //!
 //! Reading order: `wire` (the only file that names bincode), [`Encoder`], [`decode`], [`Reference`],
-//! [`mod@bytes`] and [`adapt`], [`Error`].
+//! [`mod@bytes`] and [`adapt`], [`Error`], [`Value`].
 #![warn(clippy::arithmetic_side_effects)]
 
 mod wire;
@@ -42,6 +43,8 @@ mod fault;
 mod kind;
 mod transit;
 
+mod value;
+
 #[doc(hidden)]
 pub mod fuzzing;
 
@@ -54,3 +57,4 @@ pub use kind::{Certainty, ErrorKind};
 pub use limits::DecodeLimits;
 pub use reference::{Reference, SlotError, lend, slot};
 pub use transit::Fault;
+pub use value::{ParseValueError, Record, Value, ValueError, from_value, to_value};

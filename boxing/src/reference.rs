@@ -20,9 +20,10 @@ pub type Reference = Arc<dyn Any + Send + Sync>;
 
 /// Puts `reference` into the table of the message that is being encoded on this thread, and returns its slot.
 ///
-/// For `Serialize` implementations of reference types, which write the slot as an integer (PROTOCOL.md § 9.7).
-/// Each call takes a slot of its own, also for a reference that has one: whoever receives the message counts them.
-/// `None` if no message is being encoded.
+/// For `Serialize` implementations of reference types, which write the slot as a `u32` (PROTOCOL.md § 9.7), and right
+/// away: by that number [`to_value`](crate::to_value) knows the reference. Each call takes a slot of its own, also for a
+/// reference that has one: whoever receives the message counts them.
+/// `None` if no message is being encoded, and no [`Value`](crate::Value) is being made.
 pub fn lend(reference: Reference) -> Option<u32> {
     let mut reference = Some(reference);
     with_top(|scope| match scope {
@@ -31,7 +32,7 @@ pub fn lend(reference: Reference) -> Option<u32> {
             references.extend(reference.take());
             Some(slot)
         }
-        Scope::Unboxing { .. } => None,
+        Scope::Unboxing { .. } | Scope::Reading { .. } => None,
     })
 }
 
@@ -51,6 +52,14 @@ pub fn slot(index: u32) -> Result<Reference, SlotError> {
             Some(reference.cloned().ok_or(SlotError::NoSuchSlot {
                 index,
                 slots: references.len(),
+            }))
+        }
+        Scope::Reading { held, .. } => {
+            let slots = held.len();
+            let found = usize::try_from(index).ok().and_then(|index| held.get_mut(index));
+            Some(found.map_or(Err(SlotError::NoSuchSlot { index, slots }), |held| {
+                held.wanted = false;
+                Ok(Arc::clone(&held.reference))
             }))
         }
         Scope::Boxing { .. } => None,
@@ -101,7 +110,22 @@ enum Scope {
         references: Vec<Reference>,
         /// The body, if it is long enough for a piece of it to be shared.
         body: Option<Bytes>,
+        /// How deeply a value in it may be nested.
+        depth: u32,
     },
+    /// No message, but a [`Value`](crate::Value) that is read as another type.
+    Reading {
+        held: Vec<Held>,
+        /// The bytes that are read, if they are long enough to be shared.
+        bytes: Option<Bytes>,
+    },
+}
+
+/// A reference that was given out as a number.
+struct Held {
+    reference: Reference,
+    /// Whether it was taken for a number if nobody asks for it.
+    wanted: bool,
 }
 
 thread_local! {
@@ -150,7 +174,15 @@ impl Guard {
     pub(crate) fn finish(mut self) -> Vec<Reference> {
         match self.take_off() {
             Some(Scope::Boxing { references, .. } | Scope::Unboxing { references, .. }) => references,
-            None => Vec::new(),
+            Some(Scope::Reading { .. }) | None => Vec::new(),
+        }
+    }
+
+    /// Takes the reading off the stack, and returns whether each reference was taken for one.
+    pub(crate) fn finish_reading(mut self) -> bool {
+        match self.take_off() {
+            Some(Scope::Reading { held, .. }) => held.iter().all(|held| !held.wanted),
+            _ => true,
         }
     }
 
@@ -179,11 +211,64 @@ pub(crate) fn boxing(room: Vec<Reference>) -> Guard {
 }
 
 /// Begins a message that is decoded.
-pub(crate) fn unboxing(references: &[Reference], body: &Bytes) -> Guard {
+pub(crate) fn unboxing(references: &[Reference], body: &Bytes, depth: u32) -> Guard {
     let body = (body.len() >= SHARE_FROM).then(|| body.clone());
     Guard::new(Scope::Unboxing {
         references: references.to_vec(),
         body,
+        depth,
+    })
+}
+
+/// Begins to read a value as another type.
+pub(crate) fn reading() -> Guard {
+    Guard::new(Scope::Reading {
+        held: Vec::new(),
+        bytes: None,
+    })
+}
+
+/// How deeply a value in the message that is being decoded may be nested.
+pub(crate) fn depth() -> Option<u32> {
+    with_top(|scope| match scope {
+        Scope::Unboxing { depth, .. } => Some(*depth),
+        Scope::Boxing { .. } | Scope::Reading { .. } => None,
+    })
+}
+
+/// Makes `reference` one of the value that is being read, and returns its number. If it is `wanted`, it is an error
+/// that nobody asks for it.
+pub(crate) fn hold(reference: &Reference, wanted: bool) -> Option<u32> {
+    with_top(|scope| match scope {
+        Scope::Reading { held, .. } => {
+            let index = u32::try_from(held.len()).ok()?;
+            held.push(Held {
+                reference: Arc::clone(reference),
+                wanted,
+            });
+            Some(index)
+        }
+        Scope::Boxing { .. } | Scope::Unboxing { .. } => None,
+    })
+}
+
+/// The bytes that are read next, of which pieces may be shared.
+pub(crate) fn hold_bytes(shared: &Bytes) {
+    let mut shared = Some(shared.clone());
+    let before = with_top(|scope| match scope {
+        Scope::Reading { bytes, .. } => std::mem::replace(bytes, shared.take()),
+        Scope::Boxing { .. } | Scope::Unboxing { .. } => None,
+    });
+    drop((shared, before));
+}
+
+/// The reference in `slot` of the table that is being filled, if that is `from` or later.
+pub(crate) fn lent(from: u32, slot: u32) -> Option<Reference> {
+    with_top(|scope| match scope {
+        Scope::Boxing { references, .. } if slot >= from => {
+            references.get(usize::try_from(slot).ok()?).map(Arc::clone)
+        }
+        _ => None,
     })
 }
 
@@ -192,7 +277,7 @@ pub(crate) fn offer(bytes: &Bytes) {
     let mut bytes = Some(bytes.clone());
     let before = with_top(|scope| match scope {
         Scope::Boxing { offer, .. } => std::mem::replace(offer, bytes.take()),
-        Scope::Unboxing { .. } => None,
+        Scope::Unboxing { .. } | Scope::Reading { .. } => None,
     });
     drop((bytes, before));
 }
@@ -201,7 +286,7 @@ pub(crate) fn offer(bytes: &Bytes) {
 pub(crate) fn claim(written: &[u8]) -> Option<Bytes> {
     with_top(|scope| match scope {
         Scope::Boxing { offer, .. } => offer.take_if(|offer| std::ptr::eq::<[u8]>(offer.as_ref(), written)),
-        Scope::Unboxing { .. } => None,
+        Scope::Unboxing { .. } | Scope::Reading { .. } => None,
     })
 }
 
@@ -211,7 +296,11 @@ pub(crate) fn share(piece: &[u8]) -> Option<Bytes> {
         return None;
     }
     with_top(|scope| {
-        let Scope::Unboxing { body: Some(body), .. } = scope else {
+        let (Scope::Unboxing { body: Some(body), .. }
+        | Scope::Reading {
+            bytes: Some(body), ..
+        }) = scope
+        else {
             return None;
         };
         let start = piece.as_ptr().addr().checked_sub(body.as_ptr().addr())?;

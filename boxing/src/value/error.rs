@@ -1,0 +1,136 @@
+//! Why something is no value, or a value not of a type.
+
+use std::fmt;
+
+use super::Value;
+
+/// Why a value could not be made from a type, or a type from a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueError {
+    message: Box<str>,
+    /// Where in the value, from the inside out.
+    path: Vec<Step>,
+}
+
+/// A step into a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    Field(Box<str>),
+    Key(Box<str>),
+    Index(usize),
+}
+
+impl Step {
+    /// To the value with that key.
+    pub(super) fn key(key: &Value) -> Self {
+        match key {
+            Value::Str(name) => Self::Field(name.as_str().into()),
+            key => Self::Key(key.to_string().into()),
+        }
+    }
+}
+
+impl ValueError {
+    pub(super) fn new(message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string().into(),
+            path: Vec::new(),
+        }
+    }
+
+    pub(super) fn too_deep() -> Self {
+        Self::new(format_args!("more than {} levels of nesting", super::MAX_DEPTH))
+    }
+
+    /// The error, from one level further out.
+    #[cold]
+    pub(super) fn inside(mut self, step: Step) -> Self {
+        self.path.push(step);
+        self
+    }
+
+    /// Where in the value it is wrong, as one would write it: `points[3].x`. Empty for the value itself.
+    #[must_use]
+    pub fn path(&self) -> String {
+        use std::fmt::Write as _;
+        let mut path = String::new();
+        for step in self.path.iter().rev() {
+            _ = match step {
+                Step::Field(name) if path.is_empty() => write!(path, "{name}"),
+                Step::Field(name) => write!(path, ".{name}"),
+                Step::Key(key) => write!(path, "[{key}]"),
+                Step::Index(index) => write!(path, "[{index}]"),
+            };
+        }
+        path
+    }
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "at {}: {}", self.path(), self.message)
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+impl serde::de::Error for ValueError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message)
+    }
+}
+
+impl serde::ser::Error for ValueError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message)
+    }
+}
+
+/// Where a text is no [`Value`], and what was expected there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseValueError {
+    pub(super) line: usize,
+    pub(super) column: usize,
+    pub(super) expected: &'static str,
+    pub(super) found: Option<char>,
+}
+
+impl ParseValueError {
+    /// The line, counted from 1.
+    #[must_use]
+    pub const fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The column in characters, counted from 1.
+    #[must_use]
+    pub const fn column(&self) -> usize {
+        self.column
+    }
+
+    /// What would have been right there, in words.
+    #[must_use]
+    pub const fn expected(&self) -> &'static str {
+        self.expected
+    }
+}
+
+impl fmt::Display for ParseValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {}, column {}: expected {}, found ",
+            self.line, self.column, self.expected
+        )?;
+        match self.found {
+            Some(found) => write!(f, "{found:?}"),
+            None => f.write_str("the end"),
+        }
+    }
+}
+
+impl std::error::Error for ParseValueError {}
