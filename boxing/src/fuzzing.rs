@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use ::bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{As, Blob, DecodeLimits, Encoder, Error, Fault, FromAs, Maybe, Outcome, Plain, decode};
+use crate::{
+    As, Blob, DecodeLimits, Encoder, Error, Fault, FromAs, Maybe, Outcome, Plain, Value, decode, from_value,
+    to_value,
+};
 
 /// Every shape that serde knows, and recursive ones.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +59,33 @@ pub fn error(data: &[u8]) {
     }
 }
 
+/// Reads `data` as a value that says what it is, from bytes and from text. What can be read as a type, too, is that.
+pub fn value(data: &[u8]) {
+    let head = written(&(data, Vec::<()>::new()));
+    if let Ok(value) = decode::<Value>(&head, &[], &DecodeLimits::default()) {
+        assert_eq!(read::<Value>(&written(&value)), value);
+        typed(&value);
+    }
+    if let Some(value) = std::str::from_utf8(data)
+        .ok()
+        .and_then(|text| text.parse::<Value>().ok())
+    {
+        assert_eq!(value.to_string().parse().as_ref(), Ok(&value));
+        assert_eq!(read::<Value>(&written(&value)), value);
+        typed(&value);
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a finding")]
+fn typed(value: &Value) {
+    if let Ok(shape) = from_value::<Shape>(value)
+        && let Ok(value) = to_value(&shape)
+    {
+        let again: Shape = from_value(&value).expect("what was made of a type is one");
+        assert_eq!(to_value(&again), Ok(value));
+    }
+}
+
 fn again<T: Serialize + for<'de> Deserialize<'de>>(body: &Bytes) {
     if let Ok(value) = decode::<T>(body, &[], &DecodeLimits::default()) {
         let written = written(&value);
@@ -66,11 +96,11 @@ fn again<T: Serialize + for<'de> Deserialize<'de>>(body: &Bytes) {
 
 /// The adapters and serde agree on what the bytes mean.
 fn adapted(body: &Bytes) {
-    type Value = (Option<Vec<u8>>, Result<Bytes, Vec<u8>>, u32);
+    type Plainly = (Option<Vec<u8>>, Result<Bytes, Vec<u8>>, u32);
     type Adapter = (Maybe<Blob>, Outcome<Blob, Blob>, Plain);
-    let plain = decode::<Value>(body, &[], &DecodeLimits::default());
+    let plain = decode::<Plainly>(body, &[], &DecodeLimits::default());
     let adapted =
-        decode::<FromAs<Adapter, Value>>(body, &[], &DecodeLimits::default()).map(FromAs::into_inner);
+        decode::<FromAs<Adapter, Plainly>>(body, &[], &DecodeLimits::default()).map(FromAs::into_inner);
     assert_eq!(plain.is_ok(), adapted.is_ok());
     if let (Ok(plain), Ok(adapted)) = (plain, adapted) {
         assert_eq!(plain, adapted);
@@ -104,6 +134,7 @@ mod tests {
         fn any_bytes_are_a_value_or_an_error(data in proptest::collection::vec(any::<u8>(), 0..200)) {
             super::payload(&data);
             super::error(&data);
+            super::value(&data);
         }
 
         /// Small numbers are variants, counts and tags, so these go deeper.
@@ -111,6 +142,12 @@ mod tests {
         fn bytes_that_look_like_values_are_one_or_an_error(data in proptest::collection::vec(0..16_u8, 0..64)) {
             super::payload(&data);
             super::error(&data);
+            super::value(&data);
+        }
+
+        #[test]
+        fn text_that_looks_like_a_value_is_one_or_an_error(text in "(Unit|Bool|Maybe|List|[-(){}\\[\\]:, 0-9xe.'\"]){0,20}") {
+            super::value(text.as_bytes());
         }
     }
 }

@@ -315,7 +315,11 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Some((name, node)) => visitor.visit_enum(Variant {
                 name,
                 node,
-                depth: self.inner()?,
+                depth: match node {
+                    // One level, which is counted where they are read.
+                    Some(Node::Fields(_)) => self.depth,
+                    _ => self.inner()?,
+                },
             }),
             None => self.deserialize_any(visitor),
         }
