@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::iter::repeat_with;
+use std::mem::{ManuallyDrop, replace};
 use std::sync::Arc;
 
 use ::bytes::Bytes;
@@ -91,7 +93,8 @@ pub(super) fn decode(head: &[u8], long: impl Iterator<Item = Bytes>) -> Result<V
         depth_limit,
         owed: 1,
     };
-    let value = reader.value()?;
+    let mut value = Value::Null;
+    reader.value(&mut value)?;
     let bytes = reader.rest.len() as u64;
     let bytes = reader
         .long
@@ -369,117 +372,137 @@ struct Reader<'a, L> {
 }
 
 impl<L: Iterator<Item = Bytes>> Reader<'_, L> {
-    fn value(&mut self) -> Result<Value, CodecError> {
+    /// Reads a value into `place`, which is null. Values are never moved: that would cost as much as reading them.
+    fn value(&mut self, place: &mut Value) -> Result<(), CodecError> {
         let [tag] = self.array()?;
         self.owed = self.owed.saturating_sub(1);
-        Ok(match tag {
-            NULL => Value::Null,
-            FALSE => Value::Bool(false),
-            TRUE => Value::Bool(true),
-            SINGLE => Value::Single(f32::from_le_bytes(self.array()?)),
-            FLOAT => Value::Float(f64::from_le_bytes(self.array()?)),
-            CHAR => Value::Char(self.char()?),
+        match tag {
+            NULL => {}
+            FALSE => set(place, Value::Bool(false)),
+            TRUE => set(place, Value::Bool(true)),
+            SINGLE => set(place, Value::Single(f32::from_le_bytes(self.array()?))),
+            FLOAT => set(place, Value::Float(f64::from_le_bytes(self.array()?))),
+            CHAR => set(place, Value::Char(self.char()?)),
             SOME => {
                 self.owe(1)?;
                 self.enter()?;
-                let value = self.value()?;
+                let mut value = Box::default();
+                self.value(&mut value)?;
                 self.leave();
-                Value::Some(Box::new(value))
+                set(place, Value::Some(value));
             }
             REFERENCE => {
                 let index = u32::try_from(self.varint()?).map_err(|_| CodecError::InvalidInteger)?;
-                Value::Reference(slot(index).map_err(|error| CodecError::Invalid(error.to_string().into()))?)
+                let reference = slot(index).map_err(|error| CodecError::Invalid(error.to_string().into()))?;
+                set(place, Value::Reference(reference));
             }
             POSITIVE..NEGATIVE => match self.integer(tag.wrapping_sub(POSITIVE), LARGEST)? {
-                number if number > i128::MAX.cast_unsigned() => Value::UInt(number),
-                number => Value::Int(number.cast_signed()),
+                number if number > i128::MAX.cast_unsigned() => set(place, Value::UInt(number)),
+                number => set(place, Value::Int(number.cast_signed())),
             },
             NEGATIVE..STR => {
                 match self.integer(tag.wrapping_sub(NEGATIVE), SMALL_NEGATIVES.wrapping_sub(1))? {
                     rest if rest > i128::MAX.cast_unsigned() => return Err(CodecError::InvalidInteger),
-                    rest => Value::Int(!rest.cast_signed()),
+                    rest => set(place, Value::Int(!rest.cast_signed())),
                 }
             }
             STR => {
                 let len = self.long_count(SHORT_KNOWN_FORM.wrapping_sub(SHORT_STR))?;
-                self.text(len)?
+                self.text(len, place)?;
             }
-            SHORT_STR..SHORT_KNOWN_FORM => self.text(tag.wrapping_sub(SHORT_STR).into())?,
+            SHORT_STR..SHORT_KNOWN_FORM => self.text(tag.wrapping_sub(SHORT_STR).into(), place)?,
             BYTES => {
                 let len = self.varint()?;
                 if len >= SHARE_FROM {
                     return Err(CodecError::NotShortest);
                 }
-                Value::bytes(Bytes::copy_from_slice(self.take(len)?))
+                set(place, Value::bytes(Bytes::copy_from_slice(self.take(len)?)));
             }
             LONG_BYTES => match self.long.next() {
-                Some(bytes) if bytes.len() >= SHARE_FROM => Value::bytes(bytes),
+                Some(bytes) if bytes.len() >= SHARE_FROM => set(place, Value::bytes(bytes)),
                 Some(_) => return Err(CodecError::NotShortest),
                 None => return Err(CodecError::Truncated { needed: 1, left: 0 }),
             },
             LIST => {
                 let count = self.long_count(SHORT_MAP.wrapping_sub(SHORT_LIST))?;
-                Value::List(self.values(count)?)
+                set(place, Value::List(self.values(count)?));
             }
-            SHORT_LIST..SHORT_MAP => Value::List(self.values(tag.wrapping_sub(SHORT_LIST).into())?),
+            SHORT_LIST..SHORT_MAP => {
+                set(
+                    place,
+                    Value::List(self.values(tag.wrapping_sub(SHORT_LIST).into())?),
+                );
+            }
             TUPLE => {
                 let count = self.long_count(SHORT_STR.wrapping_sub(SHORT_TUPLE))?;
-                Value::Tuple(self.values(count)?)
+                set(place, Value::Tuple(self.values(count)?));
             }
-            SHORT_TUPLE..SHORT_STR => Value::Tuple(self.values(tag.wrapping_sub(SHORT_TUPLE).into())?),
+            SHORT_TUPLE..SHORT_STR => {
+                set(
+                    place,
+                    Value::Tuple(self.values(tag.wrapping_sub(SHORT_TUPLE).into())?),
+                );
+            }
             MAP => {
                 let count = self.long_count(SHORT_TUPLE.wrapping_sub(SHORT_MAP))?;
-                self.map(count)?
+                self.map(count, place)?;
             }
-            SHORT_MAP..SHORT_TUPLE => self.map(tag.wrapping_sub(SHORT_MAP).into())?,
+            SHORT_MAP..SHORT_TUPLE => self.map(tag.wrapping_sub(SHORT_MAP).into(), place)?,
             NEW_FORM => {
                 let form = Arc::new(self.form()?);
                 self.forms.push(Arc::clone(&form));
-                self.record(form)?
+                self.record(form, place)?;
             }
             KNOWN_FORM => {
                 let index = self.long_count(SMALL.wrapping_sub(SHORT_KNOWN_FORM))?;
-                self.known(index)?
+                self.known(index, place)?;
             }
-            SHORT_KNOWN_FORM..SMALL => self.known(tag.wrapping_sub(SHORT_KNOWN_FORM).into())?,
+            SHORT_KNOWN_FORM..SMALL => self.known(tag.wrapping_sub(SHORT_KNOWN_FORM).into(), place)?,
             SMALL.. => {
                 let small = tag.wrapping_sub(SMALL);
-                Value::Int(i128::from(small).wrapping_add(SMALLEST.into()))
+                set(place, Value::Int(i128::from(small).wrapping_add(SMALLEST.into())));
             }
             found => return Err(CodecError::UnknownTag { found }),
-        })
+        }
+        Ok(())
     }
 
     fn values(&mut self, count: usize) -> Result<Vec<Value>, CodecError> {
         self.owe(count)?;
         self.enter()?;
-        let mut values = Vec::with_capacity(count);
-        for _ in 0..count {
-            values.push(self.value()?);
+        let mut values: Vec<Value> = repeat_with(Value::default).take(count).collect();
+        for place in &mut values {
+            self.value(place)?;
         }
         self.leave();
         Ok(values)
     }
 
-    fn map(&mut self, count: usize) -> Result<Value, CodecError> {
+    fn map(&mut self, count: usize, place: &mut Value) -> Result<(), CodecError> {
         self.owe(count.saturating_mul(2))?;
         self.enter()?;
-        let mut entries = Vec::with_capacity(count);
-        for _ in 0..count {
-            entries.push((self.value()?, self.value()?));
+        let mut entries: Vec<(Value, Value)> = repeat_with(Default::default).take(count).collect();
+        for (key, value) in &mut entries {
+            self.value(key)?;
+            self.value(value)?;
         }
         self.leave();
-        Ok(Value::Map(entries))
+        set(place, Value::Map(entries));
+        Ok(())
     }
 
-    fn known(&mut self, index: usize) -> Result<Value, CodecError> {
+    fn known(&mut self, index: usize, place: &mut Value) -> Result<(), CodecError> {
         let form = self.forms.get(index).cloned();
-        self.record(form.ok_or(CodecError::UnknownForm { index: index as u64 })?)
+        self.record(
+            form.ok_or(CodecError::UnknownForm { index: index as u64 })?,
+            place,
+        )
     }
 
-    fn record(&mut self, form: Arc<Names>) -> Result<Value, CodecError> {
+    fn record(&mut self, form: Arc<Names>, place: &mut Value) -> Result<(), CodecError> {
         let values = self.values(form.len())?;
-        Ok(Record::from_parts(form, values).into())
+        set(place, Value::Record(Record::from_parts(form, values)));
+        Ok(())
     }
 
     fn form(&mut self) -> Result<Names, CodecError> {
@@ -513,8 +536,10 @@ impl<L: Iterator<Item = Bytes>> Reader<'_, L> {
         Ok(utf8(self.take(len)?)?.to_owned().into())
     }
 
-    fn text(&mut self, len: usize) -> Result<Value, CodecError> {
-        Ok(Value::Str(utf8(self.take(len)?)?.to_owned()))
+    #[inline]
+    fn text(&mut self, len: usize, place: &mut Value) -> Result<(), CodecError> {
+        set(place, Value::Str(utf8(self.take(len)?)?.to_owned()));
+        Ok(())
     }
 
     fn char(&mut self) -> Result<char, CodecError> {
@@ -614,6 +639,12 @@ impl<L: Iterator<Item = Bytes>> Reader<'_, L> {
         self.rest = rest;
         Ok(*taken)
     }
+}
+
+/// Puts `value` where null is, which there is no need to drop.
+#[inline]
+fn set(place: &mut Value, value: Value) {
+    _ = ManuallyDrop::new(replace(place, value));
 }
 
 #[cold]

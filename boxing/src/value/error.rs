@@ -6,7 +6,10 @@ use super::Value;
 
 /// Why a value could not be made from a type, or a type from a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValueError {
+pub struct ValueError(Box<Wrong>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wrong {
     message: Box<str>,
     /// Where in the value, from the inside out.
     path: Vec<Step>,
@@ -31,11 +34,12 @@ impl Step {
 }
 
 impl ValueError {
+    #[cold]
     pub(super) fn new(message: impl fmt::Display) -> Self {
-        Self {
+        Self(Box::new(Wrong {
             message: message.to_string().into(),
             path: Vec::new(),
-        }
+        }))
     }
 
     pub(super) fn too_deep() -> Self {
@@ -45,7 +49,7 @@ impl ValueError {
     /// The error, from one level further out.
     #[cold]
     pub(super) fn inside(mut self, step: Step) -> Self {
-        self.path.push(step);
+        self.0.path.push(step);
         self
     }
 
@@ -54,7 +58,7 @@ impl ValueError {
     pub fn path(&self) -> String {
         use std::fmt::Write as _;
         let mut path = String::new();
-        for step in self.path.iter().rev() {
+        for step in self.0.path.iter().rev() {
             _ = match step {
                 Step::Field(name) if path.is_empty() => write!(path, "{name}"),
                 Step::Field(name) => write!(path, ".{name}"),
@@ -68,10 +72,10 @@ impl ValueError {
 
 impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
+        if self.0.path.is_empty() {
+            f.write_str(&self.0.message)
         } else {
-            write!(f, "at {}: {}", self.path(), self.message)
+            write!(f, "at {}: {}", self.path(), self.0.message)
         }
     }
 }

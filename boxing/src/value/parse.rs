@@ -1,9 +1,10 @@
 //! Text to a value: what people type, and what `text` writes.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::record::{Fields, Name, Names};
+use super::record::{Fields, Names};
 use super::text::{continues_name, is_plain, starts_name};
 use super::{MAX_DEPTH, ParseValueError, Record, Value};
 
@@ -28,6 +29,7 @@ impl FromStr for Value {
             text,
             rest: text,
             depth: MAX_DEPTH,
+            forms: Vec::new(),
         };
         let value = parser.value()?;
         parser.skip_space();
@@ -43,7 +45,12 @@ struct Parser<'a> {
     text: &'a str,
     rest: &'a str,
     depth: u32,
+    /// The forms of records so far, up to [`FORMS`].
+    forms: Vec<Arc<Names>>,
 }
+
+/// How many forms of records are remembered, so that records of one form share their names.
+const FORMS: usize = 32;
 
 type Parsed<T> = Result<T, ParseValueError>;
 
@@ -167,30 +174,27 @@ impl<'a> Parser<'a> {
         };
         let before = self.rest;
         self.skip_space();
-        let (fields, values) = match self.peek() {
+        let (form, values) = match self.peek() {
             Some('(') => {
                 let values = self.many('(', ')', "`,` or `)`", Self::value)?;
-                (Fields::Tuple(values.len()), values)
+                let form = self.form(&type_name, variant.as_deref(), Fields::Tuple(values.len()));
+                (form, values)
             }
             Some('{') => {
                 let fields = self.many('{', '}', "`,` or `}`", Self::field)?;
-                let (names, values): (Vec<Name>, Vec<Value>) = fields.into_iter().unzip();
-                (Fields::Named(names.into()), values)
+                let (names, values): (Vec<Cow<'_, str>>, Vec<Value>) = fields.into_iter().unzip();
+                (self.named_form(&type_name, variant.as_deref(), &names), values)
             }
             _ => {
                 self.rest = before;
-                (Fields::Unit, Vec::new())
+                let form = self.form(&type_name, variant.as_deref(), Fields::Unit);
+                (form, Vec::new())
             }
         };
-        let names = Names {
-            type_name,
-            variant,
-            fields,
-        };
-        Ok(Record::from_parts(Arc::new(names), values).into())
+        Ok(Record::from_parts(form, values).into())
     }
 
-    fn field(&mut self) -> Parsed<(Name, Value)> {
+    fn field(&mut self) -> Parsed<(Cow<'a, str>, Value)> {
         self.skip_space();
         let name = self.name()?;
         self.skip_space();
@@ -198,11 +202,48 @@ impl<'a> Parser<'a> {
         Ok((name, self.value()?))
     }
 
+    fn named_form(&mut self, type_name: &str, variant: Option<&str>, names: &[Cow<'_, str>]) -> Arc<Names> {
+        let fits = |fields: &Fields| matches!(fields, Fields::Named(found) if **found == *names);
+        self.known_form(type_name, variant, fits).unwrap_or_else(|| {
+            let names = names.iter().map(|name| name.to_string().into()).collect();
+            self.new_form(type_name, variant, Fields::Named(names))
+        })
+    }
+
+    fn form(&mut self, type_name: &str, variant: Option<&str>, fields: Fields) -> Arc<Names> {
+        self.known_form(type_name, variant, |found| *found == fields)
+            .unwrap_or_else(|| self.new_form(type_name, variant, fields))
+    }
+
+    fn known_form(
+        &mut self,
+        type_name: &str,
+        variant: Option<&str>,
+        fits: impl Fn(&Fields) -> bool,
+    ) -> Option<Arc<Names>> {
+        let found = self.forms.iter().rev().find(|form| {
+            form.type_name == type_name && form.variant.as_deref() == variant && fits(&form.fields)
+        });
+        found.map(Arc::clone)
+    }
+
+    fn new_form(&mut self, type_name: &str, variant: Option<&str>, fields: Fields) -> Arc<Names> {
+        let form = Arc::new(Names {
+            type_name: type_name.to_owned().into(),
+            variant: variant.map(|name| name.to_owned().into()),
+            fields,
+        });
+        if self.forms.len() < FORMS {
+            self.forms.push(Arc::clone(&form));
+        }
+        form
+    }
+
     /// The name of a type, variant or field.
-    fn name(&mut self) -> Parsed<Name> {
+    fn name(&mut self) -> Parsed<Cow<'a, str>> {
         match self.peek() {
             Some('`') => Ok(self.quoted('`')?.into()),
-            Some(char) if starts_name(char) => Ok(self.plain_name().to_owned().into()),
+            Some(char) if starts_name(char) => Ok(self.plain_name().into()),
             _ => Err(self.expected("a name")),
         }
     }
