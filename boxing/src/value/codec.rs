@@ -194,8 +194,8 @@ impl<'a> Writer<'a> {
     }
 
     fn enter(&mut self) -> Result<(), CodecError> {
-        let too_deep = CodecError::Refused("more than 128 levels of nesting".into());
-        self.depth = self.depth.checked_sub(1).ok_or(too_deep)?;
+        let too_deep = || CodecError::Refused("more than 128 levels of nesting".into());
+        self.depth = self.depth.checked_sub(1).ok_or_else(too_deep)?;
         Ok(())
     }
 
