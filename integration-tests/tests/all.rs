@@ -12,6 +12,8 @@ mod calls;
 mod cancel;
 #[path = "all/connections.rs"]
 mod connections;
+#[path = "all/dynamic_values.rs"]
+mod dynamic_values;
 #[path = "all/hostile.rs"]
 mod hostile;
 #[cfg(unix)]

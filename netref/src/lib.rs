@@ -61,6 +61,7 @@ mod waiter;
 pub mod __private;
 
 pub use farref_boxing::{Certainty, Context, Error, ErrorKind, Result, bytes};
+pub use farref_boxing::{ParseValueError, Record, Value, ValueError, from_value, to_value};
 pub use farref_macros::remote;
 
 pub use crate::call::{BoxFuture, Call};
