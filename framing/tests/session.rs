@@ -16,7 +16,7 @@ use farref_transport::Class;
 use farref_transport::memory::Cutter;
 use proptest::prelude::*;
 use support::{
-    End, Form, Heard, Pair, Side, Trouble, config, frames, limits, pattern, reads, run, submit, written,
+    End, Form, Heard, Pair, Side, Trouble, config, frames, limits, pass, pattern, reads, run, submit, written,
 };
 
 fn link(form: Form, role: Role, salt: u8) -> Box<dyn Link> {
@@ -490,11 +490,13 @@ fn a_session_that_nobody_resumes_expires_and_leaves_a_tombstone() {
     assert_eq!(Some(tombstone.session()), pair.dialer.session());
 
     let (mut fresh, request) = request(&attach(&mut *pair.dialer, 11), None, 21);
+    let rejection = refused(&mut *pair.listener, request.clone());
     assert_eq!(
-        refused(&mut *pair.listener, request.clone()).code(),
-        RejectCode::Unknown
+        rejection,
+        tombstone.reject(&request),
+        "the link itself tells the same"
     );
-    fresh.reject(tombstone.reject(&request));
+    fresh.reject(rejection);
     let end = reads(&mut *pair.dialer, &written(&mut *fresh, 0), 0);
     let rejected = SessionEnd::Rejected {
         code: RejectCode::Expired,
@@ -577,6 +579,44 @@ fn a_closed_session_is_not_resumed() {
         assert!(link.is_finished() && !link.wants_write() && link.poll_timeout().is_none());
         assert!(link.detach(0).is_err());
     }
+}
+
+/// The link used to accept the dialer, and then to say nothing: its last bytes had gone to the old carrier.
+#[test]
+fn a_session_that_is_being_closed_is_not_resumed_over_another_carrier() {
+    for close_is_written in [false, true] {
+        let mut pair = Pair::new(true, &Limits::default());
+        pair.listener.close(farref_framing::CloseReason::done());
+        if close_is_written {
+            written(&mut *pair.listener, 0); // and lost
+        }
+        let (mut fresh, request) = request(&attach(&mut *pair.dialer, 11), None, 21);
+        let rejection = refused(&mut *pair.listener, request);
+        assert_eq!(rejection.code(), RejectCode::Unknown);
+        fresh.reject(rejection);
+        let end = reads(&mut *pair.dialer, &written(&mut *fresh, 0), 0);
+        assert!(matches!(end, Err(LinkError::Session(_))), "{end:?}");
+    }
+    // nor does whoever has said goodbye come back
+    let mut pair = Pair::new(true, &Limits::default());
+    let (_, request) = {
+        let mut pair = Pair::new(true, &Limits::default());
+        request(&attach(&mut *pair.dialer, 11), None, 21)
+    };
+    pair.dialer.close(farref_framing::CloseReason::done());
+    pass(&mut *pair.dialer, &mut *pair.listener, 0);
+    assert_eq!(refused(&mut *pair.listener, request).code(), RejectCode::Unknown);
+}
+
+#[test]
+fn nobody_comes_back_after_the_window_even_if_the_clock_was_not_looked_at() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut pair = Pair::new(true, &Limits::default());
+    pair.listener.detach(0).unwrap();
+    let (_, request) = request(&attach(&mut *pair.dialer, 11), None, 21);
+    let mut late = |now| pair.listener.resume(request.clone(), now);
+    assert_eq!(late(60 * SECOND).unwrap_err().code(), RejectCode::Expired);
+    late(60 * SECOND - 1).unwrap();
 }
 
 #[test]

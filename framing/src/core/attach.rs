@@ -7,7 +7,7 @@ use crate::event::{CloseReason, LinkEvent};
 use crate::frame::{HeaderBytes, Kind};
 use crate::limits::{MAX_CLOSE_TEXT, MAX_FRAGMENT, MIN_FRAGMENT};
 use crate::link::{AttachConfig, Nanos, Role};
-use crate::session::{Attach, RejectCode, Rejection, ResumeRequest};
+use crate::session::{Attach, RejectCode, Rejection, ResumeRequest, Tombstone};
 use crate::varint;
 
 impl Core {
@@ -71,13 +71,23 @@ impl Core {
     /// Goes on over a carrier whose dialer has asked to.
     pub(crate) fn resume(&mut self, request: ResumeRequest, now: Nanos) -> Result<(), Rejection> {
         let refuse = |code| Err(Rejection::new(code));
-        let over = self.phase == Phase::Over || self.role == Role::Dialer;
+        let is_ending = self.closing.is_some() || self.peer_closed;
+        let is_over = self.phase == Phase::Over || self.expiry().is_some_and(|end| now >= end);
         let session = match &mut self.membership {
-            Membership::On(session) if session.id == request.session() && !over => session,
+            Membership::On(session) if session.id == request.session() => session,
             _ => return refuse(RejectCode::Unknown),
         };
+        if self.role == Role::Dialer {
+            return refuse(RejectCode::Unknown);
+        }
+        if is_over {
+            return Err(Tombstone::new(session, self.inc.messages()).reject(&request)); // nothing is received any more
+        }
         if !request.is_proven(&session.key) {
             return refuse(RejectCode::NotYours);
+        }
+        if is_ending {
+            return refuse(RejectCode::Unknown); // last words are on the old carrier
         }
         if request.attach.epoch <= session.epoch {
             return refuse(RejectCode::Stale);
