@@ -42,6 +42,8 @@ mod programs;
 mod reconnecting;
 #[path = "all/relays.rs"]
 mod relays;
+#[path = "all/returning.rs"]
+mod returning;
 #[path = "all/scenario.rs"]
 mod scenario;
 #[path = "all/servers.rs"]

@@ -392,8 +392,8 @@ async fn attend(
     mut stop: watch::Receiver<Stop>,
 ) {
     let opening = (Opening(&shared), place);
-    let connection = match set_up(&shared, carrier, &protection, &mut stop).await {
-        Ok(Some(connection)) => connection,
+    let known = match set_up(&shared, carrier, &protection, &mut stop).await {
+        Ok(Some(known)) => known,
         Ok(None) => return, // the session's own task goes on
         Err(error) => {
             shared.refused.fetch_add(1, Ordering::Release);
@@ -401,10 +401,10 @@ async fn attend(
             return;
         }
     };
-    let Some(open) = Open::new(&shared, connection.clone()) else {
+    let connection = known.1.clone();
+    let Some(open) = Open::new(known) else {
         shared.refused.fetch_add(1, Ordering::Release);
         tracing::warn!("too many connections: one was turned away when it was set up");
-        connection.start_close();
         return;
     };
     drop(opening);
@@ -421,12 +421,12 @@ async fn attend(
 }
 
 /// A connection whose peer has introduced itself; none if the peer went on with the session of another.
-async fn set_up(
-    shared: &Shared,
+async fn set_up<'a>(
+    shared: &'a Shared,
     carrier: Carrier,
     protection: &Protection,
     stop: &mut watch::Receiver<Stop>,
-) -> Result<Option<Connection>> {
+) -> Result<Option<Known<'a>>> {
     let was_stopped = || Error::new(ErrorKind::Denied, "the server is being shut down");
     // On a line the other side may not be there for days: that is no peer that is slow.
     let found = tokio::select! {
@@ -448,14 +448,15 @@ async fn set_up(
         }
     });
     // Cancel-safe: nothing of the peer's has been handled.
-    let connection = tokio::select! {
+    let known = tokio::select! {
         biased;
         () = stop_of(stop) => return Err(was_stopped()),
         established = established => established.map_err(is_silent)??,
     };
-    let Some(connection) = connection else {
+    let Some(known) = known else {
         return Ok(None);
     };
+    let connection = &known.1;
     let introduced = async {
         // Cancel-safe: it only waits.
         tokio::select! {
@@ -469,22 +470,17 @@ async fn set_up(
         now.await.unwrap_or_else(|_| Err(was_stopped()))
     };
     let introduced = tokio::time::timeout_at(by, introduced).await;
-    match introduced.map_err(is_silent).and_then(|introduced| introduced) {
-        Ok(()) => Ok(Some(connection)),
-        Err(error) => {
-            connection.start_close();
-            Err(error)
-        }
-    }
+    introduced.map_err(is_silent).and_then(|introduced| introduced)?;
+    Ok(Some(known))
 }
 
 /// A connection for a peer that has introduced itself, if there is room and the service lets it in.
-async fn let_in(
-    shared: &Shared,
+async fn let_in<'a>(
+    shared: &'a Shared,
     protection: &Protection,
     heard: Heard,
     admitted: Result<Admitted>,
-) -> Result<Connection> {
+) -> Result<Known<'a>> {
     let root = if make_room(shared) {
         protection.root(&*shared.service, heard.peer(), admitted)
     } else {
@@ -492,7 +488,7 @@ async fn let_in(
         Err(Error::new(ErrorKind::Denied, text))
     };
     match root {
-        Ok(root) => Ok(heard.accept(root, shared.config.clone())),
+        Ok(root) => Ok(Known::new(shared, heard.accept(root, shared.config.clone()))),
         Err(error) => {
             heard.refuse(&error, &shared.config).await;
             Err(error)
@@ -538,30 +534,48 @@ async fn stop_of(stop: &mut watch::Receiver<Stop>) {
     let _ = stop.wait_for(|stop| *stop != Stop::No).await;
 }
 
+/// A connection to which its peer can come back: from the moment when it was let in, as its carrier may be lost before
+/// it has said another word.
+struct Known<'a>(&'a Shared, Connection);
+
+impl<'a> Known<'a> {
+    fn new(shared: &'a Shared, connection: Connection) -> Self {
+        shared.sessions.add(&connection);
+        Self(shared, connection)
+    }
+}
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        self.1.start_close();
+        self.0.sessions.remove(&self.1);
+        self.0.changed.notify_waiters();
+    }
+}
+
 /// Counts a connection that is open, also when the service panics.
-struct Open<'a>(&'a Shared, u64, Connection);
+struct Open<'a>(u64, Known<'a>);
 
 impl<'a> Open<'a> {
     /// None if there are as many as there may be: they can have been set up at once.
-    fn new(shared: &'a Shared, connection: Connection) -> Option<Self> {
+    fn new(known: Known<'a>) -> Option<Self> {
+        let shared = known.0;
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let mut connections = lock(&shared.connections);
         if connections.len() >= shared.limits.connections.max(1) {
+            drop(connections);
             return None;
         }
-        connections.insert(number, connection.clone());
+        connections.insert(number, known.1.clone());
         drop(connections);
-        shared.sessions.add(&connection);
-        Some(Self(shared, number, connection))
+        Some(Self(number, known))
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        lock(&self.0.connections).remove(&self.1);
-        self.2.start_close();
-        self.0.sessions.remove(&self.2);
-        self.0.changed.notify_waiters();
+        let Self(number, Known(shared, _)) = self;
+        lock(&shared.connections).remove(number);
     }
 }
 

@@ -30,12 +30,12 @@ impl Sessions {
         }
     }
 
-    /// `connection` is over.
+    /// `connection` is over, or about to be: what it has received is remembered if it receives nothing more.
     pub(crate) fn remove(&self, connection: &Connection) {
         let Some(session) = connection.session() else {
             return;
         };
-        let tombstone = connection.tombstone();
+        let tombstone = connection.is_closed().then(|| connection.tombstone()).flatten();
         let mut table = self.lock();
         table.alive.remove(&session);
         if let Some(tombstone) = tombstone {
