@@ -47,14 +47,18 @@ impl Pulse {
         }
     }
 
-    /// A new carrier: nothing was heard or asked on it.
+    /// A new carrier: nothing was heard or asked on it. Whoever wanted a sign of life still does.
     pub(crate) fn restart(&mut self, now: Nanos) {
+        let wanted = self.waiting.iter().any(|(_, wanted)| *wanted);
         self.heard = now;
         self.asked = None;
         self.pings.clear();
         self.waiting.clear();
         self.pongs.clear();
         self.acknowledged();
+        if wanted {
+            self.ping(now);
+        }
     }
 
     /// Bytes came.

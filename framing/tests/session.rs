@@ -619,6 +619,35 @@ fn nobody_comes_back_after_the_window_even_if_the_clock_was_not_looked_at() {
     late(60 * SECOND - 1).unwrap();
 }
 
+/// Whoever had asked for a sign of life waited for ever when the carrier was lost before it came.
+#[test]
+fn a_sign_of_life_that_somebody_wants_is_asked_for_again() {
+    for asked_without_carrier in [false, true] {
+        let mut pair = Pair::new(true, &Limits::default());
+        if !asked_without_carrier {
+            pair.dialer.ping(0);
+            written(&mut *pair.dialer, 0); // and lost
+        }
+        pair.dialer.detach(0).unwrap();
+        if asked_without_carrier {
+            pair.dialer.ping(0);
+        }
+        pair.dialer.attach(AttachConfig::new([11; 16]), 5).unwrap();
+        let (_, request) = request(&written(&mut *pair.dialer, 5), None, 21);
+        pair.listener.resume(request, 5).unwrap();
+        let answer = written(&mut *pair.listener, 5);
+        reads(&mut *pair.dialer, &answer, 5).unwrap();
+        assert!(matches!(
+            pair.dialer.poll_event(),
+            Some(LinkEvent::Resumed { .. })
+        ));
+        pair.settle(7);
+        let rtt = Duration::from_nanos(2);
+        assert_eq!(pair.dialer.poll_event(), Some(LinkEvent::Pong { rtt }));
+        assert_eq!(pair.dialer.poll_event(), None);
+    }
+}
+
 #[test]
 fn the_window_is_the_lower_of_both() {
     let mut dialer = {
