@@ -481,12 +481,14 @@ async fn let_in<'a>(
     heard: Heard,
     admitted: Result<Admitted>,
 ) -> Result<Known<'a>> {
-    let root = if make_room(shared) {
-        protection.root(&*shared.service, heard.peer(), admitted)
-    } else {
-        let text = "the server has as many connections as it may have";
-        Err(Error::new(ErrorKind::Denied, text))
-    };
+    // Whoever is not let in pushes nobody out.
+    let root = protection
+        .root(&*shared.service, heard.peer(), admitted)
+        .and_then(|root| {
+            let text = "the server has as many connections as it may have";
+            let full = || Error::new(ErrorKind::Denied, text);
+            make_room(shared).then_some(root).ok_or_else(full)
+        });
     match root {
         Ok(root) => Ok(Known::new(shared, heard.accept(root, shared.config.clone()))),
         Err(error) => {

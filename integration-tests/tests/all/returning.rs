@@ -1,13 +1,20 @@
 //! Dialers that come back at odd moments, made by hand: what a server answers to them.
 
+use std::future::IntoFuture;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::BytesMut;
-use farref::{Config, Fixed, Server, ServerLimits};
+use farref::{
+    Config, Error, ErrorKind, Fixed, Netref, Peer, Result, Root, Server, ServerLimits, Service, Status,
+    connect,
+};
 use farref_framing::{
     AttachConfig, Batch, Link, LinkConfig, LinkError, LinkEvent, RejectCode, Role, SessionEnd, StreamKey,
     StreamLink,
 };
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::media::{runtime, within};
+use farref_integration_tests::relay::Relay;
 use farref_transport::{Address, Media};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -43,7 +50,10 @@ impl Dialer {
     }
 
     /// The first event that is `wanted`.
-    async fn hear(&mut self, wanted: impl Fn(&LinkEvent) -> bool) -> Result<LinkEvent, LinkError> {
+    async fn hear(
+        &mut self,
+        wanted: impl Fn(&LinkEvent) -> bool,
+    ) -> std::result::Result<LinkEvent, LinkError> {
         loop {
             let mut batch = Batch::new();
             self.link.poll_transmit(&mut batch, 0);
@@ -66,7 +76,7 @@ impl Dialer {
     }
 
     /// Whether the session goes on.
-    async fn resumed(&mut self) -> Result<(), RejectCode> {
+    async fn resumed(&mut self) -> std::result::Result<(), RejectCode> {
         let resumed = self.hear(|event| matches!(event, LinkEvent::Resumed { .. }));
         match resumed.await {
             Ok(_) => Ok(()),
@@ -94,5 +104,45 @@ fn a_session_is_known_before_its_dialer_has_said_a_word() {
             assert_eq!(dialer.resumed().await, Ok(()));
         }
         assert_eq!(server.stats().connections, 0, "it has not introduced itself");
+    });
+}
+
+/// Lets the first peer in, and nobody else.
+struct First(AtomicBool);
+
+impl Service for First {
+    fn root(&self, _: &Peer) -> Result<Root> {
+        if self.0.swap(true, Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Denied, "there is somebody already"));
+        }
+        Ok(Root::of(&Netref::<dyn Bench>::of(Rig::new().0)))
+    }
+}
+
+/// Anybody could end the sessions of a full server that had lost their carriers, by being refused.
+#[test]
+fn a_peer_that_is_not_let_in_takes_nobodys_place() {
+    runtime().block_on(async {
+        let mut limits = ServerLimits::default();
+        limits.connections = 1;
+        let service = First(AtomicBool::new(false));
+        let server = Server::with(service, Config::default(), limits, Media::standard());
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let to = address.to_string().split_once("://").unwrap().1.parse().unwrap();
+        let relay = Relay::new(to).await;
+        let first = format!("plain+tcp://{}", relay.address);
+        let client = within(connect(first).into_future()).await.unwrap();
+        within(server.wait_for(|stats| stats.connections == 1)).await;
+        let host = server.connections().pop().unwrap();
+        let mut watch = host.watch();
+        relay.lead_to("127.0.0.1:1".parse().unwrap()); // nothing answers there
+        relay.cut_after(0);
+        let ping = tokio::spawn(async move { client.ping().await });
+        while !matches!(within(watch.next()).await, Status::Down(_)) {}
+        let refused = within(connect(&address).into_future()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
+        assert!(matches!(host.status(), Status::Down(_)), "{:?}", host.status());
+        relay.lead_to(to);
+        assert!(within(ping).await.unwrap().is_ok(), "its session goes on");
     });
 }
