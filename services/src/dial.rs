@@ -6,13 +6,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
-use farref_framing::Role;
+use farref_framing::{PeerEvidence, Role};
 use farref_netref::{BoxFuture, Config, Connection, NextCarrier, Redial, Restore, Root};
 use farref_transport::{Address, Media};
 
 use crate::dependable::dependable;
 use crate::establish::Opened;
 use crate::protect::{Newcomer, Protection, Trust};
+use crate::sessions::succeeds;
 
 /// One way to a peer.
 pub(crate) struct Way {
@@ -92,7 +93,10 @@ impl Dialler {
     async fn connect_by(self: &Arc<Self>, way: &Way, root: &Root) -> Result<Connection> {
         let setup = self.config.setup_timeout;
         let (opened, newcomer) = way.dial(setup).await?;
-        let redial = Arc::new(Again(Arc::clone(self)));
+        let redial = Arc::new(Again {
+            dialler: Arc::clone(self),
+            before: opened.info.peer.clone(),
+        });
         let connection = opened.dial(root.clone(), redial, self.config.clone())?;
         way.within(setup, connection.established()).await?;
         if let Some(newcomer) = newcomer {
@@ -101,8 +105,9 @@ impl Dialler {
         Ok(connection)
     }
 
-    /// A carrier by the way that answers first.
-    async fn first(&self) -> Result<NextCarrier> {
+    /// A carrier by the way on which the peer that was known by `before` answers first. It is not asked to go on where it
+    /// proves less than before: it would not believe us either, and somebody else could end the session there.
+    async fn first(&self, before: &PeerEvidence) -> Result<NextCarrier> {
         let setup = self.config.setup_timeout;
         type Dialling<'a> = Pin<Box<dyn Future<Output = Result<(Opened, Option<Newcomer>)>> + Send + 'a>>;
         let mut dialling: Vec<Dialling<'_>> = self
@@ -116,8 +121,14 @@ impl Dialler {
             while let Some(way) = dialling.get_mut(at) {
                 match way.as_mut().poll(context) {
                     Poll::Pending => at += 1,
-                    Poll::Ready(Ok((opened, _))) => return Poll::Ready(Ok(opened)),
-                    Poll::Ready(Err(error)) => {
+                    Poll::Ready(Ok((opened, _))) if succeeds(before, &opened.info.peer) => {
+                        return Poll::Ready(Ok(opened));
+                    }
+                    Poll::Ready(other) => {
+                        let error = other.err().unwrap_or_else(|| {
+                            let text = "who answers there does not prove to be the same peer";
+                            Error::new(ErrorKind::Denied, text)
+                        });
                         drop(dialling.swap_remove(at));
                         failed = failed.take().or(Some(error));
                     }
@@ -133,14 +144,18 @@ impl Dialler {
 }
 
 /// Finds other carriers, with a pause that grows between the attempts.
-struct Again(Arc<Dialler>);
+struct Again {
+    dialler: Arc<Dialler>,
+    /// What was known of the peer when the session began.
+    before: PeerEvidence,
+}
 
 impl Redial for Again {
     fn redial(&self, attempt: u32) -> BoxFuture<'static, Result<NextCarrier>> {
-        let dialler = Arc::clone(&self.0);
+        let (dialler, before) = (Arc::clone(&self.dialler), self.before.clone());
         Box::pin(async move {
             tokio::time::sleep(pause(attempt, random())).await;
-            dialler.first().await
+            dialler.first(&before).await
         })
     }
 }

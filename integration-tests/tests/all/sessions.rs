@@ -142,6 +142,29 @@ fn a_session_moves_from_tcp_to_quic() {
     });
 }
 
+/// The way without keys answered first. The server did not believe who came there, and that was the session's end.
+#[test]
+fn a_peer_is_not_asked_to_go_on_where_it_proves_less_than_before() {
+    runtime().block_on(async {
+        let (at_server, at_client) = acquainted();
+        let server = Server::of::<dyn Bench>(Rig::new().0).trust(at_server);
+        let tcp = within(server.listen("tcp://127.0.0.1:0")).await.unwrap();
+        let plain = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let relay = Relay::new(socket(&tcp)).await;
+        let key = tcp.peer_key().unwrap();
+        let first: Address = format!("tcp://{}#{key}", relay.address).parse().unwrap();
+        let client = within(connect(first).also_at(plain).trust(at_client).into_future())
+            .await
+            .unwrap();
+        let desk = desk(&client).await;
+        for round in 1..=3 {
+            relay.cut_after(0);
+            assert_eq!(within(desk.call().bump()).await.unwrap(), round);
+        }
+        assert_eq!(client.stats().traffic.carriers, 4);
+    });
+}
+
 #[test]
 fn a_call_that_must_not_wait_fails_while_there_is_no_carrier() {
     runtime().block_on(async {
