@@ -11,6 +11,7 @@ use crate::core::Core;
 use crate::core::transmit::PutLanes;
 use crate::error::{Breach, LinkError};
 use crate::frame::Kind;
+use crate::lanes::buffer::size;
 use crate::lanes::outgoing::Turn;
 use crate::link::{LaneId, LinkConfig, Nanos, StreamKey};
 use crate::varint::{self, VarintError};
@@ -105,13 +106,24 @@ impl NativeLink {
         Ok(())
     }
 
-    /// Whether more than the first credits came before the peer was known.
+    /// Whether more came on a stream before the peer was known, or its answer to a resume, than it may send of that lane.
     fn too_early(&self, stream: StreamKey) -> Option<Breach> {
         let (lanes, credit) = self.core.unasked();
-        let held = self.streams.get(&stream).map_or(0, |source| source.held.len());
-        (self.streams.len() > lanes || held > credit.saturating_add(HEADER)).then_some(Breach::Unexpected {
-            kind: Kind::Data as u8,
-        })
+        let held = &self.streams.get(&stream)?.held;
+        let mut allowed = credit;
+        if let Some((lane, offset)) = header(held) {
+            allowed = size(self.core.granted(lane).saturating_sub(offset));
+            let mut others = self.streams.iter().filter(|(key, _)| **key != stream);
+            if others.any(|(_, other)| header(&other.held).is_some_and(|(also, _)| also == lane)) {
+                let lane = LaneId::new(lane);
+                return Some(Breach::LaneNamedTwice { lane });
+            }
+        }
+        (self.streams.len() > lanes || held.len() > allowed.saturating_add(HEADER)).then_some(
+            Breach::Unexpected {
+                kind: Kind::Data as u8,
+            },
+        )
     }
 
     /// Takes what is there of one stream.
@@ -187,6 +199,13 @@ impl NativeLink {
 }
 
 crate::link::link_over_core!(NativeLink);
+
+/// Lane and offset that a stream begins with, if they are there.
+fn header(bytes: &[u8]) -> Option<(u64, u64)> {
+    let mut rest = bytes.strip_prefix(&[LANE])?;
+    let lane = varint::take(&mut rest).ok()?;
+    Some((lane, varint::take(&mut rest).ok()?))
+}
 
 /// Lanes on streams of their own.
 struct Native;

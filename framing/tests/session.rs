@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use farref_framing::{
-    AttachConfig, Body, LaneId, Limits, Link, LinkError, LinkEvent, Loss, Misuse, Nanos, RejectCode,
+    AttachConfig, Batch, Body, LaneId, Limits, Link, LinkError, LinkEvent, Loss, Misuse, Nanos, RejectCode,
     Rejection, ResumeRequest, Role, SessionEnd, StreamKey,
 };
 use farref_transport::Class;
@@ -329,6 +329,76 @@ fn streams_go_on_with_credit_and_stop() {
         lane: lanes[2],
         code: 8
     }));
+}
+
+/// Streams overtake each other: what the listener goes on with may be here before its word that it does. The dialer took
+/// it for more than may come unasked.
+#[test]
+fn a_body_that_overtakes_the_answer_to_a_resume_is_kept() {
+    let mut dialer = link(Form::Native, Role::Dialer, 1);
+    let mut listener = link(Form::Native, Role::Listener, 2);
+    let body = pattern(3, 50_000);
+    let lane = submit(&mut *listener, b"large", &body).unwrap();
+    let stream = StreamKey::new(lane.number());
+    let give = |bytes: &[u8], stream, to: &mut dyn Link| {
+        let mut input = BytesMut::from(bytes);
+        to.handle_bytes(stream, &mut input, false, 0)
+    };
+    let (mut from, mut to) = (&mut dialer, &mut listener);
+    for _ in 0..8 {
+        let mut batch = Batch::new();
+        from.poll_transmit(&mut batch, 0);
+        give(&batch.to_vec(StreamKey::MAIN), StreamKey::MAIN, &mut **to).unwrap();
+        let bytes = batch.to_vec(stream);
+        if bytes.len() < 2000 {
+            give(&bytes, stream, &mut **to).unwrap(); // within the first credit; what was granted then is lost
+        }
+        std::mem::swap(&mut from, &mut to);
+    }
+    dialer.detach(0).unwrap();
+    dialer.attach(AttachConfig::new([11; 16]), 0).unwrap();
+    let (_, request) = request(&written(&mut *dialer, 0), None, 21);
+    listener.resume(request, 0).unwrap();
+    let mut batch = Batch::new();
+    listener.poll_transmit(&mut batch, 0);
+    let (main, early) = (batch.to_vec(StreamKey::MAIN), batch.to_vec(stream));
+    assert!(early.len() > 40_000, "{}", early.len());
+    give(&early, stream, &mut *dialer).unwrap();
+    give(&main, StreamKey::MAIN, &mut *dialer).unwrap();
+    dialer
+        .handle_bytes(stream, &mut BytesMut::new(), true, 0)
+        .unwrap();
+    let mut heard = Heard::default();
+    heard.take(&mut *dialer);
+    assert_eq!(heard.whole().unwrap(), [[&b"large"[..], &body].concat()]);
+
+    // but no more than may come of a lane that was granted nothing, and on one stream only
+    dialer.detach(0).unwrap();
+    dialer.attach(AttachConfig::new([12; 16]), 0).unwrap();
+    written(&mut *dialer, 0);
+    let second = [&[1, 2, 0][..], &pattern(0, 1024)].concat();
+    give(&second, StreamKey::new(2), &mut *dialer).unwrap();
+    give(&[0; 16], StreamKey::new(2), &mut *dialer).unwrap(); // a long header would have been that long
+    let twice = give(&second, StreamKey::new(3), &mut *dialer);
+    assert!(matches!(twice, Err(LinkError::Misbehaved(_))), "{twice:?}");
+}
+
+#[test]
+fn what_comes_of_a_lane_before_the_answer_to_a_resume_is_bounded() {
+    let mut dialer = link(Form::Native, Role::Dialer, 1);
+    let mut listener = link(Form::Native, Role::Listener, 2);
+    for _ in 0..2 {
+        pass(&mut *dialer, &mut *listener, 0);
+        pass(&mut *listener, &mut *dialer, 0);
+    }
+    dialer.detach(0).unwrap();
+    dialer.attach(AttachConfig::new([12; 16]), 0).unwrap();
+    written(&mut *dialer, 0);
+    let mut beyond = BytesMut::from(&[&[1, 1, 0][..], &pattern(0, 1024 + 20)].concat()[..]);
+    assert!(matches!(
+        dialer.handle_bytes(StreamKey::new(1), &mut beyond, false, 0),
+        Err(LinkError::Misbehaved(_))
+    ));
 }
 
 /// A dialer's first flight on a new carrier, and what the listener's fresh link makes of it.

@@ -357,6 +357,11 @@ impl Core {
         (size(u64::from(self.limits.lanes)), size(self.limits.first_credit))
     }
 
+    /// Offset up to which the peer may send a lane of its own.
+    pub(crate) fn granted(&self, lane: u64) -> u64 {
+        self.inc.granted(lane)
+    }
+
     /// Whether a lane of the peer's was here and is done.
     pub(crate) fn is_done(&self, lane: u64) -> bool {
         self.inc.is_done(lane)

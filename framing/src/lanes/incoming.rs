@@ -129,6 +129,13 @@ impl Incoming {
         lane <= self.highest && !self.lanes.contains_key(&lane)
     }
 
+    /// Offset up to which a lane may be sent.
+    pub(crate) fn granted(&self, lane: u64) -> u64 {
+        self.lanes
+            .get(&lane)
+            .map_or(self.first_credit, |lane| lane.granted)
+    }
+
     /// How far `lane` was received.
     pub(crate) fn received(&self, lane: u64) -> u64 {
         self.lanes.get(&lane).map_or(0, |lane| lane.received)
