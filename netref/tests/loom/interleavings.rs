@@ -212,6 +212,341 @@ mod baton {
     }
 }
 
+mod changing_carriers {
+    use super::*;
+
+    /// A connection that goes from carrier to carrier, and whose peer asks for everything again on each: numbers are
+    /// committed and written, and what its carriers bring is counted.
+    struct Connection {
+        inlet: Mutex<Option<Inlet>>,
+        state: Mutex<State>,
+        signal: Signal,
+        role: Role,
+    }
+
+    struct State {
+        /// Everything that was committed, in order.
+        committed: Vec<u8>,
+        /// How many of them were handed to a writer of this carrier.
+        sent: usize,
+        baton: Baton<Writer>,
+        carrier: u64,
+        /// What was read, by carrier.
+        heard: Vec<u64>,
+        /// Threads beside the driver that are done.
+        gone: usize,
+    }
+
+    /// The writing half of a carrier.
+    struct Writer {
+        carrier: u64,
+        batch: Vec<u8>,
+        written: Vec<u8>,
+        room: usize,
+    }
+
+    /// The reading half of a carrier.
+    struct Inlet {
+        carrier: u64,
+        left: u8,
+    }
+
+    impl Writer {
+        const fn new(carrier: u64, room: usize) -> Self {
+            Self {
+                carrier,
+                batch: Vec::new(),
+                written: Vec::new(),
+                room,
+            }
+        }
+
+        /// Whether everything was taken.
+        fn write(&mut self) -> bool {
+            let taken = self.room.min(self.batch.len());
+            self.room -= taken;
+            self.written.extend(self.batch.drain(..taken));
+            self.batch.is_empty()
+        }
+    }
+
+    impl State {
+        /// `Protocol::poll_transmit`.
+        fn transmit(&mut self, writer: &mut Writer) {
+            assert_eq!(
+                writer.carrier, self.carrier,
+                "only the writer of this carrier gets anything"
+            );
+            writer.batch.extend(&self.committed[self.sent..]);
+            self.sent = self.committed.len();
+        }
+
+        fn has_unsent(&self) -> bool {
+            self.sent < self.committed.len()
+        }
+
+        fn give_back(&mut self, writer: Writer) {
+            assert_eq!(writer.carrier, self.carrier, "no other writer is given back");
+            self.baton.give_back(writer);
+        }
+
+        /// `State::change_carrier`, and the protocol that goes back to what the peer has got: nothing.
+        fn change_carrier(&mut self, slot: &mut Option<Inlet>, halves: Option<(Inlet, usize)>) {
+            self.carrier += 1;
+            self.sent = 0;
+            let (inlet, writer) = match halves {
+                Some((inlet, room)) => {
+                    let writer = Writer::new(self.carrier, room);
+                    (Some(inlet), Some(writer))
+                }
+                None => (None, None),
+            };
+            *slot = inlet.map(|inlet| Inlet {
+                carrier: self.carrier,
+                ..inlet
+            });
+            drop(self.baton.replace(writer));
+        }
+    }
+
+    impl Connection {
+        /// Over a carrier that is full after `room` numbers and brings `left`.
+        fn new(room: usize, left: u8) -> Self {
+            let state = State {
+                committed: Vec::new(),
+                sent: 0,
+                baton: Baton::new(Writer::new(0, room)),
+                carrier: 0,
+                heard: Vec::new(),
+                gone: 0,
+            };
+            Self {
+                inlet: Mutex::new(Some(Inlet { carrier: 0, left })),
+                state: Mutex::new(state),
+                signal: Signal::default(),
+                role: Role::default(),
+            }
+        }
+
+        /// `Core::commit`, `turn` and `take_turn`.
+        fn commit(&self, number: u8, alone: bool) {
+            let turn = {
+                let mut state = lock(&self.state);
+                state.committed.push(number);
+                match state.baton.committed(alone) {
+                    Turn::Write(mut writer) => {
+                        state.transmit(&mut writer);
+                        Turn::Write(writer)
+                    }
+                    turn => turn,
+                }
+            };
+            match turn {
+                Turn::Write(writer) => self.write(writer),
+                Turn::WakeDriver => self.signal.wish(Wishes::FLUSH),
+                Turn::Nothing => {}
+            }
+        }
+
+        /// `Core::write`.
+        fn write(&self, mut writer: Writer) {
+            loop {
+                let all = writer.write();
+                let mut state = lock(&self.state);
+                if writer.carrier != state.carrier {
+                    return;
+                }
+                if !all {
+                    state.baton.give_back_blocked(writer);
+                    drop(state);
+                    return self.signal.wish(Wishes::BLOCKED);
+                }
+                if !state.has_unsent() {
+                    return state.give_back(writer);
+                }
+                state.transmit(&mut writer);
+            }
+        }
+
+        /// `Core::lose`.
+        fn lose(&self) {
+            let mut slot = lock(&self.inlet);
+            lock(&self.state).change_carrier(&mut slot, None);
+        }
+
+        /// `Core::resume` and `Core::attach`.
+        fn go_on(&self, room: usize, left: u8) {
+            {
+                let mut slot = lock(&self.inlet);
+                lock(&self.state).change_carrier(&mut slot, Some((Inlet { carrier: 0, left }, room)));
+            }
+            self.signal.wish(Wishes {
+                flush: true,
+                events: true,
+                ..Wishes::default()
+            });
+        }
+
+        fn leave(&self) {
+            lock(&self.state).gone += 1;
+            self.signal.wish(Wishes::LOOK);
+        }
+
+        /// `Driver::poll_read`: everything that is there.
+        fn read(&self) {
+            let mut slot = lock(&self.inlet);
+            while let Some(inlet) = &mut *slot
+                && let Some(left) = inlet.left.checked_sub(1)
+            {
+                inlet.left = left;
+                let mut state = lock(&self.state);
+                assert_eq!(
+                    inlet.carrier, state.carrier,
+                    "nothing of another carrier is handled"
+                );
+                state.heard.push(inlet.carrier);
+            }
+        }
+
+        /// `Driver::poll_writer`: a full carrier takes two more.
+        fn unblock(&self) {
+            let Some(mut writer) = lock(&self.state).baton.take_blocked() else {
+                return;
+            };
+            writer.room += 2;
+            {
+                let mut state = lock(&self.state);
+                if writer.carrier != state.carrier {
+                    return;
+                }
+                assert!(state.baton.unblock().is_none(), "there is one writer");
+            }
+            self.write(writer);
+        }
+
+        /// The driver with this number. It reads and writes only when it was woken, and leaves when the others have.
+        fn drive(&self, number: u64, others: usize) {
+            loop {
+                let wishes = if lock(&self.state).gone < others {
+                    wait_for_wishes(&self.signal)
+                } else if let Some(wishes) = self.signal.poll(Waker::noop()) {
+                    wishes
+                } else {
+                    return;
+                };
+                if !self.role.is_held_by(number) {
+                    return self.signal.wish(wishes);
+                }
+                if wishes.events {
+                    self.read();
+                }
+                if wishes.flush {
+                    let writer = lock(&self.state).baton.flush();
+                    if let Some(writer) = writer {
+                        self.write(writer);
+                    }
+                }
+                if wishes.blocked {
+                    self.unblock();
+                }
+            }
+        }
+
+        /// Everything was written to the last carrier, in order, and everything that it brought was read.
+        fn check(&self, left: u8) {
+            let mut state = lock(&self.state);
+            let writer = state
+                .baton
+                .flush()
+                .expect("nobody writes, and the carrier is not full");
+            assert_eq!(writer.carrier, state.carrier);
+            assert_eq!(writer.written, state.committed, "all of it, once and in order");
+            let heard = state.heard.iter().filter(|carrier| **carrier == state.carrier);
+            assert_eq!(heard.count(), usize::from(left));
+        }
+    }
+
+    /// A caller with two numbers, the driver, and one who changes the carrier, which is full after `room`.
+    fn one_change(alone: bool, room: [usize; 2], is_lost_first: bool) {
+        explore(3, move || {
+            let connection = Arc::new(Connection::new(room[0], 1));
+            connection.signal.wish(Wishes::EVENTS);
+            let caller = Arc::clone(&connection);
+            let caller = thread::spawn(move || {
+                caller.commit(1, alone);
+                caller.commit(2, alone);
+                caller.leave();
+            });
+            let changer = Arc::clone(&connection);
+            let changer = thread::spawn(move || {
+                if is_lost_first {
+                    changer.lose();
+                }
+                changer.go_on(room[1], 1);
+                changer.leave();
+            });
+            connection.drive(0, 2);
+            caller.join().unwrap();
+            changer.join().unwrap();
+            connection.check(1);
+        });
+    }
+
+    const ANY: usize = usize::MAX;
+
+    #[test]
+    fn loom_a_carrier_that_looks_alive_is_fenced_off() {
+        one_change(true, [ANY, ANY], false);
+        one_change(false, [ANY, ANY], false);
+    }
+
+    #[test]
+    fn loom_what_is_committed_without_a_carrier_goes_over_the_next() {
+        one_change(true, [ANY, ANY], true);
+        one_change(false, [ANY, ANY], true);
+    }
+
+    #[test]
+    fn loom_a_full_carrier_does_not_hold_up_the_next() {
+        one_change(true, [1, ANY], false);
+        one_change(true, [0, ANY], true);
+    }
+
+    #[test]
+    fn loom_the_next_carrier_may_be_full_as_well() {
+        one_change(true, [ANY, 1], false);
+        one_change(false, [1, 1], false);
+    }
+
+    /// Who reads changes together with what is read from.
+    #[test]
+    fn loom_the_successor_of_a_driver_reads_and_writes_the_new_carrier() {
+        explore(3, || {
+            let connection = Arc::new(Connection::new(ANY, 0));
+            connection.commit(1, false);
+            let changer = Arc::clone(&connection);
+            let changer = thread::spawn(move || {
+                changer.go_on(ANY, 1);
+                changer.leave();
+            });
+            // The first driver: a method that it polls is about to sleep, before it has done what it was woken for.
+            let wishes = connection
+                .signal
+                .poll(Waker::noop())
+                .expect("something was committed");
+            let number = connection.role.pass_on(0).expect("nobody else takes it");
+            let successor = Arc::clone(&connection);
+            let successor = thread::spawn(move || successor.drive(number, 2));
+            assert!(!connection.role.is_held_by(0));
+            connection.signal.wish(wishes);
+            connection.leave();
+            changer.join().unwrap();
+            successor.join().unwrap();
+            connection.check(1);
+        });
+    }
+}
+
 mod signal {
     use super::*;
 
