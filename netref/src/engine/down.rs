@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use farref_boxing::{Error, ErrorKind};
-use farref_framing::{Guard, Inlet, Rejection, ResumeRequest};
+use farref_framing::{Guard, Inlet, RejectCode, Rejection, ResumeRequest};
 
 use crate::clock;
 use crate::connection::{NextCarrier, Parts, Status};
@@ -22,8 +22,8 @@ use crate::signal::Wishes;
 pub(crate) struct Down {
     /// Why the last one was lost.
     pub(crate) why: Error,
-    /// There is one on which they have not agreed yet.
-    is_attached: bool,
+    /// There is one on which they have not agreed yet: on how many they had before.
+    attached: Option<u64>,
     /// Why the latest attempt to find another has failed.
     failed: Option<Error>,
 }
@@ -38,7 +38,7 @@ struct Old(
 impl<P: Protocol<EngineHandles>> State<P> {
     /// Whether a carrier is missing, and nobody has brought one yet.
     fn wants_carrier(&self) -> bool {
-        self.over.is_none() && self.down.as_ref().is_some_and(|down| !down.is_attached)
+        self.over.is_none() && self.down.as_ref().is_some_and(|down| down.attached.is_none())
     }
 }
 
@@ -53,23 +53,26 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    /// The carrier is lost, for `error`: goes on without one if the session can, and ends otherwise.
-    pub(crate) fn lose(self: &Arc<Self>, error: Error) {
+    /// The carrier of this number is lost, for `error`: goes on without one if the session can, and ends otherwise.
+    pub(crate) fn lose(self: &Arc<Self>, carrier: u64, error: Error) {
         let lost = {
             let mut slot = lock(&self.inlet);
             let mut state = lock(&self.state);
+            if state.carrier != carrier {
+                return; // there is another already, which is none the worse for it
+            }
             let can_go_on =
                 state.goodbye.is_none() && state.over.is_none() && state.protocol.detach(clock::now());
             if can_go_on {
                 let why = match state.down.take() {
                     Some(before) => Down {
-                        is_attached: false,
+                        attached: None,
                         failed: Some(error),
                         ..before
                     },
                     None => Down {
                         why: error,
-                        is_attached: false,
+                        attached: None,
                         failed: None,
                     },
                 };
@@ -100,8 +103,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     pub(crate) fn is_up_again(&self) {
         {
             let mut state = lock(&self.state);
-            if !state.down.as_ref().is_some_and(|down| down.is_attached) {
-                return; // that carrier is lost again already, or this side knew before
+            let agreed = state.protocol.traffic().carriers;
+            let attached = state.down.as_ref().and_then(|down| down.attached);
+            if attached.is_none_or(|before| before == agreed) {
+                return; // the carrier that this is about is lost again already, or this side knew before
             }
             state.down = None;
             state.changes = state.changes.wrapping_add(1);
@@ -180,8 +185,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 return Err(Error::new(ErrorKind::Misuse, "no carrier is missing any more"));
             }
             state.protocol.attach(attach, native, clock::now())?;
+            let agreed = state.protocol.traffic().carriers;
             if let Some(down) = &mut state.down {
-                down.is_attached = true;
+                down.attached = Some(agreed);
             }
             state.change_carrier(&mut slot, Some(parts))
         };
@@ -204,6 +210,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let old = {
             let mut slot = lock(&self.inlet);
             let mut state = lock(&self.state);
+            if state.over.is_some() {
+                let unknown = Rejection::new(RejectCode::Unknown);
+                let tombstone = state.protocol.tombstone();
+                let rejection = tombstone.map_or(unknown, |tombstone| tombstone.reject(&request));
+                return Err(Box::new((rejection, parts)));
+            }
             if let Err(rejection) = state.protocol.resume(request, native, clock::now()) {
                 return Err(Box::new((rejection, parts)));
             }
@@ -260,5 +272,153 @@ impl Down {
             text = format!("{text}; the last attempt to go on: {}", failed.message());
         }
         Error::new(end.kind(), text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use farref_framing::{
+        AttachConfig, Batch, Link, LinkConfig, LinkEvent, PeerEvidence, Role, StreamKey, StreamLink,
+    };
+    use farref_transport::memory;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::core::Proxies;
+    use crate::native::Native;
+    use crate::peer::Peer;
+    use crate::protocol::Outgoing;
+
+    type Subject = Arc<Core<Native<EngineHandles>>>;
+
+    fn link(role: Role, salt: u8) -> StreamLink {
+        let mut config = LinkConfig::new(role, [salt; 16], [salt; 32]);
+        config.session = true;
+        StreamLink::new(config, clock::now())
+    }
+
+    /// The halves of a carrier that leads nowhere.
+    async fn halves(role: Role) -> Parts {
+        let (near, _) = memory::pair(64);
+        let (inlet, outlet, _, guard) = farref_framing::open(near.into(), role).await.unwrap();
+        let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
+        parts.guard = guard;
+        parts
+    }
+
+    /// A connection that nobody drives, and the link of its peer: they have a session.
+    async fn subject(role: Role) -> (Subject, StreamLink) {
+        let other = match role {
+            Role::Dialer => Role::Listener,
+            Role::Listener => Role::Dialer,
+        };
+        let config = Config::default();
+        let native = Native::new(Box::new(link(role, 1)), &config, Outgoing::Null, clock::now());
+        let core = Core::new(native, halves(role).await, false, config);
+        let mut peer = link(other, 2);
+        pass(&core, &mut peer);
+        assert!(peer.session().is_some());
+        (core, peer)
+    }
+
+    /// Hands on what either has to say.
+    fn pass(core: &Subject, peer: &mut StreamLink) {
+        for _ in 0..3 {
+            let mut batch = Batch::new();
+            peer.poll_transmit(&mut batch, clock::now());
+            hear(core, &batch);
+            batch.clear();
+            lock(&core.state).protocol.poll_transmit(&mut batch, clock::now());
+            let mut input = BytesMut::from(&batch.to_vec(StreamKey::MAIN)[..]);
+            peer.handle_bytes(StreamKey::MAIN, &mut input, false, clock::now())
+                .unwrap();
+        }
+    }
+
+    fn hear(core: &Subject, batch: &Batch) {
+        let mut input = BytesMut::from(&batch.to_vec(StreamKey::MAIN)[..]);
+        lock(&core.state)
+            .protocol
+            .handle_bytes(StreamKey::MAIN, &mut input, false, &Proxies(core), clock::now())
+            .unwrap();
+    }
+
+    /// What the peer asks for that has lost its carrier.
+    fn request(peer: &mut StreamLink, salt: u8) -> ResumeRequest {
+        peer.detach(clock::now()).unwrap();
+        peer.attach(AttachConfig::new([salt; 16]), clock::now()).unwrap();
+        let mut batch = Batch::new();
+        peer.poll_transmit(&mut batch, clock::now());
+        heard(&batch, salt + 1).1
+    }
+
+    fn heard(batch: &Batch, salt: u8) -> (StreamLink, ResumeRequest) {
+        let mut fresh = link(Role::Listener, salt);
+        let mut input = BytesMut::from(&batch.to_vec(StreamKey::MAIN)[..]);
+        fresh
+            .handle_bytes(StreamKey::MAIN, &mut input, false, clock::now())
+            .unwrap();
+        match fresh.poll_event() {
+            Some(LinkEvent::ResumeRequested(request)) => (fresh, *request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn cut() -> Error {
+        Error::new(ErrorKind::Carrier, "cut")
+    }
+
+    /// The driver had found the old carrier broken, and gave up the new one for it.
+    #[tokio::test]
+    async fn the_loss_of_a_carrier_is_no_loss_of_the_next() {
+        let (core, mut peer) = subject(Role::Listener).await;
+        let old = lock(&core.state).carrier;
+        let next = halves(Role::Listener).await;
+        core.resume(request(&mut peer, 10), next, false).unwrap();
+        core.lose(old, cut());
+        assert_eq!(core.status().0, Status::Up);
+        pass(&core, &mut peer);
+        let new = lock(&core.state).carrier;
+        core.lose(new, cut());
+        assert_eq!(core.status().0, Status::Down(cut()));
+    }
+
+    /// The dialer was taken up, and never heard a word: nobody wrote any more.
+    #[tokio::test]
+    async fn a_connection_that_is_over_is_not_gone_on_with() {
+        let (core, mut peer) = subject(Role::Listener).await;
+        core.sever(cut());
+        let next = halves(Role::Listener).await;
+        let refused = core.resume(request(&mut peer, 10), next, false).unwrap_err();
+        assert_eq!(refused.0.code(), RejectCode::Expired, "with what was received");
+        assert!(lock(&core.inlet).is_some(), "the carrier is the one that it was");
+    }
+
+    /// The dialer called itself up on the carrier after the one that this was about.
+    #[tokio::test]
+    async fn the_word_that_a_carrier_is_up_holds_for_that_one_alone() {
+        let (core, mut peer) = subject(Role::Dialer).await;
+        let attach = async |salt| {
+            let number = lock(&core.state).carrier;
+            core.lose(number, cut());
+            let next = halves(Role::Dialer).await;
+            core.attach(NextCarrier::new(next, AttachConfig::new([salt; 16]), false))
+                .unwrap();
+            assert!(matches!(core.status().0, Status::Down(_)));
+            let mut batch = Batch::new();
+            lock(&core.state).protocol.poll_transmit(&mut batch, clock::now());
+            heard(&batch, salt + 1).1
+        };
+        let request = attach(10).await;
+        peer.resume(request, clock::now()).unwrap();
+        pass(&core, &mut peer);
+        let request = attach(20).await; // before anybody has looked at the events
+        core.is_up_again();
+        assert!(matches!(core.status().0, Status::Down(_)));
+        peer.resume(request, clock::now()).unwrap();
+        pass(&core, &mut peer);
+        core.is_up_again();
+        assert_eq!(core.status().0, Status::Up);
     }
 }

@@ -96,8 +96,8 @@ enum Step {
     Timeout,
     /// Somebody wants the tables looked at.
     Look,
-    /// The carrier has ended or failed, or the peer broke the protocol.
-    Ended(Error),
+    /// The carrier of this number has ended or failed, or the peer broke the protocol.
+    Ended(u64, Error),
 }
 
 /// What became of the events.
@@ -154,7 +154,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => tokio::task::yield_now().await,
                 Step::Timeout => self.handle_timeout(),
-                Step::Ended(error) => self.core.lose(error),
+                Step::Ended(carrier, error) => self.core.lose(carrier, error),
             }
         }
     }
@@ -283,7 +283,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let earlier = {
             let mut state = lock(&core.state);
             if let Some(error) = carrier_error(&state) {
-                return Poll::Ready(Step::Ended(error));
+                return Poll::Ready(Step::Ended(state.carrier, error));
             }
             let due = self.due(&state);
             // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
@@ -380,7 +380,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         };
         self.reads = self.reads.saturating_add(1);
-        let (handled, drained) = {
+        let (carrier, handled, drained) = {
             let mut state = lock(&core.state);
             let input = inlet.buffer(from.stream);
             let handled =
@@ -392,23 +392,23 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // Found when the events of this read are handled, by whoever reads then.
                 state.lost = Some(lost(None));
             }
-            (handled, state.is_drained())
+            (state.carrier, handled, state.is_drained())
         };
         drop(slot);
         if drained {
             core.changed.notify_waiters();
         }
-        Poll::Ready(handled.map_or_else(Step::Ended, |()| Step::Read))
+        Poll::Ready(handled.map_or_else(|error| Step::Ended(carrier, error), |()| Step::Read))
     }
 
     fn handle_timeout(&mut self) {
         let now = clock::now();
         let core = &self.core;
-        let (failed, drained) = {
+        let (carrier, failed, drained) = {
             let mut state = lock(&core.state);
             core.take_releases(&mut state);
             let failed = state.protocol.handle_timeout(now).err();
-            (failed, state.is_drained())
+            (state.carrier, failed, state.is_drained())
         };
         if drained {
             core.changed.notify_waiters();
@@ -416,7 +416,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         self.releasing = None;
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
-            core.lose(error);
+            core.lose(carrier, error);
         } else if unopened && self.setup.is_some_and(|setup| setup <= now) {
             let text = format!(
                 "the peer did not introduce itself within {:?}",
