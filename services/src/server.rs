@@ -227,7 +227,8 @@ impl Server {
     }
 
     /// Stops accepting, tells the peers to make no further calls, lets those under way end for at most `grace`,
-    /// then closes every connection in order.
+    /// then closes every connection in order. A peer that has lost its carrier is not waited for: it finds nobody to
+    /// come back to.
     ///
     /// # Cancel safety
     ///
@@ -245,7 +246,11 @@ impl Server {
                 connection.drain();
             }
             for connection in &connections {
-                connection.drained().await;
+                // Nobody comes back any more. Cancel-safe: both only wait.
+                tokio::select! {
+                    () = connection.drained() => {}
+                    () = loss(connection) => {}
+                }
             }
         };
         // Whoever is not done within the grace is cut off below.
@@ -528,6 +533,12 @@ fn make_room(shared: &Shared) -> bool {
         connection.start_close();
     }
     closed.is_some()
+}
+
+/// Waits until a connection has lost its carrier.
+async fn loss(connection: &Connection) {
+    let mut watch = connection.watch();
+    while watch.next().await == Status::Up {}
 }
 
 /// Waits until the server stops.

@@ -264,3 +264,24 @@ fn a_process_that_ends_takes_its_sessions_with_it_at_once() {
         }
     });
 }
+
+/// The whole grace was spent on a peer that could not come back: nothing listened any more.
+#[test]
+fn a_shutdown_does_not_wait_for_a_peer_without_a_carrier() {
+    runtime().block_on(async {
+        let house = House::new().await;
+        let client = house.client().await;
+        let desk = desk(&client).await;
+        within(desk.call().bump()).await.unwrap();
+        let House { server, relay, .. } = house;
+        let host = server.connections().pop().unwrap();
+        let mut watch = host.watch();
+        relay.lead_to("127.0.0.1:1".parse().unwrap()); // nothing answers there
+        relay.cut_after(0);
+        let call = desk.call().bump().start(); // finds the cut
+        while !matches!(within(watch.next()).await, Status::Down(_)) {}
+        within(server.shutdown(Duration::from_secs(3600))).await;
+        within(client.close()).await;
+        assert!(within(call).await.is_err());
+    });
+}
