@@ -198,15 +198,10 @@ impl Protection {
     ///
     /// # Errors
     ///
-    /// What [`admit`](Self::admit) or the service says.
-    pub(crate) fn root(
-        &self,
-        service: &dyn Service,
-        peer: &Peer,
-        admitted: Result<Admitted>,
-    ) -> Result<Root> {
-        match admitted? {
-            Some(grant) => service.granted(peer, &grant),
+    /// What the service says.
+    pub(crate) fn root(&self, service: &dyn Service, peer: &Peer, admitted: &Admitted) -> Result<Root> {
+        match admitted {
+            Some(grant) => service.granted(peer, grant),
             None => service.root(peer),
         }
     }
@@ -237,6 +232,13 @@ impl Newcomer {
 
 /// The options of the key that lets a peer in; none where that takes no key.
 pub(crate) type Admitted = Option<Grant>;
+
+/// Whether a peer that was let in with the rights `before` may keep what it got by them, now that it would have others.
+/// What it got without a key needs none.
+pub(crate) fn may_keep(before: &Admitted, now: &Admitted) -> bool {
+    let rights = |grant: &Grant| (grant.services.clone(), grant.is_read_only);
+    before.is_none() || before.as_ref().map(rights) == now.as_ref().map(rights)
+}
 
 /// So many peers are looked up in files at once: others wait, and leave threads to calls.
 static CHECKS: Semaphore = Semaphore::const_new(4);

@@ -486,16 +486,20 @@ async fn let_in<'a>(
     heard: Heard,
     admitted: Result<Admitted>,
 ) -> Result<Known<'a>> {
-    // Whoever is not let in pushes nobody out.
-    let root = protection
-        .root(&*shared.service, heard.peer(), admitted)
-        .and_then(|root| {
-            let text = "the server has as many connections as it may have";
-            let full = || Error::new(ErrorKind::Denied, text);
-            make_room(shared).then_some(root).ok_or_else(full)
-        });
-    match root {
-        Ok(root) => Ok(Known::new(shared, heard.accept(root, shared.config.clone()))),
+    let let_in = admitted.and_then(|admitted| {
+        let root = protection.root(&*shared.service, heard.peer(), &admitted)?;
+        // Last: whoever is not let in pushes nobody out.
+        if make_room(shared) {
+            return Ok((root, admitted));
+        }
+        let text = "the server has as many connections as it may have";
+        Err(Error::new(ErrorKind::Denied, text))
+    });
+    match let_in {
+        Ok((root, admitted)) => {
+            let connection = heard.accept(root, shared.config.clone());
+            Ok(Known::new(shared, connection, admitted))
+        }
         Err(error) => {
             heard.refuse(&error, &shared.config).await;
             Err(error)
@@ -506,9 +510,10 @@ async fn let_in<'a>(
 /// Lets a peer go on with its session, if that is its own and the peer may still come in.
 async fn let_go_on(shared: &Shared, returning: Returning, admitted: Result<Admitted>) -> Result<()> {
     let found = match admitted {
-        Ok(_) => shared
-            .sessions
-            .find(&returning.request, &returning.opened.info.peer),
+        Ok(admitted) => {
+            let evidence = &returning.opened.info.peer;
+            shared.sessions.find(&returning.request, evidence, &admitted)
+        }
         Err(_) => Err(Rejection::new(RejectCode::Denied)),
     };
     match found {
@@ -552,8 +557,8 @@ async fn stop_of(stop: &mut watch::Receiver<Stop>) {
 struct Known<'a>(&'a Shared, Connection);
 
 impl<'a> Known<'a> {
-    fn new(shared: &'a Shared, connection: Connection) -> Self {
-        shared.sessions.add(&connection);
+    fn new(shared: &'a Shared, connection: Connection, admitted: Admitted) -> Self {
+        shared.sessions.add(&connection, admitted);
         Self(shared, connection)
     }
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use farref_framing::{PeerEvidence, RejectCode, Rejection, ResumeRequest, SessionId, Tombstone};
 use farref_netref::Connection;
 
+use crate::protect::{Admitted, may_keep};
+
 /// How long it is known what was received in a session that is over (PROTOCOL.md § 4.7).
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Of so many sessions, the latest ones.
@@ -18,15 +20,15 @@ pub(crate) struct Sessions(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    alive: HashMap<SessionId, Connection>,
+    alive: HashMap<SessionId, (Connection, Admitted)>,
     over: VecDeque<(Instant, Tombstone)>,
 }
 
 impl Sessions {
-    /// `connection` may be gone back to, if it has a session.
-    pub(crate) fn add(&self, connection: &Connection) {
+    /// `connection` may be gone back to, if it has a session, by a peer that is let in with the same rights.
+    pub(crate) fn add(&self, connection: &Connection, admitted: Admitted) {
         if let Some(session) = connection.session() {
-            self.lock().alive.insert(session, connection.clone());
+            self.lock().alive.insert(session, (connection.clone(), admitted));
         }
     }
 
@@ -46,7 +48,7 @@ impl Sessions {
         }
     }
 
-    /// The connection that a dialer which shows `evidence` wants to go on with.
+    /// The connection that a dialer which shows `evidence`, and is let in by it, wants to go on with.
     ///
     /// # Errors
     ///
@@ -55,13 +57,16 @@ impl Sessions {
         &self,
         request: &ResumeRequest,
         evidence: &PeerEvidence,
+        admitted: &Admitted,
     ) -> Result<Connection, Rejection> {
         let mut table = self.lock();
-        if let Some(connection) = table.alive.get(&request.session()) {
-            return if succeeds(&connection.peer().evidence, evidence) {
-                Ok(connection.clone())
-            } else {
+        if let Some((connection, before)) = table.alive.get(&request.session()) {
+            return if !succeeds(&connection.peer().evidence, evidence) {
                 Err(Rejection::new(RejectCode::NotYours))
+            } else if !may_keep(before, admitted) {
+                Err(Rejection::new(RejectCode::Denied))
+            } else {
+                Ok(connection.clone())
             };
         }
         table.over.retain(|(since, _)| since.elapsed() < REMEMBERED);

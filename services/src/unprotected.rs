@@ -13,7 +13,13 @@ use crate::service::Service;
 pub(crate) enum Trust {}
 
 /// Nothing is asked of a peer.
+#[derive(Clone)]
 pub(crate) struct Admitted;
+
+/// There are no rights to be withdrawn.
+pub(crate) const fn may_keep(_: &Admitted, _: &Admitted) -> bool {
+    true
+}
 
 /// No carrier is protected.
 #[derive(Debug, Clone)]
@@ -63,12 +69,7 @@ impl Protection {
         Ok(Admitted)
     }
 
-    pub(crate) fn root(
-        &self,
-        service: &dyn Service,
-        peer: &Peer,
-        admitted: Result<Admitted>,
-    ) -> Result<Root> {
-        admitted.and_then(|Admitted| service.root(peer))
+    pub(crate) fn root(&self, service: &dyn Service, peer: &Peer, _: &Admitted) -> Result<Root> {
+        service.root(peer)
     }
 }

@@ -3,8 +3,12 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
+use farref::keys::{Authorized, Grant, Identity, Trust};
 use farref::transport::{Address, Media};
-use farref::{Config, Connection, ErrorKind, Fixed, Netref, Server, ServerLimits, Status, connect};
+use farref::{
+    Config, Connection, ErrorKind, Fixed, Netref, Peer, Result, Root, Server, ServerLimits, Service, Status,
+    connect,
+};
 use farref_integration_tests::bench::{Bench, Counter, Rig};
 use farref_integration_tests::media::{acquainted, runtime, within};
 use farref_integration_tests::relay::Relay;
@@ -162,6 +166,57 @@ fn a_peer_is_not_asked_to_go_on_where_it_proves_less_than_before() {
             assert_eq!(within(desk.call().bump()).await.unwrap(), round);
         }
         assert_eq!(client.stats().traffic.carriers, 4);
+    });
+}
+
+/// Shows the bench to whoever has a key, whatever it may do.
+struct Benches;
+
+impl Service for Benches {
+    fn root(&self, _: &Peer) -> Result<Root> {
+        Ok(Root::of(&Netref::<dyn Bench>::of(Rig::new().0)))
+    }
+
+    fn granted(&self, peer: &Peer, _: &Grant) -> Result<Root> {
+        self.root(peer)
+    }
+}
+
+/// A peer kept for ever what it had got by rights that it had no more: what it may do was not looked at when it came back.
+#[test]
+fn a_session_goes_on_with_the_rights_that_it_began_with_or_not_at_all() {
+    runtime().block_on(async {
+        let (listener, dialer) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let key = dialer.public();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("authorized_peers");
+        let write = |line: String| std::fs::write(&path, line).unwrap();
+        write(format!("{key}\n"));
+        let pinned = listener.public();
+        let trust = Trust::new(listener).authorizing(Authorized::file(&path));
+        let server = Server::new(Benches).trust(trust);
+        let tcp = within(server.listen("tcp://127.0.0.1:0")).await.unwrap();
+        let relay = Relay::new(socket(&tcp)).await;
+        let address = format!("tcp://{}#{pinned}", relay.address);
+        for (line, goes_on) in [
+            (format!("{key} a comment\n"), true),
+            (format!("readonly {key}\n"), false),
+            ("# nobody\n".to_owned(), false),
+        ] {
+            write(format!("{key}\n"));
+            let connect = connect(&address).trust(Trust::new(dialer.clone()));
+            let client = within(connect.into_future()).await.unwrap();
+            let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+            assert_eq!(within(bench.call().add(1, 1)).await.unwrap(), 2);
+            write(line.clone());
+            relay.cut_after(0);
+            let sum = within(bench.call().add(1, 2)).await;
+            assert_eq!(sum.is_ok(), goes_on, "{line}: {sum:?}");
+            if !goes_on {
+                let why = within(client.closed()).await.to_string();
+                assert!(why.contains("access was withdrawn"), "{why}");
+            }
+        }
     });
 }
 
