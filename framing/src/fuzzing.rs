@@ -2,6 +2,8 @@
 //!
 //! The same bodies run as property tests here.
 
+mod session;
+
 use bytes::{Bytes, BytesMut};
 use farref_transport::Class;
 
@@ -119,6 +121,11 @@ pub fn link(data: &[u8]) {
     drain(&mut *link, 0);
 }
 
+/// A link with a session, whose peer comes back with any claims, proven or not, over any row of carriers.
+pub fn session(data: &[u8]) {
+    session::session(data);
+}
+
 /// Lets two links introduce themselves.
 fn greet(link: &mut dyn Link, peer: &mut dyn Link) {
     for _ in 0..3 {
@@ -225,6 +232,15 @@ mod tests {
                 data.push(bits);
             }
             noise(&data);
+        }
+
+        #[test]
+        fn no_claims_harm_a_session(
+            mode: u8,
+            steps in proptest::collection::vec((0_u8..10, proptest::collection::vec(any::<u8>(), 0..12)), 0..60),
+        ) {
+            let steps = steps.into_iter().flat_map(|(step, choices)| std::iter::once(step).chain(choices));
+            session(&std::iter::once(mode).chain(steps).collect::<Vec<_>>());
         }
 
         #[test]
