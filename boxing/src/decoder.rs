@@ -1,9 +1,12 @@
 //! Bytes to values, exactly and within limits: everything that nests or repeats.
 
+use std::collections::VecDeque;
+
 use ::bytes::Bytes;
 use serde::de::value::U32Deserializer;
 use serde::de::{
-    DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -42,6 +45,28 @@ pub fn decode<'a, T: Deserialize<'a>>(
         0 => Ok(value),
         bytes => Err(CodecError::Trailing { bytes }),
     }
+}
+
+/// Decodes the first `many` values of one type that `body` holds one behind the other, together within `limits`; where the
+/// next one begins.
+///
+/// # Errors
+///
+/// As for [`decode`], but for what follows.
+pub(crate) fn decode_some<T: DeserializeOwned>(
+    body: &Bytes,
+    references: &[Reference],
+    limits: &DecodeLimits,
+    many: u64,
+    out: &mut VecDeque<T>,
+) -> Result<usize, CodecError> {
+    let _scope = reference::unboxing(references, body, limits.depth);
+    let mut decoder = Decoder::new(body, limits);
+    for _ in 0..many {
+        out.push_back(T::deserialize(&mut decoder)?);
+    }
+    let left = usize::try_from(decoder.source.left()).unwrap_or(usize::MAX);
+    Ok(body.len().saturating_sub(left))
 }
 
 /// What is handed to serde.

@@ -32,6 +32,7 @@ mod wire;
 mod decoder;
 mod encoder;
 mod error;
+mod items;
 mod limits;
 
 mod reference;
@@ -53,6 +54,7 @@ pub use decoder::decode;
 pub use encoder::{EncodedBody, Encoder, SHARE_FROM};
 pub use error::CodecError;
 pub use fault::{Chain, Context, Error, Result};
+pub use items::{Items, ItemsWriter};
 pub use kind::{Certainty, ErrorKind};
 pub use limits::DecodeLimits;
 pub use reference::{Reference, SlotError, lend, slot};
