@@ -204,7 +204,7 @@ impl<R: MethodResult> Call<R> {
     /// Gives the call up after `patience`, counted from when it is started, or from now if it is already.
     ///
     /// The time left travels with the call, and is shortened at each hop. The result is then an error of the kind
-    /// [`ErrorKind::Deadline`].
+    /// [`ErrorKind::Deadline`]. [`Duration::MAX`] is for ever, whatever the default of the connection.
     pub fn timeout(mut self, patience: Duration) -> Self {
         match self.get_mut() {
             State::Unsent(unsent) => unsent.patience = Some(patience),

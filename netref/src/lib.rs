@@ -26,6 +26,9 @@ mod encoders;
 mod hosted;
 pub mod interface;
 mod invocation;
+// The macro names the crate by the name that its users give it.
+extern crate self as farref;
+
 mod netref;
 mod references;
 mod relay;
@@ -49,6 +52,7 @@ mod peer;
 pub mod place;
 mod reconnecting;
 pub mod runtime;
+pub mod stream;
 
 mod baton;
 mod role;
@@ -79,4 +83,5 @@ pub use crate::peer::Peer;
 pub use crate::reconnecting::{Reconnecting, Restore};
 pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote};
 pub use crate::result::MethodResult;
+pub use crate::stream::{ByteStream, Stream};
 pub use crate::waiter::{Callback, ThreadWaiter, Waiter};

@@ -247,7 +247,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             0 => None,
             timeout => Some(clock::now().saturating_add(timeout)),
         };
-        [own.or(default), context::deadline()].into_iter().flatten().min()
+        // The last moment is for those who wait for ever, whatever the default.
+        let own = own.or(default).filter(|own| *own != Nanos::MAX);
+        [own, context::deadline()].into_iter().flatten().min()
     }
 
     /// Commits a call and sees to it that it is written.

@@ -391,7 +391,7 @@ impl Calls {
     /// A call with the arguments in `encoder`, in the context of whoever makes it.
     fn request(&self, op: &Op, mut options: CallOptions, encoder: &mut Encoder) -> Box<Request> {
         let default = || self.config.call_timeout.map(clock::after);
-        let own = options.deadline.or_else(default);
+        let own = options.deadline.or_else(default).filter(|own| *own != Nanos::MAX);
         options.deadline = [own, context::deadline()].into_iter().flatten().min();
         options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
         let references = encoder.take_references().collect();
