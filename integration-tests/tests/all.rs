@@ -53,6 +53,8 @@ mod sessions;
 #[cfg(unix)]
 #[path = "all/ssh.rs"]
 mod ssh;
+#[path = "all/streams.rs"]
+mod streams;
 #[path = "all/stress.rs"]
 mod stress;
 #[path = "all/third_parties.rs"]
