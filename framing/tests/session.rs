@@ -504,6 +504,166 @@ fn others_cannot_take_a_session_over() {
     pair.listener.resume(honest, 0).unwrap();
 }
 
+/// A pair with a session; all of these have the same one. The dialer has said `dialer` and the listener `listener`.
+fn twin(dialer: &[u8], listener: &[u8]) -> Pair {
+    let mut pair = Pair::new(true, &Limits::default());
+    submit(&mut *pair.dialer, dialer, b"");
+    submit(&mut *pair.listener, listener, b"");
+    pair.settle(0);
+    pair
+}
+
+#[test]
+fn offsets_that_do_not_fit_are_refused_by_either_side() {
+    let (mut short, mut long) = (twin(b"", b""), twin(b"more", b"more"));
+    // the dialer has got more than was ever sent, by a proof that holds
+    let (_, ahead) = request(&attach(&mut *long.dialer, 11), None, 21);
+    assert_eq!(
+        refused(&mut *short.listener, ahead.clone()).code(),
+        RejectCode::Gap
+    );
+    assert_eq!(short.listener.epoch(), 1, "nothing has changed");
+    // the listener has
+    let flight = attach(&mut *short.dialer, 12);
+    let (_, honest) = request(&flight, None, 22);
+    let mut other = twin(b"more", b"");
+    other.listener.resume(honest.clone(), 0).unwrap();
+    let answer = written(&mut *other.listener, 0);
+    let gap = reads(&mut *short.dialer, &answer, 0);
+    assert!(matches!(gap, Err(LinkError::Misbehaved(_))), "{gap:?}");
+    assert!(short.dialer.detach(0).is_err(), "that is the end");
+    // one that comes too late is told so before its offsets are looked at
+    short.listener.resume(honest, 0).unwrap();
+    assert_eq!(refused(&mut *short.listener, ahead).code(), RejectCode::Stale);
+}
+
+#[test]
+fn a_stranger_is_not_told_that_it_comes_too_late() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let mut flight = attach(&mut *pair.dialer, 11);
+    let (_, first) = request(&flight, None, 21);
+    pair.listener.resume(first, 0).unwrap();
+    *flight.last_mut().unwrap() ^= 1;
+    let (_, forged) = request(&flight, None, 22);
+    assert_eq!(refused(&mut *pair.listener, forged).code(), RejectCode::NotYours);
+}
+
+#[test]
+fn a_resume_is_bound_to_the_channel_of_its_carrier() {
+    let mut pair = Pair::new(true, &Limits::default());
+    pair.dialer.detach(0).unwrap();
+    let mut config = AttachConfig::new([11; 16]);
+    config.channel_binding = Some([7; 32]);
+    pair.dialer.attach(config, 0).unwrap();
+    let flight = written(&mut *pair.dialer, 0);
+    for channel in [None, Some([8; 32])] {
+        let (_, elsewhere) = request(&flight, channel, 21);
+        assert_eq!(
+            refused(&mut *pair.listener, elsewhere).code(),
+            RejectCode::NotYours
+        );
+    }
+    let (_, here) = request(&flight, Some([7; 32]), 21);
+    pair.listener.resume(here, 0).unwrap();
+    pair.settle(0);
+    assert!(matches!(
+        pair.dialer.poll_event(),
+        Some(LinkEvent::Resumed { .. })
+    ));
+}
+
+#[test]
+fn a_dialer_is_not_gone_on_with() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let (_, request) = request(&attach(&mut *twin(b"", b"").dialer, 11), None, 21);
+    assert_eq!(refused(&mut *pair.dialer, request).code(), RejectCode::Unknown);
+    assert_eq!((pair.dialer.epoch(), pair.dialer.wants_write()), (1, false));
+}
+
+#[test]
+fn an_answer_to_an_earlier_attempt_is_none_to_this_one() {
+    let mut pair = Pair::new(true, &Limits::default());
+    // the same nonces, so that the proof holds
+    let (_, first) = request(&attach(&mut *pair.dialer, 11), None, 21);
+    attach(&mut *pair.dialer, 11);
+    pair.listener.resume(first, 0).unwrap();
+    let answer = written(&mut *pair.listener, 0);
+    let other = reads(&mut *pair.dialer, &answer, 0);
+    assert!(matches!(other, Err(LinkError::Misbehaved(_))), "{other:?}");
+}
+
+#[test]
+fn each_side_hears_how_long_the_other_was_without_a_carrier() {
+    const SECOND: u64 = 1_000_000_000;
+    for noticed in [true, false] {
+        let mut pair = Pair::new(true, &Limits::default());
+        pair.dialer.detach(SECOND).unwrap();
+        if noticed {
+            pair.listener.detach(2 * SECOND).unwrap();
+        }
+        pair.dialer
+            .attach(AttachConfig::new([11; 16]), 4 * SECOND)
+            .unwrap();
+        let flight = written(&mut *pair.dialer, 4 * SECOND);
+        let (_, request) = request(&flight, None, 21);
+        pair.listener.resume(request, 5 * SECOND).unwrap();
+        pair.settle(5 * SECOND);
+        let seconds = |down| {
+            Some(LinkEvent::Resumed {
+                down: Duration::from_secs(down),
+            })
+        };
+        assert_eq!(pair.listener.poll_event(), seconds(3));
+        assert_eq!(pair.dialer.poll_event(), seconds(if noticed { 3 } else { 0 }));
+    }
+}
+
+#[test]
+fn a_session_that_has_gone_on_neither_expires_nor_is_closed_in_silence() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let (_, request) = request(&attach(&mut *pair.dialer, 11), None, 21);
+    pair.listener.resume(request, 0).unwrap();
+    pair.settle(0);
+    for minute in 1..4_u64 {
+        let now = minute * 60_000_000_000;
+        for link in [&mut pair.dialer, &mut pair.listener] {
+            link.ping(now);
+        }
+        pair.settle(now);
+        for link in [&mut pair.dialer, &mut pair.listener] {
+            link.handle_timeout(now).unwrap();
+        }
+    }
+    pair.dialer.close(farref_framing::CloseReason::done());
+    assert!(pair.dialer.wants_write());
+    pair.settle(0);
+    assert!(pair.dialer.is_finished());
+}
+
+#[test]
+fn a_wider_carrier_gets_larger_fragments() {
+    let mut pair = Pair::new(true, &Limits::default());
+    pair.dialer.detach(0).unwrap();
+    let mut wide = AttachConfig::new([11; 16]);
+    wide.fragment = Some(64 * 1024);
+    pair.dialer.attach(wide, 0).unwrap();
+    let mut config = config(Role::Listener, true, 21);
+    config.limits.fragment = 64 * 1024;
+    let mut fresh = Form::Stream.link(config);
+    reads(&mut *fresh, &written(&mut *pair.dialer, 0), 0).unwrap();
+    let Some(LinkEvent::ResumeRequested(request)) = fresh.poll_event() else {
+        panic!("RESUME")
+    };
+    pair.listener.resume(*request, 0).unwrap();
+    pair.settle(0);
+    for n in 0..3 {
+        submit(&mut *pair.dialer, &pattern(n, 16_000), b""); // together more than a fragment was
+    }
+    let told = written(&mut *pair.dialer, 0);
+    assert!(frames(&told).iter().any(|(_, _, payload)| payload.len() > 40_000));
+    reads(&mut *pair.listener, &told, 0).unwrap();
+}
+
 #[test]
 fn a_forged_answer_ends_the_session() {
     let mut pair = Pair::new(true, &Limits::default());
@@ -552,6 +712,7 @@ fn a_session_that_nobody_resumes_expires_and_leaves_a_tombstone() {
         pair.listener.handle_timeout(61 * SECOND),
         Err(SessionEnd::Expired.into())
     );
+    assert!(!pair.listener.wants_write(), "there is nobody to tell");
     assert_eq!(
         pair.listener.submit(b"x", Body::EMPTY),
         Err(Misuse::Closed.into())
