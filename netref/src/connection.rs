@@ -104,8 +104,9 @@ impl NextCarrier {
 
 /// Where the carriers of a session come from.
 pub trait Redial: Send + Sync + 'static {
-    /// Dials once, after a pause if it likes: `attempt` counts from 0 since the last carrier was lost. Whatever the
-    /// error, it is asked again until the session's time is over.
+    /// Dials once, after a pause if it likes: `attempt` counts from 0 since the last carrier was lost, or from more if
+    /// the last ones were lost as soon as they were there. Whatever the error, it is asked again until the session's
+    /// time is over.
     ///
     /// # Cancel safety
     ///

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::connection::{Parts, Redial};
 use crate::context;
 use crate::engine::dispatch::Dispatch;
-use crate::engine::down::Down;
+use crate::engine::down::{Down, Gain};
 use crate::invocation::Invocation;
 use crate::lock::lock;
 use crate::peer::Peer;
@@ -105,6 +105,8 @@ pub(crate) struct State<P> {
     pub(crate) redialling: bool,
     /// How often the status has changed.
     pub(crate) changes: u64,
+    /// What the carriers were good for.
+    pub(crate) gain: Gain,
 }
 
 impl<P: Protocol<EngineHandles>> State<P> {
@@ -205,6 +207,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 down: None,
                 redialling: false,
                 changes: 0,
+                gain: Gain::new(clock::now()),
             }),
             inlet: Mutex::new(Some(inlet)),
             role: Role::default(),

@@ -5,9 +5,10 @@
 //! writer of the old one still writes goes nowhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind};
-use farref_framing::{Guard, Inlet, RejectCode, Rejection, ResumeRequest};
+use farref_framing::{Guard, Inlet, Nanos, RejectCode, Rejection, ResumeRequest};
 
 use crate::clock;
 use crate::connection::{NextCarrier, Parts, Status};
@@ -26,6 +27,42 @@ pub(crate) struct Down {
     attached: Option<u64>,
     /// Why the latest attempt to find another has failed.
     failed: Option<Error>,
+}
+
+/// Whether carriers are worth the dialling: something on the way may cut each of them off for what we say on it, and
+/// sessions would go on with no pause and no end.
+#[derive(Debug)]
+pub(crate) struct Gain {
+    /// When the present one was agreed on, and how many messages of the peer's had come by then.
+    since: (Nanos, u64),
+    /// Carriers in a row that were lost at once and brought nothing.
+    vain: u32,
+}
+
+/// So many of them are no reason to pause.
+const VAIN: u32 = 3;
+/// A carrier that lasts so long is worth it.
+const LASTING: Duration = Duration::from_secs(1);
+
+impl Gain {
+    pub(crate) const fn new(now: Nanos) -> Self {
+        Self {
+            since: (now, 0),
+            vain: 0,
+        }
+    }
+
+    /// One is agreed on.
+    const fn begin(&mut self, now: Nanos, received: u64) {
+        self.since = (now, received);
+    }
+
+    /// It is lost.
+    fn end(&mut self, now: Nanos, received: u64) {
+        let (begun, before) = self.since;
+        let is_vain = received == before && now.saturating_sub(begun) < clock::nanos(LASTING);
+        self.vain = if is_vain { self.vain.saturating_add(1) } else { 0 };
+    }
 }
 
 /// A carrier that is not used any more: to be dropped outside the locks, the halves first.
@@ -70,11 +107,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                         failed: Some(error),
                         ..before
                     },
-                    None => Down {
-                        why: error,
-                        attached: None,
-                        failed: None,
-                    },
+                    None => {
+                        let received = state.protocol.traffic().messages_received;
+                        state.gain.end(clock::now(), received);
+                        Down {
+                            why: error,
+                            attached: None,
+                            failed: None,
+                        }
+                    }
                 };
                 let old = state.change_carrier(&mut slot, None);
                 state.down = Some(why);
@@ -110,6 +151,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             }
             state.down = None;
             state.changes = state.changes.wrapping_add(1);
+            let received = state.protocol.traffic().messages_received;
+            state.gain.begin(clock::now(), received);
         }
         tracing::debug!(peer = %self.peer, "the session goes on over another carrier");
         self.changed.notify_waiters();
@@ -119,7 +162,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Finds carriers until the session goes on over one, or is over.
     async fn find_carriers(self: Arc<Self>) {
         let Some(redial) = self.redial.clone() else { return };
-        let mut attempt = 0;
+        let mut attempt = lock(&self.state).gain.vain.saturating_sub(VAIN);
         while self.wait_for_need().await {
             let dialling = redial.redial(attempt);
             // Cancel-safe: a carrier that was about to be there is dropped.
@@ -279,13 +322,16 @@ impl Down {
 mod tests {
     use bytes::BytesMut;
     use farref_framing::{
-        AttachConfig, Batch, Link, LinkConfig, LinkEvent, PeerEvidence, Role, StreamKey, StreamLink,
+        AttachConfig, Batch, Body, Link, LinkConfig, LinkEvent, PeerEvidence, Role, StreamKey, StreamLink,
     };
     use farref_transport::memory;
 
     use super::*;
+    use crate::call::BoxFuture;
     use crate::config::Config;
+    use crate::connection::Redial;
     use crate::engine::core::Proxies;
+    use crate::message::{Descriptor, Hello, Message, PeerLimits};
     use crate::native::Native;
     use crate::peer::Peer;
     use crate::protocol::Outgoing;
@@ -309,13 +355,19 @@ mod tests {
 
     /// A connection that nobody drives, and the link of its peer: they have a session.
     async fn subject(role: Role) -> (Subject, StreamLink) {
+        subject_with(role, None).await
+    }
+
+    async fn subject_with(role: Role, redial: Option<Arc<dyn Redial>>) -> (Subject, StreamLink) {
         let other = match role {
             Role::Dialer => Role::Listener,
             Role::Listener => Role::Dialer,
         };
         let config = Config::default();
         let native = Native::new(Box::new(link(role, 1)), &config, Outgoing::Null, clock::now());
-        let core = Core::new(native, halves(role).await, false, config);
+        let mut parts = halves(role).await;
+        parts.redial = redial;
+        let core = Core::new(native, parts, false, config);
         let mut peer = link(other, 2);
         pass(&core, &mut peer);
         assert!(peer.session().is_some());
@@ -420,5 +472,68 @@ mod tests {
         pass(&core, &mut peer);
         core.is_up_again();
         assert_eq!(core.status().0, Status::Up);
+    }
+    /// Gives a carrier at once, and tells which attempt it was.
+    struct AtOnce(tokio::sync::mpsc::UnboundedSender<u32>);
+
+    impl Redial for AtOnce {
+        fn redial(&self, attempt: u32) -> BoxFuture<'static, Result<NextCarrier, Error>> {
+            let _ = self.0.send(attempt);
+            Box::pin(async {
+                let next = halves(Role::Dialer).await;
+                Ok(NextCarrier::new(next, AttachConfig::new([10; 16]), false))
+            })
+        }
+    }
+
+    fn hello() -> Message<'static> {
+        Message::Hello(Hello {
+            version: 1,
+            limits: PeerLimits {
+                calls: 16,
+                call_bytes: 1 << 16,
+                objects: 16,
+                depth: 16,
+                references: 16,
+                streams: 0,
+            },
+            features: 0,
+            root: Descriptor::Null,
+            name: "peer".into(),
+        })
+    }
+
+    /// A carrier that was cut off for what went over it was dialled again and again without a pause.
+    #[tokio::test]
+    async fn carriers_that_bring_nothing_are_dialled_with_pauses() {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (core, mut peer) = subject_with(Role::Dialer, Some(Arc::new(AtOnce(tell)))).await;
+        let mut attempts = Vec::new();
+        for round in 0..9 {
+            let number = lock(&core.state).carrier;
+            core.lose(number, cut());
+            attempts.push(told.recv().await);
+            while lock(&core.state).wants_carrier() {
+                tokio::task::yield_now().await;
+            }
+            let mut batch = Batch::new();
+            lock(&core.state).protocol.poll_transmit(&mut batch, clock::now());
+            let (_, request) = heard(&batch, 20 + round);
+            peer.resume(request, clock::now()).unwrap();
+            pass(&core, &mut peer);
+            core.is_up_again();
+            core.changed.notify_waiters();
+            while lock(&core.state).redialling {
+                tokio::task::yield_now().await;
+            }
+            if round == 6 {
+                let mut head = Vec::new();
+                hello().encode(&mut head);
+                peer.submit(&head, Body::EMPTY).unwrap();
+                pass(&core, &mut peer);
+            }
+        }
+        // The first one had brought nothing either; the eighth is lost after a message.
+        assert_eq!(attempts, [0, 0, 0, 1, 2, 3, 4, 0, 0].map(Some));
     }
 }
