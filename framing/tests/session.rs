@@ -538,6 +538,20 @@ fn offsets_that_do_not_fit_are_refused_by_either_side() {
 }
 
 #[test]
+fn a_lane_that_was_never_allotted_does_not_fit() {
+    let mut with_lane = Pair::new(true, &Limits::default());
+    submit(&mut *with_lane.listener, b"head", &pattern(0, 20_000)).unwrap();
+    with_lane.settle(0);
+    let mut without = twin(b"", &pattern(0, 100));
+    let (_, ahead) = request(&attach(&mut *with_lane.dialer, 11), None, 21);
+    assert_eq!(
+        refused(&mut *without.listener, ahead.clone()).code(),
+        RejectCode::Gap
+    );
+    with_lane.listener.resume(ahead, 0).unwrap();
+}
+
+#[test]
 fn a_stranger_is_not_told_that_it_comes_too_late() {
     let mut pair = Pair::new(true, &Limits::default());
     let mut flight = attach(&mut *pair.dialer, 11);
@@ -662,6 +676,105 @@ fn a_wider_carrier_gets_larger_fragments() {
     let told = written(&mut *pair.dialer, 0);
     assert!(frames(&told).iter().any(|(_, _, payload)| payload.len() > 40_000));
     reads(&mut *pair.listener, &told, 0).unwrap();
+}
+
+/// PROTOCOL.md § 4.7: which of the session's frames may come in which phase.
+#[test]
+fn each_frame_of_the_session_has_its_phase() {
+    let new = |role| {
+        let mut link = Form::Stream.link(config(role, true, 1));
+        let other = match role {
+            Role::Dialer => Role::Listener,
+            Role::Listener => Role::Dialer,
+        };
+        let mut peer = Form::Stream.link(config(other, true, 7));
+        if other == Role::Listener {
+            pass(&mut *link, &mut *peer, 0);
+        }
+        let preface = &written(&mut *peer, 0)[..58];
+        reads(&mut *link, preface, 0).unwrap();
+        link
+    };
+    let open = |dialer: bool| {
+        let pair = Pair::new(true, &Limits::default());
+        if dialer { pair.dialer } else { pair.listener }
+    };
+    let resuming = |dialer: bool| {
+        let mut pair = Pair::new(true, &Limits::default());
+        let flight = attach(&mut *pair.dialer, 11);
+        let (mut fresh, _) = request(&flight, None, 21);
+        if dialer {
+            fresh.reject(Rejection::new(RejectCode::Unknown));
+            reads(&mut *pair.dialer, &written(&mut *fresh, 0)[..58], 0).unwrap();
+            return pair.dialer;
+        }
+        let mut fresh = link(Form::Stream, Role::Listener, 21);
+        reads(&mut *fresh, &flight[..58], 0).unwrap();
+        fresh
+    };
+    type Make<'a> = &'a dyn Fn() -> Box<dyn Link>;
+    let phases: [(&str, Make<'_>, &[u8]); 6] = [
+        ("a new dialer", &|| new(Role::Dialer), &[0x0a]),
+        ("a new listener", &|| new(Role::Listener), &[0x0a]),
+        ("a dialer that comes back", &|| resuming(true), &[0x0c, 0x0d]),
+        ("a listener to which one does", &|| resuming(false), &[0x0b]),
+        ("an open dialer", &|| open(true), &[]),
+        ("an open listener", &|| open(false), &[]),
+    ];
+    for (phase, make, may_come) in phases {
+        let frames = [
+            (0x0a, vec![9; 32]),
+            (0x0b, vec![0; 53]),
+            (0x0c, vec![0; 37]),
+            (0x0d, vec![1]),
+        ];
+        for (kind, payload) in frames {
+            let read = reads(&mut *make(), &support::frame(kind, 0, &payload), 0);
+            let is_breach = matches!(read, Err(LinkError::Misbehaved(_)));
+            assert_eq!(
+                !is_breach,
+                may_come.contains(&kind),
+                "{kind:#x} to {phase}: {read:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_request_is_not_for_the_link_that_took_it() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let mut input = BytesMut::from(&attach(&mut *pair.dialer, 11)[..]);
+    let behind = support::frame(0x08, 0, &[0; 8]);
+    input.extend_from_slice(&behind);
+    let mut fresh = link(Form::Stream, Role::Listener, 21);
+    fresh.handle_bytes(StreamKey::MAIN, &mut input, false, 0).unwrap();
+    assert!(matches!(fresh.poll_event(), Some(LinkEvent::ResumeRequested(_))));
+    assert_eq!(input, behind);
+}
+
+#[test]
+fn without_a_session_nothing_is_acknowledged_and_no_acknowledgement_matters() {
+    let mut pair = Pair::new(false, &Limits::default());
+    for n in 0..10 {
+        submit(&mut *pair.dialer, &pattern(n, 10_000), b""); // more than is acknowledged by itself
+    }
+    while pass(&mut *pair.dialer, &mut *pair.listener, 0) {}
+    assert!(!pair.listener.wants_write());
+    assert_eq!(pair.dialer.stats().retained, 0);
+    let beyond = support::frame(0x03, 0, &[252, 255, 255, 255, 255]);
+    reads(&mut *pair.dialer, &beyond, 0).unwrap();
+}
+
+#[test]
+fn what_was_not_sent_is_not_acknowledged_on_any_lane() {
+    for on_lane_0 in [true, false] {
+        let mut pair = Pair::new(true, &Limits::default());
+        let lane = submit(&mut *pair.dialer, b"head", &pattern(0, 1_000_000)).unwrap();
+        let number = if on_lane_0 { 0 } else { lane.number() };
+        let beyond = support::frame(0x03, number, &[252, 0, 0, 1, 0]); // 64 KiB
+        let read = reads(&mut *pair.dialer, &beyond, 0);
+        assert!(matches!(read, Err(LinkError::Misbehaved(_))), "{read:?}");
+    }
 }
 
 #[test]

@@ -407,6 +407,8 @@ impl World {
     fn agreed(&mut self, claim: &Offsets) {
         use crate::session::Progress;
         self.is_up = true;
+        let allotted = self.lanes.last_key_value().map_or(0, |(number, _)| *number);
+        assert!(claim.highest <= allotted, "that lane was never allotted");
         self.messages.go_on(claim.messages);
         for (number, lane) in &mut self.lanes {
             lane.is_flowing = false;
