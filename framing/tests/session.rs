@@ -777,6 +777,50 @@ fn what_was_not_sent_is_not_acknowledged_on_any_lane() {
     }
 }
 
+/// Both go on over another carrier; what was on its way is lost.
+fn resume(pair: &mut Pair, salt: u8) {
+    let flight = attach(&mut *pair.dialer, salt);
+    let (_, request) = request(&flight, None, salt + 100);
+    pair.listener.resume(request, 0).unwrap();
+    let answer = written(&mut *pair.listener, 0);
+    reads(&mut *pair.dialer, &answer, 0).unwrap();
+}
+
+#[test]
+fn what_a_resume_leaves_of_lanes_is_what_the_other_side_has_of_them() {
+    let mut pair = Pair::new(true, &Limits::default());
+    // one of which nothing arrived, and which was given up since then
+    let lane = pair.dialer.open_lane(Class::Normal).unwrap();
+    pair.dialer
+        .write_lane(lane, Bytes::from(pattern(0, 3000)))
+        .unwrap();
+    written(&mut *pair.dialer, 0);
+    pair.dialer.reset_lane(lane, 8);
+    // one of which nothing arrived, and which goes on
+    submit(&mut *pair.dialer, b"large", &pattern(1, 200_000)).unwrap();
+    let mut sent = 0;
+    while sent < 200_000 {
+        sent += written(&mut *pair.dialer, 0).len();
+    }
+    assert!(pair.dialer.stats().retained >= 200_000);
+    resume(&mut pair, 11);
+    assert_eq!(pair.dialer.stats().retained, 0, "all of it is unsent again");
+    pair.settle(0);
+    pair.listener.accept_lane(lane, 0).unwrap();
+    let mut heard = Heard::default();
+    heard.take(&mut *pair.listener);
+    assert!(heard.others.contains(&LinkEvent::LaneReset { lane, code: 8 }));
+    assert_eq!(
+        heard.whole().unwrap(),
+        [[&b"large"[..], &pattern(1, 200_000)].concat()]
+    );
+    // both are done, which was not told yet
+    pair.settle(0);
+    assert_eq!(pair.dialer.stats().lanes_out, 2);
+    resume(&mut pair, 12);
+    assert_eq!(pair.dialer.stats().lanes_out, 0);
+}
+
 #[test]
 fn a_forged_answer_ends_the_session() {
     let mut pair = Pair::new(true, &Limits::default());
