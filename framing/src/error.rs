@@ -161,6 +161,8 @@ pub enum Loss {
     Silent,
     /// The peer did not introduce itself in time.
     Handshake,
+    /// Something answered that is no peer, where a session was to go on.
+    Foreign(Foreign),
 }
 
 /// How a session ended.
@@ -327,6 +329,9 @@ impl fmt::Display for Loss {
             Self::Ended => "the carrier ended before the peer had closed",
             Self::Silent => "nothing was heard from the peer for too long",
             Self::Handshake => "the peer did not introduce itself in time",
+            Self::Foreign(foreign) => {
+                return write!(f, "what answered does not speak farref but {foreign}");
+            }
         })
     }
 }

@@ -821,6 +821,26 @@ fn what_a_resume_leaves_of_lanes_is_what_the_other_side_has_of_them() {
     assert_eq!(pair.dialer.stats().lanes_out, 0);
 }
 
+/// The page of a portal on the way was the end of the session.
+#[test]
+fn an_answer_of_something_else_is_no_more_than_a_lost_carrier() {
+    let mut pair = Pair::new(true, &Limits::default());
+    attach(&mut *pair.dialer, 11);
+    let page = b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\n\r\n";
+    let read = reads(&mut *pair.dialer, page, 0);
+    assert!(
+        matches!(read, Err(LinkError::Carrier(Loss::Foreign(_)))),
+        "{read:?}"
+    );
+    assert!(!pair.dialer.wants_write(), "and nothing is said to it");
+    resume(&mut pair, 12);
+    submit(&mut *pair.dialer, b"on", b"");
+    pair.settle(0);
+    let mut heard = Heard::default();
+    heard.take(&mut *pair.listener);
+    assert_eq!(heard.whole().unwrap(), [b"on"]);
+}
+
 #[test]
 fn a_forged_answer_ends_the_session() {
     let mut pair = Pair::new(true, &Limits::default());
@@ -904,6 +924,21 @@ fn trying_again_and_again_does_not_outlast_the_window() {
         assert!(pair.dialer.poll_timeout().unwrap() <= 60 * second);
         pair.dialer.detach(now + second).unwrap();
     }
+    assert_eq!(
+        pair.dialer.handle_timeout(60 * second),
+        Err(SessionEnd::Expired.into())
+    );
+}
+
+#[test]
+fn an_attempt_that_is_under_way_ends_with_the_window() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let second = 1_000_000_000;
+    pair.dialer.detach(0).unwrap();
+    pair.dialer
+        .attach(AttachConfig::new([11; 16]), 55 * second)
+        .unwrap();
+    assert_eq!(pair.dialer.poll_timeout(), Some(60 * second));
     assert_eq!(
         pair.dialer.handle_timeout(60 * second),
         Err(SessionEnd::Expired.into())

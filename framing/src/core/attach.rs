@@ -2,7 +2,7 @@
 
 use super::{Core, Membership, Phase};
 use crate::batch::Batch;
-use crate::error::{LinkError, Mismatch, Misuse};
+use crate::error::{LinkError, Loss, Mismatch, Misuse};
 use crate::event::{CloseReason, LinkEvent};
 use crate::frame::{HeaderBytes, Kind};
 use crate::limits::{MAX_CLOSE_TEXT, MAX_FRAGMENT, MIN_FRAGMENT};
@@ -154,6 +154,12 @@ impl Core {
     /// Ends the link for `error`, which is returned, unless a new carrier can mend it. The last words for the peer
     /// are ready then.
     pub(crate) fn fail(&mut self, error: LinkError) -> LinkError {
+        if let LinkError::Incompatible(Mismatch::Foreign(foreign)) = error
+            && self.resuming
+            && self.role == Role::Dialer
+        {
+            return Loss::Foreign(foreign).into(); // a portal on the way, or a proxy whose server is away: it may pass
+        }
         let reason = match &error {
             LinkError::Misbehaved(breach) => CloseReason::new(CloseReason::BREACH, breach.to_string()),
             LinkError::Incompatible(mismatch) => {

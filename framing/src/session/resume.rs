@@ -394,6 +394,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_comes_behind_the_offsets() {
+        let (session, carrier) = (session(), carrier());
+        let mut longer = session.id.as_bytes().to_vec();
+        attach().body(&mut longer);
+        longer.push(0);
+        let payload = sign(&session, Purpose::Resume, &carrier.binding, longer.clone());
+        let form = |kind: Kind| Breach::FrameForm { kind: kind as u8 };
+        assert_eq!(
+            ResumeRequest::read(&payload, carrier.clone()),
+            Err(form(Kind::Resume))
+        );
+        let longer = longer.split_off(16);
+        let payload = sign(&session, Purpose::Resumed, &carrier.binding, longer);
+        assert_eq!(
+            Attach::read_resumed(&payload, &session, &carrier.binding),
+            Err(form(Kind::Resumed))
+        );
+    }
+
+    #[test]
     fn a_changed_bit_is_noticed() {
         let (session, carrier) = (session(), carrier());
         let payload = attach().resume(&session, &carrier.binding);
