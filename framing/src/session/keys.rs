@@ -185,6 +185,26 @@ mod tests {
         );
     }
 
+    /// The same, beneath encryption.
+    #[test]
+    fn a_channel_is_part_of_key_and_proof() {
+        let secrets = Secrets {
+            ours: [1; 32],
+            theirs: [2; 32],
+        };
+        let bound = Binding::new(b"dialer", b"listener", Some([3; 32]));
+        let (key, id) = SessionKey::derive(Role::Dialer, &secrets, &bound);
+        assert_eq!(
+            hex(&key.0),
+            "a210d0caac5445ff1062e95c17fd4599009e32bfcb4faf6456584586fec90177"
+        );
+        let proof = key.prove(Purpose::Resume, id, &bound, b"payload");
+        assert_eq!(
+            hex(&proof),
+            "31cd9dc17bcc3bdfa78dd48198dd5931e4ef59fd4591afc2afe91b2e5c24e4ab"
+        );
+    }
+
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
