@@ -16,14 +16,18 @@ use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::media::{runtime, within};
 use farref_integration_tests::relay::Relay;
 use farref_transport::{Address, Media};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// A dialer that says what its link says, and nothing of its own.
 struct Dialer {
     link: StreamLink,
     address: String,
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     input: BytesMut,
 }
 
@@ -35,7 +39,7 @@ impl Dialer {
         config.session = true;
         Self {
             link: StreamLink::new(config, 0),
-            stream: TcpStream::connect(&address).await.unwrap(),
+            stream: Box::new(TcpStream::connect(&address).await.unwrap()),
             address,
             input: BytesMut::new(),
         }
@@ -43,9 +47,14 @@ impl Dialer {
 
     /// Loses its carrier, and goes on over another.
     async fn again(&mut self, salt: u8) {
+        let next = TcpStream::connect(&self.address).await.unwrap();
+        self.again_over(next, salt);
+    }
+
+    fn again_over(&mut self, next: impl Wire + 'static, salt: u8) {
         self.link.detach(0).unwrap();
         self.input.clear();
-        self.stream = TcpStream::connect(&self.address).await.unwrap();
+        self.stream = Box::new(next);
         self.link.attach(AttachConfig::new([salt; 16]), 0).unwrap();
     }
 
@@ -104,6 +113,29 @@ fn a_session_is_known_before_its_dialer_has_said_a_word() {
             assert_eq!(dialer.resumed().await, Ok(()));
         }
         assert_eq!(server.stats().connections, 0, "it has not introduced itself");
+    });
+}
+
+/// Whoever was known by an account has to be known by it again: the key of the session is not enough.
+#[cfg(unix)]
+#[test]
+fn a_dialer_that_proves_less_than_before_is_not_the_same() {
+    runtime().block_on(async {
+        let server = server(ServerLimits::default());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        within(server.listen(format!("unix:{}", path.display())))
+            .await
+            .unwrap();
+        let tcp = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let unix = || tokio::net::UnixStream::connect(&path);
+        let mut dialer = Dialer::new(&tcp, 1).await;
+        dialer.stream = Box::new(unix().await.unwrap());
+        dialer.open().await;
+        dialer.again_over(unix().await.unwrap(), 2);
+        assert_eq!(dialer.resumed().await, Ok(()));
+        dialer.again(3).await;
+        assert_eq!(dialer.resumed().await, Err(RejectCode::NotYours));
     });
 }
 
