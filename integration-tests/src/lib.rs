@@ -12,6 +12,7 @@
 )]
 
 pub mod bench;
+pub mod brittle;
 #[cfg(unix)]
 pub mod line;
 pub mod media;

@@ -1,122 +1,280 @@
 //! A wire that breaks: what it carries is passed on until so many bytes have gone by, then both ends are cut off.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-/// A relay in front of a TCP listener.
-pub struct Relay {
+/// A relay in front of a listener at an address of that kind.
+pub struct Relay<A = SocketAddr> {
     /// Where to dial.
-    pub address: SocketAddr,
-    shared: Arc<Shared>,
+    pub address: A,
+    shared: Arc<Shared<A>>,
     task: tokio::task::JoinHandle<()>,
 }
 
-struct Shared {
-    /// Bytes until the next cut; never, if negative.
+struct Shared<A> {
+    fuse: Fuse,
+    /// The ends that lead to the listener are cut off.
+    far: Notify,
+    to: Mutex<A>,
+}
+
+/// Counts bytes down to the next cut.
+pub(crate) struct Fuse {
+    /// One more than the bytes that pass before it; never, if negative.
     left: AtomicI64,
     cut: Notify,
     cuts: AtomicU64,
-    to: Mutex<SocketAddr>,
 }
 
-impl Relay {
-    /// In front of `to`; nothing is cut yet.
-    pub async fn new(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
+impl Default for Fuse {
+    fn default() -> Self {
+        Self {
             left: AtomicI64::new(-1),
             cut: Notify::new(),
             cuts: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Fuse {
+    pub(crate) fn cut_after(&self, bytes: u32) {
+        self.left.store(i64::from(bytes) + 1, Ordering::SeqCst);
+    }
+
+    /// How many of `count` bytes pass; fewer, and it is cut here.
+    pub(crate) fn pass(&self, count: usize) -> usize {
+        let signed = i64::try_from(count).unwrap();
+        let spent = |left: i64| match left {
+            ..=0 => None,
+            left if signed >= left => Some(-1),
+            left => Some(left - signed),
+        };
+        match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spent) {
+            Ok(left) if signed >= left => {
+                self.cuts.fetch_add(1, Ordering::SeqCst);
+                self.cut.notify_waiters();
+                usize::try_from(left - 1).unwrap()
+            }
+            _ => count,
+        }
+    }
+
+    pub(crate) fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the next cut, from now on: also if it is polled later.
+    pub(crate) fn next(&self) -> std::pin::Pin<Box<tokio::sync::futures::Notified<'_>>> {
+        let mut cut = Box::pin(self.cut.notified());
+        cut.as_mut().enable();
+        cut
+    }
+}
+
+impl<A: Clone> Relay<A> {
+    fn over<S: Future<Output = ()> + Send + 'static>(
+        address: A,
+        to: A,
+        serve: impl FnOnce(Arc<Shared<A>>) -> S,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            fuse: Fuse::default(),
+            far: Notify::new(),
             to: Mutex::new(to),
         });
-        let task = {
-            let shared = Arc::clone(&shared);
-            tokio::spawn(async move {
-                while let Ok((near, _)) = listener.accept().await {
-                    tokio::spawn(carry(near, Arc::clone(&shared)));
-                }
-            })
-        };
         Self {
             address,
+            task: tokio::spawn(serve(Arc::clone(&shared))),
             shared,
-            task,
         }
     }
 
     /// Cuts when that many bytes more have passed, both ways together.
     pub fn cut_after(&self, bytes: u32) {
-        self.shared.left.store(i64::from(bytes) + 1, Ordering::SeqCst);
+        self.shared.fuse.cut_after(bytes);
+    }
+
+    /// Cuts when that many bytes more have passed, and waits for that.
+    pub async fn cut(&self, bytes: u32) {
+        let cut = self.shared.fuse.next();
+        self.cut_after(bytes);
+        cut.await;
+    }
+
+    /// Cuts the ends off that lead to the listener, and keeps the others open without a word.
+    pub fn cut_far(&self) {
+        self.shared.far.notify_waiters();
     }
 
     /// From now on carriers lead elsewhere.
-    pub fn lead_to(&self, to: SocketAddr) {
+    pub fn lead_to(&self, to: A) {
         *self.shared.to.lock().unwrap() = to;
     }
 
     /// How often it was cut.
     pub fn cuts(&self) -> u64 {
-        self.shared.cuts.load(Ordering::SeqCst)
+        self.shared.fuse.cuts()
     }
 }
 
-impl Drop for Relay {
+impl Relay {
+    /// In front of the TCP listener at `to`; nothing is cut yet.
+    pub async fn new(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::over(address, to, async move |shared: Arc<Shared<_>>| {
+            let mut carrying = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                carrying.spawn(carry_tcp(near, Arc::clone(&shared)));
+            }
+        })
+    }
+
+    /// In front of the UDP socket at `to`. A cut tells nobody: what has passed until then never passes again.
+    pub async fn udp(to: SocketAddr) -> Self {
+        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = near.local_addr().unwrap();
+        Self::over(address, to, |shared| carry_datagrams(Arc::new(near), shared))
+    }
+}
+
+#[cfg(unix)]
+impl Relay<std::path::PathBuf> {
+    /// At `address`, in front of the Unix socket at `to`; nothing is cut yet.
+    pub async fn unix(address: std::path::PathBuf, to: std::path::PathBuf) -> Self {
+        use tokio::net::{UnixListener, UnixStream};
+
+        let listener = UnixListener::bind(&address).unwrap();
+        Self::over(address, to, async move |shared: Arc<Shared<_>>| {
+            let mut carrying = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let shared = Arc::clone(&shared);
+                carrying.spawn(async move {
+                    let to: std::path::PathBuf = shared.to.lock().unwrap().clone();
+                    let Ok(far) = UnixStream::connect(to).await else {
+                        return;
+                    };
+                    carry(near.into_split(), far.into_split(), &shared).await;
+                });
+            }
+        })
+    }
+}
+
+impl<A> Drop for Relay<A> {
     fn drop(&mut self) {
-        self.shared.cut.notify_waiters();
+        self.shared.fuse.cut.notify_waiters();
         self.task.abort();
     }
 }
 
-async fn carry(near: TcpStream, shared: Arc<Shared>) {
+async fn carry_tcp(near: TcpStream, shared: Arc<Shared<SocketAddr>>) {
     let to = *shared.to.lock().unwrap();
     let Ok(far) = TcpStream::connect(to).await else {
         return;
     };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
-    let (near_rx, near_tx) = near.into_split();
-    let (far_rx, far_tx) = far.into_split();
-    let mut cut = std::pin::pin!(shared.cut.notified());
-    cut.as_mut().enable();
+    carry(near.into_split(), far.into_split(), &shared).await;
+}
+
+async fn carry<A>(
+    mut near: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    mut far: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    shared: &Shared<A>,
+) {
+    let cut = shared.fuse.next();
+    let fuse = &shared.fuse;
+    let carrying = async {
+        let far_is_cut = shared.far.notified();
+        let there = pass(&mut near.0, &mut far.1, fuse);
+        let back = pass(&mut far.0, &mut near.1, fuse);
+        tokio::select! {
+            _ = async { tokio::join!(there, back) } => return,
+            () = far_is_cut => {}
+        }
+        drop(far);
+        std::future::pending().await
+    };
     tokio::select! {
-        _ = async { tokio::join!(pass(near_rx, far_tx, &shared), pass(far_rx, near_tx, &shared)) } => {}
+        () = carrying => {}
         () = cut => {}
     }
 }
 
+/// Passes bytes on until their end, and then the end.
 async fn pass(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    shared: &Shared,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    fuse: &Fuse,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 4096];
     loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else {
             return to.shutdown().await;
-        }
-        let left = shared.left.load(Ordering::SeqCst);
-        let passes = match usize::try_from(left) {
-            Ok(left) if left > 0 && count >= left => left - 1,
-            _ => count,
         };
+        let passes = fuse.pass(count);
         to.write_all(&buffer[..passes]).await?;
         if passes < count {
-            shared.left.store(-1, Ordering::SeqCst);
-            shared.cuts.fetch_add(1, Ordering::SeqCst);
-            shared.cut.notify_waiters();
             return Ok(());
         }
-        if left > 0 {
-            shared
-                .left
-                .fetch_sub(i64::try_from(count).unwrap_or(0), Ordering::SeqCst);
+    }
+}
+
+/// One way there and back for each who has sent something; none any more for whom was cut off.
+async fn carry_datagrams(near: Arc<UdpSocket>, shared: Arc<Shared<SocketAddr>>) {
+    let mut ways: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut dead = HashSet::new();
+    let mut backward = JoinSet::new();
+    let mut buffer = vec![0; 65_536];
+    let mut cut = shared.fuse.next();
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = &mut cut => {
+                cut = shared.fuse.next();
+                dead.extend(ways.drain().map(|(from, _)| from));
+                backward.abort_all();
+                continue;
+            }
+            received = near.recv_from(&mut buffer) => received,
+        };
+        let Ok((count, from)) = received else { continue };
+        if dead.contains(&from) {
+            continue;
+        }
+        let far = match ways.get(&from) {
+            Some(far) => Arc::clone(far),
+            None => {
+                let to = *shared.to.lock().unwrap();
+                let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                far.connect(to).await.unwrap();
+                ways.insert(from, Arc::clone(&far));
+                let (near, shared, back) = (Arc::clone(&near), Arc::clone(&shared), Arc::clone(&far));
+                backward.spawn(async move {
+                    let mut buffer = vec![0; 65_536];
+                    loop {
+                        let Ok(count) = back.recv(&mut buffer).await else {
+                            continue;
+                        };
+                        if shared.fuse.pass(count) < count {
+                            return;
+                        }
+                        let _ = near.send_to(&buffer[..count], from).await;
+                    }
+                });
+                far
+            }
+        };
+        if shared.fuse.pass(count) == count {
+            let _ = far.send(&buffer[..count]).await;
         }
     }
 }

@@ -14,6 +14,8 @@ mod cancel;
 mod connections;
 #[path = "all/dynamic_values.rs"]
 mod dynamic_values;
+#[path = "all/cuts.rs"]
+mod cuts;
 #[path = "all/hostile.rs"]
 mod hostile;
 #[cfg(unix)]
