@@ -107,7 +107,8 @@ impl Inner {
 
     fn rx(&self, inner: Box<dyn ByteRx>) -> Box<dyn ByteRx> {
         let of = self.clone();
-        Box::new(BrittleRx { inner, of })
+        let is_cut = false;
+        Box::new(BrittleRx { inner, of, is_cut })
     }
 
     fn tx(&self, inner: Box<dyn ByteTx>) -> Box<dyn ByteTx> {
@@ -157,17 +158,23 @@ impl Muxed for BrittleMuxed {
 struct BrittleRx {
     inner: Box<dyn ByteRx>,
     of: Inner,
+    /// It has kept bytes back: quinn would give those behind them.
+    is_cut: bool,
 }
 
 impl ByteRx for BrittleRx {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        if self.is_cut {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let before = into.len();
         let count = self.inner.try_read(into)?;
         let passes = self.of.pass(count);
         if passes < count {
+            self.is_cut = true;
             into.truncate(before + passes);
             if passes == 0 {
-                return Err(io::ErrorKind::ConnectionAborted.into());
+                return self.try_read(into);
             }
         }
         Ok(passes)

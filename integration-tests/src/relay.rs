@@ -59,12 +59,16 @@ impl Fuse {
         };
         match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spent) {
             Ok(left) if signed >= left => {
-                self.cuts.fetch_add(1, Ordering::SeqCst);
-                self.cut.notify_waiters();
+                self.blow();
                 usize::try_from(left - 1).unwrap()
             }
             _ => count,
         }
+    }
+
+    fn blow(&self) {
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+        self.cut.notify_waiters();
     }
 
     pub(crate) fn cuts(&self) -> u64 {
@@ -107,6 +111,11 @@ impl<A: Clone> Relay<A> {
         let cut = self.shared.fuse.next();
         self.cut_after(bytes);
         cut.await;
+    }
+
+    /// Cuts here and now.
+    pub fn cut_now(&self) {
+        self.shared.fuse.blow();
     }
 
     /// Cuts the ends off that lead to the listener, and keeps the others open without a word.

@@ -16,6 +16,8 @@ mod connections;
 mod dynamic_values;
 #[path = "all/cuts.rs"]
 mod cuts;
+#[path = "all/ends.rs"]
+mod ends;
 #[path = "all/hostile.rs"]
 mod hostile;
 #[cfg(unix)]

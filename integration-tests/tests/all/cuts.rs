@@ -18,6 +18,7 @@ use farref_integration_tests::media::{acquainted, runtime, within};
 use farref_integration_tests::relay::Relay;
 use farref_integration_tests::rough::Random;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Calls over each of the fast media. `FARREF_STRESS_CALLS` sets another number.
 fn calls() -> u64 {
@@ -176,7 +177,7 @@ impl Blade {
         match self {
             Self::Socket(relay) => relay.cut(bytes).await,
             // Behind the handshake: a dialer who hears nothing then waits for eight seconds.
-            Self::Datagrams(relay) => relay.cut(8_000 + bytes).await,
+            Self::Datagrams(relay) => relay.cut(20_000 + bytes).await,
             #[cfg(unix)]
             Self::Unix(relay) => relay.cut(bytes).await,
             Self::Brittle(brittle) => brittle.cut(bytes).await,
@@ -341,26 +342,24 @@ async fn storm(medium: &str, server: Server, client: Connection, there: Arc<Book
     let begun = std::time::Instant::now();
     let session = client.session().expect("a session was asked for");
     let office: Netref<dyn Office> = within(client.root()).await.unwrap();
+    within(server.wait_for(|stats| stats.connections == 1)).await;
+    let host = server.connections().pop().unwrap();
     let here = Arc::<Book>::default();
     let done = Arc::new(watch::channel(0_u64).0);
     let (stop, stopped) = watch::channel(false);
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|number| {
-            let caller = Caller {
-                random: Random::new(seed * 1000 + number),
-                office: office.clone(),
-                here: Arc::clone(&here),
-                number,
-                lineages: 0,
-                bulk: if medium == "serial" { 2_000 } else { 400_000 },
-                made: Made::default(),
-                done: Arc::clone(&done),
-                until: calls,
-                stopped: stopped.clone(),
-            };
-            tokio::spawn(caller.call())
-        })
-        .collect();
+    let callers = (0..CALLERS).map(|number| Caller {
+        random: Random::new(seed * 1000 + number),
+        office: office.clone(),
+        here: Arc::clone(&here),
+        number,
+        lineages: 0,
+        bulk: if medium == "serial" { 2_000 } else { 400_000 },
+        made: Made::default(),
+        done: Arc::clone(&done),
+        until: calls,
+        stopped: stopped.clone(),
+    });
+    let mut callers: JoinSet<_> = callers.map(Caller::call).collect();
     let cutting = async {
         let (mut random, mut progress) = (Random::new(seed), done.subscribe());
         for cut in 1..=cuts {
@@ -371,34 +370,38 @@ async fn storm(medium: &str, server: Server, client: Connection, there: Arc<Book
             blade.cut(random.below(most) as u32).await;
         }
         stop.send_replace(true);
+    };
+    let calling = async {
         let mut made = Made::default();
-        for caller in callers {
-            made.add(caller.await.unwrap());
+        while let Some(ended) = callers.join_next().await {
+            made.add(ended.ok()?);
         }
-        made
+        Some(made)
     };
     let mut progress = done.subscribe();
     let stalled = async {
-        while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(60), progress.changed()).await {}
+        // Longer than a session waits for a carrier: then it tells why it got none.
+        while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(70), progress.changed()).await {}
     };
     let made = tokio::select! {
-        made = cutting => made,
-        () = stalled => {
-            let host = server.connections().pop().map(|host| (host.status(), host.stats()));
-            panic!(
-                "nothing moves after {} calls: {:?} {:?}, {host:?}",
-                *done.borrow(),
-                client.status(),
-                client.stats(),
-            )
-        }
+        made = calling => made,
+        () = async { tokio::join!(cutting, stalled); } => None,
+    };
+    let Some(made) = made else {
+        let host = (host.status(), host.stats());
+        panic!(
+            "it does not go on after {} calls: {:?} {:?}, {host:?}",
+            *done.borrow(),
+            client.status(),
+            client.stats(),
+        )
     };
     let (count, took) = (*done.borrow(), begun.elapsed());
 
     assert_eq!(client.session(), Some(session));
     let carriers = client.stats().traffic.carriers;
     assert!(carriers > cuts / 2, "{carriers} carriers for {cuts} cuts");
-    at_rest(&client, &server).await;
+    at_rest(&client, &host).await;
     for (book, made) in [(&there, &made.there), (&here, &made.here)] {
         let mut book = book.by_lineage();
         for (lineage, calls) in made {
@@ -413,9 +416,8 @@ async fn storm(medium: &str, server: Server, client: Connection, there: Arc<Book
 }
 
 /// Waits until neither side holds anything of the other but the root, and nothing is under way.
-async fn at_rest(client: &Connection, server: &Server) {
-    let host = server.connections().pop().unwrap();
-    for (side, connection, imports) in [("client", client, 1), ("server", &host, 0)] {
+async fn at_rest(client: &Connection, host: &Connection) {
+    for (side, connection, imports) in [("client", client, 1), ("server", host, 0)] {
         let rest = async {
             loop {
                 let stats = connection.stats();
