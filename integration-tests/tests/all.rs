@@ -46,6 +46,8 @@ mod programs;
 mod reconnecting;
 #[path = "all/relays.rs"]
 mod relays;
+#[path = "all/resuming.rs"]
+mod resuming;
 #[path = "all/returning.rs"]
 mod returning;
 #[path = "all/scenario.rs"]
