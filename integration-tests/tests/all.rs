@@ -12,10 +12,10 @@ mod calls;
 mod cancel;
 #[path = "all/connections.rs"]
 mod connections;
-#[path = "all/dynamic_values.rs"]
-mod dynamic_values;
 #[path = "all/cuts.rs"]
 mod cuts;
+#[path = "all/dynamic_values.rs"]
+mod dynamic_values;
 #[path = "all/ends.rs"]
 mod ends;
 #[path = "all/hostile.rs"]

@@ -27,6 +27,8 @@ pub(crate) struct Down {
     attached: Option<u64>,
     /// Why the latest attempt to find another has failed.
     failed: Option<Error>,
+    /// How many attempts there were.
+    attempts: u32,
 }
 
 /// Whether carriers are worth the dialling: something on the way may cut each of them off for what we say on it, and
@@ -101,24 +103,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let can_go_on =
                 state.goodbye.is_none() && state.over.is_none() && state.protocol.detach(clock::now());
             if can_go_on {
-                let why = match state.down.take() {
-                    Some(before) => Down {
-                        attached: None,
-                        failed: Some(error),
-                        ..before
-                    },
-                    None => {
-                        let received = state.protocol.traffic().messages_received;
-                        state.gain.end(clock::now(), received);
-                        Down {
-                            why: error,
-                            attached: None,
-                            failed: None,
-                        }
-                    }
-                };
+                let traffic = state.protocol.traffic();
+                let before = state.down.take().filter(|down| !down.is_mended(traffic.carriers));
+                if before.is_none() {
+                    state.gain.end(clock::now(), traffic.messages_received);
+                }
+                let attempts = state.gain.vain.saturating_sub(VAIN);
+                let down = Down::after(before, attempts, error);
                 let old = state.change_carrier(&mut slot, None);
-                state.down = Some(why);
+                state.down = Some(down);
                 Ok((old, !std::mem::replace(&mut state.redialling, true)))
             } else {
                 Err(match &state.down {
@@ -145,8 +138,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         {
             let mut state = lock(&self.state);
             let agreed = state.protocol.traffic().carriers;
-            let attached = state.down.as_ref().and_then(|down| down.attached);
-            if attached.is_none_or(|before| before == agreed) {
+            if !state.down.as_ref().is_some_and(|down| down.is_mended(agreed)) {
                 return; // the carrier that this is about is lost again already, or this side knew before
             }
             state.down = None;
@@ -162,8 +154,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Finds carriers until the session goes on over one, or is over.
     async fn find_carriers(self: Arc<Self>) {
         let Some(redial) = self.redial.clone() else { return };
-        let mut attempt = lock(&self.state).gain.vain.saturating_sub(VAIN);
-        while self.wait_for_need().await {
+        while let Some(attempt) = self.wait_for_need().await {
             let dialling = redial.redial(attempt);
             // Cancel-safe: a carrier that was about to be there is dropped.
             let dialled = tokio::select! {
@@ -171,7 +162,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 () = self.end_of_need() => continue,
                 dialled = dialling => dialled,
             };
-            attempt = attempt.saturating_add(1);
             if let Err(error) = dialled.and_then(|next| self.attach(next)) {
                 tracing::debug!(peer = %self.peer, %error, attempt, "no other carrier yet");
                 if let Some(down) = &mut lock(&self.state).down {
@@ -181,17 +171,16 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    /// Waits until a carrier is missing; false if none will be any more.
-    async fn wait_for_need(&self) -> bool {
-        self.look(|state| {
-            if state.wants_carrier() {
-                Some(true)
-            } else if state.over.is_some() || state.down.is_none() {
+    /// Waits until a carrier is missing, and counts the attempt to find one; none if none will be missing any more.
+    async fn wait_for_need(&self) -> Option<u32> {
+        self.look(|state| match &mut state.down {
+            Some(down) if state.over.is_none() => {
+                (down.attached.is_none()).then(|| Some(down.count_attempt()))
+            }
+            _ => {
                 // Under the lock: whoever loses the next carrier starts anew.
                 state.redialling = false;
-                Some(false)
-            } else {
-                None
+                Some(None)
             }
         })
         .await
@@ -308,6 +297,35 @@ impl<P: Protocol<EngineHandles>> State<P> {
 }
 
 impl Down {
+    /// Without a carrier for `error`, or still so; the next attempt has the number `attempts` then.
+    fn after(before: Option<Self>, attempts: u32, error: Error) -> Self {
+        match before {
+            Some(before) => Self {
+                attached: None,
+                failed: Some(error),
+                ..before
+            },
+            None => Self {
+                why: error,
+                attached: None,
+                failed: None,
+                attempts,
+            },
+        }
+    }
+
+    /// Whether both sides have agreed on the carrier that was brought.
+    fn is_mended(&self, agreed: u64) -> bool {
+        self.attached.is_some_and(|before| before != agreed)
+    }
+
+    /// The number of the attempt that is about to be made.
+    const fn count_attempt(&mut self) -> u32 {
+        let attempt = self.attempts;
+        self.attempts = attempt.saturating_add(1);
+        attempt
+    }
+
     /// Why the session is over that could not go on.
     fn explain(&self, end: &Error) -> Error {
         let mut text = format!("{end}; it had lost its carrier: {}", self.why.message());
@@ -419,6 +437,25 @@ mod tests {
 
     fn cut() -> Error {
         Error::new(ErrorKind::Carrier, "cut")
+    }
+
+    /// The task that dials counted by itself, and went on counting where it had not seen that the session was up
+    /// between two losses: the pauses grew although every attempt had succeeded.
+    #[test]
+    fn attempts_are_counted_from_the_last_carrier_that_both_agreed_on() {
+        let mut down = Down::after(None, 1, cut());
+        assert_eq!((down.count_attempt(), down.count_attempt()), (0, 1));
+        down.attached = Some(1);
+        down = Down::after(Some(down), 1, cut());
+        assert!(down.attached.is_none() && down.failed.is_some());
+        assert_eq!(down.count_attempt(), 2, "it was lost before both had agreed");
+        down.attached = Some(1);
+        down = Down::after(Some(down), 2, cut());
+        assert_eq!(
+            down.count_attempt(),
+            0,
+            "both had agreed, and nobody had looked yet"
+        );
     }
 
     /// The driver had found the old carrier broken, and gave up the new one for it.
