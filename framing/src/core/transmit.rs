@@ -91,8 +91,16 @@ impl Core {
         let fresh = batch.is_empty();
         let before = batch.len();
         batch.begin_urgent();
+        let goes_alone = !self.carrier.greeting.is_empty() && self.stats.carriers > 1;
         batch.put(&self.carrier.greeting);
         self.carrier.greeting.clear();
+        if goes_alone && self.phase == Phase::Open {
+            // By itself, so that a carrier which is cut soon after has brought that much: of an encrypted record that is
+            // cut nothing comes.
+            batch.end_urgent();
+            self.count_sent(batch, before);
+            return true;
+        }
         if self.phase == Phase::Over {
             self.finished = true;
         }
@@ -118,9 +126,14 @@ impl Core {
             self.put_close(&reason, batch);
             self.closing = Some(reason);
         }
+        let put = self.count_sent(batch, before);
+        put != 0 || (fresh && !batch.is_empty())
+    }
+
+    fn count_sent(&mut self, batch: &Batch, before: usize) -> usize {
         let put = batch.len().saturating_sub(before);
         self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(length(put));
-        put != 0 || (fresh && !batch.is_empty())
+        put
     }
 
     fn put_messages(&mut self, batch: &mut Batch, limit: u64, fragment: usize) {

@@ -153,7 +153,8 @@ impl Calls {
     pub(super) fn set_status(&self, status: Status) {
         {
             let mut table = lock(&self.table);
-            if table.status == status || matches!(table.stage, Stage::Over(_)) {
+            let is_early = status == Status::Up && !matches!(table.stage, Stage::Through);
+            if table.status == status || is_early || matches!(table.stage, Stage::Over(_)) {
                 return;
             }
             table.set_status(status);
@@ -199,12 +200,10 @@ impl Calls {
                 return;
             }
             table.connections = table.connections.saturating_add(1);
-            table.set_status(Status::Up);
             let root = std::mem::replace(&mut table.root, root);
             (root, std::mem::replace(&mut table.connection, connection))
         };
         drop(before);
-        self.changed.notify_waiters();
         let mut last = None;
         loop {
             let next = {
@@ -213,6 +212,7 @@ impl Calls {
                 // One that could not be sent waits again: this connection is about to end.
                 if next.is_none() && matches!(table.stage, Stage::Without) && !table.has_queued() {
                     table.stage = Stage::Through;
+                    table.set_status(Status::Up);
                 }
                 next
             };
@@ -221,6 +221,7 @@ impl Calls {
             last = Some(call);
         }
         self.drop_unwanted();
+        self.changed.notify_waiters();
     }
 
     /// There will be no further connection, for this reason: what waits for one fails.
