@@ -74,7 +74,7 @@ pub(crate) fn decode_some<T: DeserializeOwned>(
 /// # Invariant
 ///
 /// `depth`, `zero_sized` and `memory` are what is left of each limit; `depth` comes back when a level is left.
-struct Decoder<'de> {
+pub(crate) struct Decoder<'de> {
     source: Source<'de>,
     depth: u32,
     zero_sized: u64,
@@ -84,7 +84,7 @@ struct Decoder<'de> {
 }
 
 impl<'de> Decoder<'de> {
-    fn new(body: &'de [u8], limits: &DecodeLimits) -> Self {
+    pub(crate) fn new(body: &'de [u8], limits: &DecodeLimits) -> Self {
         let unfolded = (body.len() as u64).saturating_mul(DecodeLimits::MEMORY_PER_BYTE);
         let memory = limits.memory.saturating_add(unfolded);
         Self {
@@ -97,8 +97,13 @@ impl<'de> Decoder<'de> {
         }
     }
 
+    /// How many bytes are left.
+    pub(crate) const fn left(&self) -> u64 {
+        self.source.left()
+    }
+
     #[inline]
-    fn enter(&mut self) -> Result<(), CodecError> {
+    pub(crate) fn enter(&mut self) -> Result<(), CodecError> {
         match self.depth.checked_sub(1) {
             Some(left) => {
                 self.depth = left;
@@ -111,13 +116,13 @@ impl<'de> Decoder<'de> {
     }
 
     #[inline]
-    fn leave<T>(&mut self, result: Result<T, CodecError>) -> Result<T, CodecError> {
+    pub(crate) fn leave<T>(&mut self, result: Result<T, CodecError>) -> Result<T, CodecError> {
         self.depth = self.depth.saturating_add(1);
         result
     }
 
     /// The count at the head of a sequence or map, if that many elements can follow.
-    fn count(&mut self) -> Result<u64, CodecError> {
+    pub(crate) fn count(&mut self) -> Result<u64, CodecError> {
         let announced = self.source.read()?;
         if announced > self.source.left().saturating_add(self.zero_sized) {
             return Err(CodecError::TooManyItems { announced });
@@ -128,20 +133,27 @@ impl<'de> Decoder<'de> {
     /// One element of a sequence, or a key or value of a map.
     #[inline]
     fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
-        match self.memory.checked_sub(size_of::<S::Value>() as u64) {
-            Some(left) => self.memory = left,
-            None => {
-                return Err(CodecError::TooMuchMemory {
-                    limit: self.memory_limit,
-                });
-            }
-        }
+        self.take_memory(size_of::<S::Value>())?;
         seed.deserialize(self)
+    }
+
+    /// Accounts for an element of that size.
+    #[inline]
+    pub(crate) fn take_memory(&mut self, size: usize) -> Result<(), CodecError> {
+        match self.memory.checked_sub(size as u64) {
+            Some(left) => {
+                self.memory = left;
+                Ok(())
+            }
+            None => Err(CodecError::TooMuchMemory {
+                limit: self.memory_limit,
+            }),
+        }
     }
 
     /// Accounts for an element before which `before` bytes were left, of `announced`.
     #[inline]
-    fn consumed(&mut self, before: u64, announced: u64) -> Result<(), CodecError> {
+    pub(crate) fn consumed(&mut self, before: u64, announced: u64) -> Result<(), CodecError> {
         if self.source.left() == before {
             match self.zero_sized.checked_sub(1) {
                 Some(left) => self.zero_sized = left,

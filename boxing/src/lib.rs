@@ -24,7 +24,7 @@
 //! ([`adapt`]), and what [`#[serde(with = "farref::bytes")]`](mod@crate::bytes) does for a field.
 //!
 //! Reading order: `wire` (the only file that names bincode), [`Encoder`], [`decode`], [`Reference`],
-//! [`mod@bytes`] and [`adapt`], [`Error`], [`Value`].
+//! [`mod@bytes`] and [`adapt`], [`Error`], [`Value`], [`Shape`].
 #![warn(clippy::arithmetic_side_effects)]
 
 mod wire;
@@ -46,6 +46,8 @@ mod transit;
 
 mod value;
 
+mod shape;
+
 #[doc(hidden)]
 pub mod fuzzing;
 
@@ -58,5 +60,6 @@ pub use items::{Items, ItemsWriter};
 pub use kind::{Certainty, ErrorKind};
 pub use limits::DecodeLimits;
 pub use reference::{Reference, SlotError, lend, slot};
+pub use shape::{Shape, decode_by_shape};
 pub use transit::Fault;
 pub use value::{ParseValueError, Record, Value, ValueError, from_value, to_value};

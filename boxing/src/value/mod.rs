@@ -13,13 +13,13 @@
 mod convert;
 mod de;
 mod error;
-mod model;
 mod parse;
 mod record;
 mod ser;
 mod text;
 
 pub(crate) mod codec;
+pub(crate) mod model;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

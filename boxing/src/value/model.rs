@@ -15,7 +15,7 @@ use crate::bytes::SerializeBytes;
 
 /// The name under which a `Value` makes itself known to [`to_value`](crate::to_value) and
 /// [`from_value`](crate::from_value). To other formats it is a newtype struct like any other, so nothing.
-pub(super) const TOKEN: &str = "$farref::Value";
+pub(crate) const TOKEN: &str = "$farref::Value";
 
 /// How much room is made for elements by the count that a format announces.
 const ROOM: usize = 128;
@@ -51,7 +51,7 @@ pub(super) fn receive(serialize: impl FnOnce() -> Result<Value, ValueError>) -> 
 }
 
 /// Calls `visit`, which visits a `Value` under [`TOKEN`], with `value` ready for it.
-pub(super) fn give<T>(value: &Value, visit: impl FnOnce() -> T) -> T {
+pub(crate) fn give<T>(value: &Value, visit: impl FnOnce() -> T) -> T {
     drop(hand(Hand::Holds(value.clone())));
     let result = visit();
     drop(hand(Hand::Empty));

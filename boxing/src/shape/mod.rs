@@ -1,0 +1,425 @@
+//! What the bytes of a type look like: enough to read them without the type, or into a newer or older one.
+//!
+//! A payload does not say what its bytes mean (PROTOCOL.md § 9). A [`Shape`] does (§ 9.13): it has the names of fields and
+//! variants, and the order in which they are written. `trace` finds the shape of a type by asking its `Deserialize`;
+//! `read` reads bytes of one shape as a value of another type.
+
+mod read;
+mod trace;
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Encoder;
+
+pub use read::decode_by_shape;
+
+/// What the bytes of a type look like.
+///
+/// ```
+/// use farref_boxing::Shape;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Line {
+///     from: (i32, i32),
+///     to: Option<Box<Line>>,
+/// }
+/// let shape = Shape::of::<Line>().unwrap();
+/// assert_eq!(shape.to_string(), "Line where Line {from: [i32; 2], to: Option<Line>}");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shape {
+    root: Type,
+    /// The types with names, in the order in which they are referred to: first by the root, then by each of them.
+    types: Vec<Definition>,
+}
+
+/// A type, or what it refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Type {
+    Bool,
+    U8,
+    U16,
+    U32,
+    U64,
+    U128,
+    I8,
+    I16,
+    I32,
+    I64,
+    I128,
+    F32,
+    F64,
+    Char,
+    Str,
+    /// Also a list of `u8`, whose bytes are the same.
+    Bytes,
+    Option(Box<Type>),
+    List(Box<Type>),
+    Map(Box<Type>, Box<Type>),
+    /// Also unit.
+    Tuple(Vec<Type>),
+    /// A tuple of so many equal types.
+    Array(Box<Type>, u32),
+    /// Data that says what it is.
+    Value,
+    /// A type with a name: which one.
+    Named(u32),
+}
+
+/// A type with a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Definition {
+    name: Box<str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Struct(Fields),
+    Enum(Vec<Variant>),
+}
+
+/// A variant of an enum. Its number is its place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Variant {
+    name: Box<str>,
+    fields: Fields,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Fields {
+    Unit,
+    Newtype(Type),
+    Tuple(Vec<Type>),
+    Named(Vec<(Box<str>, Type)>),
+}
+
+impl Shape {
+    /// The shape of `T`, as far as its `Deserialize` tells.
+    ///
+    /// `None` for what cannot be told: types that take only some of the values that their bytes can have, such as
+    /// those with a netref; types that need a self-describing format; those with `#[serde(alias)]`, whose fields serde
+    /// does not tell apart.
+    #[must_use]
+    pub fn of<'de, T: Deserialize<'de>>() -> Option<Self> {
+        trace::trace::<T>()
+    }
+
+    /// A number that equal shapes have in common, and hardly any others: FNV-1a of the shape's bytes, folded to 32
+    /// bits.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let mut encoder = Encoder::new();
+        // A shape has nothing in it that could refuse.
+        _ = encoder.encode(self);
+        let bytes = encoder.body().to_bytes();
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        ((hash >> 32) ^ hash) as u32
+    }
+
+    /// Whether every type that is referred to is there, and none holds itself without end.
+    ///
+    /// A shape that came from a peer is not to be trusted before.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let known = |number: u32| usize::try_from(number).is_ok_and(|number| number < self.types.len());
+        let mut sound = true;
+        self.root.each(&mut |number| sound &= known(number));
+        for definition in &self.types {
+            definition.each(&mut |number| sound &= known(number));
+        }
+        sound && self.ends()
+    }
+
+    /// Whether no type holds itself but by way of an option, a list, a map or an enum.
+    fn ends(&self) -> bool {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let held = |number: u32| {
+            let mut held = Vec::new();
+            if let Some(Kind::Struct(fields)) = self.definition(number).map(|found| &found.kind) {
+                fields.types().for_each(|of| of.inline(&mut held));
+            }
+            held
+        };
+        let mut marks = vec![Mark::New; self.types.len()];
+        for start in 0..self.types.len() as u32 {
+            let mut path = vec![(start, vec![start])];
+            while let Some((at, next)) = path.last_mut() {
+                let Some(number) = next.pop() else {
+                    if let Some(mark) = marks.get_mut(*at as usize) {
+                        *mark = Mark::Done;
+                    }
+                    path.pop();
+                    continue;
+                };
+                match marks.get_mut(number as usize) {
+                    Some(mark @ Mark::New) => {
+                        *mark = Mark::Open;
+                        path.push((number, held(number)));
+                    }
+                    Some(Mark::Done) => {}
+                    Some(Mark::Open) | None => return false,
+                }
+            }
+        }
+        true
+    }
+
+    /// The same with its types in order, without those that nothing refers to.
+    fn in_order(mut self) -> Self {
+        let mut numbers = vec![None; self.types.len()];
+        let mut order = Vec::new();
+        let mut meet = |number: u32, order: &mut Vec<u32>| {
+            if let Some(new @ None) = numbers.get_mut(number as usize) {
+                *new = Some(order.len() as u32);
+                order.push(number);
+            }
+        };
+        self.root.each(&mut |number| meet(number, &mut order));
+        let mut next = 0;
+        while let Some(definition) = order.get(next).and_then(|number| self.definition(*number)) {
+            definition.each(&mut |number| meet(number, &mut order));
+            next = next.saturating_add(1);
+        }
+        let mut renumber = |number: &mut u32| {
+            *number = numbers
+                .get(*number as usize)
+                .copied()
+                .flatten()
+                .unwrap_or(*number);
+        };
+        self.root.each_mut(&mut renumber);
+        let mut types: Vec<_> = self.types.into_iter().map(Some).collect();
+        let mut take = |number: u32| types.get_mut(number as usize)?.take();
+        let mut types: Vec<_> = order.into_iter().filter_map(&mut take).collect();
+        for definition in &mut types {
+            definition.each_mut(&mut renumber);
+        }
+        Self {
+            root: self.root,
+            types,
+        }
+    }
+
+    fn definition(&self, number: u32) -> Option<&Definition> {
+        self.types.get(usize::try_from(number).ok()?)
+    }
+}
+
+impl Definition {
+    fn each(&self, visit: &mut impl FnMut(u32)) {
+        match &self.kind {
+            Kind::Struct(fields) => fields.types().for_each(|of| of.each(visit)),
+            Kind::Enum(variants) => {
+                for variant in variants {
+                    variant.fields.types().for_each(|of| of.each(visit));
+                }
+            }
+        }
+    }
+}
+
+impl Definition {
+    fn each_mut(&mut self, visit: &mut impl FnMut(&mut u32)) {
+        match &mut self.kind {
+            Kind::Struct(fields) => fields.each_mut(visit),
+            Kind::Enum(variants) => {
+                for variant in variants {
+                    variant.fields.each_mut(visit);
+                }
+            }
+        }
+    }
+}
+
+impl Fields {
+    fn each_mut(&mut self, visit: &mut impl FnMut(&mut u32)) {
+        match self {
+            Self::Unit => {}
+            Self::Newtype(only) => only.each_mut(visit),
+            Self::Tuple(types) => types.iter_mut().for_each(|of| of.each_mut(visit)),
+            Self::Named(fields) => fields.iter_mut().for_each(|(_, of)| of.each_mut(visit)),
+        }
+    }
+
+    fn types(&self) -> Box<dyn Iterator<Item = &Type> + '_> {
+        match self {
+            Self::Unit => Box::new(std::iter::empty()),
+            Self::Newtype(only) => Box::new(std::iter::once(only)),
+            Self::Tuple(types) => Box::new(types.iter()),
+            Self::Named(fields) => Box::new(fields.iter().map(|(_, of)| of)),
+        }
+    }
+}
+
+impl Type {
+    /// Calls `visit` with each type with a name that is referred to.
+    fn each(&self, visit: &mut impl FnMut(u32)) {
+        match self {
+            Self::Option(of) | Self::List(of) | Self::Array(of, _) => of.each(visit),
+            Self::Map(key, value) => {
+                key.each(visit);
+                value.each(visit);
+            }
+            Self::Tuple(types) => types.iter().for_each(|of| of.each(visit)),
+            Self::Named(number) => visit(*number),
+            _ => {}
+        }
+    }
+
+    fn each_mut(&mut self, visit: &mut impl FnMut(&mut u32)) {
+        match self {
+            Self::Option(of) | Self::List(of) | Self::Array(of, _) => of.each_mut(visit),
+            Self::Map(key, value) => {
+                key.each_mut(visit);
+                value.each_mut(visit);
+            }
+            Self::Tuple(types) => types.iter_mut().for_each(|of| of.each_mut(visit)),
+            Self::Named(number) => visit(number),
+            _ => {}
+        }
+    }
+
+    /// Adds each type with a name that is held always, and not only sometimes.
+    fn inline(&self, held: &mut Vec<u32>) {
+        match self {
+            Self::Array(of, _) => of.inline(held),
+            Self::Tuple(types) => types.iter().for_each(|of| of.inline(held)),
+            Self::Named(number) => held.push(*number),
+            _ => {}
+        }
+    }
+
+    /// A tuple, as an array if it is one.
+    fn tuple(types: Vec<Self>) -> Self {
+        match types.split_first() {
+            Some((first, rest)) if !rest.is_empty() && rest.iter().all(|of| of == first) => {
+                Self::Array(Box::new(first.clone()), types.len() as u32)
+            }
+            _ => Self::Tuple(types),
+        }
+    }
+
+    /// A list, as bytes if it is that.
+    fn list(of: Self) -> Self {
+        match of {
+            Self::U8 => Self::Bytes,
+            of => Self::List(Box::new(of)),
+        }
+    }
+}
+
+/// The type as one would write it, and the types with names in it.
+impl Display for Shape {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.write(&self.root, f)?;
+        for (index, definition) in self.types.iter().enumerate() {
+            f.write_str(if index == 0 { " where " } else { ", " })?;
+            match &definition.kind {
+                Kind::Struct(fields) => {
+                    f.write_str(&definition.name)?;
+                    self.write_fields(fields, f)?;
+                }
+                Kind::Enum(variants) => {
+                    write!(f, "{} = ", definition.name)?;
+                    for (index, variant) in variants.iter().enumerate() {
+                        if index > 0 {
+                            f.write_str(" | ")?;
+                        }
+                        f.write_str(&variant.name)?;
+                        self.write_fields(&variant.fields, f)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shape {
+    fn write(&self, of: &Type, f: &mut Formatter<'_>) -> fmt::Result {
+        match of {
+            Type::Bool => f.write_str("bool"),
+            Type::U8 => f.write_str("u8"),
+            Type::U16 => f.write_str("u16"),
+            Type::U32 => f.write_str("u32"),
+            Type::U64 => f.write_str("u64"),
+            Type::U128 => f.write_str("u128"),
+            Type::I8 => f.write_str("i8"),
+            Type::I16 => f.write_str("i16"),
+            Type::I32 => f.write_str("i32"),
+            Type::I64 => f.write_str("i64"),
+            Type::I128 => f.write_str("i128"),
+            Type::F32 => f.write_str("f32"),
+            Type::F64 => f.write_str("f64"),
+            Type::Char => f.write_str("char"),
+            Type::Str => f.write_str("String"),
+            Type::Bytes => f.write_str("Bytes"),
+            Type::Value => f.write_str("Value"),
+            Type::Option(of) => {
+                f.write_str("Option<")?;
+                self.write(of, f)?;
+                f.write_str(">")
+            }
+            Type::List(of) => {
+                f.write_str("Vec<")?;
+                self.write(of, f)?;
+                f.write_str(">")
+            }
+            Type::Map(key, value) => {
+                f.write_str("Map<")?;
+                self.write(key, f)?;
+                f.write_str(", ")?;
+                self.write(value, f)?;
+                f.write_str(">")
+            }
+            Type::Tuple(types) => self.write_tuple(types, f),
+            Type::Array(of, count) => {
+                f.write_str("[")?;
+                self.write(of, f)?;
+                write!(f, "; {count}]")
+            }
+            Type::Named(number) => f.write_str(self.definition(*number).map_or("?", |found| &found.name)),
+        }
+    }
+
+    fn write_tuple(&self, types: &[Type], f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("(")?;
+        for (index, of) in types.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            self.write(of, f)?;
+        }
+        f.write_str(")")
+    }
+
+    fn write_fields(&self, fields: &Fields, f: &mut Formatter<'_>) -> fmt::Result {
+        match fields {
+            Fields::Unit => Ok(()),
+            Fields::Newtype(only) => self.write_tuple(std::slice::from_ref(only), f),
+            Fields::Tuple(types) => self.write_tuple(types, f),
+            Fields::Named(fields) => {
+                f.write_str(" {")?;
+                for (index, (name, of)) in fields.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(", ")?;
+                    }
+                    write!(f, "{name}: ")?;
+                    self.write(of, f)?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! Shapes: found by reading made-up values, and bytes of one shape read as a value of another type.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::num::NonZeroU8;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use farref_boxing::{CodecError, DecodeLimits, Encoder, Shape, Value, decode, decode_by_shape};
+use proptest::prelude::*;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+fn encoded<T: Serialize + ?Sized>(value: &T) -> Bytes {
+    let mut encoder = Encoder::new();
+    encoder.encode(value).unwrap();
+    encoder.body().to_bytes()
+}
+
+/// `value` written with its own type, and read as another.
+fn read<W: Serialize + DeserializeOwned, R: DeserializeOwned>(value: &W) -> Result<R, CodecError> {
+    let shape = Shape::of::<W>().unwrap();
+    decode_by_shape(&encoded(value), &[], &shape, &DecodeLimits::default())
+}
+
+#[track_caller]
+fn looks<T: DeserializeOwned>(text: &str) {
+    let shape = Shape::of::<T>().unwrap();
+    assert_eq!(shape.to_string(), text);
+    assert!(shape.is_sound());
+    let again: Shape = decode(&encoded(&shape), &[], &DecodeLimits::default()).unwrap();
+    assert_eq!(again, shape);
+    assert_eq!(again.fingerprint(), shape.fingerprint());
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Unit;
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Meters(u32);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Wrapper<T> {
+    inner: T,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Tree {
+    Branch { left: Box<Tree>, right: Box<Tree> },
+    Both(Box<Tree>, Forest),
+    Leaf(Kind),
+    Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Forest {
+    trees: Vec<Tree>,
+    best: Option<Box<Tree>>,
+    named: BTreeMap<String, Tree>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Kind {
+    Oak,
+    Other(String),
+    Pair(u8, i128),
+    Deep { kind: Deep },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Deep {
+    A,
+    B(Unit),
+    C(Result<Meters, char>),
+}
+
+#[test]
+fn plain_types_look_like_themselves() {
+    looks::<u8>("u8");
+    looks::<(bool, i128, f32, char, String)>("(bool, i128, f32, char, String)");
+    looks::<Vec<u8>>("Bytes");
+    looks::<Vec<Option<Vec<i64>>>>("Vec<Option<Vec<i64>>>");
+    looks::<HashMap<String, [u16; 3]>>("Map<String, [u16; 3]>");
+    looks::<()>("()");
+    looks::<Value>("Value");
+    looks::<Vec<Value>>("Vec<Value>");
+}
+
+#[test]
+fn types_with_names_look_like_their_declaration() {
+    looks::<Meters>("Meters where Meters(u32)");
+    looks::<Unit>("Unit where Unit");
+    looks::<Wrapper<Wrapper<u8>>>("Wrapper where Wrapper {inner: Wrapper}, Wrapper {inner: u8}");
+    looks::<Result<u8, String>>("Result where Result = Ok(u8) | Err(String)");
+    looks::<Duration>("Duration where Duration {secs: u64, nanos: u32}");
+    looks::<IpAddr>("IpAddr where IpAddr = V4([u8; 4]) | V6([u8; 16])");
+    looks::<SystemTime>("SystemTime where SystemTime {secs_since_epoch: u64, nanos_since_epoch: u32}");
+    looks::<(std::ops::Range<u8>, std::ops::RangeInclusive<u8>)>(
+        "(Range, RangeInclusive) where Range {start: u8, end: u8}, RangeInclusive {start: u8, end: u8}",
+    );
+    looks::<Deep>(
+        "Deep where Deep = A | B(Unit) | C(Result), Unit, Result = Ok(Meters) | Err(char), Meters(u32)",
+    );
+}
+
+#[test]
+fn types_that_hold_themselves_are_told() {
+    looks::<Tree>(
+        "Tree where Tree = Branch {left: Tree, right: Tree} | Both(Tree, Forest) | Leaf(Kind) | Nothing, \
+         Forest {trees: Vec<Tree>, best: Option<Tree>, named: Map<String, Tree>}, \
+         Kind = Oak | Other(String) | Pair(u8, i128) | Deep {kind: Deep}, \
+         Deep = A | B(Unit) | C(Result), Unit, Result = Ok(Meters) | Err(char), Meters(u32)",
+    );
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    struct Link(u8, Option<Box<Link>>);
+    looks::<Link>("Link where Link(u8, Option<Link>)");
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    enum Expression {
+        Add(Box<[Expression; 2]>),
+        Neg(Box<Expression>),
+        Call {
+            name: String,
+            arguments: Vec<Expression>,
+        },
+        Number(f64),
+    }
+    looks::<Expression>(
+        "Expression where Expression = Add([Expression; 2]) | Neg(Expression) | \
+         Call {name: String, arguments: Vec<Expression>} | Number(f64)",
+    );
+}
+
+#[test]
+fn what_cannot_be_told_is_not() {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    struct Aliased {
+        #[serde(alias = "b")]
+        a: u8,
+    }
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    #[serde(untagged)]
+    enum Untagged {
+        A(u8),
+    }
+    /// No value of it has an end.
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    struct Endless(Box<Endless>);
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    enum EndlessEnum {
+        A(Box<EndlessEnum>),
+        B(Box<EndlessEnum>, u8),
+    }
+    assert_eq!(Shape::of::<Endless>(), None);
+    assert_eq!(Shape::of::<EndlessEnum>(), None);
+    assert_eq!(Shape::of::<Aliased>(), None);
+    assert_eq!(Shape::of::<Untagged>(), None);
+    assert_eq!(Shape::of::<serde_json::Value>(), None);
+    assert!(Shape::of::<NonZeroU8>().is_some());
+}
+
+#[test]
+fn a_shape_is_its_root_and_its_types() {
+    let shape = |bytes: &[u8]| decode::<Shape>(&Bytes::copy_from_slice(bytes), &[], &DecodeLimits::default());
+    for (expected, bytes) in [
+        (Shape::of::<u8>(), &[0x01, 0x00][..]),
+        (Shape::of::<Vec<u8>>(), &[0x0f, 0x00]),
+        (Shape::of::<Option<Vec<char>>>(), &[0x10, 0x11, 0x0d, 0x00]),
+        (Shape::of::<HashMap<String, Value>>(), &[0x12, 0x0e, 0x15, 0x00]),
+        (Shape::of::<(bool, ())>(), &[0x13, 0x02, 0x00, 0x13, 0x00, 0x00]),
+        (Shape::of::<[i64; 3]>(), &[0x14, 0x09, 0x03, 0x00]),
+        (Shape::of::<Meters>(), b"\x16\x00\x01\x06Meters\x00\x01\x03"),
+        (
+            Shape::of::<Result<Wrapper<Unit>, u16>>(),
+            b"\x16\x00\x03\x06Result\x01\x02\x02Ok\x01\x16\x01\x03Err\x01\x02\
+              \x07Wrapper\x00\x03\x01\x05inner\x16\x02\x04Unit\x00\x00",
+        ),
+    ] {
+        let expected = expected.unwrap();
+        assert_eq!(&encoded(&expected)[..], bytes, "{expected}");
+        assert_eq!(shape(bytes), Ok(expected));
+    }
+}
+
+#[test]
+fn fingerprints_never_change() {
+    assert_eq!(Shape::of::<u8>().unwrap().fingerprint(), 0xbcc7_aec3);
+    assert_eq!(Shape::of::<Deep>().unwrap().fingerprint(), 0x06dc_8e62);
+    assert_ne!(
+        Shape::of::<Wrapper<u8>>().unwrap().fingerprint(),
+        Shape::of::<Wrapper<i8>>().unwrap().fingerprint()
+    );
+    assert_eq!(
+        Shape::of::<(Vec<u8>, (u8, u8))>().unwrap().fingerprint(),
+        Shape::of::<(Box<[u8]>, [u8; 2])>().unwrap().fingerprint(),
+        "the bytes are the same"
+    );
+}
+
+/// What a type was, in the order in which it grew.
+mod versions {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub(super) struct One {
+        pub(super) name: String,
+        pub(super) size: u16,
+        pub(super) gone: Vec<Tree>,
+        pub(super) kind: KindOne,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub(super) enum KindOne {
+        A,
+        B(u8),
+        C { x: f32 },
+        D(u8, String),
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub(super) struct Two {
+        pub(super) kind: KindTwo,
+        #[serde(default)]
+        pub(super) added: BTreeMap<String, u8>,
+        #[serde(alias = "size")]
+        pub(super) length: Option<u64>,
+        pub(super) name: Wrapped,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub(super) struct Wrapped(pub(super) String);
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub(super) enum KindTwo {
+        New(Vec<u8>),
+        #[serde(alias = "D")]
+        Other(u32, String),
+        C {
+            x: f64,
+            #[serde(default)]
+            y: u8,
+        },
+        A,
+    }
+}
+
+#[test]
+fn old_bytes_are_read_into_a_new_type() {
+    use versions::{KindOne, KindTwo, One, Two, Wrapped};
+    let one = |kind| One {
+        name: "name".into(),
+        size: 300,
+        gone: vec![
+            Tree::Nothing,
+            Tree::Leaf(Kind::Deep {
+                kind: Deep::C(Ok(Meters(1))),
+            }),
+            Tree::Both(
+                Box::new(Tree::Leaf(Kind::Pair(1, -1))),
+                Forest {
+                    trees: vec![],
+                    best: Some(Box::new(Tree::Nothing)),
+                    named: BTreeMap::from([("x".into(), Tree::Nothing)]),
+                },
+            ),
+        ],
+        kind,
+    };
+    for (old, new) in [
+        (KindOne::A, KindTwo::A),
+        (KindOne::C { x: 1.5 }, KindTwo::C { x: 1.5, y: 0 }),
+        (KindOne::D(7, "d".into()), KindTwo::Other(7, "d".into())),
+    ] {
+        let expected = Two {
+            kind: new,
+            added: BTreeMap::new(),
+            length: Some(300),
+            name: Wrapped("name".into()),
+        };
+        assert_eq!(read(&one(old)), Ok(expected));
+    }
+    // A variant that the new type lacks is refused only when it is used.
+    let error = read::<One, Two>(&one(KindOne::B(1))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "unknown variant `B`, expected one of `New`, `D`, `Other`, `C`, `A`"
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    fn refused<W: Serialize + DeserializeOwned, R: DeserializeOwned + Debug>(value: W, message: &str) {
+        assert_eq!(read::<W, R>(&value).unwrap_err().to_string(), message);
+    }
+    refused::<u16, String>(1, "invalid type: integer `1`, expected a string");
+    refused::<u16, u8>(300, "invalid value: integer `300`, expected u8");
+    refused::<(u8, u8, u8), (u8, u8)>((1, 2, 3), "1 elements or fields more than the type takes");
+    refused::<(u8, u8), (u8, u8, u8)>((1, 2), "invalid length 2, expected a tuple of size 3");
+    refused::<Wrapper<u8>, Meters>(Wrapper { inner: 1 }, "invalid type: map, expected u32");
+    refused::<Unit, Wrapper<u8>>(Unit, "invalid type: unit value, expected struct Wrapper");
+    refused::<Deep, Kind>(
+        Deep::A,
+        "unknown variant `A`, expected one of `Oak`, `Other`, `Pair`, `Deep`",
+    );
+    refused::<Value, u8>(
+        Value::Null,
+        "invalid type: data that says what it is, expected u8",
+    );
+    assert_eq!(read::<u8, Option<u8>>(&1), Ok(Some(1)));
+    assert_eq!(read::<u8, Meters>(&1), Ok(Meters(1)));
+    assert_eq!(read::<Value, Value>(&Value::from(7)), Ok(Value::from(7)));
+    assert_eq!(
+        read::<(Value, u8), (IgnoredAny, u8)>(&(Value::from("x"), 7))
+            .unwrap()
+            .1,
+        7
+    );
+}
+
+#[test]
+fn cut_and_long_bodies_are_refused() {
+    let value = Forest {
+        trees: vec![Tree::Leaf(Kind::Other("x".into())); 3],
+        best: None,
+        named: BTreeMap::new(),
+    };
+    let shape = Shape::of::<Forest>().unwrap();
+    let body = encoded(&value);
+    for cut in 0..body.len() {
+        let part = body.slice(..cut);
+        assert!(decode_by_shape::<Forest>(&part, &[], &shape, &DecodeLimits::default()).is_err());
+        assert!(decode_by_shape::<IgnoredAny>(&part, &[], &shape, &DecodeLimits::default()).is_err());
+    }
+    let long = Bytes::from([&body[..], &[0]].concat());
+    assert_eq!(
+        decode_by_shape::<Forest>(&long, &[], &shape, &DecodeLimits::default()),
+        Err(CodecError::Trailing { bytes: 1 })
+    );
+}
+
+/// Shapes, as a peer may write them: they have the form of the real ones, and no sense.
+mod hostile {
+    use super::*;
+
+    #[derive(Clone, Serialize)]
+    pub(super) struct Shape {
+        pub(super) root: Type,
+        pub(super) types: Vec<(String, Kind)>,
+    }
+
+    #[derive(Clone, Serialize)]
+    #[expect(dead_code, reason = "the numbers of the variants count")]
+    pub(super) enum Type {
+        Bool,
+        U8,
+        U16,
+        U32,
+        U64,
+        U128,
+        I8,
+        I16,
+        I32,
+        I64,
+        I128,
+        F32,
+        F64,
+        Char,
+        Str,
+        Bytes,
+        Option(Box<Type>),
+        List(Box<Type>),
+        Map(Box<Type>, Box<Type>),
+        Tuple(Vec<Type>),
+        Array(Box<Type>, u32),
+        Value,
+        Named(u32),
+    }
+
+    #[derive(Clone, Serialize)]
+    #[expect(dead_code, reason = "the numbers of the variants count")]
+    pub(super) enum Kind {
+        Struct(Fields),
+        Enum(Vec<(String, Fields)>),
+    }
+
+    #[derive(Clone, Serialize)]
+    #[expect(dead_code, reason = "the numbers of the variants count")]
+    pub(super) enum Fields {
+        Unit,
+        Newtype(Type),
+        Tuple(Vec<Type>),
+        Named(Vec<(String, Type)>),
+    }
+
+    pub(super) fn shape(root: Type, types: Vec<Kind>) -> super::Shape {
+        let types = types.into_iter().map(|kind| ("T".to_owned(), kind)).collect();
+        decode(&encoded(&Shape { root, types }), &[], &DecodeLimits::default()).unwrap()
+    }
+}
+
+#[test]
+fn hostile_shapes_cost_no_more_than_their_bytes() {
+    use hostile::{Fields, Kind, Type, shape};
+    let named = |number| Type::Named(number);
+    let holds = |of| Kind::Struct(Fields::Newtype(of));
+    std::thread::Builder::new()
+        .stack_size(1 << 20)
+        .spawn(move || {
+            for unsound in [
+                shape(named(0), vec![]),
+                shape(Type::Bool, vec![holds(named(1))]),
+                shape(named(0), vec![holds(named(0))]),
+                shape(
+                    named(0),
+                    vec![
+                        holds(named(1)),
+                        holds(Type::Tuple(vec![named(2)])),
+                        holds(named(0)),
+                    ],
+                ),
+            ] {
+                assert!(!unsound.is_sound());
+                let read =
+                    decode_by_shape::<IgnoredAny>(&Bytes::new(), &[], &unsound, &DecodeLimits::default());
+                assert!(read.is_err());
+            }
+            assert!(shape(named(0), vec![holds(Type::Option(Box::new(named(0))))]).is_sound());
+
+            // A chain of structs, each in the next, as long as one likes.
+            let chain: Vec<Kind> = (1..100_000)
+                .map(|number| holds(named(number)))
+                .chain([holds(Type::Bool)])
+                .collect();
+            let chain = shape(named(0), chain);
+            assert!(chain.is_sound());
+            let body = Bytes::from_static(&[1]);
+            assert!(decode_by_shape::<IgnoredAny>(&body, &[], &chain, &DecodeLimits::default()).is_err());
+            assert!(decode_by_shape::<Value>(&body, &[], &chain, &DecodeLimits::default()).is_err());
+
+            // Each struct holds the next twice, and the last one nothing.
+            let mut double: Vec<Kind> = (1..60)
+                .map(|number| Kind::Struct(Fields::Tuple(vec![named(number), named(number)])))
+                .collect();
+            double.push(Kind::Struct(Fields::Unit));
+            let double = shape(named(0), double);
+            let read = decode_by_shape::<IgnoredAny>(&Bytes::new(), &[], &double, &DecodeLimits::default());
+            assert!(matches!(read, Err(CodecError::TooManyItems { .. })));
+
+            let empty = Type::Array(
+                Box::new(Type::Array(Box::new(Type::Tuple(vec![])), u32::MAX)),
+                u32::MAX,
+            );
+            let read = decode_by_shape::<IgnoredAny>(
+                &Bytes::new(),
+                &[],
+                &shape(empty, vec![]),
+                &DecodeLimits::default(),
+            );
+            assert!(matches!(read, Err(CodecError::TooManyItems { .. })));
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+fn deep() -> impl Strategy<Value = Deep> {
+    prop_oneof![
+        Just(Deep::A),
+        Just(Deep::B(Unit)),
+        any::<u32>().prop_map(|meters| Deep::C(Ok(Meters(meters)))),
+        any::<char>().prop_map(|char| Deep::C(Err(char))),
+    ]
+}
+
+fn tree() -> impl Strategy<Value = Tree> {
+    let leaf = prop_oneof![
+        Just(Tree::Nothing),
+        Just(Tree::Leaf(Kind::Oak)),
+        any::<String>().prop_map(|text| Tree::Leaf(Kind::Other(text))),
+        any::<(u8, i128)>().prop_map(|(a, b)| Tree::Leaf(Kind::Pair(a, b))),
+        deep().prop_map(|kind| Tree::Leaf(Kind::Deep { kind })),
+    ];
+    leaf.prop_recursive(4, 30, 4, |inner| {
+        let boxed = || inner.clone().prop_map(Box::new);
+        let forest = (
+            prop::collection::vec(inner.clone(), 0..3),
+            prop::option::of(boxed()),
+            prop::collection::btree_map(any::<String>(), inner.clone(), 0..3),
+        );
+        let forest = forest.prop_map(|(trees, best, named)| Forest { trees, best, named });
+        prop_oneof![
+            (boxed(), boxed()).prop_map(|(left, right)| Tree::Branch { left, right }),
+            (boxed(), forest).prop_map(|(tree, forest)| Tree::Both(tree, forest)),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn bytes_are_read_by_their_own_shape(tree in tree()) {
+        prop_assert_eq!(read::<Tree, Tree>(&tree), Ok(tree.clone()));
+        prop_assert!(read::<Tree, IgnoredAny>(&tree).is_ok());
+        // What a type makes of a shape with names is what JSON makes of it.
+        let json: serde_json::Value = read::<Wrapper<Vec<u16>>, _>(&Wrapper { inner: vec![1, 2] }).unwrap();
+        prop_assert_eq!(json.to_string(), "{\"inner\":[1,2]}");
+    }
+
+    #[test]
+    fn any_bytes_are_a_shape_or_an_error(bytes in prop::collection::vec(0..24_u8, 0..60), body in prop::collection::vec(0..8_u8, 0..20)) {
+        if let Ok(shape) = decode::<Shape>(&bytes.into(), &[], &DecodeLimits::default()) {
+            let text = shape.to_string();
+            prop_assert!(!text.is_empty());
+            _ = decode_by_shape::<IgnoredAny>(&body.into(), &[], &shape, &DecodeLimits::default());
+        }
+    }
+}
