@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use ::bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    As, Blob, DecodeLimits, Encoder, Error, Fault, FromAs, Maybe, Outcome, Plain, Value, decode, from_value,
-    to_value,
+    As, Blob, DecodeLimits, Encoder, Error, Fault, FromAs, Maybe, Outcome, Plain, Shape as Layout, Value,
+    decode, decode_by_shape, from_value, to_value,
 };
 
 /// Every shape that serde knows, and recursive ones.
@@ -76,6 +77,19 @@ pub fn value(data: &[u8]) {
     }
 }
 
+/// Reads `data` as a shape and a body of that shape.
+pub fn shape(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    let limits = DecodeLimits::default();
+    if let Ok((shape, body)) = decode::<(Layout, &[u8])>(&body, &[], &limits) {
+        assert_eq!(read::<Layout>(&written(&shape)), shape);
+        _ = format!("{shape} {} {}", shape.fingerprint(), shape.is_sound());
+        let body = Bytes::copy_from_slice(body);
+        _ = decode_by_shape::<IgnoredAny>(&body, &[], &shape, &limits);
+        _ = decode_by_shape::<Shape>(&body, &[], &shape, &limits);
+    }
+}
+
 #[expect(clippy::expect_used, reason = "a finding")]
 fn typed(value: &Value) {
     if let Ok(shape) = from_value::<Shape>(value)
@@ -135,6 +149,7 @@ mod tests {
             super::payload(&data);
             super::error(&data);
             super::value(&data);
+            super::shape(&data);
         }
 
         /// Small numbers are variants, counts and tags, so these go deeper.
@@ -143,6 +158,7 @@ mod tests {
             super::payload(&data);
             super::error(&data);
             super::value(&data);
+            super::shape(&data);
         }
 
         #[test]
