@@ -324,6 +324,130 @@ fn what_does_not_fit_is_refused() {
     );
 }
 
+/// Reads each value as each type: what is told to be unreadable is, and what is told to be readable is read.
+#[test]
+fn what_cannot_be_read_is_told_before() {
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct Named {
+        a: u8,
+        b: String,
+    }
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct Swapped {
+        b: String,
+        a: u64,
+    }
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct Grown {
+        a: Option<Meters>,
+        b: char,
+        #[serde(default)]
+        c: u8,
+    }
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct Pair(u8, String);
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct Held(Kind);
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct Maybe(Option<u8>);
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct List {
+        head: u8,
+        tail: Option<Box<List>>,
+    }
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct OtherList {
+        head: String,
+        tail: Option<Box<OtherList>>,
+    }
+
+    /// Whether it can be read, and what is told before.
+    fn tried<W: Serialize + DeserializeOwned, R: DeserializeOwned>(value: &W) -> (bool, bool) {
+        let (writer, reader) = (Shape::of::<W>().unwrap(), Shape::of::<R>().unwrap());
+        let told = writer.readable_as(&reader);
+        let read = read::<W, R>(value);
+        assert!(
+            told.is_ok() || read.is_err(),
+            "{writer} is read as {reader}: {}",
+            told.unwrap_err()
+        );
+        (read.is_ok(), told.is_ok())
+    }
+    let mut counts = [[0; 2]; 2];
+    macro_rules! pairs {
+        ($($value:expr => $type:ty;)*) => {$({
+            let value: $type = $value;
+            pairs!(with value: u8; u64; f64; String; char; (u8, String); (u8, String, u8); [u8; 2]; Vec<u8>; Vec<u64>;
+                Option<u8>; Option<Option<String>>; (); Unit; Named; Swapped; Grown; Pair; Meters; Held; Maybe; Kind;
+                Deep; Tree; Value; HashMap<String, u8>; BTreeMap<u8, Unit>; List; OtherList; Wrapper<u8>;
+                Wrapper<Named>; Result<u8, String>;);
+        })*};
+        (with $value:ident: $($type:ty;)*) => {$(
+            let (read, told) = tried::<_, $type>(&$value);
+            counts[usize::from(read)][usize::from(told)] += 1;
+        )*};
+    }
+    pairs! {
+        7 => u8;
+        7 => u64;
+        1.5 => f64;
+        "x".into() => String;
+        'x' => char;
+        (1, "x".into()) => (u8, String);
+        (1, "x".into(), 2) => (u8, String, u8);
+        [1, 2] => [u8; 2];
+        vec![b'1', b'2'] => Vec<u8>;
+        vec![1, 2] => Vec<u64>;
+        Some(1) => Option<u8>;
+        Some(Some("x".into())) => Option<Option<String>>;
+        () => ();
+        Unit => Unit;
+        Named { a: 1, b: "x".into() } => Named;
+        Swapped { a: 1, b: "x".into() } => Swapped;
+        Grown { a: Some(Meters(1)), b: 'x', c: 1 } => Grown;
+        Pair(1, "x".into()) => Pair;
+        Meters(7) => Meters;
+        Held(Kind::Oak) => Held;
+        Maybe(Some(1)) => Maybe;
+        Kind::Oak => Kind;
+        Deep::A => Deep;
+        Tree::Nothing => Tree;
+        Value::from(1) => Value;
+        HashMap::from([("x".into(), 1)]) => HashMap<String, u8>;
+        BTreeMap::from([(1, Unit)]) => BTreeMap<u8, Unit>;
+        List { head: 1, tail: Some(Box::new(List { head: 2, tail: None })) } => List;
+        OtherList { head: "x".into(), tail: None } => OtherList;
+        Wrapper { inner: 7 } => Wrapper<u8>;
+        Wrapper { inner: Named { a: 1, b: "x".into() } } => Wrapper<Named>;
+        Ok(1) => Result<u8, String>;
+    }
+    let [[refused, tried], [_, read]] = counts;
+    assert!(refused > 800 && read > 70, "{counts:?}");
+    assert!(
+        tried < 120,
+        "told only when it is read, by the value or by what a shape leaves out: {counts:?}"
+    );
+
+    let (writer, reader) = (
+        Shape::of::<Wrapper<Vec<List>>>().unwrap(),
+        Shape::of::<Wrapper<Vec<OtherList>>>().unwrap(),
+    );
+    let error = writer.readable_as(&reader).unwrap_err();
+    assert_eq!(error.path(), "inner[].head");
+    assert_eq!(
+        error.to_string(),
+        "`Wrapper where Wrapper {inner: Vec<List>}, List {head: u8, tail: Option<List>}` cannot be read as \
+         `Wrapper where Wrapper {inner: Vec<OtherList>}, OtherList {head: String, tail: Option<OtherList>}`, \
+         for they differ at `inner[].head`"
+    );
+    assert!(
+        Shape::of::<versions::One>()
+            .unwrap()
+            .readable_as(&Shape::of::<Tree>().unwrap())
+            .is_err()
+    );
+}
+
 #[test]
 fn cut_and_long_bodies_are_refused() {
     let value = Forest {

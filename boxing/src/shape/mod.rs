@@ -4,6 +4,7 @@
 //! variants, and the order in which they are written. `trace` finds the shape of a type by asking its `Deserialize`;
 //! `read` reads bytes of one shape as a value of another type.
 
+mod check;
 mod read;
 mod trace;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Encoder;
 
+pub use check::ShapeMismatch;
 pub use read::decode_by_shape;
 
 /// What the bytes of a type look like.

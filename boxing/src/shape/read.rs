@@ -117,6 +117,15 @@ impl<'de> Shaped<'_, 'de> {
         }
     }
 
+    /// The same without newtypes around it, which are what they hold.
+    fn held(mut self) -> Result<Self, CodecError> {
+        while let Look::Struct(Fields::Newtype(of)) = self.look()? {
+            self.of = of;
+            self.levels = self.levels.checked_sub(1).ok_or_else(unsound)?;
+        }
+        Ok(self)
+    }
+
     /// Runs `read` a level further in.
     fn inside<R>(mut self, read: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
         self.decoder.enter()?;
@@ -302,19 +311,20 @@ macro_rules! plain {
 impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
     type Error = CodecError;
 
-    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, CodecError> {
-        match self.look()? {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let mut this = self.held()?;
+        match this.look()? {
             Look::Plain(of) => plain! {
-                self visitor of:
+                this visitor of:
                 Bool deserialize_bool U8 deserialize_u8 U16 deserialize_u16 U32 deserialize_u32
                 U64 deserialize_u64 U128 deserialize_u128 I8 deserialize_i8 I16 deserialize_i16
                 I32 deserialize_i32 I64 deserialize_i64 I128 deserialize_i128 F32 deserialize_f32
                 F64 deserialize_f64 Char deserialize_char Str deserialize_str Bytes deserialize_bytes
             },
-            Look::Struct(fields) => self.fields(fields, visitor),
+            Look::Struct(fields) => this.fields(fields, visitor),
             Look::Enum(variants) => {
-                let variant = variant(variants, self.index()?)?;
-                self.inside(|this| {
+                let variant = variant(variants, this.index()?)?;
+                this.inside(|this| {
                     visitor.visit_enum(Chosen {
                         variant,
                         reader: this.with(this.of)?,
@@ -325,10 +335,11 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        match self.of {
-            Type::Option(_) => self.deserialize_any(visitor),
+        let this = self.held()?;
+        match this.of {
+            Type::Option(_) => this.deserialize_any(visitor),
             // What was there always has become an option.
-            _ => self.inside(|this| visitor.visit_some(this.with(this.of)?)),
+            _ => this.inside(|this| visitor.visit_some(this.with(this.of)?)),
         }
     }
 
@@ -352,10 +363,11 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        match self.of {
-            Type::Bytes => self.list(&Type::U8, visitor),
-            Type::Tuple(types) => self.tuple(types, visitor),
-            _ => self.deserialize_any(visitor),
+        let this = self.held()?;
+        match this.of {
+            Type::Bytes => this.list(&Type::U8, visitor),
+            Type::Tuple(types) => this.tuple(types, visitor),
+            _ => this.deserialize_any(visitor),
         }
     }
 

@@ -114,6 +114,8 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// What is met most is written in line, where the processor learns what comes where.
+    #[inline(always)]
     fn value(&mut self, value: &'a Value) -> Result<(), CodecError> {
         match value {
             Value::Null => self.head.push(NULL),
@@ -121,23 +123,33 @@ impl<'a> Writer<'a> {
             Value::Bool(true) => self.head.push(TRUE),
             Value::Int(number) if *number < 0 => self.negative((!*number).cast_unsigned()),
             Value::Int(number) => self.positive(number.cast_unsigned()),
+            Value::Float(number) => {
+                self.head.push(FLOAT);
+                self.head.extend_from_slice(&number.to_le_bytes());
+            }
+            Value::Str(text) => {
+                self.count(text.len(), SHORT_STR, SHORT_KNOWN_FORM, STR);
+                self.head.extend_from_slice(text.as_bytes());
+            }
+            other => return self.other(other),
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn other(&mut self, value: &'a Value) -> Result<(), CodecError> {
+        match value {
+            // Never here.
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Str(_) => {}
             Value::UInt(number) => self.positive(*number),
             Value::Single(number) => {
                 self.head.push(SINGLE);
-                self.head.extend_from_slice(&number.to_le_bytes());
-            }
-            Value::Float(number) => {
-                self.head.push(FLOAT);
                 self.head.extend_from_slice(&number.to_le_bytes());
             }
             Value::Char(char) => {
                 self.head.push(CHAR);
                 self.head
                     .extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-            Value::Str(text) => {
-                self.count(text.len(), SHORT_STR, SHORT_KNOWN_FORM, STR);
-                self.head.extend_from_slice(text.as_bytes());
             }
             Value::Bytes(bytes) if bytes.len() >= SHARE_FROM => {
                 self.head.push(LONG_BYTES);
@@ -226,6 +238,7 @@ impl<'a> Writer<'a> {
         }
     }
 
+    #[inline(never)]
     fn integer(&mut self, tag: u8, number: u128) {
         let size = Size::of(number);
         self.head.push(tag.wrapping_add(size as u8));
