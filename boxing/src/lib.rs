@@ -60,6 +60,6 @@ pub use items::{Items, ItemsWriter};
 pub use kind::{Certainty, ErrorKind};
 pub use limits::DecodeLimits;
 pub use reference::{Reference, SlotError, lend, slot};
-pub use shape::{Shape, ShapeMismatch, decode_by_shape};
+pub use shape::{Shape, ShapeFields, ShapeMismatch, ShapeType, Shaped, Shapes, decode_by_shape};
 pub use transit::Fault;
 pub use value::{ParseValueError, Record, Value, ValueError, from_value, to_value};

@@ -166,6 +166,155 @@ fn what_cannot_be_told_is_not() {
     assert!(Shape::of::<NonZeroU8>().is_some());
 }
 
+/// What a derive would write.
+mod told {
+    use farref_boxing::{ShapeFields, ShapeType, Shaped, Shapes};
+
+    use super::*;
+
+    impl Shaped for Unit {
+        fn shape(shapes: &mut Shapes) -> ShapeType {
+            shapes.structure::<Self>("Unit", |_| ShapeFields::UNIT)
+        }
+    }
+
+    impl Shaped for Meters {
+        fn shape(shapes: &mut Shapes) -> ShapeType {
+            shapes.structure::<Self>("Meters", |shapes| ShapeFields::newtype(u32::shape(shapes)))
+        }
+    }
+
+    impl<T: Shaped> Shaped for Wrapper<T> {
+        fn shape(shapes: &mut Shapes) -> ShapeType {
+            shapes.structure::<Self>("Wrapper", |shapes| {
+                ShapeFields::named([("inner", T::shape(shapes))])
+            })
+        }
+    }
+
+    impl Shaped for Tree {
+        fn shape(shapes: &mut Shapes) -> ShapeType {
+            shapes.enumeration::<Self, _>("Tree", |shapes| {
+                let tree = <Box<Self>>::shape(shapes);
+                [
+                    (
+                        "Branch",
+                        ShapeFields::named([("left", tree.clone()), ("right", tree.clone())]),
+                    ),
+                    ("Both", ShapeFields::tuple([tree, Forest::shape(shapes)])),
+                    ("Leaf", ShapeFields::newtype(Kind::shape(shapes))),
+                    ("Nothing", ShapeFields::UNIT),
+                ]
+            })
+        }
+    }
+
+    impl Shaped for Forest {
+        fn shape(shapes: &mut Shapes) -> ShapeType {
+            shapes.structure::<Self>("Forest", |shapes| {
+                ShapeFields::named([
+                    ("trees", <Vec<Tree>>::shape(shapes)),
+                    ("best", <Option<Box<Tree>>>::shape(shapes)),
+                    ("named", <BTreeMap<String, Tree>>::shape(shapes)),
+                ])
+            })
+        }
+    }
+
+    /// This one is asked of serde.
+    impl Shaped for Kind {
+        fn shape(shapes: &mut Shapes) -> ShapeType {
+            shapes.traced::<Self>().unwrap()
+        }
+    }
+
+    /// With a reference, which serde does not tell.
+    impl Shaped for Net {
+        fn shape(_shapes: &mut Shapes) -> ShapeType {
+            ShapeType::REFERENCE
+        }
+    }
+}
+
+#[test]
+fn what_types_tell_is_what_serde_tells() {
+    use std::collections::{BTreeSet, HashSet, VecDeque};
+
+    fn agree<T: farref_boxing::Shaped + DeserializeOwned>() {
+        let (told, traced) = (Shape::told_by::<T>(), Shape::of::<T>().unwrap());
+        assert_eq!(told, traced, "{told} and {traced}");
+    }
+    macro_rules! agree {
+        ($($type:ty;)*) => {$( agree::<$type>(); )*};
+    }
+    agree! {
+        bool; u8; u16; u32; u64; u128; usize; i8; i16; i32; i64; i128; isize; f32; f64; char; String; ();
+        Box<str>; Box<[u16]>; std::borrow::Cow<'static, str>; std::path::PathBuf; NonZeroU8; Value;
+        std::num::Wrapping<u8>; std::cmp::Reverse<u8>; std::sync::Mutex<u8>; std::cell::Cell<u8>;
+        Option<u8>; Vec<u8>; Vec<u16>; VecDeque<u8>; BTreeSet<u8>; HashSet<char>;
+        HashMap<String, ()>; BTreeMap<u8, u8>; [u8; 0]; [u8; 1]; [u8; 32]; (u8,); (u8, u8); (u8, i8, Vec<u8>);
+        Result<u8, Result<String, ()>>; std::ops::Range<u8>; std::ops::RangeInclusive<i64>;
+        std::marker::PhantomData<u8>; Duration; SystemTime; (Duration, SystemTime, Duration);
+        IpAddr; std::net::SocketAddr; (IpAddr, std::net::SocketAddr);
+        Unit; Meters; Wrapper<Wrapper<Meters>>; Tree; Forest; Kind; (Kind, Tree); (Tree, Kind);
+    }
+}
+
+/// A netref in miniature.
+#[derive(Debug, PartialEq)]
+struct Net(std::sync::Arc<u8>);
+
+impl Serialize for Net {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(farref_boxing::lend(self.0.clone()).unwrap())
+    }
+}
+
+impl<'de> Deserialize<'de> for Net {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let slot = farref_boxing::slot(u32::deserialize(deserializer)?);
+        let reference = slot.map_err(serde::de::Error::custom)?;
+        reference
+            .downcast()
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("of another kind"))
+    }
+}
+
+#[test]
+fn netrefs_are_read_by_a_shape_like_all_else() {
+    assert_eq!(Shape::of::<Net>(), None, "serde does not tell");
+    let shape = Shape::told_by::<(u8, Vec<Wrapper<Net>>, Net)>();
+    assert_eq!(
+        shape.to_string(),
+        "(u8, Vec<Wrapper>, Netref) where Wrapper {inner: Netref}"
+    );
+
+    let mut encoder = Encoder::new();
+    let net = |number| Net(std::sync::Arc::new(number));
+    encoder
+        .encode(&(
+            7_u8,
+            vec![Wrapper { inner: net(1) }, Wrapper { inner: net(2) }],
+            net(3),
+        ))
+        .unwrap();
+    let references: Vec<_> = encoder.take_references().collect();
+    let body = encoder.body().to_bytes();
+    let limits = DecodeLimits::default();
+    let read: (u64, Vec<Wrapper<Option<Net>>>, Net) =
+        decode_by_shape(&body, &references, &shape, &limits).unwrap();
+    assert_eq!(read.1[1].inner, Some(net(2)));
+    assert_eq!(read.2, net(3));
+    let read: (u64, IgnoredAny, Net) = decode_by_shape(&body, &references, &shape, &limits).unwrap();
+    assert_eq!(read.2, net(3));
+    assert!(
+        shape
+            .readable_as(&Shape::told_by::<(u8, Vec<Wrapper<Net>>, u32)>())
+            .is_err()
+    );
+}
+
 #[test]
 fn a_shape_is_its_root_and_its_types() {
     let shape = |bytes: &[u8]| decode::<Shape>(&Bytes::copy_from_slice(bytes), &[], &DecodeLimits::default());

@@ -6,8 +6,10 @@
 
 mod check;
 mod read;
+mod shaped;
 mod trace;
 
+use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use crate::Encoder;
 
 pub use check::ShapeMismatch;
 pub use read::decode_by_shape;
+pub use shaped::{ShapeFields, ShapeType, Shaped, Shapes};
 
 /// What the bytes of a type look like.
 ///
@@ -69,6 +72,8 @@ pub(crate) enum Type {
     Value,
     /// A type with a name: which one.
     Named(u32),
+    /// A reference, as the number of its slot.
+    Reference,
 }
 
 /// A type with a name.
@@ -175,6 +180,40 @@ impl Shape {
             }
         }
         true
+    }
+
+    /// The same, as it is for every way in which it may have been found: each type once, and in order.
+    fn canonical(mut self) -> Self {
+        // Types are of one class unless something tells them apart, at first or by the classes of what they hold.
+        let mut classes = vec![0_u32; self.types.len()];
+        let mut count = 1;
+        loop {
+            let mut found: HashMap<Definition, u32> = HashMap::new();
+            let mut refine = |definition: &Definition| {
+                let mut definition = definition.clone();
+                definition.each_mut(&mut |number| {
+                    *number = classes.get(*number as usize).copied().unwrap_or(u32::MAX);
+                });
+                let next = found.len() as u32;
+                *found.entry(definition).or_insert(next)
+            };
+            let refined: Vec<u32> = self.types.iter().map(&mut refine).collect();
+            let before = std::mem::replace(&mut count, found.len());
+            classes = refined;
+            if count <= before {
+                break;
+            }
+        }
+        let first = |class: u32| classes.iter().position(|found| *found == class);
+        let mut merge = |number: &mut u32| {
+            let class = classes.get(*number as usize).copied();
+            *number = class.and_then(first).map_or(*number, |first| first as u32);
+        };
+        self.root.each_mut(&mut merge);
+        for definition in &mut self.types {
+            definition.each_mut(&mut merge);
+        }
+        self.in_order()
     }
 
     /// The same with its types in order, without those that nothing refers to.
@@ -368,6 +407,7 @@ impl Shape {
             Type::Str => f.write_str("String"),
             Type::Bytes => f.write_str("Bytes"),
             Type::Value => f.write_str("Value"),
+            Type::Reference => f.write_str("Netref"),
             Type::Option(of) => {
                 f.write_str("Option<")?;
                 self.write(of, f)?;

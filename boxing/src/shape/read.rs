@@ -320,6 +320,7 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
                 U64 deserialize_u64 U128 deserialize_u128 I8 deserialize_i8 I16 deserialize_i16
                 I32 deserialize_i32 I64 deserialize_i64 I128 deserialize_i128 F32 deserialize_f32
                 F64 deserialize_f64 Char deserialize_char Str deserialize_str Bytes deserialize_bytes
+                Reference deserialize_u32
             },
             Look::Struct(fields) => this.fields(fields, visitor),
             Look::Enum(variants) => {

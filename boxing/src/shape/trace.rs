@@ -211,7 +211,7 @@ impl Tracer {
                 })
             })
             .collect::<Option<_>>()?;
-        Some(Shape { root, types }.in_order())
+        Some(Shape { root, types }.canonical())
     }
 }
 
