@@ -87,6 +87,9 @@ pub fn shape(data: &[u8]) {
         let body = Bytes::copy_from_slice(body);
         _ = decode_by_shape::<IgnoredAny>(&body, &[], &shape, &limits);
         _ = decode_by_shape::<Shape>(&body, &[], &shape, &limits);
+        if let Ok(value) = decode_by_shape::<Value>(&body, &[], &shape, &limits) {
+            assert_eq!(read::<Value>(&written(&value)), value);
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use std::num::NonZeroU8;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use farref_boxing::{CodecError, DecodeLimits, Encoder, Shape, Value, decode, decode_by_shape};
+use farref_boxing::{
+    CodecError, DecodeLimits, Encoder, Shape, Value, decode, decode_by_shape, from_value, to_value,
+};
 use proptest::prelude::*;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -306,6 +308,11 @@ fn netrefs_are_read_by_a_shape_like_all_else() {
         decode_by_shape(&body, &references, &shape, &limits).unwrap();
     assert_eq!(read.1[1].inner, Some(net(2)));
     assert_eq!(read.2, net(3));
+    let value: Value = decode_by_shape(&body, &references, &shape, &limits).unwrap();
+    assert_eq!(
+        value.to_string(),
+        "(7, [Wrapper {inner: <reference>}, Wrapper {inner: <reference>}], <reference>)"
+    );
     let read: (u64, IgnoredAny, Net) = decode_by_shape(&body, &references, &shape, &limits).unwrap();
     assert_eq!(read.2, net(3));
     assert!(
@@ -715,7 +722,21 @@ fn hostile_shapes_cost_no_more_than_their_bytes() {
             assert!(chain.is_sound());
             let body = Bytes::from_static(&[1]);
             assert!(decode_by_shape::<IgnoredAny>(&body, &[], &chain, &DecodeLimits::default()).is_err());
-            assert!(decode_by_shape::<Value>(&body, &[], &chain, &DecodeLimits::default()).is_err());
+            // A newtype is what it holds, so this is one byte; other structs are as many levels.
+            assert_eq!(
+                decode_by_shape(&body, &[], &chain, &DecodeLimits::default()),
+                Ok(Value::from(true))
+            );
+            let deep = |levels: u32| {
+                let mut chain: Vec<Kind> = (1..levels)
+                    .map(|number| Kind::Struct(Fields::Tuple(vec![named(number)])))
+                    .collect();
+                chain.push(Kind::Struct(Fields::Tuple(vec![Type::Bool])));
+                decode_by_shape::<Value>(&body, &[], &shape(named(0), chain), &DecodeLimits::default())
+            };
+            encoded(&deep(128).unwrap());
+            assert_eq!(deep(129), Err(CodecError::TooDeep { limit: 128 }));
+            assert!(deep(100_000).is_err());
 
             // Each struct holds the next twice, and the last one nothing.
             let mut double: Vec<Kind> = (1..60)
@@ -725,6 +746,9 @@ fn hostile_shapes_cost_no_more_than_their_bytes() {
             let double = shape(named(0), double);
             let read = decode_by_shape::<IgnoredAny>(&Bytes::new(), &[], &double, &DecodeLimits::default());
             assert!(matches!(read, Err(CodecError::TooManyItems { .. })));
+
+            let read = decode_by_shape::<Value>(&Bytes::new(), &[], &double, &DecodeLimits::default());
+            assert!(matches!(read, Err(CodecError::TooMuchMemory { .. })));
 
             let empty = Type::Array(
                 Box::new(Type::Array(Box::new(Type::Tuple(vec![])), u32::MAX)),
@@ -780,6 +804,10 @@ proptest! {
     fn bytes_are_read_by_their_own_shape(tree in tree()) {
         prop_assert_eq!(read::<Tree, Tree>(&tree), Ok(tree.clone()));
         prop_assert!(read::<Tree, IgnoredAny>(&tree).is_ok());
+        // And without a type.
+        let value = read::<Tree, Value>(&tree).unwrap();
+        prop_assert_eq!(&value, &to_value(&tree).unwrap());
+        prop_assert_eq!(from_value::<Tree>(&value), Ok(tree));
         // What a type makes of a shape with names is what JSON makes of it.
         let json: serde_json::Value = read::<Wrapper<Vec<u16>>, _>(&Wrapper { inner: vec![1, 2] }).unwrap();
         prop_assert_eq!(json.to_string(), "{\"inner\":[1,2]}");
@@ -790,7 +818,10 @@ proptest! {
         if let Ok(shape) = decode::<Shape>(&bytes.into(), &[], &DecodeLimits::default()) {
             let text = shape.to_string();
             prop_assert!(!text.is_empty());
-            _ = decode_by_shape::<IgnoredAny>(&body.into(), &[], &shape, &DecodeLimits::default());
+            let body = body.into();
+            _ = decode_by_shape::<IgnoredAny>(&body, &[], &shape, &DecodeLimits::default());
+            let value = decode_by_shape::<Value>(&body, &[], &shape, &DecodeLimits::default());
+            _ = value.map(|value| value.to_string());
         }
     }
 }

@@ -136,6 +136,7 @@ impl<'a> Check<'a> {
         };
         match (writer, reader) {
             (Type::Option(writer), Type::Option(reader)) => self.step(inside, writer, reader),
+            (_, Type::Value) => true,
             (_, Type::Option(reader)) => self.step(inside, writer, reader),
             (_, Type::Named(number)) => self.named(writer, *number),
             (Type::Named(number), _) => match self.writer.definition(*number).map(|found| &found.kind) {

@@ -5,6 +5,7 @@
 //! `read` reads bytes of one shape as a value of another type.
 
 mod check;
+mod dynamic;
 mod read;
 mod shaped;
 mod trace;

@@ -7,7 +7,7 @@ use serde::de::{
 };
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
-use super::{Fields, Kind, Shape, Type, Variant};
+use super::{Fields, Kind, Shape, Type, Variant, dynamic};
 use crate::decoder::Decoder;
 use crate::value::model;
 use crate::{CodecError, DecodeLimits, Reference, reference};
@@ -16,7 +16,8 @@ use crate::{CodecError, DecodeLimits, Reference, reference};
 ///
 /// It is read by the names of fields and variants. So the type may have more fields with a default, fewer, in another
 /// order, and with `#[serde(alias)]` others; its enums may lack variants that the value does not use. What was a value
-/// may have become an option of it, a number a wider one, and a type a newtype around it.
+/// may have become an option of it, a number a wider one, and a type a newtype around it. What is read as a
+/// [`Value`](crate::Value) may be anything.
 ///
 /// # Errors
 ///
@@ -74,7 +75,7 @@ pub fn decode_by_shape<'a, T: Deserialize<'a>>(
 /// How many types may be inside each other for each level that counts (PROTOCOL.md § 9.9).
 const LEVELS: u32 = 4;
 
-fn unsound() -> CodecError {
+pub(super) fn unsound() -> CodecError {
     CodecError::custom("the shape of the value is not one of a type")
 }
 
@@ -275,7 +276,7 @@ impl<'de> Shaped<'_, 'de> {
     }
 }
 
-fn variant(variants: &[Variant], index: u32) -> Result<&Variant, CodecError> {
+pub(super) fn variant(variants: &[Variant], index: u32) -> Result<&Variant, CodecError> {
     let found = usize::try_from(index).ok().and_then(|index| variants.get(index));
     found.ok_or_else(|| {
         let expected = format!("variant index 0 <= i < {}", variants.len());
@@ -356,6 +357,10 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         match self.look()? {
             Look::Plain(Type::Value) if name == model::TOKEN => {
                 (&mut *self.decoder).deserialize_newtype_struct(name, visitor)
+            }
+            _ if name == model::TOKEN => {
+                let value = dynamic::value(self.decoder, self.shape, self.of)?;
+                model::give(&value, || visitor.visit_newtype_struct(self))
             }
             Look::Struct(Fields::Newtype(of)) => visitor.visit_newtype_struct(self.with(of)?),
             // What was not a newtype has become one.

@@ -80,7 +80,7 @@ impl<T: Into<Self>> From<Option<T>> for Value {
 impl Value {
     /// `value` as an option that is not empty.
     #[inline]
-    pub(super) fn some(value: Self) -> Self {
+    pub(crate) fn some(value: Self) -> Self {
         match value {
             Self::Null | Self::Some(_) => Self::Some(Box::new(value)),
             value => value,

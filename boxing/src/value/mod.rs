@@ -33,6 +33,7 @@ use crate::Reference;
 pub use de::from_value;
 pub use error::{ParseValueError, ValueError};
 pub use record::Record;
+pub(crate) use record::{Fields, Names};
 pub use ser::to_value;
 
 /// How many values may sit inside each other in bytes, in text, and on the way from and to other types.

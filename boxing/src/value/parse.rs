@@ -228,11 +228,7 @@ impl<'a> Parser<'a> {
     }
 
     fn new_form(&mut self, type_name: &str, variant: Option<&str>, fields: Fields) -> Arc<Names> {
-        let form = Arc::new(Names {
-            type_name: type_name.to_owned().into(),
-            variant: variant.map(|name| name.to_owned().into()),
-            fields,
-        });
+        let form = Arc::new(Names::new(type_name, variant, fields));
         if self.forms.len() < FORMS {
             self.forms.push(Arc::clone(&form));
         }

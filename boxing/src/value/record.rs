@@ -40,7 +40,7 @@ pub(crate) struct Names {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Fields {
+pub(crate) enum Fields {
     /// `Point`
     Unit,
     /// `Point(1, 2)`: how many. One is a newtype variant.
@@ -50,6 +50,14 @@ pub(super) enum Fields {
 }
 
 impl Names {
+    pub(crate) fn new(type_name: &str, variant: Option<&str>, fields: Fields) -> Self {
+        Self {
+            type_name: type_name.to_owned().into(),
+            variant: variant.map(|name| name.to_owned().into()),
+            fields,
+        }
+    }
+
     /// How many fields there are.
     pub(super) fn len(&self) -> usize {
         match &self.fields {
@@ -153,7 +161,7 @@ impl Record {
     }
 
     /// A record of `names`, which has as many fields as there are values.
-    pub(super) fn from_parts(names: Arc<Names>, values: impl Into<Box<[Value]>>) -> Self {
+    pub(crate) fn from_parts(names: Arc<Names>, values: impl Into<Box<[Value]>>) -> Self {
         let values = values.into();
         debug_assert_eq!(names.len(), values.len());
         Self { names, values }
