@@ -10,7 +10,6 @@ use ::bytes::Bytes;
 
 use super::record::{Fields, Name, Names};
 use super::{MAX_DEPTH, Record, Value, model};
-use crate::encoder::SHARE_FROM;
 use crate::{CodecError, lend, reference, slot};
 
 const NULL: u8 = 0x00;
@@ -45,6 +44,9 @@ const LARGEST: u8 = 111;
 /// How many negative integers are small.
 const SMALL_NEGATIVES: u8 = SMALLEST.unsigned_abs();
 
+/// From this length on, bytes are long. On the wire for ever; that it is what [`SHARE_FROM`](crate::SHARE_FROM) is spares
+/// a copy.
+const LONG: usize = 4096;
 /// How much memory is kept for the next value, in bytes.
 const KEEP: usize = 64 << 10;
 
@@ -151,7 +153,7 @@ impl<'a> Writer<'a> {
                 self.head
                     .extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
             }
-            Value::Bytes(bytes) if bytes.len() >= SHARE_FROM => {
+            Value::Bytes(bytes) if bytes.len() >= LONG => {
                 self.head.push(LONG_BYTES);
                 self.long.push((**bytes).clone());
             }
@@ -426,13 +428,13 @@ impl<L: Iterator<Item = Bytes>> Reader<'_, L> {
             SHORT_STR..SHORT_KNOWN_FORM => self.text(tag.wrapping_sub(SHORT_STR).into(), place)?,
             BYTES => {
                 let len = self.varint()?;
-                if len >= SHARE_FROM {
+                if len >= LONG {
                     return Err(CodecError::NotShortest);
                 }
                 set(place, Value::bytes(Bytes::copy_from_slice(self.take(len)?)));
             }
             LONG_BYTES => match self.long.next() {
-                Some(bytes) if bytes.len() >= SHARE_FROM => set(place, Value::bytes(bytes)),
+                Some(bytes) if bytes.len() >= LONG => set(place, Value::bytes(bytes)),
                 Some(_) => return Err(CodecError::NotShortest),
                 None => return Err(CodecError::Truncated { needed: 1, left: 0 }),
             },
