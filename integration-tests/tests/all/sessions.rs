@@ -11,7 +11,11 @@ use farref::{
 };
 use farref_integration_tests::bench::{Bench, Counter, Rig};
 use farref_integration_tests::media::{acquainted, runtime, within};
+#[cfg(unix)]
+use farref_integration_tests::program::{agent, children, signal};
 use farref_integration_tests::relay::Relay;
+#[cfg(unix)]
+use farref_integration_tests::sshd::Sshd;
 
 /// A server behind a wire that breaks, and how to dial it there.
 struct House {
@@ -338,5 +342,50 @@ fn a_shutdown_does_not_wait_for_a_peer_without_a_carrier() {
         within(server.shutdown(Duration::from_secs(3600))).await;
         within(client.close()).await;
         assert!(within(call).await.is_err());
+    });
+}
+
+/// The program that ssh starts only passes on what it hears: the session's process is the one behind it.
+#[cfg(unix)]
+#[test]
+fn a_session_outlives_its_ssh_and_goes_on_over_another_and_over_tcp() {
+    let Some(sshd) = Sshd::start(&[]) else { return };
+    runtime().block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = format!("unix:{}", directory.path().join("socket").display());
+        let (at_server, at_client) = acquainted();
+        let server = Server::of::<dyn Bench>(Rig::new().0).trust(at_server);
+        within(server.listen(socket.as_str())).await.unwrap();
+        let tcp = within(server.listen("tcp://127.0.0.1:0")).await.unwrap();
+        let ssh = sshd.address(&format!("{} relay {socket}", agent().display()));
+        let connect = connect(ssh).also_at(tcp).trust(at_client);
+        let client = within(connect.into_future()).await.unwrap();
+        let session = client.session().expect("ssh may be lost");
+        let desk = desk(&client).await;
+        for number in 1..=30 {
+            if number % 10 == 0 {
+                for ssh in children(&sshd.path("known_hosts").display().to_string()) {
+                    signal("-KILL", &ssh);
+                }
+            }
+            within(desk.call().note(number, vec![7; 3000].into()))
+                .await
+                .unwrap();
+        }
+        let ssh = children(&sshd.path("known_hosts").display().to_string());
+        drop(sshd);
+        for ssh in ssh {
+            signal("-KILL", &ssh);
+        }
+        for number in 31..=40 {
+            within(desk.call().note(number, vec![7; 3000].into()))
+                .await
+                .unwrap();
+        }
+        let notes = within(desk.call().notes()).await.unwrap();
+        assert!(notes.iter().copied().eq(1..=40), "{notes:?}");
+        assert_eq!((client.session(), client.peer().medium), (Some(session), "tcp"));
+        drop((desk, client));
+        within(server.wait_for(|stats| stats.connections == 0)).await;
     });
 }
