@@ -317,6 +317,10 @@ pub trait Link: Send + 'static {
     /// Closes. An orderly end goes out behind all that was submitted, any other at once and instead of it.
     fn close(&mut self, reason: CloseReason);
 
+    /// Sends nothing more of what was submitted and not handed out yet: the layer above has said that it was not sent.
+    /// A close goes out still, and at once.
+    fn abandon(&mut self);
+
     /// Whether the close is in a batch: when that is written, the carrier may be closed.
     fn is_finished(&self) -> bool;
 
@@ -330,7 +334,8 @@ pub trait Link: Send + 'static {
     /// Whether the peer has acknowledged all of lane 0 up to `position`. Without a session: never.
     fn is_acknowledged(&self, position: u64) -> bool;
 
-    /// Whether so much waits for the peer that no new calls should be started; returns and releases may.
+    /// Whether no new calls should be started, since too much waits for the peer, or since there is no carrier;
+    /// returns and releases may.
     fn is_congested(&self) -> bool;
 
     /// The session, once the peer is known, if both wanted one.
@@ -475,6 +480,10 @@ macro_rules! link_over_core {
 
             fn close(&mut self, reason: $crate::CloseReason) {
                 self.core.close(reason);
+            }
+
+            fn abandon(&mut self) {
+                self.core.abandon();
             }
 
             fn is_finished(&self) -> bool {

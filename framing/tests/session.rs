@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use farref_framing::{
-    AttachConfig, Batch, Body, LaneId, Limits, Link, LinkError, LinkEvent, Loss, Misuse, Nanos, RejectCode,
-    Rejection, ResumeRequest, Role, SessionEnd, StreamKey,
+    AttachConfig, Batch, Body, CloseReason, LaneId, Limits, Link, LinkError, LinkEvent, Loss, Misuse, Nanos,
+    RejectCode, Rejection, ResumeRequest, Role, SessionEnd, StreamKey,
 };
 use farref_transport::Class;
 use farref_transport::memory::Cutter;
@@ -1000,6 +1000,30 @@ fn only_a_detached_dialer_with_a_session_attaches() {
         pair.listener.handle_bytes(StreamKey::MAIN, &mut input, false, 0),
         Err(Misuse::Closed.into())
     );
+}
+
+/// Calls that were said not to have been sent were still written when the peer had closed, and ran over there.
+#[test]
+fn what_is_abandoned_is_not_sent_but_a_close_is() {
+    for session in [true, false] {
+        let mut pair = Pair::new(session, &Limits::default());
+        submit(&mut *pair.dialer, b"message", b"");
+        submit(&mut *pair.dialer, b"large", &pattern(1, 100_000));
+        let lane = pair.dialer.open_lane(Class::Normal).unwrap();
+        pair.dialer
+            .write_lane(lane, Bytes::from_static(b"stream"))
+            .unwrap();
+        pair.dialer.abandon();
+        assert!(!pair.dialer.wants_write() && written(&mut *pair.dialer, 0).is_empty());
+        pair.dialer.close(CloseReason::done());
+        assert!(pair.dialer.wants_write());
+        let kinds: Vec<u8> = frames(&written(&mut *pair.dialer, 0))
+            .iter()
+            .map(|frame| frame.0)
+            .collect();
+        assert_eq!(kinds, [0x0e]);
+        assert!(pair.dialer.is_finished());
+    }
 }
 
 #[test]

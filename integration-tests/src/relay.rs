@@ -101,6 +101,11 @@ impl<A: Clone> Relay<A> {
         }
     }
 
+    /// Where carriers lead to.
+    pub fn leads_to(&self) -> A {
+        self.shared.to.lock().unwrap().clone()
+    }
+
     /// Cuts when that many bytes more have passed, both ways together.
     pub fn cut_after(&self, bytes: u32) {
         self.shared.fuse.cut_after(bytes);

@@ -205,6 +205,8 @@ impl<H: Handles> Protocol<H> for Native<H> {
 
     fn sever(&mut self, error: &Error) {
         self.exchange.sever(error, self.received, &self.link);
+        // What was said not to be sent must not be.
+        self.link.abandon();
     }
 
     fn detach(&mut self, now: Nanos) -> bool {

@@ -44,6 +44,8 @@ pub struct Core {
     events: Events,
     closing: Option<CloseReason>,
     peer_closed: bool,
+    /// Nobody waits for what was not sent.
+    abandoned: bool,
     /// The last bytes are in a batch: nothing more goes out.
     finished: bool,
     stats: LinkStats,
@@ -142,6 +144,7 @@ impl Core {
             events: Events::new(),
             closing: None,
             peer_closed: false,
+            abandoned: false,
             finished: false,
             stats: LinkStats {
                 carriers: 1,
@@ -251,6 +254,11 @@ impl Core {
         self.closing = Some(reason);
     }
 
+    /// What was not sent is not sent any more, but for a close.
+    pub(crate) const fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
     }
@@ -268,7 +276,8 @@ impl Core {
     }
 
     pub(crate) fn is_congested(&self) -> bool {
-        self.out.is_congested()
+        // What waits above can still be taken back; what waits here will be sent.
+        self.phase == Phase::Detached || self.resuming || self.out.is_congested()
     }
 
     fn joined(&self) -> Option<&Session> {

@@ -52,6 +52,9 @@ impl Core {
         let Some((limit, _)) = self.allowance() else {
             return false;
         };
+        if self.abandoned {
+            return self.closing.is_some();
+        }
         (self.out.may_send_messages() && self.out.messages.sent() < limit)
             || (self.is_flowing() && (self.out.may_send_lanes() || self.speaks()))
             || self.wants_close()
@@ -104,8 +107,10 @@ impl Core {
         if self.phase == Phase::Over {
             self.finished = true;
         }
-        let closing = self.closing.take_if(|reason| !reason.is_done());
-        if let Some((limit, fragment)) = self.allowance().filter(|_| closing.is_none()) {
+        let abandoned = self.abandoned;
+        let closing = self.closing.take_if(|reason| !reason.is_done() || abandoned);
+        let is_all = closing.is_some() || abandoned;
+        if let Some((limit, fragment)) = self.allowance().filter(|_| !is_all) {
             if self.is_flowing() {
                 self.put_control(batch, now);
             }

@@ -477,7 +477,19 @@ fn callers_from_many_tasks_lose_nothing_while_the_peer_is_started_anew_again_and
                 .flat_map(|office| town.delivered(office))
                 .filter(|letter| (first..end).contains(letter))
                 .collect();
-            assert!(all.is_sorted_by(|a, b| a < b), "repeated or overtaken");
+            let places: Vec<(usize, u64)> = (0..town.letters.len())
+                .flat_map(|office| {
+                    town.delivered(office)
+                        .into_iter()
+                        .map(move |letter| (office, letter))
+                })
+                .filter(|(_, letter)| (first..end).contains(letter))
+                .collect();
+            let wrong = places.windows(2).find(|pair| pair[0].1 >= pair[1].1);
+            assert!(
+                wrong.is_none(),
+                "repeated or overtaken: {wrong:?}, unknown {unknown:?}"
+            );
             let missing = (first..end).filter(|letter| all.binary_search(letter).is_err());
             for letter in missing {
                 assert!(unknown.contains(&letter), "{letter} was lost");

@@ -345,6 +345,47 @@ fn a_shutdown_does_not_wait_for_a_peer_without_a_carrier() {
     });
 }
 
+#[test]
+fn calls_may_be_given_up_while_there_is_no_carrier_and_their_deadlines_run() {
+    let runtime = runtime();
+    let house = runtime.block_on(House::new());
+    let client = runtime.block_on(house.client());
+    let desk = runtime.block_on(desk(&client));
+    let to = house.relay.leads_to();
+    house.relay.lead_to("127.0.0.1:1".parse().unwrap()); // nothing answers there
+    let (given_up, ()) = runtime.block_on(async {
+        let mut watch = client.watch();
+        house.relay.cut_after(0);
+        let given_up = desk.call().note(1, Vec::new().into()).start(); // finds the cut
+        while !matches!(within(watch.next()).await, Status::Down(_)) {}
+        let late = desk
+            .call()
+            .note(2, Vec::new().into())
+            .timeout(Duration::from_millis(30));
+        let error = within(late).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+        drop(desk.call().note(3, Vec::new().into()).start());
+        (given_up, ())
+    });
+    // A thread waits as a task does.
+    let thread = {
+        let desk = desk.clone();
+        std::thread::spawn(move || desk.bump())
+    };
+    drop(given_up);
+    house.relay.lead_to(to);
+    runtime.block_on(async {
+        within(desk.call().note(4, Vec::new().into())).await.unwrap();
+        let notes = within(desk.call().notes()).await.unwrap();
+        // The first counts as sent; whether its cancel reaches it in time is open. The others never were.
+        assert!(notes == [4] || notes == [1, 4], "{notes:?}");
+        drop(client);
+    });
+    assert_eq!(thread.join().unwrap().unwrap(), 1);
+    drop(desk);
+    runtime.block_on(house.at_rest());
+}
+
 /// The program that ssh starts only passes on what it hears: the session's process is the one behind it.
 #[cfg(unix)]
 #[test]

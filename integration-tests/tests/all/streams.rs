@@ -1,5 +1,6 @@
 //! Streams over every medium: order, pace, ends, and who may give them up.
 
+use std::future::IntoFuture;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use farref::stream::Sink;
 use farref::{ByteStream, Certainty, Error, ErrorKind, Netref, Result, Stream, remote};
 use farref_integration_tests::bench::{Count, Counter};
 use farref_integration_tests::media::{is_slow, over_every_medium, pair, runtime, within};
+use farref_integration_tests::relay::Relay;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -334,5 +336,37 @@ fn small_calls_are_not_held_up_by_a_stream_that_nobody_reads() {
         }
         let unused: Bytes = first;
         drop((stream, unused));
+    });
+}
+
+#[test]
+fn streams_go_on_where_they_were_when_the_wire_is_cut() {
+    runtime().block_on(async {
+        let server = farref::Server::of::<dyn Mill>(Wind::default());
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let to = address
+            .to_string()
+            .trim_start_matches("plain+tcp://")
+            .parse()
+            .unwrap();
+        let relay = Relay::new(to).await;
+        let connect = farref::connect(format!("plain+tcp://{}", relay.address));
+        let client = within(connect.into_future()).await.unwrap();
+        let mill: Netref<dyn Mill> = within(client.root()).await.unwrap();
+        for after in [1_000, 70_000, 200_000] {
+            let mut items = within(mill.call().count(100_000)).await.unwrap();
+            let mut bytes = within(mill.call().bytes(1_000_000)).await.unwrap();
+            relay.cut_after(after);
+            for number in 0..100_000 {
+                assert_eq!(within(items.next()).await.unwrap().unwrap(), number);
+            }
+            assert!(within(items.next()).await.is_none());
+            let mut read = Vec::new();
+            within(bytes.read_to_end(&mut read)).await.unwrap();
+            assert!(read.len() == 1_000_000 && read.iter().all(|byte| *byte == 7));
+        }
+        assert_eq!(relay.cuts(), 3);
+        drop((mill, client));
+        within(server.wait_for(|stats| stats.connections == 0)).await;
     });
 }

@@ -443,14 +443,16 @@ mod tests {
     /// between two losses: the pauses grew although every attempt had succeeded.
     #[test]
     fn attempts_are_counted_from_the_last_carrier_that_both_agreed_on() {
-        let mut down = Down::after(None, 1, cut());
+        let next =
+            |down: Down, agreed| Down::after(Some(down).filter(|down| !down.is_mended(agreed)), 0, cut());
+        let mut down = Down::after(None, 0, cut());
         assert_eq!((down.count_attempt(), down.count_attempt()), (0, 1));
         down.attached = Some(1);
-        down = Down::after(Some(down), 1, cut());
+        down = next(down, 1);
         assert!(down.attached.is_none() && down.failed.is_some());
         assert_eq!(down.count_attempt(), 2, "it was lost before both had agreed");
         down.attached = Some(1);
-        down = Down::after(Some(down), 2, cut());
+        down = next(down, 2);
         assert_eq!(
             down.count_attempt(),
             0,

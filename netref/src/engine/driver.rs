@@ -197,6 +197,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     fn handle(&self, event: Event<EngineHandles>) {
         let core = &self.core;
         match event {
+            // The peer takes what it said since our goodbye for unknown; it was given up with that.
+            Event::Call(incoming) if lock(&core.state).goodbye.is_some() => core.discard(incoming),
             Event::Call(incoming) => core.deliver(incoming),
             Event::Ready(waiter) => waiter.wake(),
             Event::Body { answer, body } => core.body_arrived(answer, body),
