@@ -91,7 +91,7 @@ pub(crate) fn succeeds(before: &PeerEvidence, now: &PeerEvidence) -> bool {
         (PeerEvidence::Key(before), PeerEvidence::Key(now)) => before == now,
         (PeerEvidence::Key(_), _) => false,
         (_, PeerEvidence::Key(_)) => true,
-        // The process may be another thread of control, never another account.
+        // It may be another process, never another account.
         (PeerEvidence::Unix { uid: before, .. }, PeerEvidence::Unix { uid: now, .. }) => before == now,
         (before, now) => before == now,
     }
