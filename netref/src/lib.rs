@@ -41,6 +41,7 @@ mod native;
 pub mod protocol;
 
 mod chain;
+pub mod channel;
 mod clock;
 mod config;
 mod connection;
@@ -48,6 +49,7 @@ mod context;
 mod engine;
 mod lock;
 mod panics;
+mod parcel;
 mod peer;
 pub mod place;
 mod reconnecting;

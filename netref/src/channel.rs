@@ -1,0 +1,84 @@
+//! Channels whose ends are values that cross: give one end away, and the two sides are joined.
+//!
+//! | module | who sends | what a receiver gets |
+//! |---|---|---|
+//! | [`mpsc`] | many | each value, in order, once |
+//! | [`oneshot`] | one, once | the value |
+//! | [`watch`] | many | the latest value |
+//! | [`broadcast`] | many | each value; a receiver that is too slow is told how many it has missed |
+//!
+//! They are tokio's channels, and mean the same. The channel lives in the process that made it. An end that crosses is a
+//! reference to it, so the other ends notice when it is dropped over there, and when the connection of whoever holds it is
+//! over. A session that goes on over another carrier is not noticed. Values may be whatever serde can write and read, with
+//! netrefs, streams and further ends of channels in them.
+//!
+//! One call is made for each value that is sent from afar: it returns when the value is in the channel. For many small
+//! values one after the other a [`Stream`](crate::Stream) is faster, as its items travel in batches.
+
+pub mod broadcast;
+pub mod mpsc;
+pub mod oneshot;
+pub mod watch;
+
+use std::future::Future;
+use std::time::Duration;
+
+use farref_boxing::{Certainty, Error, ErrorKind, Result};
+use farref_macros::remote;
+
+use crate::netref::Netref;
+use crate::parcel::Parcel;
+use crate::stream::Item;
+
+/// What several receivers can get.
+pub trait Shareable: Item + Clone + Sync {}
+
+impl<T: Item + Clone + Sync> Shareable for T {}
+
+/// The end of a channel where values go in.
+#[remote(name = "farref.Inbox")]
+pub(crate) trait Inbox {
+    /// Puts a value in, once there is room; whether there was anybody to receive it.
+    async fn send(&self, value: Parcel) -> Result<bool>;
+
+    /// Waits until nobody receives any more.
+    async fn closed(&self) -> Result<()>;
+}
+
+/// Sends to a channel elsewhere. Waiting for room takes as long as it takes.
+fn send<T: Item>(inbox: &Netref<dyn Inbox>, value: &T) -> impl Future<Output = Result<()>> + Send + use<T> {
+    let sent = Parcel::pack(value).map(|value| inbox.call().send(value).timeout(Duration::MAX));
+    async {
+        if sent?.await? {
+            Ok(())
+        } else {
+            Err(receiver_gone())
+        }
+    }
+}
+
+/// Waits until nobody receives from a channel elsewhere, or it is out of reach.
+async fn closed(inbox: &Netref<dyn Inbox>) {
+    // An error says that it is out of reach.
+    let _ = inbox.call().closed().timeout(Duration::MAX).await;
+}
+
+/// Nobody receives any more: what was sent went nowhere.
+fn receiver_gone() -> Error {
+    let kind = ErrorKind::Disconnected(Certainty::NotExecuted);
+    Error::new(kind, "nobody receives from this channel any more")
+}
+
+/// Nobody sends any more.
+fn sender_gone() -> Error {
+    let kind = ErrorKind::Disconnected(Certainty::Unknown);
+    Error::new(kind, "whoever could send to this channel is gone")
+}
+
+/// An end that there is only one of is given away once.
+fn is_gone() -> Error {
+    Error::new(
+        ErrorKind::Misuse,
+        "this end of the channel was used or given away",
+    )
+}
