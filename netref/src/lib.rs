@@ -48,6 +48,7 @@ mod connection;
 mod context;
 mod engine;
 mod lock;
+pub mod mutex;
 mod panics;
 mod parcel;
 mod peer;
