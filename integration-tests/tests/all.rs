@@ -10,6 +10,8 @@ mod callbacks;
 mod calls;
 #[path = "all/cancel.rs"]
 mod cancel;
+#[path = "all/channels.rs"]
+mod channels;
 #[path = "all/connections.rs"]
 mod connections;
 #[path = "all/cuts.rs"]
