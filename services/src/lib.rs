@@ -12,6 +12,9 @@
 //! Mechanism lies below; here are the decisions: which root a peer gets ([`Service`]), how many peers there may
 //! be ([`ServerLimits`]), how a server ends ([`Server::shutdown`]). [`blocking`] is for programs without a runtime.
 
+// The macro names the crate by the name that its users give it.
+extern crate farref_netref as farref;
+
 mod connect;
 mod dependable;
 mod dial;
@@ -25,6 +28,7 @@ mod sessions;
 mod source;
 
 pub mod blocking;
+pub mod file;
 #[cfg(feature = "noise")]
 pub mod keys;
 
