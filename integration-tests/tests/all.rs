@@ -20,6 +20,8 @@ mod cuts;
 mod dynamic_values;
 #[path = "all/ends.rs"]
 mod ends;
+#[path = "all/files.rs"]
+mod files;
 #[path = "all/hostile.rs"]
 mod hostile;
 #[cfg(unix)]
