@@ -130,6 +130,24 @@ fn callback_reports_progress() {
 }
 
 #[test]
+fn an_existing_crate_reads_a_far_file() {
+    assert_eq!(
+        run("remote_csv", &[]),
+        "2026-169 was the warmest day, with 22 degrees\n"
+    );
+}
+
+#[test]
+fn a_live_stream_is_plotted_and_ends_with_its_reader() {
+    let out = run("plot", &[]);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 31, "{out}");
+    assert_eq!(lines[0], "   0 ms                          *", "{out}");
+    assert!(lines[..30].iter().all(|line| line.contains('*')), "{out}");
+    assert_eq!(lines[30], "the far side measures no more");
+}
+
+#[test]
 fn pipeline_saves_a_round_trip() {
     let out = run("pipeline", &[]);
     let lines: Vec<_> = out.lines().collect();
