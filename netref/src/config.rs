@@ -18,6 +18,12 @@ pub struct Config {
     pub max_call_bytes: u64,
     /// Objects that may be held across the connection in either direction. Default 1,048,576.
     pub max_objects: u32,
+    /// How many objects of this side the peer may hold before a warning says so, once, with their types. Default 100,000;
+    /// none is never.
+    pub warn_at_exports: Option<u32>,
+    /// Whether [`Connection::holdings`](crate::Connection::holdings) tells age, origin and last use from the start. It costs
+    /// some 100 bytes for each object and call. Default false.
+    pub track_holdings: bool,
     /// How deep calls may be nested. Default 256.
     pub max_depth: u16,
     /// How long the peer may take to introduce itself. Default 10 s.
@@ -44,6 +50,8 @@ impl Default for Config {
             max_calls: 16_384,
             max_call_bytes: 64 << 20,
             max_objects: 1 << 20,
+            warn_at_exports: Some(100_000),
+            track_holdings: false,
             max_depth: 256,
             setup_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),

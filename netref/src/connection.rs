@@ -13,10 +13,11 @@ use farref_framing::{
 use crate::call::BoxFuture;
 use crate::clock;
 use crate::config::Config;
-use crate::engine::core::{Anchor, Core};
+use crate::engine::core::{Anchor, Core, MANY_ROWS};
 use crate::engine::driver;
+use crate::holdings::Holdings;
 use crate::hosted::{Exported, Hosted};
-use crate::interface::RemoteTrait;
+use crate::interface::{RemoteTrait, known};
 use crate::lock::lock;
 use crate::native::Native;
 use crate::netref::{Netref, typed};
@@ -44,6 +45,8 @@ trait Controls: Watched {
     fn drained(&self) -> BoxFuture<'_, ()>;
     fn over(&self) -> Option<Error>;
     fn stats(&self) -> Stats;
+    fn track(&self);
+    fn holdings(&self) -> Holdings;
     fn set_call_timeout(&self, timeout: Option<Duration>);
     fn peer(&self) -> Arc<Peer>;
     fn status_now(&self) -> (Status, u64);
@@ -193,6 +196,7 @@ impl Root {
     /// This object, under this interface.
     #[must_use]
     pub fn of<T: ?Sized + RemoteTrait>(netref: &Netref<T>) -> Self {
+        known::note(T::INTERFACE);
         match netref.as_remote() {
             None => Self(Some(Arc::new(Hosted(Arc::clone(netref.as_arc()))))),
             Some(remote) => {
@@ -420,6 +424,30 @@ impl Connection {
         self.inner.stats()
     }
 
+    /// Who holds what over this connection, and what is under way: for people who look for what is kept too long.
+    ///
+    /// Types and counts are always known. Age, last use, origin, calls and candidates for cycles are known of what came
+    /// since they are tracked: from the start with [`Config::track_holdings`], or since
+    /// [`track_holdings`](Self::track_holdings). At most 65,536 of each table are told; [`stats`](Self::stats) has the numbers.
+    ///
+    /// ```
+    /// # fn example(connection: &farref_netref::Connection) {
+    /// connection.track_holdings();
+    /// // ... and later:
+    /// print!("{}", connection.holdings());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        self.inner.holdings()
+    }
+
+    /// Notes from now on where references come from and when they are used, for [`holdings`](Self::holdings). That costs some
+    /// 100 bytes for each object and call.
+    pub fn track_holdings(&self) {
+        self.inner.track();
+    }
+
     /// Sets how long calls made from now on may take if they do not say otherwise; `None`, the default, is for
     /// ever. Resolution: nanoseconds.
     pub fn call_timeout(&self, timeout: Option<Duration>) {
@@ -576,6 +604,21 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
             traffic: state.protocol.traffic(),
             carrier: state.gauge.as_ref().map(Gauge::read),
         }
+    }
+
+    fn track(&self) {
+        lock(&self.core().state).protocol.track();
+    }
+
+    fn holdings(&self) -> Holdings {
+        let (tables, peer) = {
+            let state = lock(&self.core().state);
+            (state.protocol.tables(MANY_ROWS), Arc::clone(&state.peer))
+        };
+        let holdings = Holdings::new(peer, &tables);
+        // The last hold on an object may be here by now: it goes as those do that are given back.
+        self.core().discard(tables);
+        holdings
     }
 
     fn set_call_timeout(&self, timeout: Option<Duration>) {

@@ -11,6 +11,7 @@ use crate::remote::Remote;
 
 #[doc(hidden)]
 pub mod expansion;
+pub(crate) mod known;
 
 /// A remote trait: name, version and methods.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::exchange::{Breach, Exchange, ExchangeConfig, Inbound, Wire};
 use crate::protocol::{
     BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, Protocol, Reply,
-    TableStats, Traffic,
+    TableStats, Tables, Traffic,
 };
 
 /// Code with which a body is given up or refused: nobody wants it any more.
@@ -32,7 +32,10 @@ impl<H: Handles> Native<H> {
     /// Speaks over `link`, shows `root`, and introduces itself at once.
     #[must_use]
     pub fn new(mut link: Box<dyn Link>, config: &Config, root: Outgoing<H>, _now: Nanos) -> Self {
-        let exchange = Exchange::new(ExchangeConfig::from(config), root, &mut link);
+        let mut exchange = Exchange::new(ExchangeConfig::from(config), root, &mut link);
+        if config.track_holdings {
+            exchange.track();
+        }
         Self {
             exchange,
             link,
@@ -234,6 +237,14 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.link.tombstone()
     }
 
+    fn track(&mut self) {
+        self.exchange.track();
+    }
+
+    fn tables(&self, most: usize) -> Tables<H> {
+        self.exchange.tables(most)
+    }
+
     fn stats(&self) -> TableStats {
         self.exchange.stats()
     }
@@ -295,6 +306,7 @@ impl From<&Config> for ExchangeConfig {
             max_call_bytes: config.max_call_bytes,
             max_objects: config.max_objects.into(),
             max_depth: config.max_depth,
+            warn_at_exports: config.warn_at_exports.map_or(u64::MAX, u64::from),
             ..Self::default()
         }
     }

@@ -12,7 +12,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 
 use crate::caller::{Caller, Lender};
 use crate::hosted::{Handle, Hosted, address};
-use crate::interface::{Extends, RemoteTrait, Wrap};
+use crate::interface::{Extends, RemoteTrait, Wrap, known};
 use crate::remote::Remote;
 
 /// A handle on an object, wherever it lives: in this process or at the other end of a connection.
@@ -147,6 +147,42 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
         Lender::of(self).into()
     }
 
+    /// Waits until the netref is broken for good, as its connection is over, and says why. That of an object of this process
+    /// never is. A session that may go on is not over.
+    ///
+    /// Waiting keeps neither the object nor the connection. A netref of a third process, which came by way of the peer, may
+    /// be broken before: its calls tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub fn lost(&self) -> impl Future<Output = farref_boxing::Error> + Send + use<T> {
+        let lost = self.as_remote().map(|remote| remote.conduit().lost());
+        async {
+            match lost {
+                Some(lost) => lost.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Runs `notice` once when the netref is broken for good: see [`lost`](Self::lost). It runs on a task, and must not block.
+    ///
+    /// ```
+    /// # extern crate farref_netref as farref;
+    /// # use farref::{Netref, remote};
+    /// # #[remote] trait Bench { fn voltage(&self, channel: u8) -> farref::Result<f64>; }
+    /// # fn example(bench: &Netref<dyn Bench>) {
+    /// bench.on_lost(|why| eprintln!("the bench is gone: {why}"));
+    /// # }
+    /// ```
+    pub fn on_lost(&self, notice: impl FnOnce(farref_boxing::Error) + Send + 'static) {
+        if !self.is_local() {
+            let lost = self.lost();
+            drop(crate::runtime::handle().spawn(async { notice(lost.await) }));
+        }
+    }
+
     /// The object or its proxy.
     #[must_use]
     pub const fn as_arc(&self) -> &Arc<T> {
@@ -199,7 +235,10 @@ impl<T: ?Sized + RemoteTrait> Serialize for Netref<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let handle = match self.as_remote() {
             Some(remote) => Handle::Remote(remote, Some(T::INTERFACE)),
-            None => Handle::Local(Arc::new(Hosted(Arc::clone(&self.object)))),
+            None => {
+                known::note(T::INTERFACE);
+                Handle::Local(Arc::new(Hosted(Arc::clone(&self.object))))
+            }
         };
         match lend(handle.into_reference()) {
             Some(slot) => serializer.serialize_u32(slot),
@@ -236,7 +275,10 @@ fn unbox<T: ?Sized + RemoteTrait>(handle: &Handle) -> Result<Netref<T>, Mismatch
         }
         Handle::Remote(remote, _) => match remote.imported() {
             Some(imported) if imported.interface != T::INTERFACE.id => Err(Mismatch::Id { wanted }),
-            _ => Ok(Netref::from_remote(Arc::clone(remote))),
+            _ => {
+                known::note(T::INTERFACE);
+                Ok(Netref::from_remote(Arc::clone(remote)))
+            }
         },
         Handle::Broken(error) => Err(Mismatch::Broken(error.to_string())),
         Handle::Null => Err(Mismatch::Null { wanted }),

@@ -340,6 +340,11 @@ pub enum Event<H: Handles> {
     Ready(H::Waiter),
     /// An object that nobody over there holds any more, to be dropped outside the lock.
     Unexported(H::Object),
+    /// The peer holds more objects of this side than is likely to be meant; told once.
+    Crowded {
+        /// How many.
+        exports: u64,
+    },
     /// The answer to a ping: the round trip.
     Pong(Nanos),
     /// The session goes on over another carrier.
@@ -362,6 +367,93 @@ pub enum CancelReason {
     Upstream,
     /// The caller is shutting down.
     Shutdown,
+}
+
+/// A method, by its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "what the wire says")]
+pub struct MethodId {
+    /// The interface that declares it.
+    pub interface: u64,
+    /// Its number there.
+    pub method: u32,
+}
+
+/// An object that one side holds of the other's.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Held<H: Handles> {
+    /// The number under which it was exported.
+    pub number: u64,
+    /// The interface as handed out.
+    pub interface: u64,
+    /// Copies that are held, and calls that lend it.
+    pub copies: u64,
+    /// The object, if it lives here.
+    pub object: Option<H::Object>,
+    /// Since when, if that was noted.
+    pub since: Option<Nanos>,
+    /// When it was last called or handed out, if that was noted.
+    pub used: Option<Nanos>,
+    /// The method in whose arguments or result it was handed out first.
+    pub origin: Option<MethodId>,
+    /// The export to which it was passed, if it lives with the peer.
+    pub with: Option<u64>,
+}
+
+impl<H: Handles> Held<H> {
+    /// What every table knows.
+    pub(crate) const fn new(number: u64, interface: u64, copies: u64, object: Option<H::Object>) -> Self {
+        Self {
+            number,
+            interface,
+            copies,
+            object,
+            since: None,
+            used: None,
+            origin: None,
+            with: None,
+        }
+    }
+}
+
+/// A call that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Underway {
+    /// Its number.
+    pub number: u64,
+    /// What is called.
+    pub method: Option<MethodId>,
+    /// The number of the object that it is made on, unless that is the result of another call.
+    pub target: Option<u64>,
+    /// When it began.
+    pub since: Nanos,
+}
+
+/// What is in a connection's tables.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Tables<H: Handles> {
+    /// Objects of ours that the peer holds.
+    pub exports: Vec<Held<H>>,
+    /// Objects of the peer's that we hold.
+    pub imports: Vec<Held<H>>,
+    /// Calls of ours, if they are noted.
+    pub calls: Vec<Underway>,
+    /// Calls of the peer's, if they are noted.
+    pub answers: Vec<Underway>,
+}
+
+impl<H: Handles> Default for Tables<H> {
+    fn default() -> Self {
+        Self {
+            exports: Vec::new(),
+            imports: Vec::new(),
+            calls: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
 }
 
 /// Numbers of a connection's tables.
@@ -516,6 +608,15 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// Sizes of the tables.
     fn stats(&self) -> TableStats;
+
+    /// Notes from now on where references come from, and when they are used. Default: nothing is noted.
+    fn track(&mut self) {}
+
+    /// What is in the tables, at most so many rows of each. Default: nothing is told.
+    fn tables(&self, most: usize) -> Tables<H> {
+        let _ = most;
+        Tables::default()
+    }
 
     /// What has gone over the wire. Default: not counted.
     fn traffic(&self) -> Traffic {

@@ -186,6 +186,9 @@ pub trait Conduit: Send + Sync + 'static {
 
     /// Who is at the other end.
     fn peer(&self) -> &Arc<Peer>;
+
+    /// Waits until every reference over it is broken, and says why. It is not kept in use by this.
+    fn lost(&self) -> crate::call::BoxFuture<'static, Error>;
 }
 
 /// Options of a call to `method`.

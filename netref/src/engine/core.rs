@@ -537,10 +537,24 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
+    /// Says that the peer holds many objects, and of which types.
+    pub(crate) fn warn_of(&self, exports: u64) {
+        let (tables, peer) = {
+            let state = lock(&self.state);
+            (state.protocol.tables(MANY_ROWS), Arc::clone(&state.peer))
+        };
+        let types = crate::holdings::top_types(&tables);
+        tracing::warn!(%peer, exports, types, "the peer holds many objects of this side");
+        self.discard(tables);
+    }
+
     pub(crate) fn stats(&self) -> TableStats {
         lock(&self.state).protocol.stats()
     }
 }
+
+/// So many rows of a table are told at most: the lock is held meanwhile.
+pub(crate) const MANY_ROWS: usize = 1 << 16;
 
 /// Room for releases that is kept between two looks at them.
 const MANY_RELEASES: usize = 1024;
@@ -725,6 +739,22 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn peer(&self) -> &Arc<Peer> {
         &self.core.peer
+    }
+
+    fn lost(&self) -> crate::call::BoxFuture<'static, Error> {
+        // Of the core alone: who waits does not keep the connection in use.
+        let core = Arc::clone(&self.core);
+        Box::pin(async move {
+            loop {
+                let mut changed = std::pin::pin!(core.changed.notified());
+                // Registered before looking: a change after the look is not missed.
+                changed.as_mut().enable();
+                if let Some(error) = &lock(&core.state).over {
+                    return error.clone();
+                }
+                changed.await;
+            }
+        })
     }
 }
 

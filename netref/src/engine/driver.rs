@@ -223,6 +223,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 core.sever(error);
             }
             Event::Draining => core.peer_drains(),
+            Event::Crowded { exports } => core.warn_of(exports),
             Event::Resumed => core.is_up_again(),
         }
     }

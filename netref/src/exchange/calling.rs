@@ -46,6 +46,8 @@ impl<H: Handles> Exchange<H> {
             self.discard_outgoing(refs);
             return Err(limit("too many calls", u32::MAX.into()));
         };
+        self.tell_time(now);
+        self.trace_call(number, op, target);
         let behind = parent.and_then(|parent| match &self.questions.table.get(parent)?.progress {
             Progress::Waiting(waiting) => Some(waiting.place),
             Progress::Sent | Progress::Returned => None,
@@ -162,6 +164,7 @@ impl<H: Handles> Exchange<H> {
                 return Err(error);
             }
         };
+        self.trace_origin(op, None);
         let mut described = self.describe(refs, Purpose::Arguments)?;
         if !self.releases.is_empty() {
             self.write_releases(wire);

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::Breach;
 use crate::message::Handed;
-use crate::protocol::Handles;
+use crate::protocol::{Handles, Held};
 
 /// The root: what the hello shows. It stays until the session ends.
 pub(super) const ROOT: u64 = 0;
@@ -123,6 +123,15 @@ impl<H: Handles> Exports<H> {
 
     pub(super) fn get(&self, number: u64) -> Option<&Export<H>> {
         self.by_number.get(&number)
+    }
+
+    /// What is known of each.
+    pub(super) fn all(&self) -> impl Iterator<Item = Held<H>> {
+        self.by_number.iter().map(|(number, export)| {
+            let copies = u64::from(export.copies).saturating_add(export.pins.into());
+            let object = Some(export.object.clone());
+            Held::new(*number, export.interface, copies, object)
+        })
     }
 
     /// Whether the number was given out once.

@@ -66,6 +66,7 @@ struct Table {
 impl Table {
     fn new(greeted: bool) -> Self {
         let config = ExchangeConfig {
+            warn_at_exports: 8,
             max_calls: MOST.into(),
             max_call_bytes: 1000,
             max_objects: MOST.into(),

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::Breach;
 use crate::message::Handed;
-use crate::protocol::{Factory, Handles, Imported};
+use crate::protocol::{Factory, Handles, Held, Imported};
 
 /// What an import takes in the table, in bytes: there may be a million.
 #[cfg(test)]
@@ -41,6 +41,17 @@ impl<H: Handles> Imports<H> {
 
     pub(super) fn len(&self) -> usize {
         self.by_number.len()
+    }
+
+    pub(super) fn is_held(&self, number: u64) -> bool {
+        self.by_number.contains_key(&number)
+    }
+
+    /// What is known of each.
+    pub(super) fn all(&self) -> impl Iterator<Item = Held<H>> {
+        self.by_number
+            .iter()
+            .map(|(number, import)| Held::new(*number, import.interface, import.copies.into(), None))
     }
 
     /// One more copy came: the proxy of the import.

@@ -38,6 +38,7 @@ mod serving;
 pub(crate) mod stand_in;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod waiting;
 mod window;
 mod wire;
@@ -87,6 +88,8 @@ pub struct ExchangeConfig {
     pub max_depth: u16,
     /// References in one message. Default 131,072.
     pub max_references: u32,
+    /// The peer may hold so many objects of this side before it is told of, once. Default never.
+    pub warn_at_exports: u64,
     /// What this side is called, for people: at most 256 bytes are sent. Default empty.
     pub name: String,
 }
@@ -99,6 +102,7 @@ impl Default for ExchangeConfig {
             max_objects: 1 << 20,
             max_depth: 256,
             max_references: 1 << 17,
+            warn_at_exports: u64::MAX,
             name: String::new(),
         }
     }
@@ -153,6 +157,8 @@ pub struct Exchange<H: Handles> {
     head: Vec<u8>,
     over: bool,
     rules: rules::Rules,
+    /// Nothing while nobody asked for it.
+    trace: Option<Box<trace::Trace>>,
 }
 
 /// Something that takes effect in its turn among the events.
@@ -190,6 +196,7 @@ impl<H: Handles> Exchange<H> {
             head: Vec::new(),
             over: false,
             rules: rules::Rules::default(),
+            trace: None,
         };
         let root = exchange.hand_out_root(root);
         let config = &exchange.config;
@@ -264,6 +271,7 @@ impl<H: Handles> Exchange<H> {
 
     /// Gives up calls whose time is over.
     pub fn handle_timeout(&mut self, now: Nanos, wire: &mut dyn Wire) {
+        self.tell_time(now);
         while let Some((at, timed)) = self.deadlines.pop_due(now) {
             if !self.is_set(at, timed) {
                 self.deadlines.was_lifted();
@@ -294,6 +302,7 @@ impl<H: Handles> Exchange<H> {
 
     /// Writes what was put off: releases, what the wire had no room for, calls that waited for that room.
     pub fn flush(&mut self, now: Nanos, wire: &mut dyn Wire) {
+        self.tell_time(now);
         self.write_out(wire);
         self.admit(now, wire);
         self.write_due_drain(wire);

@@ -32,6 +32,7 @@ impl<H: Handles> Exchange<H> {
         if self.over {
             return Ok(());
         }
+        self.tell_time(now);
         let Inbound {
             bytes: mut body,
             bulk,
@@ -163,6 +164,14 @@ impl<H: Handles> Exchange<H> {
             .push(Answer::new(&options, depth, bytes, bulk.map(|(lane, _)| lane)));
         if let Some((lane, _)) = bulk {
             self.bodies.insert(lane, Timed::Answer(number));
+        }
+        if let Operation::Known(op) = &operation {
+            let export = match target {
+                Target::Export(export) => Some(export),
+                Target::Answer { .. } => None,
+            };
+            self.trace_origin(op, export);
+            self.trace_answer(number, op, export);
         }
         let refs = self.take_in(descriptors, true, factory, wire)?;
 
@@ -304,6 +313,7 @@ impl<H: Handles> Exchange<H> {
             Refs::new()
         };
         // Counted even if nobody wants them: dropping them gives them back.
+        self.trace_returned(number);
         let refs = self.take_in(descriptors, false, factory, wire)?;
         self.returned(number, wire);
 

@@ -96,6 +96,8 @@ impl<H: Handles> Exchange<H> {
                         return Err(limit("too many objects of this side are held by the peer", most));
                     }
                 };
+                self.trace_export(handed.export);
+                self.watch_exports();
                 let kept = match kept {
                     Some(object) => Kept::Object {
                         object,
@@ -190,12 +192,15 @@ impl<H: Handles> Exchange<H> {
                 Descriptor::Null => Received::Null,
                 Descriptor::Broken(error) => Received::Broken(error),
                 Descriptor::Owned(handed) => {
-                    Received::Import(self.imports.take_in(handed, factory, self.config.max_objects)?)
+                    let proxy = self.imports.take_in(handed, factory, self.config.max_objects)?;
+                    self.trace_import(handed.export);
+                    Received::Import(proxy)
                 }
                 Descriptor::Borrowed(_) if !may_lend => return Err(Breach::LentByReturn),
                 Descriptor::Borrowed(handed) => {
                     // Whoever gets it may keep it, so it is kept: before the return, after which it is gone.
                     let proxy = self.imports.take_in(handed, factory, self.config.max_objects)?;
+                    self.trace_import(handed.export);
                     if self.rules.hold(Rule::RetainAtOnce) {
                         self.write(
                             wire,

@@ -74,6 +74,7 @@ impl<H: Handles> Exchange<H> {
         } else {
             Purpose::Result
         };
+        self.trace_result(number);
         let Described {
             descriptors,
             pins,

@@ -576,6 +576,13 @@ impl Entry {
     }
 }
 
+/// Who waits for the end is told.
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.changed.notify_waiters();
+    }
+}
+
 impl Conduit for Calls {
     fn begin(
         &self,
@@ -742,6 +749,26 @@ impl Conduit for Calls {
 
     fn peer(&self) -> &Arc<Peer> {
         &self.peer
+    }
+
+    fn lost(&self) -> crate::call::BoxFuture<'static, Error> {
+        let (this, changes) = (Weak::clone(&self.this), Arc::clone(&self.changed));
+        Box::pin(async move {
+            loop {
+                let mut changed = std::pin::pin!(changes.notified());
+                // Registered before looking: a change after the look is not missed.
+                changed.as_mut().enable();
+                let Some(calls) = this.upgrade() else {
+                    let kind = ErrorKind::Disconnected(Certainty::NotSent);
+                    return Error::new(kind, "nobody uses the connection any more");
+                };
+                if let Stage::Over(error) = &lock(&calls.table).stage {
+                    return error.clone();
+                }
+                drop(calls);
+                changed.await;
+            }
+        })
     }
 }
 

@@ -61,7 +61,7 @@ impl World {
                 }
             }
             Event::Unexported(thing) => drop(thing),
-            Event::Pong(_) | Event::Draining | Event::Resumed | Event::Closed(_) => {}
+            Event::Pong(_) | Event::Crowded { .. } | Event::Draining | Event::Resumed | Event::Closed(_) => {}
         }
         Ok(true)
     }
