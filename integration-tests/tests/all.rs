@@ -22,6 +22,8 @@ mod dynamic_values;
 mod ends;
 #[path = "all/files.rs"]
 mod files;
+#[path = "all/holdings.rs"]
+mod holdings;
 #[path = "all/hostile.rs"]
 mod hostile;
 #[cfg(unix)]
