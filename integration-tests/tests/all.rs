@@ -29,6 +29,8 @@ mod hostile;
 #[cfg(unix)]
 #[path = "all/hostile_peers.rs"]
 mod hostile_peers;
+#[path = "all/iterators.rs"]
+mod iterators;
 #[cfg(unix)]
 #[path = "all/lines.rs"]
 mod lines;
