@@ -138,6 +138,14 @@ fn an_existing_crate_reads_a_far_file() {
 }
 
 #[test]
+fn a_far_iterator_is_used_as_far_as_it_is_needed() {
+    assert_eq!(
+        run("remote_iter", &[]),
+        "1000037 and 1000039 are the first twins beyond a million\n"
+    );
+}
+
+#[test]
 fn a_live_stream_is_plotted_and_ends_with_its_reader() {
     let out = run("plot", &[]);
     let lines: Vec<_> = out.lines().collect();
