@@ -18,7 +18,7 @@ use crate::netref::Netref;
 use crate::stream::Item;
 use crate::{place, references};
 
-/// What an iterator crosses as (PROTOCOL.md § 13).
+/// What an iterator crosses as (PROTOCOL.md § 14).
 #[remote(name = "farref.Iterator")]
 pub(crate) trait Batches {
     /// The next items, at most so many; fewer if they are long.

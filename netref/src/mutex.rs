@@ -1,4 +1,4 @@
-//! A lock that is held from afar, and let go when its holder is gone (PROTOCOL.md § 13).
+//! A lock that is held from afar, and let go when its holder is gone (PROTOCOL.md § 14).
 
 use std::fmt;
 use std::ops::Deref;
