@@ -68,6 +68,30 @@ impl ValueError {
         }
         path
     }
+
+    /// Which element of a list or tuple is wrong, and what is wrong with it, seen from there.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if it is about no element.
+    ///
+    /// ```
+    /// use farref_boxing::{Value, from_value};
+    ///
+    /// let value: Value = "(1, [2, 300])".parse().unwrap();
+    /// let error = from_value::<(u8, Vec<u8>)>(&value).unwrap_err();
+    /// let (index, error) = error.into_element().unwrap();
+    /// assert_eq!((index, error.path().as_str()), (1, "[1]"));
+    /// ```
+    pub fn into_element(mut self) -> Result<(usize, Self), Self> {
+        match self.0.path.pop() {
+            Some(Step::Index(index)) => Ok((index, self)),
+            step => {
+                self.0.path.extend(step);
+                Err(self)
+            }
+        }
+    }
 }
 
 impl fmt::Display for ValueError {
