@@ -20,7 +20,7 @@ use crate::netref::Netref;
 use crate::panics;
 use crate::place;
 use crate::protocol::{CallOptions, CancelReason};
-use crate::remote::{Conduit, Outcome, Remote, operation, options};
+use crate::remote::{Ask, Conduit, Outcome, Remote};
 use crate::result::{Decode, Hop, MethodResult};
 use crate::runtime;
 
@@ -63,7 +63,7 @@ enum State<R> {
 
 struct Unsent<R> {
     remote: Arc<dyn Remote>,
-    method: &'static Method,
+    ask: Ask,
     encoder: Box<Encoder>,
     patience: Option<Duration>,
     fallback: Option<Fallback<R>>,
@@ -72,7 +72,7 @@ struct Unsent<R> {
 struct Sent<R> {
     conduit: Arc<dyn Conduit>,
     number: u64,
-    method: &'static Method,
+    ask: Ask,
     /// The outcome was taken: there is nothing to cancel.
     over: bool,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -83,7 +83,7 @@ impl<R> Sent<R> {
     fn hop(&self) -> Hop<'_> {
         Hop {
             peer: Some(self.conduit.peer()),
-            method: Some(self.method),
+            ask: Some(&self.ask),
         }
     }
 }
@@ -121,11 +121,21 @@ impl<R: MethodResult> Call<R> {
         arguments: &impl Serialize,
         decode: Decode<R>,
     ) -> Self {
+        Self::ask(remote, Ask::Method(method), arguments, decode)
+    }
+
+    /// A call of a far object, with what goes with it encoded here and now.
+    pub(crate) fn ask(
+        remote: &Arc<dyn Remote>,
+        ask: Ask,
+        arguments: &impl Serialize,
+        decode: Decode<R>,
+    ) -> Self {
         let mut encoder = encoders::take();
         let state = match encoder.encode(arguments) {
             Ok(()) => State::Unsent(Unsent {
                 remote: Arc::clone(remote),
-                method,
+                ask,
                 encoder,
                 patience: None,
                 fallback: None,
@@ -135,6 +145,14 @@ impl<R: MethodResult> Call<R> {
         Self {
             state: Mutex::new(state),
             decode,
+        }
+    }
+
+    /// A call that cannot be made.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self {
+            state: Mutex::new(State::Failed(error)),
+            decode: |outcome, _| R::from_error(lost(outcome)),
         }
     }
 
@@ -257,12 +275,12 @@ impl<R: MethodResult> Call<R> {
         let state = std::mem::replace(self.get_mut(), State::Done);
         match state {
             State::Unsent(mut unsent) => {
-                let mut how = options(unsent.method);
+                let mut how = unsent.ask.options();
                 how.deadline = unsent.patience.map(crate::clock::after);
                 let conduit = unsent.remote.conduit();
                 let outcome = conduit.block(
                     unsent.remote.target(),
-                    &operation(unsent.method),
+                    &unsent.ask.operation(),
                     how,
                     &mut unsent.encoder,
                 );
@@ -275,7 +293,7 @@ impl<R: MethodResult> Call<R> {
                         outcome,
                         Hop {
                             peer: Some(conduit.peer()),
-                            method: Some(unsent.method),
+                            ask: Some(&unsent.ask),
                         },
                     ),
                 }
@@ -334,12 +352,12 @@ fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool) {
     let how = CallOptions {
         no_pipeline: final_use,
         deadline: unsent.patience.map(crate::clock::after),
-        ..options(unsent.method)
+        ..unsent.ask.options()
     };
     let conduit = Arc::clone(unsent.remote.conduit());
     let begun = conduit.begin(
         unsent.remote.target(),
-        &operation(unsent.method),
+        &unsent.ask.operation(),
         how,
         &mut unsent.encoder,
     );
@@ -348,7 +366,7 @@ fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool) {
         Ok(number) => State::Sent(Sent {
             conduit,
             number,
-            method: unsent.method,
+            ask: unsent.ask,
             over: false,
             sleep: None,
             fallback: unsent.fallback,
@@ -592,7 +610,7 @@ fn lost(outcome: Result<Outcome, Error>) -> Error {
     }
 }
 
-fn join_error(error: tokio::task::JoinError) -> Error {
+pub(crate) fn join_error(error: tokio::task::JoinError) -> Error {
     match error.try_into_panic() {
         Ok(panic) => crate::panics::error(&*panic),
         Err(_) => ErrorKind::Cancelled.into(),

@@ -21,6 +21,7 @@ use crate::interface::{RemoteTrait, known};
 use crate::lock::lock;
 use crate::native::Native;
 use crate::netref::{Netref, typed};
+use crate::object::Object;
 use crate::peer::Peer;
 use crate::protocol::{Outgoing, Protocol, Received, TableStats, Traffic};
 use crate::references;
@@ -275,6 +276,23 @@ impl Connection {
         match self.inner.opened().await? {
             Received::Null => Err(self.shows_none()),
             root => typed(&references::handle(root)),
+        }
+    }
+
+    /// The object that the peer shows first, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Incompatible`] if the peer shows none; otherwise why the connection could not be established or
+    /// was lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn object(&self) -> Result<Object, Error> {
+        match self.inner.opened().await? {
+            Received::Null => Err(self.shows_none()),
+            root => Object::of_handle(&references::handle(root)),
         }
     }
 

@@ -27,6 +27,11 @@ pub trait Exported: Send + Sync + 'static {
     /// The object as an `Arc` of the trait with that id, boxed.
     fn unbox(&self, interface: u64) -> Option<Box<dyn Any>>;
 
+    /// The object as its own type, if it is here.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
+
     /// The far object that this one stands for, if it only relays.
     fn relayed(&self) -> Option<&Arc<dyn Remote>> {
         None
@@ -64,6 +69,10 @@ impl<T: ?Sized + RemoteTrait> Exported for Hosted<T> {
 
     fn unbox(&self, interface: u64) -> Option<Box<dyn Any>> {
         T::upcast(Arc::clone(&self.0), interface)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(T::as_any(&self.0))
     }
 }
 

@@ -3,10 +3,15 @@
 //! Everything here is implemented by [`#[remote]`](macro@crate::remote) for `dyn Trait`, never by hand.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
+
+use farref_boxing::{Error, Value};
 
 use crate::caller::{Caller, Lender};
 use crate::invocation::{Dispatched, Invocation};
+use crate::object::Asked;
+use crate::protocol::Op;
 use crate::remote::Remote;
 
 #[doc(hidden)]
@@ -62,15 +67,87 @@ impl Interface {
         }
     }
 
-    /// The method of that name and the interface that declares it: this one, or one that it extends.
+    /// The method of that name and the interface that declares it: this one, or one that it extends. The name may
+    /// begin with that of the interface: `Bench.voltage`.
     #[must_use]
     pub fn find_named(&'static self, name: &str) -> Option<(&'static Self, &'static Method)> {
-        let own = self
-            .methods
-            .iter()
-            .find(|method| method.name == name)
-            .map(|method| (self, method));
-        own.or_else(|| self.parents.iter().find_map(|parent| parent.find_named(name)))
+        self.find_by(&|interface| interface.position_named(name))
+    }
+
+    /// The method that a call is for, and the interface that declares it: this one, or one that it extends.
+    pub(crate) fn find_for(&'static self, op: &Op) -> Option<(&'static Self, &'static Method)> {
+        match op {
+            // Only the interface that is named: a method of the same number elsewhere is another one.
+            Op::Method { interface, .. } => {
+                let interface = self.find(*interface)?;
+                let method = interface.methods.get(interface.position_for(op)?)?;
+                Some((interface, method))
+            }
+            op => self.find_by(&|interface| interface.position_for(op)),
+        }
+    }
+
+    fn find_by(
+        &'static self,
+        position: &dyn Fn(&Self) -> Option<usize>,
+    ) -> Option<(&'static Self, &'static Method)> {
+        let own = position(self).and_then(|index| self.methods.get(index));
+        own.map(|method| (self, method))
+            .or_else(|| self.parents.iter().find_map(|parent| parent.find_by(position)))
+    }
+
+    /// Which of its own methods a call is for.
+    pub(crate) fn position_for(&self, op: &Op) -> Option<usize> {
+        match op {
+            Op::Method {
+                interface, method, ..
+            } => {
+                if *interface != self.id {
+                    return None;
+                }
+                self.methods.iter().position(|known| known.number == *method)
+            }
+            Op::Named(name) => self.position_named(name),
+            Op::Get(name) => {
+                let name = self.unqualified(name)?;
+                let is_getter = |method: &Method| method.getter() == Some(name);
+                self.methods.iter().position(is_getter)
+            }
+            Op::Set(name) => {
+                let name = self.unqualified(name)?;
+                let is_setter = |method: &Method| method.setter() == Some(name);
+                self.methods.iter().position(is_setter)
+            }
+            _ => None,
+        }
+    }
+
+    fn position_named(&self, name: &str) -> Option<usize> {
+        let name = self.unqualified(name)?;
+        self.methods.iter().position(|method| method.name == name)
+    }
+
+    /// The name without that of the interface, which it may begin with; `None` if it begins with that of another one.
+    fn unqualified<'a>(&self, name: &'a str) -> Option<&'a str> {
+        match name.rsplit_once('.') {
+            None => Some(name),
+            Some((of, name)) => (of == self.name).then_some(name),
+        }
+    }
+
+    /// This interface and all that it extends, each once, nearest first.
+    pub(crate) fn lineage(&'static self) -> Vec<&'static Self> {
+        let mut lineage = vec![self];
+        let mut next = 0;
+        while let Some(interface) = lineage.get(next).copied() {
+            for parent in interface.parents {
+                if lineage.iter().all(|known| known.id != parent.id) {
+                    lineage.push(parent);
+                }
+            }
+            next = next.saturating_add(1);
+        }
+        lineage
     }
 }
 
@@ -132,6 +209,26 @@ impl Method {
             doc,
         }
     }
+
+    /// What it takes, as a person would write it: `(channel: u8, gain: Option<f64>)`.
+    pub(crate) fn takes(&self) -> String {
+        let arguments: Vec<String> = self.arguments.iter().map(ToString::to_string).collect();
+        format!("({})", arguments.join(", "))
+    }
+
+    /// The property that it reads.
+    pub(crate) fn getter(&self) -> Option<&'static str> {
+        (self.manners.property && self.arguments.is_empty()).then_some(self.name)
+    }
+
+    /// The property that it writes.
+    pub(crate) fn setter(&self) -> Option<&'static str> {
+        if self.manners.property && self.arguments.len() == 1 {
+            self.name.strip_prefix("set_")
+        } else {
+            None
+        }
+    }
 }
 
 /// One argument of a method.
@@ -150,6 +247,12 @@ impl Argument {
     #[must_use]
     pub const fn new(name: &'static str, of: &'static str) -> Self {
         Self { name, of }
+    }
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.of)
     }
 }
 
@@ -172,6 +275,22 @@ pub struct Manners {
     pub inline: bool,
     /// `#[spawned]`: an async method that is never polled by whoever reads the connection.
     pub spawned: bool,
+    /// `#[property]`: reads or writes a property, which is so named.
+    pub property: bool,
+}
+
+impl Manners {
+    /// No attributes.
+    pub(crate) const NONE: Self = Self {
+        serial: false,
+        concurrent: false,
+        one_way: false,
+        idempotent: false,
+        detached: false,
+        inline: false,
+        spawned: false,
+        property: false,
+    };
 }
 
 /// A `dyn Trait` whose trait is marked [`#[remote]`](macro@crate::remote).
@@ -200,6 +319,12 @@ pub trait RemoteTrait: Send + Sync + 'static {
 
     /// The object as an `Arc` of the trait with that id, boxed: the trait itself or a supertrait.
     fn upcast(this: Arc<Self>, interface: u64) -> Option<Box<dyn Any>>;
+
+    /// What the object answers to something that every object can be asked, if it has an answer of its own.
+    fn manner(&self, asked: &Asked<'_>) -> Option<Result<Value, Error>>;
+
+    /// The object as its own type, for whoever knows that.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// `Arc<S>` to `Arc<dyn Trait>`, on stable Rust.

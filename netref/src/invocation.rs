@@ -1,15 +1,21 @@
 //! A call of the peer's on its way to the method: decoded, run, answered.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use farref_boxing::{As, Error, ErrorKind, Reference, SerializeAs, decode};
+use farref_boxing::{
+    As, CodecError, Encoder, Error, ErrorKind, Reference, SerializeAs, Value, decode, from_value, to_value,
+};
+use serde::Serialize;
 use serde::de::Deserialize;
 
 use crate::call::BoxFuture;
 use crate::encoders;
-use crate::interface::{Interface, Method};
+use crate::hosted::address;
+use crate::interface::{Interface, Method, RemoteTrait};
+use crate::object::{Arguments, Description, Question, name_error, type_error};
 use crate::protocol::{Op, Received, Refs};
 use crate::references;
 use crate::remote::{Conduit, EngineHandles};
@@ -23,6 +29,8 @@ pub struct Invocation {
     pub(crate) options: crate::protocol::CallOptions,
     pub(crate) body: Bytes,
     pub(crate) references: Vec<Reference>,
+    /// The arguments of a call by name, in the order of the method's.
+    arranged: OnceLock<Box<Value>>,
 }
 
 /// What is to be done for a call, or that nothing is left to be done.
@@ -65,6 +73,20 @@ impl Invocation {
             options,
             body,
             references: references::received(refs),
+            arranged: OnceLock::new(),
+        }
+    }
+
+    /// A call of an object of this process, answered to `conduit`.
+    pub(crate) fn here(conduit: Arc<dyn Conduit>, op: Op, encoder: &mut Encoder) -> Self {
+        Self {
+            conduit,
+            answer: 0,
+            op,
+            options: crate::protocol::CallOptions::default(),
+            body: encoder.body().to_bytes(),
+            references: encoder.take_references().collect(),
+            arranged: OnceLock::new(),
         }
     }
 
@@ -72,20 +94,7 @@ impl Invocation {
     #[doc(hidden)]
     #[must_use]
     pub fn method_of(&self, interface: &'static Interface) -> Option<usize> {
-        match &self.op {
-            Op::Method {
-                interface: id,
-                method,
-                ..
-            } => {
-                if *id != interface.id {
-                    return None;
-                }
-                interface.methods.iter().position(|known| known.number == *method)
-            }
-            Op::Named(name) => interface.methods.iter().position(|method| method.name == name),
-            _ => None,
-        }
+        interface.position_for(&self.op)
     }
 
     /// For generated code: whether the called method is one of the interface's, or of one that it extends.
@@ -94,15 +103,94 @@ impl Invocation {
     pub fn is_for(&self, interface: &'static Interface) -> bool {
         match &self.op {
             Op::Method { interface: id, .. } => interface.find(*id).is_some(),
-            Op::Named(name) => interface.find_named(name).is_some(),
-            _ => false,
+            op => interface.find_for(op).is_some(),
         }
     }
 
-    /// For generated code: answers a call that no method takes.
+    /// For generated code: answers what no method takes, which may be something that every object can be asked.
     #[doc(hidden)]
     #[must_use]
-    pub fn unknown(self, interface: &'static Interface) -> Dispatched {
+    pub fn operate<T: ?Sized + RemoteTrait>(self, this: Arc<T>) -> Dispatched {
+        match &self.op {
+            Op::Describe | Op::IsInstance(_) => self.refuse(T::INTERFACE),
+            Op::Index | Op::Len | Op::Compare | Op::Hash | Op::Text | Op::Iterate | Op::Copy => {
+                Dispatched::Blocking(Box::new(move || self.ask(&this)), &OPERATION)
+            }
+            _ => self.unknown(T::INTERFACE),
+        }
+    }
+
+    /// Asks an object what every object can be asked.
+    fn ask<T: ?Sized + RemoteTrait>(&self, this: &Arc<T>) {
+        let question = match self.question() {
+            Ok(question) => question,
+            Err(error) => return self.fail(error, false),
+        };
+        let asked = question.asked(address(this));
+        let told = this.manner(&asked).or_else(|| asked.by_default(T::INTERFACE));
+        match told {
+            Some(Ok(value)) => self.reply_value(&value),
+            Some(Err(error)) => self.reply_failure(error),
+            None => {
+                let name = T::INTERFACE.name;
+                let error = format!("this {name} does not know the operation `{}`", self.op);
+                self.fail(Error::new(ErrorKind::Unimplemented, error), false);
+            }
+        }
+    }
+
+    /// What an object is asked, with what goes with it.
+    fn question(&self) -> Result<Question, Error> {
+        Ok(match &self.op {
+            Op::Text => Question::Text,
+            Op::Len => Question::Len,
+            Op::Hash => Question::Hash,
+            Op::Copy => Question::Copy,
+            Op::Index => Question::Index(self.decode()?),
+            Op::Compare => Question::Equal(self.decode()?),
+            Op::Iterate => {
+                let (from, most) = self.decode()?;
+                Question::Iterate { from, most }
+            }
+            op => {
+                return Err(Error::new(
+                    ErrorKind::Unimplemented,
+                    format!("no such operation: {op}"),
+                ));
+            }
+        })
+    }
+
+    /// Answers for an object that is handed out as `interface` what that alone can tell, and refuses the rest.
+    pub(crate) fn refuse(self, interface: &'static Interface) -> Dispatched {
+        let told = match &self.op {
+            Op::Describe => {
+                to_value(&Description::of(interface)).map_err(|error| Error::msg(error.to_string()))
+            }
+            Op::IsInstance(class) => {
+                let is_one = interface.lineage().iter().any(|known| known.name == class);
+                Ok(Value::Bool(is_one))
+            }
+            _ => return self.unknown(interface),
+        };
+        match told {
+            Ok(value) => self.reply_value(&value),
+            Err(error) => self.fail(error, false),
+        }
+        Dispatched::Done
+    }
+
+    /// Names the interface that has the method: where the call is passed on to, another one may have its like.
+    pub(crate) fn qualify(&mut self, interface: &Interface) {
+        if let Op::Named(name) | Op::Get(name) | Op::Set(name) = &mut self.op
+            && !name.contains('.')
+        {
+            *name = format!("{}.{name}", interface.name);
+        }
+    }
+
+    /// Answers a call that no method takes.
+    fn unknown(self, interface: &'static Interface) -> Dispatched {
         let name = interface.name;
         let error = match &self.op {
             Op::Method { interface: id, .. } if interface.find(*id).is_none() => Error::new(
@@ -113,14 +201,7 @@ impl Invocation {
                 ErrorKind::Unimplemented,
                 format!("{name} has no method with the number {method:#010x} on this side"),
             ),
-            Op::Named(method) => Error::new(
-                ErrorKind::Unimplemented,
-                format!("{name} has no method `{method}` on this side"),
-            ),
-            op => Error::new(
-                ErrorKind::Unimplemented,
-                format!("{name} does not know the operation {op:?}"),
-            ),
+            op => name_error(interface, op),
         };
         self.fail(error, false);
         Dispatched::Done
@@ -133,19 +214,35 @@ impl Invocation {
     /// They were written from other types, or are broken: nothing of the method has run.
     #[doc(hidden)]
     pub fn arguments<'a, A: Deserialize<'a>>(&'a self, method: &Method) -> Result<A, Error> {
-        if let Op::Method { shape, .. } = &self.op
-            && *shape != method.arguments_shape
-        {
+        let Op::Method { shape, .. } = &self.op else {
+            return self.arguments_by_name(method);
+        };
+        if *shape != method.arguments_shape {
             return Err(Error::new(
                 ErrorKind::SchemaMismatch,
                 format!(
                     "`{}` was called with arguments of the shape {shape:#010x}, and takes {} ({:#010x}) on this side",
                     method.name,
-                    Arguments(method.arguments),
+                    method.takes(),
                     method.arguments_shape
                 ),
             ));
         }
+        self.decode()
+    }
+
+    /// The arguments of a call that does not know their types (PROTOCOL.md § 13.2).
+    fn arguments_by_name<'a, A: Deserialize<'a>>(&'a self, method: &Method) -> Result<A, Error> {
+        let arguments = match &self.op {
+            Op::Get(_) => Vec::new(),
+            Op::Set(_) => vec![self.decode()?],
+            _ => self.decode::<Arguments>()?.arrange(method)?,
+        };
+        let arranged = self.arranged.get_or_init(|| Box::new(Value::Tuple(arguments)));
+        from_value(arranged).map_err(|error| type_error(method, error))
+    }
+
+    fn decode<'a, A: Deserialize<'a>>(&'a self) -> Result<A, Error> {
         decode(&self.body, &self.references, &references::limits()).map_err(Error::from)
     }
 
@@ -156,24 +253,53 @@ impl Invocation {
         R: MethodResult,
         A: SerializeAs<R::Value>,
     {
-        let mut encoder = encoders::take();
-        let encoded = match result.as_result() {
-            Ok(value) => encoder.encode(&As::<A, _>::new(value)).map(|()| None),
-            Err(failure) => encoder
-                .encode(failure)
-                .map(|()| Some(Error::new(ErrorKind::Failed, failure.to_string()))),
-        };
-        match encoded {
-            Ok(failure) => self
-                .conduit
-                .answer_value(self.answer, failure, method.result_shape, &mut encoder),
-            Err(error) => {
-                let error = Error::from(error);
-                let message = format!("the result of `{}` cannot be sent: {error}", method.name);
-                self.fail(Error::new(ErrorKind::Failed, message), true);
+        let by_number = matches!(self.op, Op::Method { .. });
+        match result.as_result() {
+            Ok(value) if by_number => {
+                self.send(method.name, None, method.result_shape, &As::<A, _>::new(value))
             }
+            Err(failure) if by_number => {
+                let told = Error::new(ErrorKind::Failed, failure.to_string());
+                self.send(method.name, Some(told), method.result_shape, failure);
+            }
+            Ok(value) => match to_value(&As::<A, _>::new(value)) {
+                Ok(value) => self.send(method.name, None, 0, &value),
+                Err(error) => self.unsendable(method.name, &error),
+            },
+            // Who does not know the type of the error is told in words.
+            Err(failure) => match (failure as &dyn Any).downcast_ref::<Error>() {
+                Some(error) => self.reply_failure(error.clone()),
+                None => self.reply_failure(Error::new(ErrorKind::Failed, failure.to_string())),
+            },
+        }
+    }
+
+    /// Answers with a value that says what it is.
+    fn reply_value(&self, value: &Value) {
+        self.send(&self.op.to_string(), None, 0, value);
+    }
+
+    /// Answers with an error of the method's.
+    fn reply_failure(&self, error: Error) {
+        let told = Error::new(ErrorKind::Failed, error.to_string());
+        self.send(&self.op.to_string(), Some(told), 0, &error);
+    }
+
+    fn send(&self, name: &str, failure: Option<Error>, shape: u32, value: &(impl Serialize + ?Sized)) {
+        let mut encoder = encoders::take();
+        let encoded: Result<(), CodecError> = encoder.encode(value);
+        match encoded {
+            Ok(()) => self
+                .conduit
+                .answer_value(self.answer, failure, shape, &mut encoder),
+            Err(error) => self.unsendable(name, &Error::from(error)),
         }
         encoders::put(encoder);
+    }
+
+    fn unsendable(&self, name: &str, error: &dyn fmt::Display) {
+        let message = format!("the result of `{name}` cannot be sent: {error}");
+        self.fail(Error::new(ErrorKind::Failed, message), true);
     }
 
     /// For generated code: answers with a failure of the call.
@@ -192,16 +318,15 @@ impl fmt::Debug for Invocation {
     }
 }
 
-/// Argument types as a person would write them.
-struct Arguments(&'static [crate::interface::Argument]);
-
-impl fmt::Display for Arguments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(")?;
-        for (index, argument) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{}: {}", argument.name, argument.of)?;
-        }
-        f.write_str(")")
-    }
-}
+/// How what every object can be asked is run: as a blocking method.
+static OPERATION: Method = Method::new(
+    0,
+    "operation",
+    false,
+    false,
+    crate::interface::Manners::NONE,
+    &[],
+    "",
+    "",
+    "",
+);

@@ -30,6 +30,7 @@ mod invocation;
 extern crate self as farref;
 
 mod netref;
+pub mod object;
 mod references;
 mod relay;
 mod remote;
@@ -86,6 +87,7 @@ pub use crate::invocation::{Dispatched, Invocation};
 pub use crate::iter::RemoteIter;
 pub use crate::native::Native;
 pub use crate::netref::{Netref, Proxy, WeakNetref};
+pub use crate::object::Object;
 pub use crate::peer::Peer;
 pub use crate::reconnecting::{Reconnecting, Restore};
 pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote};

@@ -220,6 +220,13 @@ impl<T: ?Sized + RemoteTrait> fmt::Debug for Netref<T> {
     }
 }
 
+/// That of the object, where the trait has it: `#[remote(str)] trait Bench: Display`.
+impl<T: ?Sized + fmt::Display> fmt::Display for Netref<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.object.fmt(f)
+    }
+}
+
 impl<S, T: ?Sized + RemoteTrait + Wrap<S>> From<Arc<S>> for Netref<T> {
     fn from(object: Arc<S>) -> Self {
         Self::new(T::wrap(object))
@@ -247,7 +254,7 @@ impl<T: ?Sized + RemoteTrait> Serialize for Netref<T> {
     }
 }
 
-const OUTSIDE: &str = "a netref can only be serialised as a part of a call's arguments or result";
+pub(crate) const OUTSIDE: &str = "a netref can only be serialised as a part of a call's arguments or result";
 
 impl<'de, T: ?Sized + RemoteTrait> Deserialize<'de> for Netref<T> {
     /// Takes the reference out of the table of the message that is being unboxed.

@@ -146,6 +146,32 @@ pub enum Op {
     IsInstance(String),
     /// Interfaces, methods and documentation of the object.
     Describe,
+    /// A copy of the object, by value.
+    Copy,
+}
+
+/// As it would be written in a program.
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method { method, .. } => write!(f, "method {method:#010x}"),
+            Self::Named(name) => f.write_str(name),
+            Self::Get(name) => write!(f, "get {name}"),
+            Self::Set(name) => write!(f, "set {name}"),
+            Self::Delete(name) => write!(f, "delete {name}"),
+            Self::Index => f.write_str("index"),
+            Self::Len => f.write_str("length"),
+            Self::Compare => f.write_str("compare"),
+            Self::Hash => f.write_str("hash"),
+            Self::Text => f.write_str("text"),
+            Self::Iterate => f.write_str("iterate"),
+            Self::Enter => f.write_str("enter"),
+            Self::Exit => f.write_str("exit"),
+            Self::IsInstance(class) => write!(f, "is instance of {class}"),
+            Self::Describe => f.write_str("describe"),
+            Self::Copy => f.write_str("copy"),
+        }
+    }
 }
 
 /// How a call is made.

@@ -20,15 +20,23 @@ pub(crate) fn forward(
     invocation: Invocation,
 ) -> Dispatched {
     // The host checks against what it handed out to us; we check against what we handed on, which may be less.
-    if let (
-        Op::Method {
-            interface: called, ..
-        },
-        Some(handed_on),
-    ) = (&invocation.op, interface)
-        && handed_on.find(*called).is_none()
-    {
-        return invocation.unknown(handed_on);
+    let mut invocation = invocation;
+    if let Some(handed_on) = interface {
+        let is_less = remote
+            .imported()
+            .is_some_and(|imported| imported.interface != handed_on.id);
+        match &invocation.op {
+            Op::Method { interface, .. } if handed_on.find(*interface).is_none() => {
+                return invocation.refuse(handed_on);
+            }
+            Op::Method { .. } => {}
+            // By name there is no telling what the host would take it for (PROTOCOL.md § 13.6).
+            op if is_less => match handed_on.find_for(op) {
+                Some((of, _)) => invocation.qualify(of),
+                None => return invocation.refuse(handed_on),
+            },
+            _ => {}
+        }
     }
     if invocation.options.hops >= MAX_HOPS {
         let error = Error::new(

@@ -1,5 +1,6 @@
 //! What a proxy calls through, and what the engine offers to calls.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -191,21 +192,48 @@ pub trait Conduit: Send + Sync + 'static {
     fn lost(&self) -> crate::call::BoxFuture<'static, Error>;
 }
 
-/// Options of a call to `method`.
-pub(crate) fn options(method: &Method) -> CallOptions {
-    CallOptions {
-        one_way: method.manners.one_way,
-        idempotent: method.manners.idempotent,
-        detached: method.manners.detached,
-        ..CallOptions::default()
+/// What a call asks of an object.
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    /// A method, by its number.
+    Method(&'static Method),
+    /// Anything else.
+    Operation(Box<Op>),
+}
+
+impl Ask {
+    /// How it is asked.
+    pub(crate) fn options(&self) -> CallOptions {
+        let Self::Method(method) = self else {
+            return CallOptions::default();
+        };
+        CallOptions {
+            one_way: method.manners.one_way,
+            idempotent: method.manners.idempotent,
+            detached: method.manners.detached,
+            ..CallOptions::default()
+        }
+    }
+
+    /// The operation that goes with the call.
+    pub(crate) fn operation(&self) -> Cow<'_, Op> {
+        match self {
+            Self::Method(method) => Cow::Owned(Op::Method {
+                interface: method.interface,
+                method: method.number,
+                shape: method.arguments_shape,
+            }),
+            Self::Operation(op) => Cow::Borrowed(op),
+        }
     }
 }
 
-/// The operation of a call to `method`.
-pub(crate) const fn operation(method: &Method) -> Op {
-    Op::Method {
-        interface: method.interface,
-        method: method.number,
-        shape: method.arguments_shape,
+/// Its name, for traces.
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method(method) => f.write_str(method.name),
+            Self::Operation(op) => op.fmt(f),
+        }
     }
 }

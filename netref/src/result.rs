@@ -4,13 +4,14 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use farref_boxing::{DeserializeAs, Error, ErrorKind, FromAs, decode};
+use bytes::Bytes;
+use farref_boxing::{DeserializeAs, Error, ErrorKind, FromAs, Reference, decode};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::encoders;
 use crate::interface::Method;
 use crate::peer::Peer;
-use crate::remote::{Outcome, Remote, operation, options};
+use crate::remote::{Ask, Outcome, Remote};
 
 /// The return type of a remote method: a `Result` whose error has room for a failure of the call.
 #[diagnostic::on_unimplemented(
@@ -68,14 +69,14 @@ pub type Decode<R> = fn(Result<Outcome, Error>, Hop<'_>) -> R;
 #[derive(Clone, Copy)]
 pub struct Hop<'a> {
     pub(crate) peer: Option<&'a Peer>,
-    pub(crate) method: Option<&'static Method>,
+    pub(crate) ask: Option<&'a Ask>,
 }
 
 impl fmt::Display for Hop<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.method, self.peer) {
-            (Some(method), Some(peer)) => write!(f, "{peer}: {}", method.name),
-            (Some(method), None) => f.write_str(method.name),
+        match (self.ask, self.peer) {
+            (Some(ask), Some(peer)) => write!(f, "{peer}: {ask}"),
+            (Some(ask), None) => ask.fmt(f),
             (None, _) => f.write_str("a call"),
         }
     }
@@ -102,22 +103,38 @@ where
                 shape: _,
             } => {
                 let references = crate::references::received(refs);
-                let limits = crate::references::limits();
-                if failed {
-                    let mut failure = decode::<R::Failure>(&body, &references, &limits)?;
-                    // A farref error says where it has been; a type of the user's own is theirs.
-                    if let Some(error) = (&mut failure as &mut dyn Any).downcast_mut::<Error>() {
-                        *error = error.clone().with_hop(hop);
-                    }
-                    Ok(R::from_result(Err(failure)))
-                } else {
-                    let value = decode::<FromAs<A, R::Value>>(&body, &references, &limits)?;
-                    Ok(R::from_result(Ok(value.into_inner())))
-                }
+                decode_result::<A, R>(failed, &body, &references, Some(hop))
             }
         }
     };
     read(outcome).unwrap_or_else(R::from_error)
+}
+
+/// What a method returned: its value through the adapter `A`, or its error value if it has `failed`.
+pub(crate) fn decode_result<A, R>(
+    failed: bool,
+    body: &Bytes,
+    references: &[Reference],
+    hop: Option<Hop<'_>>,
+) -> Result<R, Error>
+where
+    R: MethodResult,
+    A: for<'de> DeserializeAs<'de, R::Value>,
+{
+    let limits = crate::references::limits();
+    if failed {
+        let mut failure = decode::<R::Failure>(body, references, &limits)?;
+        // A farref error says where it has been; a type of the user's own is theirs.
+        if let Some(hop) = hop
+            && let Some(error) = (&mut failure as &mut dyn Any).downcast_mut::<Error>()
+        {
+            *error = error.clone().with_hop(hop);
+        }
+        Ok(R::from_result(Err(failure)))
+    } else {
+        let value = decode::<FromAs<A, R::Value>>(body, references, &limits)?;
+        Ok(R::from_result(Ok(value.into_inner())))
+    }
 }
 
 /// For generated code: calls a far method and waits for its result on this thread.
@@ -132,7 +149,7 @@ pub fn block<R: MethodResult>(
         outcome(remote, method, arguments),
         Hop {
             peer: Some(remote.conduit().peer()),
-            method: Some(method),
+            ask: Some(&Ask::Method(method)),
         },
     )
 }
@@ -151,7 +168,7 @@ pub fn block_or_missing<R: MethodResult>(
             outcome,
             Hop {
                 peer: Some(remote.conduit().peer()),
-                method: Some(method),
+                ask: Some(&Ask::Method(method)),
             },
         )),
     }
@@ -162,11 +179,12 @@ fn outcome(
     method: &'static Method,
     arguments: &impl Serialize,
 ) -> Result<Outcome, Error> {
+    let ask = Ask::Method(method);
     let mut encoder = encoders::take();
     encoder.encode(arguments)?;
     let outcome = remote
         .conduit()
-        .block(remote.target(), &operation(method), options(method), &mut encoder);
+        .block(remote.target(), &ask.operation(), ask.options(), &mut encoder);
     encoders::put(encoder);
     outcome
 }

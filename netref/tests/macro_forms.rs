@@ -756,6 +756,184 @@ struct Nothing;
 
 impl Empty for Nothing {}
 
+/// Properties, text, and what else objects are asked by name.
+mod by_name {
+    use std::fmt;
+    use std::hash::{Hash, Hasher};
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use farref::object::Arguments;
+    use farref::{Netref, Object, Result, Value, remote};
+
+    use super::{Everything, Point, Raw};
+
+    /// A dial, which shows where it stands.
+    #[remote(str)]
+    trait Dial: fmt::Display + Marked {
+        /// Where it stands.
+        #[property]
+        fn at(&self) -> Result<u8>;
+        #[property]
+        async fn set_at(&self, at: u8) -> Result<()>;
+        #[property]
+        #[inline]
+        fn r#type(&self) -> Result<String>;
+    }
+
+    #[remote]
+    trait Marked {
+        fn mark(&self) -> Result<char> {
+            Ok('-')
+        }
+    }
+
+    /// One that is equal to all others which stand there.
+    #[derive(Default)]
+    struct Round<Mark> {
+        at: AtomicU8,
+        mark: Mark,
+    }
+
+    impl<Mark: Send + Sync + 'static> Round<Mark> {
+        fn standing(&self) -> u8 {
+            self.at.load(Ordering::SeqCst)
+        }
+    }
+
+    impl<Mark: Send + Sync + 'static> fmt::Display for Round<Mark> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at {}", self.standing())
+        }
+    }
+
+    impl<Mark: Send + Sync + 'static> PartialEq for Round<Mark> {
+        fn eq(&self, other: &Self) -> bool {
+            self.standing() == other.standing()
+        }
+    }
+
+    impl<Mark: Send + Sync + 'static> Hash for Round<Mark> {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.standing().hash(state);
+        }
+    }
+
+    #[remote(eq, hash)]
+    impl<Mark: Send + Sync + 'static> Dial for Round<Mark> {
+        fn at(&self) -> Result<u8> {
+            Ok(self.standing())
+        }
+
+        async fn set_at(&self, at: u8) -> Result<()> {
+            self.at.store(at, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn r#type(&self) -> Result<String> {
+            Ok("round".into())
+        }
+    }
+
+    #[remote(len)]
+    impl<Mark: Send + Sync + 'static> Marked for Round<Mark> {}
+
+    impl<Mark> Round<Mark> {
+        const fn len(&self) -> usize {
+            std::mem::size_of_val(&self.mark)
+        }
+    }
+
+    #[tokio::test]
+    async fn properties_are_methods_as_well() {
+        let dial: Netref<dyn Dial> = Netref::of(Round::<u32>::default());
+        dial.call().set_at(3).await.unwrap();
+        let object = dial.dynamic();
+        assert_eq!(object.get("at").await.unwrap(), Value::from(3));
+        object.set("at", 4).await.unwrap();
+        assert_eq!(object.call("at", ()).await.unwrap(), Value::from(4));
+        object.call("set_at", [5]).await.unwrap();
+        assert_eq!(dial.at().unwrap(), 5);
+        assert_eq!(object.get("type").await.unwrap(), Value::from("round"));
+        assert_eq!(object.call("mark", ()).await.unwrap(), Value::from('-'));
+        assert_eq!(object.dir().await.unwrap(), ["at", "mark", "type"]);
+    }
+
+    #[tokio::test]
+    async fn traits_and_impls_say_together_what_an_object_answers() {
+        let [one, other]: [Netref<dyn Dial>; 2] =
+            std::array::from_fn(|_| Netref::of(Round::<u32>::default()));
+        let marked: Netref<dyn Dial> = Netref::of(Round::<u8>::default());
+        let [one, other, marked] = [one, other, marked].map(|dial| dial.dynamic());
+        // By the trait, by the impl of it, and by that of its supertrait.
+        assert_eq!(one.str().await.unwrap(), "at 0");
+        assert!(one.equals(&other).await.unwrap());
+        assert!(!one.equals(&marked).await.unwrap(), "another type");
+        assert!(!one.same_object(&other));
+        assert_eq!(one.hash().await.unwrap(), other.hash().await.unwrap());
+        assert_eq!((one.len().await.unwrap(), marked.len().await.unwrap()), (4, 1));
+        other.set("at", 1).await.unwrap();
+        assert!(!one.equals(&other).await.unwrap());
+        // As its supertrait it is what that says.
+        let typed: Netref<dyn Dial> = one.cast().await.unwrap();
+        let above = typed.upcast::<dyn Marked>().dynamic();
+        assert_eq!(above.str().await.unwrap(), "Marked");
+        assert_eq!(above.len().await.unwrap(), 4);
+        assert!(above.get("at").await.is_err() && above.cast::<dyn Dial>().await.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_displayed_here_is_displayed_from_afar() {
+        fn shown(dial: &dyn Dial) -> String {
+            format!("[{dial:>6}]")
+        }
+        let dial: Netref<dyn Dial> = Netref::of(Round::<u32>::default());
+        let (far, [host, _client]) = super::far::over_a_connection(&dial).await;
+        let near = dial.to_string();
+        assert!(!far.is_local());
+        assert_eq!((near.as_str(), far.to_string().as_str()), ("at 0", "at 0"));
+        assert_eq!(shown(&far), "[  at 0]");
+        assert_eq!(far.dynamic().len().await.unwrap(), 4);
+        host.close().await;
+        let lost = far.to_string();
+        assert!(lost.starts_with('<'), "{lost}");
+    }
+
+    #[tokio::test]
+    async fn names_may_be_words_of_the_language() {
+        let words: Netref<dyn Raw> = Netref::of(Everything);
+        let object: Object = words.into();
+        let arguments = Arguments::new().named("match", 3);
+        assert_eq!(object.call("type", arguments).await.unwrap(), Value::from(3));
+        let signature = object.signature("type").await.unwrap();
+        assert_eq!(signature, "fn type(match: u8) -> Result<u8>");
+    }
+
+    #[tokio::test]
+    async fn arguments_arrive_however_they_are_taken() {
+        let object = Netref::<dyn super::Arguments>::of(Everything).dynamic();
+        let arguments = Arguments::from(("a", Value::bytes(vec![1]), [1, 2], "b/c", Point { x: 7 }));
+        let typed = super::Arguments::borrowed(
+            &Everything,
+            "a",
+            &[1],
+            &[1, 2],
+            std::path::Path::new("b/c"),
+            &Point { x: 7 },
+        );
+        assert_eq!(
+            object.call("borrowed", arguments).await.unwrap().as_str(),
+            Some(typed.unwrap().as_str())
+        );
+        let left_out = object.call("optional", ()).await.unwrap();
+        let typed = super::Arguments::optional(&Everything, None, None, None);
+        assert_eq!(left_out.as_str(), Some(typed.unwrap().as_str()));
+        let value: Value = "{\"x\": 7}".parse().unwrap();
+        let given = object.call("optional", ("a", value, [1, 2])).await.unwrap();
+        let typed = super::Arguments::optional(&Everything, Some("a"), Some(&Point { x: 7 }), Some(&[1, 2]));
+        assert_eq!(given.as_str(), Some(typed.unwrap().as_str()));
+    }
+}
+
 /// The same over a connection, whose far side has an older version of the trait.
 mod far {
     use std::path::Path;
@@ -858,9 +1036,19 @@ mod far {
 
     /// The object, and the connections that have to be kept.
     async fn far() -> (Netref<dyn Thing>, [Connection; 2]) {
-        let (listening, dialling) = farref_transport::memory::pair(1024);
         let object: Netref<dyn old::Thing> = Netref::of(Object);
+        let (listening, dialling) = farref_transport::memory::pair(1024);
         let far = connect(listening, Role::Listener, [1; 16], Root::of(&object)).await;
+        let near = connect(dialling, Role::Dialer, [2; 16], Root::NONE).await;
+        (near.root().await.unwrap(), [far, near])
+    }
+
+    /// An object as it is at the other end of a connection.
+    pub(super) async fn over_a_connection<T: ?Sized + farref::RemoteTrait>(
+        object: &Netref<T>,
+    ) -> (Netref<T>, [Connection; 2]) {
+        let (listening, dialling) = farref_transport::memory::pair(1024);
+        let far = connect(listening, Role::Listener, [1; 16], Root::of(object)).await;
         let near = connect(dialling, Role::Dialer, [2; 16], Root::NONE).await;
         (near.root().await.unwrap(), [far, near])
     }

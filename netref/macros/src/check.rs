@@ -13,6 +13,7 @@ use syn::{
 use crate::adapter::{type_arguments, value_in};
 use crate::errors::Errors;
 use crate::manners;
+use crate::manners::Manners;
 use crate::model::{Argument, Method, Passing};
 use crate::text;
 
@@ -265,7 +266,7 @@ fn option_of_reference(path: &syn::TypePath) -> Option<&TypeReference> {
 }
 
 /// What a method returns: it must have room for a call that fails. Whether it has, the compiler tells.
-pub(crate) fn result(signature: &Signature, one_way: bool) -> syn::Result<Type> {
+pub(crate) fn result(signature: &Signature, manners: Manners) -> syn::Result<Type> {
     let ReturnType::Type(_, of) = &signature.output else {
         return Err(syn::Error::new_spanned(
             &signature.ident,
@@ -280,13 +281,15 @@ pub(crate) fn result(signature: &Signature, one_way: bool) -> syn::Result<Type> 
         ));
     }
     crossing(of, Place::Result)?;
-    if one_way
-        && !value_in(of).is_some_and(|value| matches!(value, Type::Tuple(tuple) if tuple.elems.is_empty()))
-    {
-        return Err(syn::Error::new_spanned(
-            of,
-            "a `#[one_way]` method returns `Result<()>`: nobody waits for a value",
-        ));
+    let reason = if manners.has("one_way") {
+        "a `#[one_way]` method returns `Result<()>`: nobody waits for a value"
+    } else if manners.has("property") && signature.inputs.len() > 1 {
+        "a method that writes a `#[property]` returns `Result<()>`"
+    } else {
+        return Ok((**of).clone());
+    };
+    if !value_in(of).is_some_and(|value| matches!(value, Type::Tuple(tuple) if tuple.elems.is_empty())) {
+        return Err(syn::Error::new_spanned(of, reason));
     }
     Ok((**of).clone())
 }

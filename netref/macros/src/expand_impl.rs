@@ -1,21 +1,17 @@
-//! `#[remote]` on an `impl`: the desugaring of `async fn`, and nothing else.
+//! `#[remote]` on an `impl`: the desugaring of `async fn`, and what the object answers by traits of std.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{ImplItem, ImplItemFn, ItemImpl};
 
+use crate::answers;
 use crate::desugar;
 use crate::errors::Errors;
 use crate::manners;
 
 pub(crate) fn expand(arguments: TokenStream, mut item: ItemImpl) -> TokenStream {
     let mut errors = Errors::default();
-    if !arguments.is_empty() {
-        errors.push(
-            arguments,
-            "`#[remote]` on an `impl` takes no arguments: they are the trait's",
-        );
-    }
+    let answers = errors.keep(answers::parse(arguments)).unwrap_or_default();
     if item.trait_.is_none() {
         let of = &item.self_ty;
         errors.push(
@@ -28,6 +24,7 @@ pub(crate) fn expand(arguments: TokenStream, mut item: ItemImpl) -> TokenStream 
                 method(function, &mut errors);
             }
         }
+        item.items.extend(answers::expand(&answers));
     }
     let errors = errors.into_tokens();
     quote!(#item #errors)

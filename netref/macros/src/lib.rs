@@ -6,13 +6,14 @@
 //!                  ├── desugar               `async fn` to a function that returns a boxed future
 //!                  └── expand_trait          run-time half, proxy, companions, closures
 //!
-//!   impl ───► expand_impl ──► desugar
+//!   impl ───► expand_impl ──► desugar, answers
 //! ```
 //!
 //! What is generated names everything by its path from `::farref`, brings no name into scope but those of the two
 //! companions, and leaves the work to functions of the library: see `farref_netref::interface::expansion`.
 
 mod adapter;
+mod answers;
 mod check;
 mod desugar;
 mod doc;
@@ -107,7 +108,56 @@ use syn::{Item, parse_macro_input};
 /// | `name = ".."` | the name by which both sides know the trait; that of the trait by default |
 /// | `version = 2` | its major version, 1 by default: traits of other versions are other traits |
 /// | `closure` | closures implement the trait, which has one method; async ones return a future and borrow nothing |
+/// | `str` | it has the supertrait `Display`: that is what objects are as text, also from afar, where `Display` is a blocking call |
 /// | `extends(A, ..)` | of a trait with several supertraits: supertraits that these have |
+///
+/// On an `impl` it takes what every object can be asked by name ([`Object`]), and this one answers by a trait of
+/// std. Whoever has the trait alone asks [`Netref::dynamic`].
+///
+/// | on an `impl` | | taken from |
+/// |---|---|---|
+/// | `str` | [`Object::str`] | `Display` |
+/// | `eq` | [`Object::equals`] | `PartialEq` |
+/// | `hash` | [`Object::hash`] | `Hash` |
+/// | `len` | [`Object::len`] | a method `len` |
+/// | `index`, `index(Key)` | [`Object::index`] | `Index<usize>`, `Index<Key>` |
+/// | `iter` | [`Object::iter`] | `IntoIterator` for a reference to it |
+/// | `copy` | [`Object::fetch`] | serde's `Serialize` |
+///
+/// ```
+/// # extern crate farref_netref as farref;
+/// use farref::{Netref, Result, remote};
+///
+/// #[remote]
+/// trait Samples {}
+///
+/// #[derive(serde::Serialize)]
+/// struct Recorded(Vec<f64>);
+///
+/// #[remote(len, iter, copy)]
+/// impl Samples for Recorded {}
+///
+/// impl Recorded {
+///     fn len(&self) -> usize {
+///         self.0.len()
+///     }
+/// }
+///
+/// impl<'a> IntoIterator for &'a Recorded {
+///     type Item = &'a f64;
+///     type IntoIter = std::slice::Iter<'a, f64>;
+///
+///     fn into_iter(self) -> Self::IntoIter {
+///         self.0.iter()
+///     }
+/// }
+///
+/// let samples: Netref<dyn Samples> = Netref::of(Recorded(vec![0.5, 1.0]));
+/// let object = samples.dynamic();
+/// assert_eq!(object.len().wait()?, 2);
+/// assert_eq!(object.fetch().wait()?.to_string(), "[0.5, 1.0]");
+/// # Ok::<(), farref::Error>(())
+/// ```
 ///
 /// # Attributes of methods
 ///
@@ -120,6 +170,7 @@ use syn::{Item, parse_macro_input};
 /// | `#[detached]` | goes on when the caller has gone |
 /// | `#[inline]` | a blocking method that never waits: it is run by whoever reads the connection |
 /// | `#[spawned]` | an async method that is never polled by whoever reads the connection |
+/// | `#[property]` | `fn name(&self)` reads the property `name`, `fn set_name(&self, value: T)` writes it: by name, see [`Object::get`] |
 ///
 /// # What it makes
 ///
@@ -131,6 +182,16 @@ use syn::{Item, parse_macro_input};
 /// A type is known by its look where that decides how it crosses: `Bytes` is taken for `bytes::Bytes` unless it is
 /// written with its path.
 ///
+/// [`Object`]: https://docs.rs/farref/latest/farref/object/struct.Object.html
+/// [`Object::str`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.str
+/// [`Object::equals`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.equals
+/// [`Object::hash`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.hash
+/// [`Object::len`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.len
+/// [`Object::index`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.index
+/// [`Object::iter`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.iter
+/// [`Object::fetch`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.fetch
+/// [`Object::get`]: https://docs.rs/farref/latest/farref/object/struct.Object.html#method.get
+/// [`Netref::dynamic`]: https://docs.rs/farref/latest/farref/struct.Netref.html#method.dynamic
 /// [`Netref::call`]: https://docs.rs/farref/latest/farref/struct.Netref.html#method.call
 /// [`Netref::blocking`]: https://docs.rs/farref/latest/farref/struct.Netref.html#method.blocking
 /// [`Netref::upcast`]: https://docs.rs/farref/latest/farref/struct.Netref.html#method.upcast

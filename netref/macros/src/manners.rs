@@ -10,7 +10,7 @@ use crate::errors::Errors;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Manners([bool; NAMES.len()]);
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "serial",
     "concurrent",
     "one_way",
@@ -18,6 +18,7 @@ const NAMES: [&str; 7] = [
     "detached",
     "inline",
     "spawned",
+    "property",
 ];
 
 /// The name of the attribute, if it is one of those that say how a method is run.
@@ -66,6 +67,9 @@ impl Manners {
                 "spawned" if !is_async => {
                     "`#[spawned]` is for async methods: a blocking one never runs where calls are read, unless it is `#[inline]`"
                 }
+                "property" if !is_property(signature) => {
+                    "a `#[property]` is read by `fn name(&self) -> Result<T>`, and written by `fn set_name(&self, value: T) -> Result<()>`"
+                }
                 _ => continue,
             };
             errors.push(&attribute.meta, wrong);
@@ -88,5 +92,18 @@ impl Manners {
             .map(|name| Ident::new(name, proc_macro2::Span::mixed_site()));
         let flags = self.0;
         quote!(::farref::__private::Manners { #(#fields: #flags),* })
+    }
+}
+
+/// Whether a method looks like a getter or a setter.
+fn is_property(signature: &Signature) -> bool {
+    // The first one is `self`.
+    match signature.inputs.len() {
+        1 => true,
+        2 => {
+            let name = signature.ident.to_string();
+            name.strip_prefix("set_").is_some_and(|name| !name.is_empty())
+        }
+        _ => false,
     }
 }

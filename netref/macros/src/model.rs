@@ -1,5 +1,6 @@
 //! What a trait says: the form that every expansion works from.
 
+use proc_macro2::Span;
 use syn::ext::IdentExt;
 use syn::{
     Attribute, Ident, ItemTrait, Path, Signature, TraitItem, TraitItemFn, Type, TypeParamBound, Visibility,
@@ -23,6 +24,8 @@ pub(crate) struct Model {
     pub(crate) version: u16,
     /// Whether closures implement it.
     pub(crate) closure: bool,
+    /// Whether its `Display` is what it is as text, and where that is said.
+    pub(crate) text: Option<Span>,
     /// Its remote supertraits.
     pub(crate) parents: Vec<Path>,
     /// Further ancestors, as `extends(..)` names them.
@@ -96,7 +99,7 @@ impl Model {
     /// What is wrong stays out of the model: of a broken method, `item` keeps what the user's impls and calls need.
     pub(crate) fn read(mut options: Options, item: &mut ItemTrait, errors: &mut Errors) -> Self {
         let mut is_object = check::head(item, errors);
-        let parents = parents(item);
+        let parents = parents(item, options.text.is_some());
         if let [path, ..] = options.extends.as_slice()
             && parents.len() < 2
         {
@@ -148,6 +151,7 @@ impl Model {
                 .and_then(|version| version.base10_parse().ok())
                 .unwrap_or(1),
             closure: options.closure.is_some() && errors.is_empty(),
+            text: options.text,
             parents,
             ancestors: options.extends,
             methods,
@@ -168,7 +172,7 @@ fn method(index: usize, function: &mut TraitItemFn, errors: &mut Errors) -> Opti
         .iter()
         .filter_map(|input| wrong.keep(check::argument(input)).flatten())
         .collect();
-    let result = wrong.keep(check::result(&function.sig, manners.has("one_way")));
+    let result = wrong.keep(check::result(&function.sig, manners));
     let is_right = wrong.is_empty();
     errors.append(wrong);
     let shared = |attribute: &&Attribute| {
@@ -212,7 +216,7 @@ fn keep_local(function: &mut TraitItemFn) -> bool {
 }
 
 /// The supertraits that are remote, as far as names tell. Adds those that every remote trait has.
-fn parents(item: &mut ItemTrait) -> Vec<Path> {
+fn parents(item: &mut ItemTrait, is_text: bool) -> Vec<Path> {
     let mut parents = Vec::new();
     let mut missing: Vec<(&str, TypeParamBound)> = vec![
         ("Any", parse_quote!(::core::any::Any)),
@@ -230,7 +234,7 @@ fn parents(item: &mut ItemTrait) -> Vec<Path> {
             .map(|last| last.ident.to_string())
             .unwrap_or_default();
         missing.retain(|(known, _)| *known != name);
-        if !LOCAL_SUPERTRAITS.contains(&name.as_str()) {
+        if !(LOCAL_SUPERTRAITS.contains(&name.as_str()) || is_text && name == "Display") {
             parents.push(bound.path.clone());
         }
     }

@@ -1,9 +1,11 @@
-//! What stands in the brackets: `#[remote(name = "..", version = .., closure, extends(..))]`.
+//! What stands in the brackets on a trait: `#[remote(name = "..", version = .., closure, str, extends(..))]`.
 
 use proc_macro2::{Span, TokenStream};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::{LitInt, LitStr, Path, Token};
+
+use crate::answers;
 
 /// The arguments of the attribute on a trait.
 #[derive(Default)]
@@ -14,12 +16,14 @@ pub(crate) struct Options {
     pub(crate) version: Option<LitInt>,
     /// Whether closures implement the trait, and where that is said.
     pub(crate) closure: Option<Span>,
+    /// Whether its `Display` is what it is as text, and where that is said.
+    pub(crate) text: Option<Span>,
     /// Supertraits of supertraits, which a trait with several supertraits has to name.
     pub(crate) extends: Vec<Path>,
 }
 
 const KNOWN: &str =
-    "`#[remote]` on a trait takes `name = \"..\"`, `version = 1`, `closure` and `extends(Trait, ..)`";
+    "`#[remote]` on a trait takes `name = \"..\"`, `version = 1`, `closure`, `str` and `extends(Trait, ..)`";
 
 impl Options {
     pub(crate) fn parse(tokens: TokenStream) -> syn::Result<Self> {
@@ -45,6 +49,12 @@ impl Options {
                 options.version = Some(version);
             } else if meta.path.is_ident("closure") {
                 options.closure = meta.path.get_ident().map(proc_macro2::Ident::span);
+            } else if meta.path.is_ident("str") {
+                options.text = meta.path.get_ident().map(proc_macro2::Ident::span);
+            } else if let Some(name) = answers::NAMES.iter().find(|name| meta.path.is_ident(name)) {
+                return Err(meta.error(format!(
+                    "`{name}` is said where the type is known: `#[remote({name})]` on the `impl`"
+                )));
             } else if meta.path.is_ident("extends") {
                 let content;
                 syn::parenthesized!(content in meta.input);

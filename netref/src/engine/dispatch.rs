@@ -27,7 +27,7 @@ use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
 use crate::panics;
 use crate::place;
-use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, Op, Protocol};
+use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, Protocol};
 use crate::remote::{Blocked, Conduit, EngineHandles, Remote};
 use crate::waiter::{Job, ThreadWaiter};
 
@@ -223,18 +223,8 @@ fn is_serial(incoming: &Incoming<EngineHandles>) -> bool {
     let Some(interface) = object.interface() else {
         return false;
     };
-    let method = match &incoming.op {
-        Op::Method {
-            interface: id,
-            method,
-            ..
-        } => interface
-            .find(*id)
-            .and_then(|interface| interface.methods.iter().find(|known| known.number == *method)),
-        Op::Named(name) => interface.find_named(name).map(|(_, method)| method),
-        _ => None,
-    };
-    method.is_some_and(|method| method.manners.serial)
+    let method = interface.find_for(&incoming.op);
+    method.is_some_and(|(_, method)| method.manners.serial)
 }
 
 impl Dispatch {

@@ -64,6 +64,7 @@ impl Operation<'_> {
             Op::Exit => (12, ""),
             Op::IsInstance(class) => (13, &**class),
             Op::Describe => (14, ""),
+            Op::Copy => (15, ""),
         };
         out.push(code);
         put_bytes(out, name.as_bytes());
@@ -99,6 +100,7 @@ impl Operation<'_> {
             12 => Op::Exit,
             13 => Op::IsInstance(name),
             14 => Op::Describe,
+            15 => Op::Copy,
             code => return Ok(Self::Unknown(UnknownOperation { code })),
         };
         Ok(Self::Known(Cow::Owned(op)))

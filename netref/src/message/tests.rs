@@ -232,6 +232,7 @@ fn each_operation_has_its_number() {
         Op::Exit,
         Op::IsInstance(name()),
         Op::Describe,
+        Op::Copy,
     ];
     for (op, number) in operations.into_iter().zip(1..) {
         let named: &[u8] = match &op {

@@ -126,6 +126,14 @@ fn run_time(model: &Model) -> TokenStream {
     let (calls, blocking) = (format_ident!("{ident}Calls"), format_ident!("{ident}Blocking"));
     let arms = model.methods.iter().map(|method| arm(model, method));
     let allowed = allowed();
+    let text = model.text.map(|span| {
+        let this = Ident::new("self", Span::mixed_site().located_at(span));
+        quote_spanned! {span.resolved_at(Span::mixed_site())=>
+            if let ::farref::object::Asked::Text = asked {
+                return ::farref::object::text(#this);
+            }
+        }
+    });
     quote_spanned! {Span::mixed_site()=>
         #[automatically_derived]
         #allowed
@@ -157,7 +165,7 @@ fn run_time(model: &Model) -> TokenStream {
                         #(if invocation.is_for(#above::INTERFACE) {
                             return #above::dispatch(this, invocation);
                         })*
-                        invocation.unknown(<Self as ::farref::__private::RemoteTrait>::INTERFACE)
+                        invocation.operate(this)
                     }
                 }
             }
@@ -173,6 +181,24 @@ fn run_time(model: &Model) -> TokenStream {
                     return #above::upcast(this, interface);
                 })*
                 ::core::option::Option::None
+            }
+
+            fn manner(
+                &self,
+                asked: &::farref::object::Asked<'_>,
+            ) -> ::core::option::Option<::farref::Result<::farref::Value>> {
+                if let told @ ::core::option::Option::Some(_) = <Self as #ident>::__manner(self, asked) {
+                    return told;
+                }
+                #text
+                #(if let told @ ::core::option::Option::Some(_) = #above::manner(self, asked) {
+                    return told;
+                })*
+                ::core::option::Option::None
+            }
+
+            fn as_any(&self) -> &dyn ::farref::__private::Any {
+                self
             }
         }
     }

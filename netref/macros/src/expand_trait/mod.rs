@@ -24,6 +24,7 @@ pub(crate) fn expand(arguments: TokenStream, mut item: ItemTrait) -> TokenStream
         return quote!(#item #errors);
     }
     item.items.push(remote_method());
+    item.items.push(manner_method());
     let interface = interface::expand(&model);
     let proxy = proxy::expand(&model);
     let companions = companions::expand(&model);
@@ -35,6 +36,19 @@ fn remote_method() -> syn::TraitItem {
     parse_quote! {
         #[doc(hidden)]
         fn __remote(&self) -> ::core::option::Option<::farref::__private::Arc<dyn ::farref::__private::Remote>> {
+            ::core::option::Option::None
+        }
+    }
+}
+
+/// The hidden method by which an object answers what every object can be asked, where its `impl` says so.
+fn manner_method() -> syn::TraitItem {
+    parse_quote! {
+        #[doc(hidden)]
+        fn __manner(
+            &self,
+            _asked: &::farref::object::Asked<'_>,
+        ) -> ::core::option::Option<::farref::Result<::farref::Value>> {
             ::core::option::Option::None
         }
     }

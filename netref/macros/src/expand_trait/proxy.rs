@@ -80,6 +80,9 @@ fn far(model: &Model, method: &Method) -> TokenStream {
 fn netref(model: &Model) -> TokenStream {
     let ident = &model.ident;
     let parents = on_all(&model.parents, quote!(::farref::Netref<Of>));
+    let text = model
+        .text
+        .map(|_| quote!(::farref::Netref<Of>: ::core::fmt::Display,));
     let methods = model.methods.iter().map(|method| {
         let (signature, this, names) = (&method.signature, this(&method.signature), method.names());
         let object = quote!(<Of as ::farref::__private::Extends<dyn #ident>>::up_ref(#this));
@@ -94,6 +97,7 @@ fn netref(model: &Model) -> TokenStream {
         where
             Of: ?::core::marker::Sized + ::farref::__private::RemoteTrait + ::farref::__private::Extends<dyn #ident>,
             #parents
+            #text
         {
             #(#methods)*
 

@@ -558,6 +558,7 @@ fn calls_by_name_and_all_other_operations_arrive() {
         Op::Exit,
         Op::IsInstance(name()),
         Op::Describe,
+        Op::Copy,
     ] {
         let options = plain();
         let start = crate::protocol::CallStart {

@@ -1,0 +1,219 @@
+//! What every object can be asked, besides its methods, and the answers that std's traits give.
+
+use std::any::Any;
+use std::fmt::Display;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use farref_boxing::{Error, ErrorKind, Value, from_value, to_value};
+use serde::{Deserialize, Serialize};
+
+use crate::hosted::Handle;
+use crate::interface::Interface;
+use crate::panics;
+
+/// Items in a batch of an iteration, at most.
+pub(crate) const MOST_ITEMS: u32 = 4096;
+
+/// A batch ends behind the element with which it takes so many bytes.
+const ENOUGH: usize = 64 << 10;
+
+/// What an object is asked, as it came.
+pub(crate) enum Question {
+    Text,
+    Len,
+    Hash,
+    Copy,
+    Equal(Value),
+    Index(Value),
+    Iterate { from: u64, most: u32 },
+}
+
+impl Question {
+    /// The question to an object of this process: `address` is where it is.
+    pub(crate) fn asked(&self, address: usize) -> Asked<'_> {
+        match self {
+            Self::Text => Asked::Text,
+            Self::Len => Asked::Len,
+            Self::Hash => Asked::Hash,
+            Self::Copy => Asked::Copy,
+            Self::Equal(other) => Asked::Equal(Other {
+                value: other,
+                address,
+            }),
+            Self::Index(key) => Asked::Index(key),
+            Self::Iterate { from, most } => Asked::Iterate(Batch {
+                from: *from,
+                most: (*most).clamp(1, MOST_ITEMS),
+            }),
+        }
+    }
+}
+
+/// For generated code: what an object is asked.
+#[doc(hidden)]
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Asked<'a> {
+    /// Itself as text.
+    Text,
+    /// How many elements it has.
+    Len,
+    /// Its hash.
+    Hash,
+    /// A copy of it.
+    Copy,
+    /// Whether it equals another object.
+    Equal(Other<'a>),
+    /// The element with that key.
+    Index(&'a Value),
+    /// Some of its elements.
+    Iterate(Batch),
+}
+
+/// What an object is compared with.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Other<'a> {
+    value: &'a Value,
+    address: usize,
+}
+
+/// Which elements are wanted.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Batch {
+    from: u64,
+    most: u32,
+}
+
+/// What an object says, if it has an answer of its own.
+type Told = Option<Result<Value, Error>>;
+
+impl Asked<'_> {
+    /// What an object says that has no answer of its own.
+    pub(crate) fn by_default(&self, interface: &Interface) -> Told {
+        match self {
+            Self::Text => Some(Ok(Value::Str(interface.name.to_owned()))),
+            Self::Equal(other) => Some(Ok(Value::Bool(other.is_itself()))),
+            _ => None,
+        }
+    }
+}
+
+impl Other<'_> {
+    fn is_itself(&self) -> bool {
+        self.object().is_some_and(|handle| match handle {
+            Handle::Local(object) => object.key() == self.address,
+            _ => false,
+        })
+    }
+
+    fn object(&self) -> Option<&Handle> {
+        self.value.as_reference().and_then(Handle::of)
+    }
+
+    /// The other object, if it is of this process and of that type.
+    fn of_type<T: Any>(&self) -> Option<&T> {
+        match self.object()? {
+            Handle::Local(object) => object.as_any()?.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// For generated code: `str`, from [`Display`].
+#[doc(hidden)]
+pub fn text<T: Display + ?Sized>(of: &T) -> Told {
+    Some(Ok(Value::Str(of.to_string())))
+}
+
+/// For generated code: `eq`, from [`PartialEq`].
+#[doc(hidden)]
+pub fn equal<T: PartialEq + Any>(this: &T, other: &Other<'_>) -> Told {
+    let is_equal = other.of_type::<T>().is_some_and(|other| this == other);
+    Some(Ok(Value::Bool(is_equal)))
+}
+
+/// For generated code: `hash`, from [`Hash`].
+#[doc(hidden)]
+pub fn hash<T: Hash>(of: &T) -> Told {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    Some(Ok(hasher.finish().into()))
+}
+
+/// For generated code: `len`, from a method of that name.
+#[doc(hidden)]
+pub fn len(of: usize) -> Told {
+    Some(Ok(of.into()))
+}
+
+/// For generated code: `index`, by what [`Index`](std::ops::Index) does with the key, which panics if there is no
+/// such element.
+#[doc(hidden)]
+pub fn index<'a, K: Deserialize<'a>, T: Serialize>(
+    key: &'a Value,
+    element: impl FnOnce(K) -> Result<T, Error>,
+) -> Told {
+    let key = match from_value::<K>(key) {
+        Ok(key) => key,
+        Err(error) => {
+            let message = format!("the index: {error}");
+            return Some(Err(Error::new(ErrorKind::SchemaMismatch, message)));
+        }
+    };
+    let told = panics::guard(|| element(key).and_then(|element| value(&element)));
+    Some(told.unwrap_or_else(|panic| Err(Error::new(ErrorKind::Failed, panic.message().into_owned()))))
+}
+
+/// For generated code: `iter`, from [`IntoIterator`] of a reference.
+#[doc(hidden)]
+pub fn iterate<T: Serialize>(elements: impl IntoIterator<Item = T>, batch: &Batch) -> Told {
+    let skipped = usize::try_from(batch.from).unwrap_or(usize::MAX);
+    let most = usize::try_from(batch.most).unwrap_or(usize::MAX);
+    let mut elements = elements.into_iter().skip(skipped);
+    let (mut items, mut weight) = (Vec::new(), 0_usize);
+    let mut is_end = false;
+    while items.len() < most && weight < ENOUGH {
+        match elements.next().map(|element| value(&element)) {
+            Some(Ok(item)) => {
+                weight = weight.saturating_add(weigh(&item));
+                items.push(item);
+            }
+            Some(Err(error)) => return Some(Err(error)),
+            None => {
+                is_end = true;
+                break;
+            }
+        }
+    }
+    is_end = is_end || elements.next().is_none();
+    Some(Ok(Value::Tuple(vec![Value::List(items), Value::Bool(is_end)])))
+}
+
+/// About as many bytes as it takes.
+fn weigh(value: &Value) -> usize {
+    let held = match value {
+        Value::Str(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Some(value) => weigh(value),
+        Value::List(values) | Value::Tuple(values) => values.iter().map(weigh).sum(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|(key, value)| weigh(key).saturating_add(weigh(value)))
+            .sum(),
+        Value::Record(record) => record.values().iter().map(weigh).sum(),
+        _ => 8,
+    };
+    held.saturating_add(1)
+}
+
+/// For generated code: `copy`, from [`Serialize`].
+#[doc(hidden)]
+pub fn copy<T: Serialize>(of: &T) -> Told {
+    Some(value(of))
+}
+
+fn value<T: Serialize>(of: &T) -> Result<Value, Error> {
+    to_value(of).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))
+}

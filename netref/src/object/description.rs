@@ -1,0 +1,194 @@
+//! What an object is, for whoever does not have its trait: interfaces, methods, arguments, documentation.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::interface::{Interface, Method};
+
+/// What an object can do, as its host tells (PROTOCOL.md § 13.4). `Display` writes it down as traits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Description {
+    /// The interface as handed out, then those that it extends, each once.
+    pub interfaces: Vec<InterfaceDescription>,
+}
+
+/// An interface, as its host has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct InterfaceDescription {
+    /// Its name.
+    pub name: String,
+    /// Its major version.
+    pub version: u16,
+    /// Its documentation.
+    pub doc: String,
+    /// The names of those that it extends by itself.
+    pub extends: Vec<String>,
+    /// Its methods, in the order of their declaration.
+    pub methods: Vec<MethodDescription>,
+}
+
+/// A method, as its host has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct MethodDescription {
+    /// Its name.
+    pub name: String,
+    /// Its documentation.
+    pub doc: String,
+    /// Its arguments.
+    pub arguments: Vec<ArgumentDescription>,
+    /// The return type, as written.
+    pub result: String,
+    /// Whether it is an `async fn`.
+    pub is_async: bool,
+    /// The property that it reads or writes, if it does: without arguments it reads.
+    pub property: Option<String>,
+}
+
+/// An argument of a method.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ArgumentDescription {
+    /// Its name.
+    pub name: String,
+    /// Its type, as written.
+    pub of: String,
+}
+
+impl Description {
+    /// That of an object of this process which is handed out as `interface`.
+    #[must_use]
+    pub fn of(interface: &'static Interface) -> Self {
+        let lineage = interface.lineage();
+        Self {
+            interfaces: lineage.into_iter().map(InterfaceDescription::of).collect(),
+        }
+    }
+
+    /// All methods, those of the nearest interface first.
+    pub fn methods(&self) -> impl Iterator<Item = &MethodDescription> {
+        self.interfaces.iter().flat_map(|interface| &interface.methods)
+    }
+
+    /// The method of that name, or else the one that reads or writes the property of that name.
+    #[must_use]
+    pub fn method(&self, name: &str) -> Option<&MethodDescription> {
+        let named = self.methods().find(|method| method.name == name);
+        named.or_else(|| {
+            self.methods()
+                .find(|method| method.property.as_deref() == Some(name))
+        })
+    }
+
+    /// The names of all methods and properties, sorted, each once. Those of methods that read and write properties
+    /// are left out.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let name = |method: &MethodDescription| method.property.as_ref().unwrap_or(&method.name).clone();
+        let mut names: Vec<String> = self.methods().map(name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Whether it can be used as the interface of that name and version.
+    #[must_use]
+    pub fn is(&self, name: &str, version: u16) -> bool {
+        self.interfaces
+            .iter()
+            .any(|interface| interface.name == name && interface.version == version)
+    }
+}
+
+impl InterfaceDescription {
+    fn of(interface: &'static Interface) -> Self {
+        Self {
+            name: interface.name.into(),
+            version: interface.version,
+            doc: interface.doc.into(),
+            extends: interface
+                .parents
+                .iter()
+                .map(|parent| parent.name.into())
+                .collect(),
+            methods: interface.methods.iter().map(MethodDescription::of).collect(),
+        }
+    }
+}
+
+impl MethodDescription {
+    fn of(method: &Method) -> Self {
+        let arguments = method.arguments.iter().map(|argument| ArgumentDescription {
+            name: argument.name.into(),
+            of: argument.of.into(),
+        });
+        Self {
+            name: method.name.into(),
+            doc: method.doc.into(),
+            arguments: arguments.collect(),
+            result: method.result.into(),
+            is_async: method.is_async,
+            property: method.getter().or_else(|| method.setter()).map(Into::into),
+        }
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, interface) in self.interfaces.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{interface}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for InterfaceDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        doc(f, "", &self.doc)?;
+        write!(f, "trait {}", self.name)?;
+        if self.version != 1 {
+            write!(f, " /* version {} */", self.version)?;
+        }
+        if !self.extends.is_empty() {
+            write!(f, ": {}", self.extends.join(" + "))?;
+        }
+        f.write_str(" {\n")?;
+        for method in &self.methods {
+            doc(f, "    ", &method.doc)?;
+            writeln!(f, "    {method};")?;
+        }
+        f.write_str("}\n")
+    }
+}
+
+/// The signature: `async fn voltage(channel: u8) -> Result<f64>`.
+impl fmt::Display for MethodDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_async {
+            f.write_str("async ")?;
+        }
+        write!(f, "fn {}(", self.name)?;
+        for (index, argument) in self.arguments.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}: {}", argument.name, argument.of)?;
+        }
+        write!(f, ") -> {}", self.result)
+    }
+}
+
+fn doc(f: &mut fmt::Formatter<'_>, indent: &str, text: &str) -> fmt::Result {
+    for line in text.lines() {
+        writeln!(f, "{}", format_args!("{indent}/// {line}").to_string().trim_end())?;
+    }
+    Ok(())
+}
