@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use farref_boxing::{Error, Result};
 use farref_netref::place::block_on;
-use farref_netref::{Netref, Reconnecting, RemoteTrait};
+use farref_netref::{Netref, Object, Reconnecting, RemoteTrait};
 
 use crate::connect::{Connect, IntoAddress, Reconnect};
 use crate::service::Share;
@@ -73,6 +73,15 @@ impl Connection {
     /// As for [`farref_netref::Connection::root`].
     pub fn root<T: ?Sized + RemoteTrait>(&self) -> Result<Netref<T>> {
         block_on(self.0.root())?
+    }
+
+    /// The object that the peer shows first, by name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`farref_netref::Connection::object`].
+    pub fn object(&self) -> Result<Object> {
+        block_on(self.0.object())?
     }
 
     /// Asks the peer for a sign of life; the round trip.
