@@ -4,6 +4,8 @@
 #[cfg(unix)]
 #[path = "all/admission.rs"]
 mod admission;
+#[path = "all/by_name.rs"]
+mod by_name;
 #[path = "all/callbacks.rs"]
 mod callbacks;
 #[path = "all/calls.rs"]

@@ -299,6 +299,57 @@ impl Failing {
     }
 }
 
+/// Operations by name that are not there, or whose arguments are not what they should be.
+fn by_name() -> Vec<(farref::protocol::Op, &'static [u8], ErrorKind)> {
+    use farref::protocol::Op;
+    let named = |name: &str| Op::Named(name.into());
+    let huge = &[0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    vec![
+        (Op::Len, b"", ErrorKind::Unimplemented),
+        (Op::Enter, b"", ErrorKind::Unimplemented),
+        (Op::Get("x".into()), b"", ErrorKind::Unimplemented),
+        (Op::Set("x".into()), b"", ErrorKind::Unimplemented),
+        (Op::Delete("add".into()), b"", ErrorKind::Unimplemented),
+        (named("no"), b"", ErrorKind::Unimplemented),
+        (named("Counter.next"), &[0, 0], ErrorKind::Unimplemented),
+        // No arguments where two are wanted, numbers that are none, too many, and twice the same.
+        (named("add"), &[0, 0], ErrorKind::SchemaMismatch),
+        (
+            named("add"),
+            &[2, 1, 0x91, 0, 2, 0x41, b'a', 0, 0],
+            ErrorKind::SchemaMismatch,
+        ),
+        (
+            named("add"),
+            &[3, 1, 0x91, 0, 1, 0x91, 0, 1, 0x91, 0, 0],
+            ErrorKind::SchemaMismatch,
+        ),
+        (
+            named("add"),
+            &[1, 1, 0x91, 0, 1, 1, b'a', 1, 0x91, 0],
+            ErrorKind::SchemaMismatch,
+        ),
+        // What is no list of values: nothing, the arguments of a call by number, counts without end, a broken value,
+        // a reference that is not in the table, and more than there should be.
+        (named("add"), b"", ErrorKind::Malformed),
+        (named("add"), &[1, 2], ErrorKind::Malformed),
+        (named("add"), huge, ErrorKind::Malformed),
+        (
+            named("add"),
+            &[0, 0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+            ErrorKind::Malformed,
+        ),
+        (named("add"), &[1, 1, 0x1f, 0, 0], ErrorKind::Malformed),
+        (named("add"), &[1, 2, 0x07, 3, 0, 0], ErrorKind::Malformed),
+        (named("add"), &[0, 0, 0], ErrorKind::Malformed),
+        // Questions without what belongs to them.
+        (Op::Index, b"", ErrorKind::Malformed),
+        (Op::Compare, &[1], ErrorKind::Malformed),
+        (Op::Iterate, &[0], ErrorKind::Malformed),
+        (Op::Iterate, &[0, 1, 1], ErrorKind::Malformed),
+    ]
+}
+
 #[test]
 fn what_fails_without_being_a_breach_fails_alone() {
     let house = House::new();
@@ -341,14 +392,10 @@ fn what_fails_without_being_a_breach_fails_alone() {
     let mut unknown = call::<dyn Bench>(0, 0, "add");
     unknown.operation = Operation::Unknown(UnknownOperation { code: 99 });
     failing.fails(unknown, b"", ErrorKind::Unimplemented);
-    for op in [
-        farref::protocol::Op::Len,
-        farref::protocol::Op::Get("x".into()),
-        farref::protocol::Op::Named("no".into()),
-    ] {
+    for (op, body, kind) in by_name() {
         let mut of = call::<dyn Bench>(0, 0, "add");
         of.operation = Operation::Known(std::borrow::Cow::Owned(op));
-        failing.fails(of, b"", ErrorKind::Unimplemented);
+        failing.fails(of, body, kind);
     }
     // On its own result, on one that is not kept, and on a slot that is not there.
     let mut own = call::<dyn Counter>(0, 0, "next");
