@@ -43,7 +43,7 @@ pub(crate) trait Drain {
 /// #[remote]
 /// impl Plotter for Paper {
 ///     async fn plot(&self) -> Result<Sink<Stream<f64>>> {
-///         let (sink, mut points) = Sink::new();
+///         let (sink, mut points) = Sink::<Stream<f64>>::new();
 ///         tokio::spawn(async move { while let Some(Ok(_point)) = points.next().await {} });
 ///         Ok(sink)
 ///     }
