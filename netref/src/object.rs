@@ -250,7 +250,7 @@ impl Object {
 
     /// Its elements, if it says `#[remote(iter)]`, some at a time.
     ///
-    /// The host keeps no place: elements that come and go meanwhile shift the rest.
+    /// The host keeps no place, but skips to it: elements that come and go meanwhile shift the rest.
     pub fn iter(&self) -> Items {
         Items {
             object: self.clone(),
@@ -265,6 +265,11 @@ impl Object {
     /// `#[remote(iter)]`.
     ///
     /// [`Object::of`] is the way back: it shares a value that is kept here.
+    ///
+    /// # Errors
+    ///
+    /// Besides those of any call: [`ErrorKind::Limit`] if it takes more than about 64 MiB; [`iter`](Self::iter) has no
+    /// such limit.
     pub fn fetch(&self) -> Call<Result<Value>> {
         let this = self.clone();
         Call::local(async move {
@@ -273,9 +278,15 @@ impl Object {
                 copy => return copy,
             }
             let mut items = this.iter();
-            let mut all = Vec::new();
+            let (mut all, mut weight) = (Vec::new(), 0_usize);
             while let Some(item) = items.next().await {
-                all.push(item?);
+                let item = item?;
+                weight = weight.saturating_add(asked::weigh(&item));
+                if weight > LARGEST_COPY {
+                    let message = format!("the object takes more than {} MiB", LARGEST_COPY >> 20);
+                    return Err(Error::new(ErrorKind::Limit, message));
+                }
+                all.push(item);
             }
             Ok(Value::List(all))
         })
@@ -438,6 +449,8 @@ impl<'de, T: DeserializeOwned> DeserializeAs<'de, T> for ByValue {
     }
 }
 
+/// What is copied at once, at most, in bytes: the host may never come to an end.
+const LARGEST_COPY: usize = 64 << 20;
 /// Elements asked for at first; then twice as many each time.
 const FIRST_BATCH: u32 = 32;
 /// Elements asked for at once, at most.

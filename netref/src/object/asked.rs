@@ -192,7 +192,7 @@ pub fn iterate<T: Serialize>(elements: impl IntoIterator<Item = T>, batch: &Batc
 }
 
 /// About as many bytes as it takes.
-fn weigh(value: &Value) -> usize {
+pub(super) fn weigh(value: &Value) -> usize {
     let held = match value {
         Value::Str(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),

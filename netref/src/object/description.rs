@@ -165,6 +165,9 @@ impl fmt::Display for InterfaceDescription {
         f.write_str(" {\n")?;
         for method in &self.methods {
             doc(f, "    ", &method.doc)?;
+            if method.property.is_some() {
+                f.write_str("    #[property]\n")?;
+            }
             writeln!(f, "    {method};")?;
         }
         f.write_str("}\n")
@@ -191,4 +194,76 @@ fn doc(f: &mut fmt::Formatter<'_>, indent: &str, text: &str) -> fmt::Result {
         writeln!(f, "{}", format_args!("{indent}/// {line}").to_string().trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Result, Value, from_value, remote, to_value};
+
+    /// Above.
+    #[remote(name = "test.Top")]
+    trait Top {
+        /// Goes.
+        ///
+        /// Far.
+        async fn go(&self, far: Option<&str>, by: (u8, Vec<u8>)) -> Result<()>;
+    }
+
+    #[remote(name = "test.Left", version = 2)]
+    trait Left: Top {
+        #[property]
+        fn shade(&self) -> Result<u8>;
+        #[property]
+        fn set_shade(&self, shade: u8) -> Result<()>;
+    }
+
+    #[remote]
+    trait Right: Top {}
+
+    #[remote(extends(Top))]
+    trait Both: Left + Right {}
+
+    #[test]
+    fn a_description_reads_as_the_traits_do() {
+        let described = Description::of(<dyn Both as crate::RemoteTrait>::INTERFACE);
+        let text = "\
+trait Both: test.Left + Right {
+}
+
+trait test.Left /* version 2 */: test.Top {
+    #[property]
+    fn shade() -> Result<u8>;
+    #[property]
+    fn set_shade(shade: u8) -> Result<()>;
+}
+
+trait Right: test.Top {
+}
+
+/// Above.
+trait test.Top {
+    /// Goes.
+    ///
+    /// Far.
+    async fn go(far: Option<&str>, by: (u8, Vec<u8>)) -> Result<()>;
+}
+";
+        assert_eq!(described.to_string(), text);
+        assert_eq!(described.names(), ["go", "shade"]);
+        assert!(described.is("test.Left", 2) && !described.is("test.Left", 1));
+    }
+
+    #[test]
+    fn a_description_crosses_and_later_fields_are_skipped() {
+        let described = Description::of(<dyn Left as crate::RemoteTrait>::INTERFACE);
+        let value = to_value(&described).unwrap();
+        assert_eq!(from_value::<Description>(&value).unwrap(), described);
+        let later: Value = "{\"interfaces\": [{\"name\": \"a\", \"later\": [1]}], \"more\": 1}"
+            .parse()
+            .unwrap();
+        let read: Description = from_value(&later).unwrap();
+        assert_eq!(read.interfaces[0].name, "a");
+        assert_eq!(read.interfaces[0].version, 0);
+    }
 }
