@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use farref::object::Arguments;
-use farref::{Error, ErrorKind, Netref, Object, Result, Value, from_value, remote};
+use farref::{Error, ErrorKind, Netref, Object, Result, Stream, Value, from_value, remote};
 use farref_integration_tests::media::{over_every_medium, pair, runtime, within};
 use serde::{Deserialize, Serialize};
 
@@ -718,6 +718,89 @@ fn a_container_of_this_side_is_sent_as_an_object_and_copied_over_there() {
             .unwrap_err();
         assert_eq!(error.message(), "there is no element \"c\"");
         drop(taker);
+        joined.at_rest().await;
+    });
+}
+
+/// A shelf without an end.
+struct Endless(String);
+
+#[remote(iter)]
+impl Shelf for Endless {
+    async fn twin(&self) -> Result<Netref<dyn Shelf>> {
+        Err(Error::msg("there is but one"))
+    }
+}
+
+impl<'a> IntoIterator for &'a Endless {
+    type Item = &'a str;
+    type IntoIter = std::iter::Repeat<&'a str>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        std::iter::repeat(&self.0)
+    }
+}
+
+#[test]
+fn what_never_ends_is_not_copied_for_ever() {
+    runtime().block_on(async {
+        let joined = pair::<dyn Shelf>("unix", Endless("x".repeat(200_000))).await;
+        let shelf = within(joined.client.object()).await.unwrap();
+        let mut items = shelf.iter();
+        for _ in 0..3 {
+            let item = within(items.next()).await.unwrap().unwrap();
+            assert_eq!(item.as_str().map(str::len), Some(200_000));
+        }
+        let error = within(shelf.fetch()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert_eq!(error.message(), "the object takes more than 64 MiB");
+        drop((shelf, items));
+        joined.at_rest().await;
+    });
+}
+
+/// Streams are objects, too.
+#[remote]
+trait Mill {
+    async fn count(&self, to: u64) -> Result<Stream<u64>>;
+    async fn sum(&self, of: Stream<u64>) -> Result<u64>;
+}
+
+struct Wind;
+
+#[remote]
+impl Mill for Wind {
+    async fn count(&self, to: u64) -> Result<Stream<u64>> {
+        Ok(Stream::from_iter(0..to))
+    }
+
+    async fn sum(&self, mut of: Stream<u64>) -> Result<u64> {
+        let mut sum = 0;
+        while let Some(item) = of.next().await {
+            sum += item?;
+        }
+        Ok(sum)
+    }
+}
+
+#[test]
+fn streams_go_by_name_as_well() {
+    over_every_medium(async |medium| {
+        let joined = pair::<dyn Mill>(medium, Wind).await;
+        let mill = within(joined.client.object()).await.unwrap();
+        let counted = within(mill.call("count", (100,))).await.unwrap();
+        let mut stream: Stream<u64> = from_value(&counted).unwrap();
+        let mut sum = 0;
+        while let Some(item) = within(stream.next()).await {
+            sum += item.unwrap();
+        }
+        assert_eq!(sum, 4950);
+        let mine = Stream::from_iter(0..100_u64);
+        assert_eq!(
+            within(mill.call("sum", (mine,))).await.unwrap(),
+            Value::from(4950)
+        );
+        drop((mill, counted, stream));
         joined.at_rest().await;
     });
 }
