@@ -1,31 +1,29 @@
 //! Objects by name: without their traits, with values that say what they are.
 //!
-//! Reading order: [`Object`] here, [`Arguments`], [`Description`]; then `asked` (what every object can be asked, which
-//! `#[remote(str, ..)]` answers), `data` (a value that is kept here and looked at from afar), `here` (calls that never
-//! leave this process), `near` (names that may have been meant).
+//! Reading order: [`Object`] here, [`Arguments`], [`Description`], [`Items`]; then `asked` (what every object can be
+//! asked, which `#[remote(str, ..)]` answers), `convert` (from and to netrefs and values), `data` (a value that is kept
+//! here and looked at from afar), `here` (calls that never leave this process), `near` (names that may have been meant).
 
 mod arguments;
 mod asked;
+mod convert;
 mod data;
 mod description;
 mod here;
+mod items;
 mod near;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use farref_boxing::{
-    DeserializeAs, Error, ErrorKind, Plain, Result, Value, ValueError, from_value, lend, slot, to_value,
-};
+use farref_boxing::{DeserializeAs, Error, ErrorKind, Plain, Result, Value, from_value, to_value};
 use serde::de::{DeserializeOwned, Error as _};
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::call::Call;
 use crate::hosted::{Exported, Handle, Hosted, address};
 use crate::interface::{Interface, RemoteTrait};
-use crate::netref::{Netref, OUTSIDE, Proxy};
+use crate::netref::{Netref, Proxy};
 use crate::protocol::Op;
 use crate::remote::{Ask, Remote};
 use crate::result::{MethodResult, decode_outcome};
@@ -34,6 +32,7 @@ pub use self::arguments::Arguments;
 #[doc(hidden)]
 pub use self::asked::{Asked, Batch, Other, copy, equal, hash, index, iterate, len, text};
 pub use self::description::{ArgumentDescription, Description, InterfaceDescription, MethodDescription};
+pub use self::items::Items;
 
 pub(crate) use self::arguments::{name_error, type_error};
 pub(crate) use self::asked::Question;
@@ -252,13 +251,7 @@ impl Object {
     ///
     /// The host keeps no place, but skips to it: elements that come and go meanwhile shift the rest.
     pub fn iter(&self) -> Items {
-        Items {
-            object: self.clone(),
-            fetched: VecDeque::new(),
-            from: 0,
-            most: FIRST_BATCH,
-            is_end: false,
-        }
+        Items::new(self.clone())
     }
 
     /// Copies it here, as a value: if it says `#[remote(copy)]`, or else its elements as a list, if it says
@@ -451,81 +444,6 @@ impl<'de, T: DeserializeOwned> DeserializeAs<'de, T> for ByValue {
 
 /// What is copied at once, at most, in bytes: the host may never come to an end.
 const LARGEST_COPY: usize = 64 << 20;
-/// Elements asked for at first; then twice as many each time.
-const FIRST_BATCH: u32 = 32;
-/// Elements asked for at once, at most.
-const LARGEST_BATCH: u32 = 1024;
-
-/// The elements of an object, fetched some at a time.
-#[must_use = "nothing is fetched before it is asked for"]
-#[derive(Debug)]
-pub struct Items {
-    object: Object,
-    fetched: VecDeque<Value>,
-    /// The first element that was not fetched.
-    from: u64,
-    most: u32,
-    is_end: bool,
-}
-
-/// Some elements, and whether they are the last ones.
-type Fetched = Result<(Vec<Value>, bool)>;
-
-impl Items {
-    /// The next element; `None` behind the last one. An error is the last one as well.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no element.
-    pub async fn next(&mut self) -> Option<Result<Value>> {
-        loop {
-            if let Some(item) = self.fetched.pop_front() {
-                return Some(Ok(item));
-            }
-            let batch = self.batch()?.await;
-            if let Err(error) = self.take(batch) {
-                return Some(Err(error));
-            }
-        }
-    }
-
-    /// The same for a thread that waits.
-    pub fn wait(mut self) -> impl Iterator<Item = Result<Value>> {
-        std::iter::from_fn(move || {
-            loop {
-                if let Some(item) = self.fetched.pop_front() {
-                    return Some(Ok(item));
-                }
-                let batch = self.batch()?.wait();
-                if let Err(error) = self.take(batch) {
-                    return Some(Err(error));
-                }
-            }
-        })
-    }
-
-    fn batch(&self) -> Option<Call<Fetched>> {
-        let asked = || {
-            self.object
-                .ask::<ByValue, _>(Op::Iterate, &(self.from, self.most))
-        };
-        (!self.is_end).then(asked)
-    }
-
-    fn take(&mut self, batch: Fetched) -> Result<()> {
-        self.is_end = true;
-        let (items, is_end) = batch?;
-        // Nothing, and no end: that would go on for ever.
-        self.is_end = is_end || items.is_empty();
-        self.from = self
-            .from
-            .saturating_add(items.len().try_into().unwrap_or(u64::MAX));
-        self.most = self.most.saturating_mul(2).min(LARGEST_BATCH);
-        self.fetched = items.into();
-        Ok(())
-    }
-}
-
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (place, interface) = match &self.place {
@@ -556,70 +474,5 @@ impl<T: ?Sized> fmt::Display for Proxy<T> {
             Ok(text) => f.pad(&text),
             Err(error) => write!(f, "<{error}>"),
         }
-    }
-}
-
-impl<T: ?Sized + RemoteTrait> From<&Netref<T>> for Object {
-    fn from(netref: &Netref<T>) -> Self {
-        netref.dynamic()
-    }
-}
-
-impl<T: ?Sized + RemoteTrait> From<Netref<T>> for Object {
-    fn from(netref: Netref<T>) -> Self {
-        netref.dynamic()
-    }
-}
-
-impl<T: ?Sized + RemoteTrait> From<Netref<T>> for Value {
-    fn from(netref: Netref<T>) -> Self {
-        netref.dynamic().into()
-    }
-}
-
-impl From<Object> for Value {
-    fn from(object: Object) -> Self {
-        Self::Reference(object.handle().into_reference())
-    }
-}
-
-/// The object that a value refers to.
-impl TryFrom<&Value> for Object {
-    type Error = ValueError;
-
-    fn try_from(value: &Value) -> Result<Self, ValueError> {
-        from_value(value)
-    }
-}
-
-impl TryFrom<Value> for Object {
-    type Error = ValueError;
-
-    fn try_from(value: Value) -> Result<Self, ValueError> {
-        from_value(&value)
-    }
-}
-
-impl Serialize for Object {
-    /// Puts the reference into the table of the message that is being boxed.
-    ///
-    /// # Errors
-    ///
-    /// No message is being boxed: an object cannot be written to a file.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match lend(self.handle().into_reference()) {
-            Some(slot) => serializer.serialize_u32(slot),
-            None => Err(S::Error::custom(OUTSIDE)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Object {
-    /// Takes the reference out of the table of the message that is being unboxed.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let index = u32::deserialize(deserializer)?;
-        let reference = slot(index).map_err(D::Error::custom)?;
-        let handle = Handle::of(&reference).ok_or_else(|| D::Error::custom("a reference of another kind"))?;
-        Self::of_handle(handle).map_err(D::Error::custom)
     }
 }
