@@ -9,7 +9,7 @@ use farref_boxing::{DeserializeAs, Encoder, Error, ErrorKind, Reference};
 use farref_framing::PeerEvidence;
 use serde::Serialize;
 
-use crate::call::Call;
+use crate::call::{BoxFuture, Call};
 use crate::encoders;
 use crate::hosted::Exported;
 use crate::invocation::{Dispatched, Invocation};
@@ -138,6 +138,10 @@ impl Conduit for Desk {
     fn peer(&self) -> &Arc<Peer> {
         static HERE: OnceLock<Arc<Peer>> = OnceLock::new();
         HERE.get_or_init(|| Arc::new(Peer::new("this process", None, PeerEvidence::None)))
+    }
+
+    fn lost(&self) -> BoxFuture<'static, Error> {
+        Box::pin(std::future::ready(nowhere()))
     }
 }
 
