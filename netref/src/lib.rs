@@ -15,8 +15,9 @@
 //!  Ok(4.98)                        complete: the caller is woken, decodes, goes on       call
 //! ```
 //!
-//! Read [`Netref`] and [`Call`] first, then [`interface`] (what [`#[remote]`](macro@remote) makes of a trait),
-//! then [`protocol`] (the seam to what is spoken), then `exchange`, the state machine of farref's own protocol.
+//! Read [`Netref`] and [`Call`] first, and [`Object`] for what is done without a trait; then [`interface`] (what
+//! [`#[remote]`](macro@remote) makes of a trait), then [`protocol`] (the seam to what is spoken), then `exchange`, the
+//! state machine of farref's own protocol.
 //!
 //! Nothing here knows a socket: a connection is made over the halves that `farref-framing` gives.
 

@@ -221,6 +221,11 @@ impl Object {
         self.described_or(move |description| find(description, &name).map(ToString::to_string))
     }
 
+    /// Whether it can be used as an interface of that name.
+    pub fn is(&self, interface: &str) -> Call<Result<bool>> {
+        self.ask::<ByValue, _>(Op::IsInstance(interface.to_owned()), &())
+    }
+
     /// The object as text: what `#[remote(str)]` says, or else the name of its interface.
     pub fn str(&self) -> Call<Result<String>> {
         self.ask::<ByValue, _>(Op::Text, &())
