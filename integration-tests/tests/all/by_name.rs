@@ -281,6 +281,9 @@ async fn descriptions(bench: &Object) {
         "test.Bench has no `voltages`: did you mean `voltage`?"
     );
     assert_eq!(within(bench.str()).await.unwrap(), "test.Bench");
+    for (interface, is) in [("test.Bench", true), ("test.Titled", true), ("Bench", false)] {
+        assert_eq!(within(bench.is(interface)).await.unwrap(), is, "{interface}");
+    }
 }
 
 async fn what_is_wrong(bench: &Object) {
@@ -516,6 +519,8 @@ fn a_relay_passes_on_what_is_done_by_name_and_no_more_than_it_was_meant_to() {
             let error = within(titled.call(name, (1,))).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unimplemented, "{name}: {error}");
         }
+        assert!(within(titled.is("test.Titled")).await.unwrap());
+        assert!(!within(titled.is("test.Bench")).await.unwrap());
         let error = within(titled.cast::<dyn Bench>()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Incompatible);
         for refused in [titled.fetch(), titled.index(0)] {
