@@ -125,7 +125,8 @@ pub struct Failure {
     text: String,
 }
 
-/// The kinds that cross, by their numbers, which begin at 1 (PROTOCOL.md § 14.4). Others cross as [`Other`](io::ErrorKind::Other).
+/// The kinds that cross, by their numbers, which begin at 1 (PROTOCOL.md § 14.4). Others cross as
+/// [`Other`](io::ErrorKind::Other).
 const KINDS: [io::ErrorKind; 28] = [
     io::ErrorKind::NotFound,
     io::ErrorKind::PermissionDenied,

@@ -156,6 +156,15 @@ impl<H: Handles> Exchange<H> {
         }
     }
 
+    /// How many marks there are: of exports, imports, calls and answers.
+    #[cfg(test)]
+    pub(super) fn marks(&self) -> [usize; 4] {
+        self.trace.as_ref().map_or([0; 4], |trace| {
+            let (exports, imports) = (trace.exports.len(), trace.imports.len());
+            [exports, imports, trace.calls.len(), trace.answers.len()]
+        })
+    }
+
     /// What is in the tables, at most so many rows of each.
     #[must_use]
     pub fn tables(&self, most: usize) -> Tables<H> {

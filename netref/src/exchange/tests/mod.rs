@@ -9,3 +9,4 @@ mod model;
 mod order;
 mod references;
 mod sessions;
+mod traces;
