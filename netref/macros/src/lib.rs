@@ -131,10 +131,9 @@ use syn::{Item, parse_macro_input};
 /// #[remote]
 /// trait Samples {}
 ///
-/// #[derive(serde::Serialize)]
 /// struct Recorded(Vec<f64>);
 ///
-/// #[remote(len, iter, copy)]
+/// #[remote(len, iter)]
 /// impl Samples for Recorded {}
 ///
 /// impl Recorded {
