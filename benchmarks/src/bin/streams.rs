@@ -1,4 +1,5 @@
-//! Streams beside a raw copy of the same bytes: items a second, and bytes a second through a remote reader.
+//! Streams beside a raw copy of the same bytes: items a second, and bytes a second through a stream of
+//! bytes and through a far file.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benchmarks/Cargo.toml --bin streams
@@ -10,6 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use farref::file::{self, File, Handle};
 use farref::{ByteStream, Netref, Server, Stream, connect, remote};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +26,7 @@ const TURNS: usize = 5;
 trait Source {
     async fn items(&self, count: u64) -> farref::Result<Stream<u64>>;
     async fn bytes(&self, count: u64) -> farref::Result<ByteStream>;
+    async fn file(&self, len: u64) -> farref::Result<Netref<dyn File>>;
 }
 
 struct Served;
@@ -37,6 +40,20 @@ impl Source for Served {
     async fn bytes(&self, count: u64) -> farref::Result<ByteStream> {
         Ok(ByteStream::read(tokio::io::repeat(7).take(count)))
     }
+
+    async fn file(&self, len: u64) -> farref::Result<Netref<dyn File>> {
+        let path = std::env::temp_dir().join(format!("farref-streams-{}", std::process::id()));
+        let mut options = std::fs::File::options();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)?;
+        std::fs::remove_file(path)?;
+        file.set_len(len)?;
+        Ok(file::share(file))
+    }
 }
 
 #[tokio::main]
@@ -48,6 +65,7 @@ async fn main() -> Result<()> {
     let connection = connect(farref).await?;
     let source: Netref<dyn Source> = connection.root().await?;
     let (mut items, mut bytes, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut files, mut blocking) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
         let start = Instant::now();
         let mut stream = source.call().items(ITEMS).await?;
@@ -64,6 +82,23 @@ async fn main() -> Result<()> {
         assert_eq!(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?, BYTES);
         bytes.push(BYTES as f64 / start.elapsed().as_secs_f64());
 
+        let file = source.call().file(BYTES).await?;
+        // Once before, so that the other process has it in memory.
+        tokio::io::copy_buf(&mut Handle::new(file.clone()), &mut tokio::io::sink()).await?;
+        let start = Instant::now();
+        let mut reader = Handle::new(file.clone());
+        assert_eq!(
+            tokio::io::copy_buf(&mut reader, &mut tokio::io::sink()).await?,
+            BYTES
+        );
+        files.push(BYTES as f64 / start.elapsed().as_secs_f64());
+
+        let start = Instant::now();
+        let mut reader = Handle::new(file).blocking();
+        let copied = tokio::task::spawn_blocking(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        assert_eq!(copied.await??, BYTES);
+        blocking.push(BYTES as f64 / start.elapsed().as_secs_f64());
+
         let start = Instant::now();
         let mut stream = TcpStream::connect(&raw).await?;
         assert_eq!(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?, BYTES);
@@ -74,13 +109,15 @@ async fn main() -> Result<()> {
         .zip(&copies)
         .map(|(bytes, copy)| bytes / copy)
         .collect();
+    let share = |of: &[f64]| median(of.iter().zip(&copies).map(|(of, copy)| of / copy).collect());
+    let (of_files, of_blocking) = (share(&files), share(&blocking));
     println!("| what | at least | found |\n|---|--:|--:|");
     println!(
         "| million u64 a second through a stream | 10 | {:.1} |",
         median(items) / 1e6
     );
     println!(
-        "| 1 GiB through a remote reader, GB/s | | {:.2} |",
+        "| 1 GiB through a stream of bytes, GB/s | | {:.2} |",
         median(bytes) / 1e9
     );
     println!(
@@ -91,6 +128,8 @@ async fn main() -> Result<()> {
         "| the first as a share of the second | 0.8 | {:.2} |",
         median(ratios)
     );
+    println!("| 1 GiB of a far file by a task, as a share of the copy | 0.8 | {of_files:.2} |");
+    println!("| 1 GiB of a far file by `std::io::Read`, likewise | 0.8 | {of_blocking:.2} |");
     println!("| most memory of this process, MiB | | {} |", peak()?);
     Ok(())
 }
