@@ -93,6 +93,9 @@ enum Place {
     Over(Outcome),
 }
 
+/// Where a call is made.
+type Way = (Arc<dyn Conduit>, Target);
+
 /// Where a call is.
 #[derive(Clone)]
 struct Sent {
@@ -236,7 +239,9 @@ impl Calls {
             table.stage = Stage::Over(error.clone());
             for entry in table.calls.values_mut() {
                 if let Place::Queued(before) = &mut entry.place {
-                    let error = before.take().unwrap_or_else(|| not_sent(error));
+                    // Why there is no connection says more than why there was none before.
+                    let before = before.take().filter(|before| !is_not_sent(before));
+                    let error = before.unwrap_or_else(|| not_sent(error));
                     failed.push(entry.finish(Outcome::Error(error)));
                 }
             }
@@ -280,7 +285,7 @@ impl Calls {
             (request, table.resolve(target), table.connections)
         };
         let begun = match &place {
-            Ok((conduit, target)) => {
+            Ok(Some((conduit, target))) => {
                 request
                     .encoder
                     .references()
@@ -288,10 +293,11 @@ impl Calls {
                 let options = request.options.clone();
                 conduit.begin(*target, &request.op, options, &mut request.encoder)
             }
+            Ok(None) => Err(is_without()),
             Err(error) => Err(error.clone()),
         };
         let sent = match (&place, &begun) {
-            (Ok((conduit, _)), Ok(number)) => Some(Sent {
+            (Ok(Some((conduit, _))), Ok(number)) => Some(Sent {
                 conduit: Arc::clone(conduit),
                 number: *number,
                 connection,
@@ -503,10 +509,13 @@ impl Table {
         Some(*call)
     }
 
-    /// Where a call goes now.
-    fn resolve(&self, target: Target) -> Result<(Arc<dyn Conduit>, Target), Error> {
+    /// Where a call goes now; `None` if the call that it is made on waits itself.
+    fn resolve(&self, target: Target) -> Result<Option<Way>, Error> {
         let (call, slot) = match target {
-            Target::Import(_) => return Ok((Arc::clone(self.root.conduit()), self.root.target())),
+            Target::Import(_) => {
+                let root = (Arc::clone(self.root.conduit()), self.root.target());
+                return Ok(Some(root));
+            }
             Target::Answer { call, slot } => (call, slot),
         };
         match self.calls.get(&call).map(|entry| &entry.place) {
@@ -515,8 +524,9 @@ impl Table {
                     call: sent.number,
                     slot,
                 };
-                Ok((Arc::clone(&sent.conduit), target))
+                Ok(Some((Arc::clone(&sent.conduit), target)))
             }
+            Some(Place::Queued(_) | Place::Busy(None)) => Ok(None),
             _ => Err(Error::new(ErrorKind::Broken, "the call before it was cut off")),
         }
     }
