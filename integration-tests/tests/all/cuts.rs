@@ -376,12 +376,16 @@ async fn storm(medium: &str, server: Server, client: Connection, there: Arc<Book
             // Mostly on a carrier that both sides had agreed on: one after the other that is cut before, and no session
             // goes on. (QUIC that is closed loses also what was written long before.)
             if random.below(8) != 0 {
-                let mut watch = client.watch();
-                while client.stats().traffic.carriers == carriers {
-                    if let Status::Over(why) = watch.next().await {
-                        panic!("{why}");
+                let up = async {
+                    let mut watch = client.watch();
+                    while client.stats().traffic.carriers == carriers {
+                        if let Status::Over(why) = watch.next().await {
+                            panic!("{why}");
+                        }
                     }
-                }
+                };
+                // It may have been one that was given up already: then there is nothing to wait for.
+                let _ = tokio::time::timeout(Duration::from_millis(500), up).await;
             }
         }
         stop.send_replace(true);
