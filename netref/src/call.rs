@@ -23,6 +23,7 @@ use crate::protocol::{CallOptions, CancelReason};
 use crate::remote::{Ask, Conduit, Outcome, Remote};
 use crate::result::{Decode, Hop, MethodResult};
 use crate::runtime;
+use crate::until::until;
 
 /// A boxed future that can move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -710,15 +711,7 @@ impl<T: ?Sized + RemoteTrait> Promise<T> {
     ///
     /// The call that promised it failed.
     pub async fn get(&self) -> Result<Netref<T>, Error> {
-        loop {
-            let mut changed = std::pin::pin!(self.state.changed.notified());
-            // Registered before looking: a promise that is kept after the look is not missed.
-            changed.as_mut().enable();
-            if let Some(kept) = self.state.kept.get() {
-                return kept.clone();
-            }
-            changed.await;
-        }
+        until(&self.state.changed, || self.state.kept.get().cloned()).await
     }
 
     pub(crate) fn upcast<U: ?Sized + RemoteTrait>(&self) -> Promise<U>

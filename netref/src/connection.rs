@@ -26,6 +26,7 @@ use crate::peer::Peer;
 use crate::protocol::{Outgoing, Protocol, Received, TableStats, Traffic};
 use crate::references;
 use crate::remote::{EngineHandles, Import};
+use crate::until::until;
 
 /// A connection to one peer. Both ends are equal: either may have a root, and either may call.
 ///
@@ -527,15 +528,7 @@ impl<P: Protocol<EngineHandles>> Handle<P> {
 
     /// Waits until `ready` finds something, looking again whenever the connection changes.
     async fn changed<R>(&self, mut ready: impl FnMut(&Core<P>) -> Option<R>) -> R {
-        loop {
-            let mut changed = std::pin::pin!(self.core().changed.notified());
-            // Registered before looking: a change after the look is not missed.
-            changed.as_mut().enable();
-            if let Some(found) = ready(self.core()) {
-                return found;
-            }
-            changed.await;
-        }
+        until(&self.core().changed, || ready(self.core())).await
     }
 }
 

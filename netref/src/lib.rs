@@ -65,6 +65,7 @@ mod baton;
 mod role;
 mod signal;
 mod sync;
+mod until;
 mod waiter;
 
 #[doc(hidden)]

@@ -23,6 +23,7 @@ use crate::netref::Netref;
 use crate::protocol::{Imported, Target};
 use crate::remote::{Conduit, Import, Remote};
 use crate::runtime;
+use crate::until::until;
 
 use calls::Calls;
 
@@ -152,16 +153,8 @@ impl Reconnecting {
 impl Watched for Reconnecting {
     fn status(&self, other_than: Option<u64>) -> BoxFuture<'_, (Status, u64)> {
         Box::pin(async move {
-            loop {
-                let mut changed = std::pin::pin!(self.calls().changed.notified());
-                // Registered before looking: a change after the look is not missed.
-                changed.as_mut().enable();
-                let (status, changes) = self.calls().status();
-                if other_than != Some(changes) {
-                    return (status, changes);
-                }
-                changed.await;
-            }
+            let status = || Some(self.calls().status()).filter(|(_, changes)| other_than != Some(*changes));
+            until(&self.calls().changed, status).await
         })
     }
 }

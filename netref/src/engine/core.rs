@@ -31,6 +31,7 @@ use crate::references;
 use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome};
 use crate::role::{self, Role};
 use crate::signal::{Signal, Wishes};
+use crate::until::until;
 use crate::waiter::{Callback, ThreadWaiter, Waiter, Woken};
 
 /// A connection, as its driver, its calls and its netrefs share it.
@@ -744,17 +745,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     fn lost(&self) -> crate::call::BoxFuture<'static, Error> {
         // Of the core alone: who waits does not keep the connection in use.
         let core = Arc::clone(&self.core);
-        Box::pin(async move {
-            loop {
-                let mut changed = std::pin::pin!(core.changed.notified());
-                // Registered before looking: a change after the look is not missed.
-                changed.as_mut().enable();
-                if let Some(error) = &lock(&core.state).over {
-                    return error.clone();
-                }
-                changed.await;
-            }
-        })
+        Box::pin(async move { until(&core.changed, || lock(&core.state).over.clone()).await })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::lock::lock;
 use crate::protocol::Protocol;
 use crate::remote::EngineHandles;
 use crate::signal::Wishes;
+use crate::until::until;
 
 /// A connection without a carrier on which both sides have agreed.
 #[derive(Debug)]
@@ -192,15 +193,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     async fn look<R>(&self, mut ready: impl FnMut(&mut State<P>) -> Option<R>) -> R {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Registered before looking: a change after the look is not missed.
-            changed.as_mut().enable();
-            if let Some(found) = ready(&mut lock(&self.state)) {
-                return found;
-            }
-            changed.await;
-        }
+        until(&self.changed, || ready(&mut lock(&self.state))).await
     }
 
     /// Goes on over a carrier that was dialled.

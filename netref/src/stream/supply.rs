@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::{Batch, End, Form, Source};
 use crate::netref::Netref;
+use crate::until::until;
 
 /// What makes the batches of a stream.
 pub(super) trait Produce: Send {
@@ -111,16 +112,12 @@ impl Ending {
 
     /// Waits for the end to be received.
     pub(super) async fn received(&self) -> Result<()> {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Registered before looking: a change after the look is not missed.
-            changed.as_mut().enable();
-            match self.get() {
-                Ended::NotYet => changed.await,
-                Ended::Received => return Ok(()),
-                Ended::Lost => return Err(reader_gone()),
-            }
-        }
+        let ended = until(&self.changed, || match self.get() {
+            Ended::NotYet => None,
+            Ended::Received => Some(Ok(())),
+            Ended::Lost => Some(Err(reader_gone())),
+        });
+        ended.await
     }
 
     pub(super) fn get(&self) -> Ended {
