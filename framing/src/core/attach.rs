@@ -29,6 +29,7 @@ impl Core {
             self.carrier.down_since = now; // one that was lost before it was agreed on does not count
         }
         self.phase = Phase::Detached;
+        self.inc.spare = Default::default(); // while nothing comes, nothing is kept
         Ok(())
     }
 

@@ -315,7 +315,10 @@ impl Core {
             return Err(self.fail(SessionEnd::Expired.into()));
         }
         match self.phase {
-            Phase::Open => self.pulse.handle_timeout(now),
+            Phase::Open => {
+                self.inc.spare.tidy(now);
+                self.pulse.handle_timeout(now)
+            }
             Phase::Greeting | Phase::Joining | Phase::Asked if now >= self.handshake_end() => {
                 Err(Loss::Handshake.into())
             }
@@ -325,7 +328,10 @@ impl Core {
 
     pub(crate) fn poll_timeout(&self) -> Option<Nanos> {
         let due = match self.phase {
-            Phase::Open => self.pulse.poll_timeout(),
+            Phase::Open => {
+                let times = [self.pulse.poll_timeout(), self.inc.spare.poll_timeout()];
+                times.into_iter().flatten().min()
+            }
             Phase::Greeting | Phase::Joining | Phase::Asked => Some(self.handshake_end()),
             Phase::Detached | Phase::Over => None,
         };

@@ -40,8 +40,9 @@ impl Core {
         Ok(())
     }
 
-    /// Remembers that there is something to acknowledge.
+    /// Remembers that there is something to acknowledge, and since when memory was not asked for.
     pub(crate) fn owe(&mut self, now: Nanos) {
+        self.inc.spare.tidy(now);
         if self.inc.dones != 0 || (self.inc.unacked() != 0 && self.joined().is_some()) {
             self.pulse.owe(now);
         }

@@ -9,9 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::buffer::{length, size};
 use super::reader::Reader;
+use super::spare::Spare;
 use crate::error::Breach;
 use crate::event::LinkEvent;
-use crate::limits::{Limits, MAX_FRAGMENT};
+use crate::limits::Limits;
 use crate::link::LaneId;
 use crate::session::Offsets;
 
@@ -53,6 +54,8 @@ pub(crate) struct Incoming {
     at_once: u32,
     named: u32,
     first_credit: u64,
+    /// Memory of bodies that came before.
+    pub(crate) spare: Spare,
     /// What the peer should be told.
     pub(crate) notes: VecDeque<Note>,
     /// How many of them tell that a lane is done.
@@ -109,6 +112,7 @@ impl Incoming {
             at_once: limits.lanes,
             named: limits.named,
             first_credit: limits.first_credit,
+            spare: Spare::default(),
             notes: VecDeque::new(),
             dones: 0,
         }
@@ -178,12 +182,12 @@ impl Incoming {
         self.lanes.get_mut(&number).ok_or(Breach::UnknownLane { lane })
     }
 
-    /// The same, at the first byte or the end of it.
-    fn active_lane(&mut self, number: u64) -> Result<&mut Lane, Breach> {
+    /// Makes it known, and under way: at the first byte or the end of it.
+    fn activate(&mut self, number: u64) -> Result<(), Breach> {
         let (active, limit) = (self.active, self.at_once);
         let lane = self.lane(number)?;
         if lane.active {
-            return self.lane(number);
+            return Ok(());
         }
         if active >= limit {
             return Err(Breach::TooManyLanes {
@@ -193,14 +197,17 @@ impl Incoming {
         }
         lane.active = true;
         self.active = active.saturating_add(1);
-        self.lane(number)
+        Ok(())
     }
 
     /// The next bytes of a lane beside lane 0.
     pub(crate) fn data(&mut self, number: u64, bytes: Bytes, events: &mut Events) -> Result<(), Breach> {
         let id = LaneId::new(number);
         let n = length(bytes.len());
-        let lane = self.active_lane(number)?;
+        self.activate(number)?;
+        let Some(lane) = self.lanes.get_mut(&number) else {
+            return Err(Breach::UnknownLane { lane: id });
+        };
         let upto = lane.received.saturating_add(n);
         if upto > lane.granted {
             return Err(Breach::CreditExceeded {
@@ -231,7 +238,13 @@ impl Incoming {
                 if n == len {
                     *whole = Some(bytes);
                 } else {
-                    grow(held, bytes.len(), size(len));
+                    let (len, unasked) = (size(len), size(self.first_credit));
+                    if held.capacity() == 0
+                        && let Some(memory) = self.spare.take(len)
+                    {
+                        *held = memory;
+                    }
+                    grow(held, bytes.len(), len, unasked);
                     held.extend_from_slice(&bytes);
                 }
             }
@@ -254,7 +267,10 @@ impl Incoming {
     /// The end of a lane. That of one that waits for its name may come again after a resume.
     pub(crate) fn end(&mut self, number: u64, events: &mut Events) -> Result<(), Breach> {
         let id = LaneId::new(number);
-        let lane = self.active_lane(number)?;
+        self.activate(number)?;
+        let Some(lane) = self.lanes.get_mut(&number) else {
+            return Err(Breach::UnknownLane { lane: id });
+        };
         match &mut lane.state {
             State::Held { end, .. } => {
                 *end = (*end).or(Some(End::Complete));
@@ -269,7 +285,11 @@ impl Incoming {
                         received,
                     });
                 }
-                let body = whole.take().unwrap_or_else(|| std::mem::take(bytes).freeze());
+                let body = whole.take().unwrap_or_else(|| {
+                    let body = std::mem::take(bytes).freeze();
+                    self.spare.put(&body);
+                    body
+                });
                 events.push_back(LinkEvent::BulkDone { lane: id, body });
             }
             State::Stream => {
@@ -522,11 +542,13 @@ impl Lane {
     }
 }
 
-/// Makes room for `n` more bytes of a body of `len`: never more than doubles what is there, and at least a fragment.
-fn grow(bytes: &mut BytesMut, n: usize, len: usize) {
+/// Makes room for `n` more bytes of a body of `len`. With its first bytes comes room for as much as may come unasked, which
+/// is bounded over all lanes: so most bodies stay where they are, and their memory is of one size, which allocators keep.
+/// From there on the room is never more than doubled.
+fn grow(bytes: &mut BytesMut, n: usize, len: usize, unasked: usize) {
     if bytes.capacity().saturating_sub(bytes.len()) < n {
         let left = len.saturating_sub(bytes.len());
-        bytes.reserve(bytes.len().max(MAX_FRAGMENT).min(left).max(n));
+        bytes.reserve(bytes.len().max(unasked).min(left).max(n));
     }
 }
 
@@ -585,6 +607,32 @@ mod tests {
         incoming.end(1, &mut events).unwrap();
         assert!(
             matches!(&events[1], LinkEvent::BulkDone { body: done, .. } if done.as_ptr() == body.as_ptr())
+        );
+    }
+
+    #[test]
+    fn the_first_bytes_make_room_for_what_may_come_unasked_and_no_more() {
+        let room = |incoming: &Incoming, number| match &incoming.lanes[&number].state {
+            State::Body { bytes, .. } => bytes.capacity(),
+            other => panic!("{other:?}"),
+        };
+        let (mut incoming, mut events) = (Incoming::new(&limits()), Events::new());
+        incoming.read_messages(named(1, 700), &mut events).unwrap();
+        incoming.read_messages(named(2, 5120), &mut events).unwrap();
+        assert_eq!(room(&incoming, 1), 0, "what is announced makes no room");
+        for number in [1, 2] {
+            incoming
+                .data(number, Bytes::from(vec![0; 500]), &mut events)
+                .unwrap();
+        }
+        assert_eq!((room(&incoming, 1), room(&incoming, 2)), (700, 1024));
+        for _ in 0..3 {
+            incoming.data(2, Bytes::from(vec![0; 500]), &mut events).unwrap();
+        }
+        assert!(
+            (2000..=2048).contains(&room(&incoming, 2)),
+            "{}",
+            room(&incoming, 2)
         );
     }
 

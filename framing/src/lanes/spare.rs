@@ -1,0 +1,144 @@
+//! Memory of bodies that came, for those that come next.
+//!
+//! A body goes to whoever wants it, and its memory comes back when that is done with it: a handle on it stays here, and
+//! tells when it is the last. Bulk that goes on and on so needs no fresh memory, whose pages the system would have to clear.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::link::Nanos;
+
+/// Shorter bodies are not worth it: allocators keep memory of that size themselves.
+const LEAST: usize = 32 * 1024;
+/// Longer ones are rare, and would keep much.
+const MOST: usize = 1024 * 1024 + 4 * 1024;
+/// Bytes that are kept, all together.
+const KEPT: usize = 2 * MOST;
+/// They are kept that long after the last body.
+const PATIENCE: Nanos = 1_000_000_000;
+
+/// Bodies that may be done with.
+///
+/// # Invariant
+///
+/// `kept` is the sum of the lengths of the bodies, at most [`KEPT`]. `until` is some time if there are any and they were not
+/// touched since it was set.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    bodies: VecDeque<Bytes>,
+    kept: usize,
+    until: Option<Nanos>,
+}
+
+impl Spare {
+    /// Empty memory for a body of `len`, if a fitting one is done with: the one that was used last. None is much longer, for
+    /// a short body may be held for long.
+    pub(crate) fn take(&mut self, len: usize) -> Option<BytesMut> {
+        let fits = |body: &Bytes| (len..=len.saturating_mul(2)).contains(&body.len()) && body.is_unique();
+        let at = self.bodies.iter().rposition(fits)?;
+        let body = self.bodies.remove(at)?;
+        self.kept = self.kept.saturating_sub(body.len());
+        let mut memory = body.try_into_mut().ok()?;
+        memory.clear();
+        Some(memory)
+    }
+
+    /// A body is about to be handed out.
+    pub(crate) fn put(&mut self, body: &Bytes) {
+        if !(LEAST..=MOST).contains(&body.len()) {
+            return;
+        }
+        self.kept = self.kept.saturating_add(body.len());
+        self.bodies.push_back(body.clone());
+        while self.kept > KEPT
+            && let Some(oldest) = self.bodies.pop_front()
+        {
+            self.kept = self.kept.saturating_sub(oldest.len());
+        }
+        self.until = None;
+    }
+
+    /// Gives up what nobody has asked for in a while.
+    pub(crate) fn tidy(&mut self, now: Nanos) {
+        if self.bodies.is_empty() {
+            self.until = None;
+        } else if *self.until.get_or_insert(now.saturating_add(PATIENCE)) <= now {
+            *self = Self::default();
+        }
+    }
+
+    /// When [`tidy`](Self::tidy) should be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Nanos> {
+        self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(len: usize) -> Bytes {
+        Bytes::from(vec![1; len])
+    }
+
+    #[test]
+    fn memory_is_used_again_once_its_body_is_done_with() {
+        let mut spare = Spare::default();
+        let handed_out = body(LEAST);
+        let at = handed_out.as_ptr();
+        spare.put(&handed_out);
+        let piece = handed_out.slice(7..);
+        drop(handed_out);
+        assert!(spare.take(LEAST).is_none(), "a piece of it is in use");
+        drop(piece);
+        let memory = spare.take(LEAST).unwrap();
+        assert_eq!((memory.as_ptr(), memory.len()), (at, 0));
+        assert!(memory.capacity() >= LEAST && spare.take(LEAST).is_none());
+        assert_eq!(spare.kept, 0);
+    }
+
+    #[test]
+    fn a_body_gets_memory_that_is_not_much_longer() {
+        let mut spare = Spare::default();
+        spare.put(&body(4 * LEAST));
+        assert!(spare.take(2 * LEAST - 1).is_none() && spare.take(4 * LEAST + 1).is_none());
+        assert!(spare.take(2 * LEAST).is_some());
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound() {
+        let mut spare = Spare::default();
+        spare.put(&body(LEAST - 1));
+        spare.put(&body(MOST + 1));
+        assert!(spare.bodies.is_empty());
+        for _ in 0..3 {
+            spare.put(&body(MOST));
+        }
+        assert_eq!((spare.bodies.len(), spare.kept), (2, KEPT));
+        for _ in 0..1000 {
+            spare.put(&body(LEAST));
+        }
+        assert!(spare.kept <= KEPT);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_long() {
+        let mut spare = Spare::default();
+        spare.put(&body(LEAST));
+        spare.tidy(5);
+        assert_eq!(spare.poll_timeout(), Some(5 + PATIENCE));
+        spare.put(&body(LEAST));
+        spare.tidy(7);
+        spare.tidy(6 + PATIENCE);
+        assert_eq!(
+            (spare.bodies.len(), spare.poll_timeout()),
+            (2, Some(7 + PATIENCE))
+        );
+        spare.tidy(7 + PATIENCE);
+        assert_eq!(
+            (spare.bodies.len(), spare.kept, spare.poll_timeout()),
+            (0, 0, None)
+        );
+    }
+}
