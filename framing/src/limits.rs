@@ -21,8 +21,9 @@ pub const EARLY_BYTES: u64 = 64 * 1024;
 pub const BATCH_BYTES: usize = 68 * 1024;
 /// Pieces at least this long are shared, shorter ones are copied together: below, `writev` costs more than a copy.
 pub const SHARE_BYTES: usize = 4 * 1024;
-/// Received bytes at which an acknowledgement is sent even if nothing else is.
-pub const ACK_ALONE: u64 = 64 * 1024;
+/// Received bytes at which an acknowledgement is sent even if nothing else is: no more than a peer with the least
+/// [`retained`](Limits::retained) and the largest [`reserve`](Limits::reserve) sends of bodies before it waits for one.
+pub const ACK_ALONE: u64 = 128 * 1024;
 /// Received bytes at which an acknowledgement rides along with whatever is sent.
 pub const ACK_RIDING: u64 = 4 * 1024;
 /// Age at which it does so for fewer.
@@ -152,6 +153,17 @@ mod tests {
     #[test]
     fn the_defaults_are_legal() {
         assert_eq!(Limits::default().legal(), Limits::default());
+    }
+
+    #[test]
+    fn an_acknowledgement_comes_before_any_peer_waits_for_it() {
+        let least = Limits {
+            retained: 0,
+            reserve: u64::MAX,
+            ..Limits::default()
+        }
+        .legal();
+        assert!(ACK_ALONE <= least.retained - least.reserve);
     }
 
     #[test]
