@@ -14,6 +14,7 @@ use tokio_util::io::ReaderStream;
 
 use super::channel::{self, Sender};
 use super::flow::{Flow, Unit};
+use super::pull::SHARE;
 use super::{Body, Form, Pieces};
 use crate::place;
 
@@ -33,8 +34,8 @@ pub struct ByteStream {
     piece: Bytes,
 }
 
-/// So many bytes are read at a time from whatever a stream is made of.
-const PIECE: usize = 256 << 10;
+/// So many bytes are read at a time from whatever a stream is made of: what is pulled at a time.
+const PIECE: usize = SHARE as usize;
 
 impl ByteStream {
     /// The bytes of `reader`, up to its end.

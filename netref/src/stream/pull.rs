@@ -17,6 +17,17 @@ const PULLS: u64 = 4;
 /// How many bytes may be on their way to a reader that does not say otherwise.
 pub(super) const CREDIT: u64 = 1 << 20;
 
+/// What is pulled at a time by default, and so what is read at a time where the stream is made.
+pub(super) const SHARE: u64 = share(CREDIT);
+
+/// Bytes of one pull: a little less than its part, so that with what is around them those of the default fit what may be
+/// sent without asking (PROTOCOL.md § 3.4), and no answer waits for a grant.
+const fn share(credit: u64) -> u64 {
+    let part = credit / PULLS;
+    let share = part - part / 64;
+    if share == 0 { 1 } else { share }
+}
+
 /// Pulls a stream from wherever it is.
 pub(super) struct Puller {
     source: Netref<dyn Source>,
@@ -51,7 +62,7 @@ impl Puller {
 
     /// Allows so many bytes to be on their way.
     pub(super) fn set_credit(&mut self, credit: u64) {
-        self.share = (credit / PULLS).max(1);
+        self.share = share(credit);
     }
 
     /// The source, to be handed on, if nothing was taken from it.

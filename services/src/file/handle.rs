@@ -73,8 +73,8 @@ enum Seeking {
 
 /// What is read first; it doubles from there.
 const FIRST: u32 = 32 << 10;
-/// Bytes of one call, at most.
-const SHARE: u32 = 256 << 10;
+/// Bytes of one call, at most: with what is around them they fit what may be sent without asking (PROTOCOL.md § 3.4).
+const SHARE: u32 = 252 << 10;
 /// Calls under way, at most.
 const CALLS: usize = 4;
 
