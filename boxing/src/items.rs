@@ -49,9 +49,17 @@ impl ItemsWriter {
     /// The value refuses, or has a sequence of unknown length. Nothing of it is kept, neither bytes nor references.
     pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         let (bytes, references) = (self.bytes.len(), self.references.len());
-        let scope = reference::boxing(std::mem::take(&mut self.references));
-        let result = wire::write(value, &mut self.bytes);
-        self.references = scope.finish();
+        let result = if references == 0 {
+            let scope = reference::Bare::boxing();
+            let result = wire::write(value, &mut self.bytes);
+            self.references = scope.finish();
+            result
+        } else {
+            let scope = reference::boxing(std::mem::take(&mut self.references));
+            let result = wire::write(value, &mut self.bytes);
+            self.references = scope.finish();
+            result
+        };
         if result.is_ok() {
             self.count = self.count.saturating_add(1);
         } else {
@@ -257,6 +265,41 @@ mod tests {
         let mut out = VecDeque::new();
         writer.take().read::<u8>(9, &limits(), &mut out).unwrap();
         assert_eq!(out, [7, 8]);
+    }
+
+    #[test]
+    fn a_table_that_is_made_late_is_that_of_its_own_value() {
+        /// Encodes something else first, within an encoding, and lends then.
+        struct Nested(Reference, bool);
+        impl Serialize for Nested {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut inner = ItemsWriter::new();
+                inner.push(&1_u8).unwrap();
+                if self.1 {
+                    inner.push(&Nested(Arc::new(0), false)).unwrap();
+                    assert_eq!(inner.references.len(), 1);
+                }
+                crate::Encoder::new().encode(&2_u8).unwrap();
+                lend(Arc::clone(&self.0)).unwrap().serialize(serializer)
+            }
+        }
+        struct Panics;
+        impl Serialize for Panics {
+            fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                panic!("no");
+            }
+        }
+        let mut writer = ItemsWriter::new();
+        writer.push(&7_u8).unwrap();
+        let panicked = std::panic::AssertUnwindSafe(|| ItemsWriter::new().push(&Panics));
+        assert!(std::panic::catch_unwind(panicked).is_err());
+        let outer: Reference = Arc::new(5_i32);
+        writer.push(&Nested(Arc::clone(&outer), true)).unwrap();
+        writer.push(&Nested(outer, true)).unwrap();
+        let items = writer.take();
+        assert_eq!((&items.bytes[..], items.references.len()), (&[7, 0, 1][..], 2));
+        assert_eq!(items.references[0].downcast_ref(), Some(&5_i32));
+        assert!(lend(Arc::new(0)).is_none(), "no message is at hand any more");
     }
 
     #[test]

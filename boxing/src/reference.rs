@@ -6,7 +6,7 @@
 //! stack while a task sleeps.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -130,12 +130,27 @@ struct Held {
 
 thread_local! {
     static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
+    /// The innermost message is being encoded, and has no table yet: see [`Bare`].
+    static UNMADE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts the table of the innermost message on the stack, if that has none yet.
+fn make() {
+    if UNMADE.replace(false) {
+        let _ = SCOPES.try_with(|scopes| {
+            scopes.borrow_mut().push(Scope::Boxing {
+                references: Vec::new(),
+                offer: None,
+            });
+        });
+    }
 }
 
 /// Runs `run` on the innermost message at hand, if there is one.
 ///
 /// `run` calls no user code and drops nothing of the user's: the stack is borrowed meanwhile.
 fn with_top<R>(run: impl FnOnce(&mut Scope) -> Option<R>) -> Option<R> {
+    make();
     // Where the thread is about to end and the stack is gone already, no message is at hand.
     SCOPES
         .try_with(|scopes| scopes.borrow_mut().last_mut().and_then(run))
@@ -144,6 +159,7 @@ fn with_top<R>(run: impl FnOnce(&mut Scope) -> Option<R>) -> Option<R> {
 }
 
 fn push(scope: Scope) -> bool {
+    make();
     SCOPES.try_with(|scopes| scopes.borrow_mut().push(scope)).is_ok()
 }
 
@@ -208,6 +224,53 @@ pub(crate) fn boxing(room: Vec<Reference>) -> Guard {
         references: room,
         offer: None,
     })
+}
+
+/// A message that is encoded and likely has no references: it gets a table when one is asked for. Small values come by
+/// the million, and each is a message.
+///
+/// # Invariant
+///
+/// As for [`Guard`]. Whoever looks at the stack, or puts something on it, calls [`make`] before.
+pub(crate) struct Bare {
+    ended: bool,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Bare {
+    /// Begins a message.
+    #[inline]
+    pub(crate) fn boxing() -> Self {
+        make();
+        UNMADE.set(true);
+        Self {
+            ended: false,
+            not_send: PhantomData,
+        }
+    }
+
+    /// Ends it, and returns its references.
+    #[inline]
+    pub(crate) fn finish(mut self) -> Vec<Reference> {
+        self.end()
+    }
+
+    #[inline]
+    fn end(&mut self) -> Vec<Reference> {
+        if std::mem::replace(&mut self.ended, true) || UNMADE.replace(false) {
+            return Vec::new();
+        }
+        match pop() {
+            Some(Scope::Boxing { references, .. }) => references,
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        drop(self.end());
+    }
 }
 
 /// Begins a message that is decoded.
