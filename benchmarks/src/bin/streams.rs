@@ -7,7 +7,8 @@
 //!
 //! Two processes of their own for every turn of every contender, each on tokio's runtime of many threads, over loopback
 //! TCP or a Unix socket, without encryption. The raw copy is `tokio::io::copy` at both ends: of as many bytes made in memory
-//! into the socket, and out of the socket into nothing. Contenders take turns; ratios are medians of those within a turn.
+//! into the socket, and out of the socket into nothing. That of a file, `raw-file`, is beside far files, and itself beside
+//! `raw`. Contenders take turns; ratios are medians of those within a turn.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -25,8 +26,12 @@ const BYTES: u64 = 1 << 30;
 const TURNS: usize = 5;
 
 /// Names, and what is measured. All but the last read 1 GiB.
-const CONTENDERS: [(&str, &str); 8] = [
+const CONTENDERS: [(&str, &str); 9] = [
     ("raw", "`tokio::io::copy` from memory to a socket, and from there"),
+    (
+        "raw-file",
+        "the same from a file in the page cache, 252 KiB at a time",
+    ),
     (
         "bytes",
         "`ByteStream` made of the same memory, by `tokio::io::copy`",
@@ -77,7 +82,9 @@ async fn main() -> Result<()> {
     let media: Vec<&str> = arguments.next().unwrap_or("tcp,unix").split(',').collect();
     let chosen = arguments.next().map(|of| of.split(',').collect::<Vec<_>>());
     let turns = arguments.next().map_or(Ok(TURNS), str::parse)?;
-    let is_chosen = |name: &str| name == "raw" || chosen.as_ref().is_none_or(|chosen| chosen.contains(&name));
+    let is_named = |name: &str| chosen.as_ref().is_none_or(|chosen| chosen.contains(&name));
+    let reads_files = ["file", "file-buf", "file-std"].into_iter().any(is_named);
+    let is_chosen = |name: &str| name == "raw" || (name == "raw-file" && reads_files) || is_named(name);
     let file = Removed(in_temp("file"));
     fill(&file.0)?;
     for medium in media {
@@ -126,14 +133,22 @@ fn turn(medium: &str, contender: &str, path: &str) -> Result<Turn> {
 fn table(medium: &str, found: &[(&(&str, &str), Vec<Turn>)]) {
     println!("\n| {medium} | what | rate | of raw | CPU s | of raw | client MiB | server MiB |");
     println!("|---|---|--:|--:|--:|--:|--:|--:|");
-    let Some(((_, _), raw)) = found.first() else {
-        return;
+    let turns_of = |name: &str| {
+        found
+            .iter()
+            .find(|((of, _), _)| *of == name)
+            .map(|(_, turns)| turns)
     };
+    let Some(raw) = turns_of("raw") else { return };
     for ((name, what), turns) in found {
         let rate = |turn: &Turn| match *name {
             "items" => ITEMS as f64 / turn.seconds / 1e6,
             _ => BYTES as f64 / turn.seconds / 1e9,
         };
+        // Beside the copy of the same bytes.
+        let raw = turns_of("raw-file")
+            .filter(|_| name.starts_with("file"))
+            .unwrap_or(raw);
         let unit = if *name == "items" { "M/s" } else { "GB/s" };
         let beside = |of: fn(&Turn, &Turn) -> f64| match *name {
             "items" => String::new(),
@@ -159,11 +174,12 @@ fn table(medium: &str, found: &[(&(&str, &str), Vec<Turn>)]) {
 /// The reading process: tells seconds, its CPU seconds, and its most memory.
 async fn measure(medium: &str, contender: &str, farref: &str, raw: &str) -> Result<()> {
     let (before, start) = (cpu(), Instant::now());
-    if contender == "raw" {
-        let mut stream: Box<dyn AsyncRead + Unpin + Send> = match medium {
+    if let Some(from) = contender.strip_prefix("raw") {
+        let mut stream: Box<dyn Both> = match medium {
             "unix" => Box::new(UnixStream::connect(raw).await?),
             _ => Box::new(TcpStream::connect(raw).await?),
         };
+        stream.write_u8(u8::from(from == "-file")).await?;
         assert_eq!(tokio::io::copy(&mut stream, &mut sink()).await?, BYTES);
         return tell(start, before);
     }
@@ -208,12 +224,13 @@ fn tell(start: Instant, before: Duration) -> Result<()> {
 /// The other process: tells its addresses, and in the end its CPU seconds and its most memory.
 async fn serve(medium: &str, path: &str) -> Result<()> {
     let server = Server::of::<dyn Source>(Served(path.to_owned()));
+    let path = path.to_owned();
     let sockets = [Removed(in_temp("farref")), Removed(in_temp("raw"))];
     let (farref, raw) = if medium == "unix" {
         let listener = UnixListener::bind(&sockets[1].0)?;
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                send(stream).await?;
+                send(stream, &path).await?;
             }
             std::io::Result::Ok(())
         });
@@ -226,7 +243,7 @@ async fn serve(medium: &str, path: &str) -> Result<()> {
         let raw = listener.local_addr()?.to_string();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                send(stream).await?;
+                send(stream, &path).await?;
             }
             std::io::Result::Ok(())
         });
@@ -242,8 +259,19 @@ async fn serve(medium: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
-async fn send(mut stream: impl AsyncWrite + Unpin) -> std::io::Result<()> {
-    tokio::io::copy(&mut tokio::io::repeat(7).take(BYTES), &mut stream).await?;
+/// Either half of a socket.
+trait Both: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Both for T {}
+
+/// Sends what the other end asks for: bytes made in memory, or those of the file.
+async fn send(mut stream: impl Both, path: &str) -> std::io::Result<()> {
+    if stream.read_u8().await? == 0 {
+        tokio::io::copy(&mut tokio::io::repeat(7).take(BYTES), &mut stream).await?;
+    } else {
+        let file = tokio::fs::File::open(path).await?;
+        let mut file = tokio::io::BufReader::with_capacity(252 << 10, file);
+        tokio::io::copy_buf(&mut file, &mut stream).await?;
+    }
     stream.shutdown().await
 }
 
