@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 use farref_transport::Class;
 
-use crate::limits::{BATCH_BYTES, SHARE_BYTES};
+use crate::limits::{BATCH_BYTES, BULK_BYTES, SHARE_BYTES};
 use crate::link::StreamKey;
 
 /// Bytes to be written, in order, each for its stream. Reused from write to write.
@@ -113,11 +113,21 @@ impl Batch {
     /// come on top of a full batch of what is not.
     pub(crate) fn has_room(&self) -> bool {
         let most = if self.urgent.is_some() {
-            BATCH_BYTES.saturating_mul(2)
+            BULK_BYTES.saturating_add(BATCH_BYTES)
         } else {
             BATCH_BYTES
         };
         self.len < most && self.copied.len() < BATCH_BYTES.saturating_mul(4)
+    }
+
+    /// Whether more of bodies may be put: more than of messages, where next to nothing is copied.
+    pub(crate) fn has_room_for_bodies(&self) -> bool {
+        let most = if self.copied.len() < BATCH_BYTES / 4 {
+            BULK_BYTES
+        } else {
+            BATCH_BYTES
+        };
+        self.len < most
     }
 
     /// The next bytes begin a frame that yields to what is urgent.
@@ -286,6 +296,19 @@ mod tests {
         batch.put_bytes(long.clone());
         assert!(matches!(&batch.segments[1].piece, Piece::Shared(bytes) if bytes.as_ptr() == long.as_ptr()));
         assert_eq!(batch.len(), 6 + SHARE_BYTES);
+    }
+
+    #[test]
+    fn there_is_room_for_long_pieces_where_there_is_none_for_short_ones() {
+        let (mut long, mut short) = (Batch::new(), Batch::new());
+        while long.has_room_for_bodies() {
+            bulk_frame(&mut long, 1);
+        }
+        while short.has_room_for_bodies() {
+            short.put(&[1; 100]);
+        }
+        assert!((BULK_BYTES..BULK_BYTES + 2 * SHARE_BYTES).contains(&long.len()) && !long.has_room());
+        assert!((BATCH_BYTES..BATCH_BYTES + 100).contains(&short.len()));
     }
 
     #[test]

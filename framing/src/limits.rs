@@ -16,9 +16,12 @@ pub const MAX_HEADER: usize = 1 + 9 + 5;
 pub const MAX_PREFACE: usize = 1024;
 /// Most lane-0 bytes a dialer sends before it knows the peer's preface.
 pub const EARLY_BYTES: u64 = 64 * 1024;
-/// About how much [`poll_transmit`](crate::Link::poll_transmit) puts into one batch: 64 KiB, and enough for their frames
-/// and the message before them. Bodies are often that long; a second write for their last bytes costs a third more.
+/// About how much of messages [`poll_transmit`](crate::Link::poll_transmit) puts into one batch: 64 KiB, and enough for
+/// their frames and the message before them. Bodies are often that long; a second write for their last bytes costs a third more.
 pub const BATCH_BYTES: usize = 68 * 1024;
+/// About how much of that bodies may be, if their pieces are shared: as many of the default fragments as one write takes. On
+/// a fast carrier each write wakes the peer; on a slow one what it does not take can still be overtaken.
+pub const BULK_BYTES: usize = 260 * 1024;
 /// Pieces at least this long are shared, shorter ones are copied together: below, `writev` costs more than a copy.
 pub const SHARE_BYTES: usize = 4 * 1024;
 /// Received bytes at which an acknowledgement is sent even if nothing else is: no more than a peer with the least

@@ -415,19 +415,19 @@ fn an_oversized_frame_is_refused_by_its_header_alone() {
 #[test]
 fn a_small_message_waits_for_at_most_one_fragment_of_a_large_one() {
     let mut pair = Pair::new(true, &Limits::default());
-    submit(&mut *pair.dialer, b"large", &pattern(0, 200_000));
+    submit(&mut *pair.dialer, b"large", &pattern(0, 300_000));
     let mut batch = Batch::new();
     assert!(pair.dialer.poll_transmit(&mut batch, 0));
-    assert!(batch.len() <= 64 * 1024 + 16 * 1024 + 100);
+    assert!(batch.len() <= 260 * 1024 + 16 * 1024 + 100);
     let all = batch.to_vec(StreamKey::MAIN);
     assert!(
         !pair.dialer.poll_transmit(&mut batch, 0),
         "nothing that can wait is added to a batch"
     );
     // wherever the carrier stops in the batch, the next message comes within a fragment
-    for written in [0, 1, 10, 20_000, 40_000, all.len() - 1] {
+    for written in [0, 1, 10, 20_000, 40_000, 200_000, all.len() - 1] {
         let mut pair = Pair::new(true, &Limits::default());
-        submit(&mut *pair.dialer, b"large", &pattern(0, 200_000));
+        submit(&mut *pair.dialer, b"large", &pattern(0, 300_000));
         let mut batch = Batch::new();
         pair.dialer.poll_transmit(&mut batch, 0);
         let mut told = partly(&mut batch, written);
@@ -444,7 +444,7 @@ fn a_small_message_waits_for_at_most_one_fragment_of_a_large_one() {
         pair.settle(0);
         let mut heard = Heard::default();
         heard.take(&mut *pair.listener);
-        let body = [&b"large"[..], &pattern(0, 200_000)].concat();
+        let body = [&b"large"[..], &pattern(0, 300_000)].concat();
         assert_eq!(heard.whole().unwrap(), [body, b"smallmessage".to_vec()]);
     }
 }
@@ -487,7 +487,7 @@ fn a_large_body_is_granted_whole_while_there_is_room() {
     while support::pass(&mut *pair.dialer, &mut *pair.listener, 0) {
         batches += 1;
     }
-    let most = (68 + 16) << 10; // full but for a byte, and a fragment
+    let most = (260 + 16) << 10; // full but for a byte, and a fragment
     assert!(batches >= body.len() / most, "{batches} batches");
     let mut heard = Heard::default();
     heard.take(&mut *pair.listener);

@@ -161,7 +161,7 @@ impl Core {
                 lanes.put_reset(lane, class, code, batch);
             }
         }
-        while batch.has_room() {
+        while batch.has_room_for_bodies() {
             let Some(turn) = self.out.next_turn(fragment) else {
                 return;
             };
