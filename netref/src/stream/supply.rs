@@ -1,12 +1,13 @@
 //! The side that is pulled.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use farref_boxing::{Certainty, Error, ErrorKind, Result};
 use tokio::sync::Notify;
 
 use super::{Batch, End, Form, Source};
+use crate::lock::lock;
 use crate::netref::Netref;
 use crate::until::until;
 
@@ -101,7 +102,7 @@ impl Ending {
     /// The first end counts.
     pub(super) fn set(&self, ended: Ended) {
         {
-            let mut before = self.lock();
+            let mut before = lock(&self.ended);
             if *before != Ended::NotYet {
                 return;
             }
@@ -121,11 +122,7 @@ impl Ending {
     }
 
     pub(super) fn get(&self) -> Ended {
-        *self.lock()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Ended> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.ended)
     }
 }
 
