@@ -471,8 +471,8 @@ fn ten_thousand_half_open_connections_of_one_address_keep_no_other_out() {
                 println!("served beside {} of them after {:?}", number + 1, begun.elapsed());
             }
         }
-        let stats = server.stats();
-        assert!(stats.opening <= 128 && stats.accepted > 10_000, "{stats:?}");
+        // The last client was served, and may count as one that is being set up for a moment longer.
+        within(server.wait_for(|stats| stats.opening <= 128 && stats.accepted > 10_000)).await;
     });
 }
 
