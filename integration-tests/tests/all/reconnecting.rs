@@ -154,18 +154,27 @@ impl Town {
         self.server.take().unwrap().shutdown(Duration::ZERO).await;
     }
 
-    async fn dial(&self) -> Reconnecting {
-        self.dial_with(Reconnect::default(), Config::default()).await
-    }
-
-    async fn dial_with(&self, policy: Reconnect, config: Config) -> Reconnecting {
-        let connect = connect(self.address.as_str()).config(config);
-        within(connect.reconnecting(policy)).await.unwrap()
-    }
-
     fn delivered(&self, office: usize) -> Vec<u64> {
         self.letters[office].lock().unwrap().clone()
     }
+}
+
+/// A town with its first office, somebody who has dialled to it, and the root that was found there.
+async fn joined() -> (Town, Reconnecting, Netref<dyn Post>) {
+    joined_with(false, Reconnect::default(), Config::default()).await
+}
+
+async fn joined_with(
+    is_slow: bool,
+    policy: Reconnect,
+    config: Config,
+) -> (Town, Reconnecting, Netref<dyn Post>) {
+    let mut town = Town::new();
+    town.open(is_slow).await;
+    let connect = connect(town.address.as_str()).config(config);
+    let peer = within(connect.reconnecting(policy)).await.unwrap();
+    let post = peer.root().unwrap();
+    (town, peer, post)
 }
 
 async fn until_down(peer: &Reconnecting) {
@@ -176,10 +185,7 @@ async fn until_down(peer: &Reconnecting) {
 #[test]
 fn a_root_comes_back_and_what_else_was_held_does_not() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, peer, post) = joined().await;
         assert_eq!(within(post.call().deliver(1)).await.unwrap(), 1);
         let counter = within(post.call().counter()).await.unwrap();
         town.close().await;
@@ -195,10 +201,7 @@ fn a_root_comes_back_and_what_else_was_held_does_not() {
 #[test]
 fn calls_wait_for_the_peer_and_come_in_their_order_each_once() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, peer, post) = joined().await;
         town.close().await;
         until_down(&peer).await;
         let mut calls = Vec::new();
@@ -229,10 +232,7 @@ fn calls_wait_for_the_peer_and_come_in_their_order_each_once() {
 #[test]
 fn a_call_that_may_have_run_is_made_again_only_if_that_does_no_harm() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(true).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, _peer, post) = joined_with(true, Reconnect::default(), Config::default()).await;
         let took = post.call().take(1).start();
         let looked = post.call().look(2).start();
         assert_eq!(within(town.took.recv()).await, Some(1));
@@ -249,11 +249,8 @@ fn a_call_that_may_have_run_is_made_again_only_if_that_does_no_harm() {
 #[test]
 fn a_call_is_not_said_to_be_unsent_that_an_earlier_attempt_may_have_run() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(true).await;
         let policy = Reconnect::give_up_after(Duration::from_millis(50));
-        let peer = town.dial_with(policy, Config::default()).await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, _peer, post) = joined_with(true, policy, Config::default()).await;
         let looked = post.call().look(1).start();
         assert_eq!(within(town.took.recv()).await, Some(1));
         town.close().await;
@@ -265,10 +262,7 @@ fn a_call_is_not_said_to_be_unsent_that_an_earlier_attempt_may_have_run() {
 #[test]
 fn deadlines_run_while_there_is_no_connection() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, peer, post) = joined().await;
         town.close().await;
         until_down(&peer).await;
         let late = post.call().deliver(1).timeout(Duration::from_millis(30));
@@ -283,11 +277,8 @@ fn deadlines_run_while_there_is_no_connection() {
 #[test]
 fn it_gives_up_in_its_time_and_says_why() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
         let policy = Reconnect::give_up_after(Duration::from_secs(1));
-        let peer = town.dial_with(policy, Config::default()).await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, peer, post) = joined_with(false, policy, Config::default()).await;
         town.close().await;
         let error = within(post.call().deliver(1)).await.unwrap_err();
         assert_eq!(error.certainty(), Some(Certainty::NotSent), "{error}");
@@ -309,12 +300,9 @@ fn it_gives_up_in_its_time_and_says_why() {
 #[test]
 fn calls_that_must_not_wait_fail_while_there_is_no_connection() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
         let mut config = Config::default();
         config.wait_while_down = false;
-        let peer = town.dial_with(Reconnect::default(), config).await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, peer, post) = joined_with(false, Reconnect::default(), config).await;
         town.close().await;
         until_down(&peer).await;
         let error = within(post.call().deliver(1)).await.unwrap_err();
@@ -329,10 +317,7 @@ fn calls_that_must_not_wait_fail_while_there_is_no_connection() {
 #[test]
 fn threads_wait_too_and_run_the_callbacks_of_their_calls() {
     let runtime = runtime();
-    let mut town = Town::new();
-    runtime.block_on(town.open(false));
-    let peer = runtime.block_on(town.dial());
-    let post: Netref<dyn Post> = peer.root().unwrap();
+    let (mut town, peer, post) = runtime.block_on(joined());
     runtime.block_on(async {
         town.close().await;
         until_down(&peer).await;
@@ -355,10 +340,7 @@ fn threads_wait_too_and_run_the_callbacks_of_their_calls() {
 #[test]
 fn it_is_closed_when_nobody_holds_anything_of_it() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (town, peer, post) = joined().await;
         drop(peer);
         assert_eq!(within(post.call().deliver(1)).await.unwrap(), 1);
         drop(post);
@@ -371,10 +353,7 @@ fn it_is_closed_when_nobody_holds_anything_of_it() {
 #[test]
 fn a_close_is_for_good() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (town, peer, post) = joined().await;
         within(peer.close()).await;
         let error = within(post.call().deliver(1)).await.unwrap_err();
         assert_eq!(error.certainty(), Some(Certainty::NotSent), "{error}");
@@ -388,13 +367,8 @@ fn a_close_is_for_good() {
 #[test]
 fn it_goes_home_as_the_root_that_it_is_now_and_to_others_as_a_relay_that_lasts() {
     runtime().block_on(async {
-        let (mut town, mut other) = (Town::new(), Town::new());
-        town.open(false).await;
-        other.open(false).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
-        let elsewhere = other.dial().await;
-        let elsewhere: Netref<dyn Post> = elsewhere.root().unwrap();
+        let (mut town, peer, post) = joined().await;
+        let (_other, _, elsewhere) = joined().await;
         within(elsewhere.call().keep(post.clone())).await.unwrap();
         for office in 0..2 {
             within(post.call().keep(post.clone())).await.unwrap();
@@ -419,11 +393,8 @@ fn it_goes_home_as_the_root_that_it_is_now_and_to_others_as_a_relay_that_lasts()
 #[test]
 fn a_peer_with_another_root_is_not_taken_for_it() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
         let policy = Reconnect::give_up_after(Duration::from_secs(1));
-        let peer = town.dial_with(policy, Config::default()).await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, peer, post) = joined_with(false, policy, Config::default()).await;
         assert_eq!(
             peer.root::<dyn Bench>().unwrap_err().kind(),
             ErrorKind::Incompatible
@@ -439,10 +410,7 @@ fn a_peer_with_another_root_is_not_taken_for_it() {
 #[test]
 fn callers_from_many_tasks_lose_nothing_while_the_peer_is_started_anew_again_and_again() {
     runtime().block_on(async {
-        let mut town = Town::new();
-        town.open(false).await;
-        let peer = town.dial().await;
-        let post: Netref<dyn Post> = peer.root().unwrap();
+        let (mut town, _peer, post) = joined().await;
         let is_over = Arc::new(AtomicBool::new(false));
         let mut callers = tokio::task::JoinSet::new();
         for caller in 0..8_u64 {
