@@ -3,13 +3,15 @@
 //! Whoever makes a call or asks for its outcome marks it as busy and leaves the lock for that, so that nothing of a
 //! connection's, and nothing of the user's, runs under it.
 
+mod conduit;
+mod table;
+
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use farref_boxing::{Certainty, Encoder, Error, ErrorKind, Reference};
+use farref_boxing::{Certainty, Encoder, Error, ErrorKind};
 use farref_framing::Nanos;
 use tokio::sync::{Notify, oneshot};
 
@@ -18,14 +20,14 @@ use crate::clock;
 use crate::config::Config;
 use crate::connection::{Connection, Status};
 use crate::context;
-use crate::invocation::Invocation;
 use crate::lock::lock;
 use crate::peer::Peer;
 use crate::place;
 use crate::protocol::{CallOptions, CancelReason, Op, Target};
-use crate::remote::{Blocked, Conduit, Import, Outcome, Remote};
-use crate::runtime;
+use crate::remote::{Conduit, Import, Outcome};
 use crate::waiter::ThreadWaiter;
+
+use table::{Entry, Place, Request, Sent, Stage, Table};
 
 /// What the netrefs of such a root call through, over one connection after the other.
 pub(super) struct Calls {
@@ -37,72 +39,6 @@ pub(super) struct Calls {
     config: Config,
     /// Dropped with this: nobody calls any more.
     _in_use: oneshot::Sender<()>,
-}
-
-struct Table {
-    /// By their numbers, which ascend in the order in which they were started.
-    calls: BTreeMap<u64, Entry>,
-    next: u64,
-    root: Arc<Import>,
-    connection: Connection,
-    /// How many connections there were: the number of the latest.
-    connections: u64,
-    stage: Stage,
-    status: Status,
-    /// How often the status has changed.
-    changes: u64,
-}
-
-/// What becomes of calls that are made now.
-enum Stage {
-    /// They are made on the root.
-    Through,
-    /// They wait for a root.
-    Without,
-    /// They fail: there will be none any more.
-    Over(Error),
-}
-
-struct Entry {
-    /// What is called on is another one of these, not of a connection.
-    target: Target,
-    /// `None` while it is being made.
-    request: Option<Box<Request>>,
-    place: Place,
-    waker: Option<Waker>,
-    /// An earlier attempt may have run: whatever becomes of later ones.
-    unsure: Option<Error>,
-    /// Nobody wants it, but calls on what it returns.
-    is_unwanted: bool,
-}
-
-/// A call, as often as it may have to be made.
-struct Request {
-    op: Op,
-    options: CallOptions,
-    encoder: Encoder,
-    references: Vec<Reference>,
-}
-
-enum Place {
-    /// Waits for a root; what it failed with if it was made before.
-    Queued(Option<Error>),
-    /// Being made, or asked for its outcome; where it is, if it was made.
-    Busy(Option<Sent>),
-    Sent(Sent),
-    Over(Outcome),
-}
-
-/// Where a call is made.
-type Way = (Arc<dyn Conduit>, Target);
-
-/// Where a call is.
-#[derive(Clone)]
-struct Sent {
-    conduit: Arc<dyn Conduit>,
-    number: u64,
-    /// Number of the connection.
-    connection: u64,
 }
 
 impl Calls {
@@ -464,321 +400,10 @@ impl Calls {
     }
 }
 
-impl Table {
-    fn set_status(&mut self, status: Status) {
-        self.status = status;
-        self.changes = self.changes.wrapping_add(1);
-    }
-
-    fn is_lost(&self, sent: &Sent) -> bool {
-        sent.connection != self.connections || self.connection.is_closed()
-    }
-
-    /// The calls that are on a connection, now marked as busy, and whether others are at some already.
-    fn take_sent(&mut self) -> (Vec<(u64, Sent)>, bool) {
-        let mut taken = Vec::new();
-        let mut is_busy = false;
-        for (call, entry) in &mut self.calls {
-            match &entry.place {
-                Place::Sent(sent) => {
-                    let sent = sent.clone();
-                    entry.place = Place::Busy(Some(sent.clone()));
-                    taken.push((*call, sent));
-                }
-                Place::Busy(_) => is_busy = true,
-                Place::Queued(_) | Place::Over(_) => {}
-            }
-        }
-        (taken, is_busy)
-    }
-
-    fn has_queued(&self) -> bool {
-        let mut entries = self.calls.values();
-        entries.any(|entry| matches!(entry.place, Place::Queued(_)))
-    }
-
-    /// The first call after `last` that waits, now marked as busy.
-    fn next_queued(&mut self, last: Option<u64>) -> Option<u64> {
-        if !matches!(self.stage, Stage::Without) {
-            return None;
-        }
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut after = self.calls.range_mut((from, Bound::Unbounded));
-        let (call, entry) = after.find(|(_, entry)| matches!(entry.place, Place::Queued(_)))?;
-        entry.place = Place::Busy(None);
-        Some(*call)
-    }
-
-    /// Where a call goes now; `None` if the call that it is made on waits itself.
-    fn resolve(&self, target: Target) -> Result<Option<Way>, Error> {
-        let (call, slot) = match target {
-            Target::Import(_) => {
-                let root = (Arc::clone(self.root.conduit()), self.root.target());
-                return Ok(Some(root));
-            }
-            Target::Answer { call, slot } => (call, slot),
-        };
-        match self.calls.get(&call).map(|entry| &entry.place) {
-            Some(Place::Sent(sent) | Place::Busy(Some(sent))) if sent.connection == self.connections => {
-                let target = Target::Answer {
-                    call: sent.number,
-                    slot,
-                };
-                Ok(Some((Arc::clone(&sent.conduit), target)))
-            }
-            Some(Place::Queued(_) | Place::Busy(None)) => Ok(None),
-            _ => Err(Error::new(ErrorKind::Broken, "the call before it was cut off")),
-        }
-    }
-
-    /// Whether a call that is yet to be made is made on what `call` returns.
-    fn is_depended_on(&self, call: u64) -> bool {
-        let mut entries = self.calls.values();
-        entries.any(|entry| {
-            let is_to_be_made = matches!(entry.place, Place::Queued(_) | Place::Busy(None));
-            is_to_be_made && matches!(entry.target, Target::Answer { call: on, .. } if on == call)
-        })
-    }
-}
-
-impl Entry {
-    /// Why the call failed, if it may be made again.
-    fn may_be_repeated(&self, outcome: &Outcome) -> Option<Error> {
-        let Outcome::Error(error) = outcome else {
-            return None;
-        };
-        let is_idempotent = || {
-            self.request
-                .as_ref()
-                .is_some_and(|request| request.options.idempotent)
-        };
-        let may_be = match error.kind() {
-            ErrorKind::Disconnected(Certainty::NotSent | Certainty::NotExecuted) => true,
-            ErrorKind::Disconnected(Certainty::Unknown) => is_idempotent(),
-            _ => false,
-        };
-        may_be.then(|| error.clone())
-    }
-
-    /// It waits for a connection, since it failed with `error`.
-    fn queue(&mut self, error: Error) {
-        let is_unsure = error.kind() == ErrorKind::Disconnected(Certainty::Unknown);
-        if is_unsure && self.unsure.is_none() {
-            self.unsure = Some(error.clone());
-        }
-        self.place = Place::Queued(Some(error));
-    }
-
-    /// It is over; whom to wake.
-    fn finish(&mut self, outcome: Outcome) -> Option<Waker> {
-        let is_cut_off =
-            matches!(&outcome, Outcome::Error(error) if matches!(error.kind(), ErrorKind::Disconnected(_)));
-        let unsure = self.unsure.take().filter(|_| is_cut_off);
-        self.place = Place::Over(unsure.map_or(outcome, Outcome::Error));
-        self.waker.take()
-    }
-
-    /// Until when it waits for a connection, if it does.
-    fn waits_until(&self) -> Option<Nanos> {
-        let waits = matches!(self.place, Place::Queued(_));
-        let request = self.request.as_ref().filter(|_| waits)?;
-        request.options.deadline
-    }
-}
-
 /// Who waits for the end is told.
 impl Drop for Calls {
     fn drop(&mut self) {
         self.changed.notify_waiters();
-    }
-}
-
-impl Conduit for Calls {
-    fn begin(
-        &self,
-        target: Target,
-        op: &Op,
-        options: CallOptions,
-        encoder: &mut Encoder,
-    ) -> Result<u64, Error> {
-        self.start(target, self.request(op, options, encoder))
-    }
-
-    fn block(
-        &self,
-        target: Target,
-        op: &Op,
-        mut options: CallOptions,
-        encoder: &mut Encoder,
-    ) -> Result<Outcome, Error> {
-        options.blocking = true;
-        options.no_pipeline = true;
-        let chain = chain::next();
-        options.chain = Some(chain);
-        place::wait_in(Some(chain), |thread| {
-            let call = self.begin(target, op, options, encoder)?;
-            let outcome = self.wait_on(call, thread, None);
-            Ok(outcome.unwrap_or_else(|| Outcome::Error(ErrorKind::Deadline.into())))
-        })?
-    }
-
-    fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
-        let (before, sent) = {
-            let mut table = lock(&self.table);
-            let Some(entry) = table.calls.get_mut(&call) else {
-                return Poll::Ready(Outcome::Error(ErrorKind::Cancelled.into()));
-            };
-            let before = entry.waker.replace(context.waker().clone());
-            let sent = match &entry.place {
-                Place::Sent(sent) => Some(sent.clone()),
-                Place::Queued(_) | Place::Busy(_) | Place::Over(_) => None,
-            };
-            if let Some(sent) = &sent {
-                entry.place = Place::Busy(Some(sent.clone()));
-            }
-            (before, sent)
-        };
-        drop(before);
-        if let Some(sent) = sent {
-            let outcome = sent.conduit.poll_outcome(sent.number, context);
-            drop(self.looked(call, sent, outcome));
-        }
-        let taken = {
-            let mut table = lock(&self.table);
-            let is_over = matches!(
-                table.calls.get(&call),
-                Some(Entry {
-                    place: Place::Over(_),
-                    ..
-                })
-            );
-            if is_over { table.calls.remove(&call) } else { None }
-        };
-        match taken {
-            Some(Entry {
-                place: Place::Over(outcome),
-                ..
-            }) => Poll::Ready(outcome),
-            _ => Poll::Pending,
-        }
-    }
-
-    fn wait(&self, call: u64, patience: Option<Duration>) -> Result<Option<Outcome>, Error> {
-        place::wait_in(context::chain(), |thread| self.wait_on(call, thread, patience))
-    }
-
-    fn is_ready(&self, call: u64) -> bool {
-        let sent = match lock(&self.table).calls.get(&call).map(|entry| &entry.place) {
-            Some(Place::Sent(sent) | Place::Busy(Some(sent))) => sent.clone(),
-            Some(Place::Queued(_) | Place::Busy(None)) => return false,
-            Some(Place::Over(_)) | None => return true,
-        };
-        sent.conduit.is_ready(sent.number)
-    }
-
-    fn drop_call(&self, call: u64, reason: CancelReason) {
-        let dropped = {
-            let mut table = lock(&self.table);
-            if table.is_depended_on(call) {
-                if let Some(entry) = table.calls.get_mut(&call) {
-                    entry.is_unwanted = true;
-                }
-                None
-            } else {
-                table.calls.remove(&call)
-            }
-        };
-        if let Some(Entry {
-            place: Place::Sent(sent),
-            ..
-        }) = &dropped
-        {
-            sent.conduit.drop_call(sent.number, reason);
-        }
-        let was_on_another = matches!(
-            &dropped,
-            Some(Entry {
-                target: Target::Answer { .. },
-                ..
-            })
-        );
-        drop(dropped);
-        if was_on_another {
-            self.drop_unwanted();
-        }
-    }
-
-    fn forward(self: Arc<Self>, target: Target, options: CallOptions, invocation: Invocation) {
-        let Invocation {
-            conduit: back,
-            answer,
-            op,
-            body,
-            references,
-            ..
-        } = invocation;
-        let request = Box::new(Request {
-            op,
-            options: CallOptions {
-                no_pipeline: false,
-                ..options
-            },
-            encoder: Encoder::of(body),
-            references,
-        });
-        match self.start(target, request) {
-            Ok(call) => {
-                back.drop_on_cancel(answer, Some((Arc::clone(&self) as Arc<dyn Conduit>, call)));
-                runtime::handle().spawn(async move {
-                    let outcome = std::future::poll_fn(|context| self.poll_outcome(call, context)).await;
-                    back.drop_on_cancel(answer, None);
-                    back.answer_outcome(answer, outcome);
-                });
-            }
-            Err(error) => back.answer_error(answer, error, false),
-        }
-    }
-
-    // Nothing is held, and nobody calls, by way of this: each connection has a conduit of its own for that.
-
-    fn release(&self, _import: u64, _generation: u32) {}
-
-    fn answer_value(&self, _answer: u64, _failure: Option<Error>, _shape: u32, _encoder: &mut Encoder) {}
-
-    fn answer_error(&self, _answer: u64, _error: Error, _started: bool) {}
-
-    fn answer_outcome(&self, _answer: u64, _outcome: Outcome) {}
-
-    fn wake_on_cancel(&self, _answer: u64, _blocked: Option<Blocked>) {}
-
-    fn drop_on_cancel(&self, _answer: u64, _passed_on: Option<(Arc<dyn Conduit>, u64)>) {}
-
-    fn is_cancelled(&self, _answer: u64) -> bool {
-        false
-    }
-
-    fn peer(&self) -> &Arc<Peer> {
-        &self.peer
-    }
-
-    fn lost(&self) -> crate::call::BoxFuture<'static, Error> {
-        let (this, changes) = (Weak::clone(&self.this), Arc::clone(&self.changed));
-        Box::pin(async move {
-            loop {
-                let mut changed = std::pin::pin!(changes.notified());
-                // Registered before looking: a change after the look is not missed.
-                changed.as_mut().enable();
-                let Some(calls) = this.upgrade() else {
-                    let kind = ErrorKind::Disconnected(Certainty::NotSent);
-                    return Error::new(kind, "nobody uses the connection any more");
-                };
-                if let Stage::Over(error) = &lock(&calls.table).stage {
-                    return error.clone();
-                }
-                drop(calls);
-                changed.await;
-            }
-        })
     }
 }
 
