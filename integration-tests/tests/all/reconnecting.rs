@@ -350,6 +350,23 @@ fn it_is_closed_when_nobody_holds_anything_of_it() {
     });
 }
 
+/// It would wait for ever: nothing happens to a root any more that nobody holds.
+#[test]
+fn whoever_waits_for_its_loss_is_told_when_nobody_holds_it() {
+    runtime().block_on(async {
+        let (_town, peer, post) = joined().await;
+        let mut lost = std::pin::pin!(post.lost());
+        tokio::select! {
+            biased;
+            why = &mut lost => panic!("lost already: {why}"),
+            () = std::future::ready(()) => {}
+        }
+        drop((peer, post));
+        let why = within(lost).await;
+        assert_eq!(why.certainty(), Some(Certainty::NotSent), "{why}");
+    });
+}
+
 #[test]
 fn a_close_is_for_good() {
     runtime().block_on(async {

@@ -17,6 +17,7 @@ use crate::place;
 use crate::protocol::{CallOptions, CancelReason, Op, Target};
 use crate::remote::{Blocked, Conduit, Outcome};
 use crate::runtime;
+use crate::until::until;
 
 impl Conduit for Calls {
     fn begin(
@@ -188,21 +189,16 @@ impl Conduit for Calls {
 
     fn lost(&self) -> crate::call::BoxFuture<'static, Error> {
         let (this, changes) = (Weak::clone(&self.this), Arc::clone(&self.changed));
-        Box::pin(async move {
-            loop {
-                let mut changed = std::pin::pin!(changes.notified());
-                // Registered before looking: a change after the look is not missed.
-                changed.as_mut().enable();
-                let Some(calls) = this.upgrade() else {
-                    let kind = ErrorKind::Disconnected(Certainty::NotSent);
-                    return Error::new(kind, "nobody uses the connection any more");
-                };
-                if let Stage::Over(error) = &lock(&calls.table).stage {
-                    return error.clone();
-                }
-                drop(calls);
-                changed.await;
+        let look = move || {
+            let Some(calls) = this.upgrade() else {
+                let kind = ErrorKind::Disconnected(Certainty::NotSent);
+                return Some(Error::new(kind, "nobody uses the connection any more"));
+            };
+            match &lock(&calls.table).stage {
+                Stage::Over(error) => Some(error.clone()),
+                Stage::Through | Stage::Without => None,
             }
-        })
+        };
+        Box::pin(async move { until(&changes, look).await })
     }
 }
