@@ -132,4 +132,17 @@ mod tests {
         baton.give_back_blocked("writer");
         assert_eq!(baton.unblock(), Some("writer"));
     }
+
+    #[test]
+    fn the_next_writer_is_free_whatever_became_of_the_one_before() {
+        let mut full = Baton::new("old");
+        assert_eq!(full.committed(true), Turn::Write("old"));
+        full.give_back_blocked("old");
+        let mut asked = Baton::new("old");
+        assert_eq!(asked.committed(false), Turn::WakeDriver);
+        for mut baton in [full, asked] {
+            assert_eq!(baton.replace(Some("new")), Some("old"));
+            assert_eq!(baton.committed(true), Turn::Write("new"));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use farref_framing::{
     AttachConfig, Batch, Body, Link, LinkConfig, LinkEvent, PeerEvidence, Role, StreamKey, StreamLink,
 };
-use farref_transport::memory;
+use farref_transport::{CarrierStats, Gauge, memory};
 
 use super::*;
 use crate::call::BoxFuture;
@@ -22,6 +22,29 @@ fn link(role: Role, salt: u8) -> StreamLink {
     let mut config = LinkConfig::new(role, [salt; 16], [salt; 32]);
     config.session = true;
     StreamLink::new(config, clock::now())
+}
+
+/// What is waited for comes soon, or the test fails.
+async fn within<F: Future>(future: F) -> F::Output {
+    let within = tokio::time::timeout(Duration::from_secs(30), future);
+    within.await.expect("it comes within 30 s")
+}
+
+/// Waits until `met` holds.
+async fn when(core: &Subject, mut met: impl FnMut(&mut State<Native<EngineHandles>>) -> bool) {
+    within(async {
+        while !met(&mut lock(&core.state)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Other tasks do what they can.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The halves of a carrier that leads nowhere.
@@ -213,10 +236,8 @@ async fn carriers_that_bring_nothing_are_dialled_with_pauses() {
     for round in 0..9 {
         let number = lock(&core.state).carrier;
         core.lose(number, cut());
-        attempts.push(told.recv().await);
-        while lock(&core.state).wants_carrier() {
-            tokio::task::yield_now().await;
-        }
+        attempts.push(within(told.recv()).await);
+        when(&core, |state| !state.wants_carrier()).await;
         let mut batch = Batch::new();
         lock(&core.state).protocol.poll_transmit(&mut batch, clock::now());
         let (_, request) = heard(&batch, 20 + round);
@@ -224,9 +245,7 @@ async fn carriers_that_bring_nothing_are_dialled_with_pauses() {
         pass(&core, &mut peer);
         core.is_up_again();
         core.changed.notify_waiters();
-        while lock(&core.state).redialling {
-            tokio::task::yield_now().await;
-        }
+        when(&core, |state| !state.redialling).await;
         if round == 6 {
             let mut head = Vec::new();
             hello().encode(&mut head);
@@ -236,4 +255,244 @@ async fn carriers_that_bring_nothing_are_dialled_with_pauses() {
     }
     // The first one had brought nothing either; the eighth is lost after a message.
     assert_eq!(attempts, [0, 0, 0, 1, 2, 3, 4, 0, 0].map(Some));
+}
+
+/// The number of the present carrier.
+fn number(core: &Subject) -> u64 {
+    lock(&core.state).carrier
+}
+
+/// The next carrier was given up for what had become of the one before.
+#[tokio::test]
+async fn what_was_wrong_with_a_carrier_is_forgotten_with_it() {
+    let (core, mut peer) = subject(Role::Listener).await;
+    {
+        let mut state = lock(&core.state);
+        state.lost = Some(cut());
+        state.write_error = Some(std::io::ErrorKind::BrokenPipe.into());
+    }
+    let next = halves(Role::Listener).await;
+    core.resume(request(&mut peer, 10), next, false).unwrap();
+    let state = lock(&core.state);
+    assert!(state.lost.is_none() && state.write_error.is_none());
+}
+
+/// Whoever was writing gave it back, and what was said from then on went to a carrier that nobody read.
+#[tokio::test]
+async fn the_writer_of_an_old_carrier_is_not_given_back() {
+    let (core, mut peer) = subject(Role::Listener).await;
+    let old = lock(&core.state).baton.flush().unwrap();
+    let next = halves(Role::Listener).await;
+    core.resume(request(&mut peer, 10), next, false).unwrap();
+    core.write(old);
+    let state = &mut *lock(&core.state);
+    let writer = state.baton.flush().unwrap();
+    assert!(writer.is_of(state));
+}
+
+/// Everything that a carrier came with goes with it.
+#[tokio::test]
+async fn a_connection_is_what_its_present_carrier_says() {
+    struct Told(tokio::sync::mpsc::UnboundedSender<()>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let (core, mut peer) = subject(Role::Listener).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    for (salt, from) in [(10, "first"), (20, "second")] {
+        let mut next = halves(Role::Listener).await;
+        next.peer = Peer::new("mem", Some(from.to_owned()), PeerEvidence::None);
+        let guarded = (next.guard, Told(tell.clone()));
+        next.guard = Guard::new(guarded);
+        next.gauge = Some(Gauge::new(move || {
+            let mut stats = CarrierStats::default();
+            stats.repeated = salt.into();
+            stats
+        }));
+        core.resume(request(&mut peer, salt), next, false).unwrap();
+        pass(&core, &mut peer);
+        let state = lock(&core.state);
+        assert_eq!(state.peer.address.as_deref(), Some(from));
+        let repeated = state.gauge.as_ref().map(|gauge| gauge.read().repeated);
+        assert_eq!(repeated, Some(salt.into()));
+        drop(state);
+        assert_eq!(
+            told.try_recv().is_ok(),
+            salt == 20,
+            "the first is let go of when the second is there"
+        );
+    }
+    core.lose(number(&core), cut());
+    assert!(told.try_recv().is_ok() && lock(&core.inlet).is_none());
+    assert!(lock(&core.state).gauge.is_none());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_over_loses_no_carrier() {
+    let (core, _peer) = subject(Role::Listener).await;
+    core.sever(cut());
+    core.lose(number(&core), cut());
+    assert!(
+        lock(&core.inlet).is_some(),
+        "what was said last may still be written"
+    );
+    assert_eq!(core.status().0, Status::Over(cut()));
+}
+
+#[tokio::test]
+async fn a_carrier_is_taken_only_where_one_is_missing() {
+    let (core, _peer) = subject(Role::Dialer).await;
+    let next =
+        async |salt| NextCarrier::new(halves(Role::Dialer).await, AttachConfig::new([salt; 16]), false);
+    let before = number(&core);
+    let error = core.attach(next(10).await).unwrap_err();
+    assert_eq!(
+        (error.kind(), number(&core)),
+        (ErrorKind::Misuse, before),
+        "{error}"
+    );
+    core.lose(before, cut());
+    core.attach(next(20).await).unwrap();
+    let before = number(&core);
+    let error = core.attach(next(30).await).unwrap_err();
+    assert_eq!(
+        (error.kind(), number(&core)),
+        (ErrorKind::Misuse, before),
+        "{error}"
+    );
+    core.lose(before, cut());
+    core.sever(cut());
+    let error = core.attach(next(40).await).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+}
+
+#[tokio::test]
+async fn whoever_watches_is_told_of_each_change() {
+    let (core, mut peer) = subject(Role::Dialer).await;
+    let tells = |what, step: &mut dyn FnMut()| {
+        let mut changed = std::pin::pin!(core.changed.notified());
+        changed.as_mut().enable();
+        let (_, before) = core.status();
+        step();
+        assert!(changed.as_mut().enable(), "{what}: nobody is woken");
+        assert_ne!(core.status().1, before, "{what}: it looks like no change");
+    };
+    tells("lost", &mut || core.lose(number(&core), cut()));
+    let mut next = Some(NextCarrier::new(
+        halves(Role::Dialer).await,
+        AttachConfig::new([10; 16]),
+        false,
+    ));
+    tells("another", &mut || core.attach(next.take().unwrap()).unwrap());
+    let mut batch = Batch::new();
+    lock(&core.state).protocol.poll_transmit(&mut batch, clock::now());
+    peer.resume(heard(&batch, 20).1, clock::now()).unwrap();
+    pass(&core, &mut peer);
+    tells("agreed on", &mut || core.is_up_again());
+    assert_eq!(core.status().0, Status::Up);
+}
+
+/// The calls that had waited were not written before somebody made another.
+#[tokio::test]
+async fn the_driver_is_woken_by_a_carrier_and_when_both_have_agreed() {
+    let (core, mut peer) = subject(Role::Dialer).await;
+    let wishes = || std::iter::from_fn(|| core.signal.poll(std::task::Waker::noop())).collect::<Vec<_>>();
+    core.lose(number(&core), cut());
+    wishes();
+    let next = halves(Role::Dialer).await;
+    core.attach(NextCarrier::new(next, AttachConfig::new([10; 16]), false))
+        .unwrap();
+    let woken = wishes();
+    assert!(
+        woken
+            .iter()
+            .any(|wishes| wishes.flush && wishes.events && wishes.times)
+    );
+    let mut batch = Batch::new();
+    lock(&core.state).protocol.poll_transmit(&mut batch, clock::now());
+    peer.resume(heard(&batch, 20).1, clock::now()).unwrap();
+    pass(&core, &mut peer);
+    wishes();
+    core.is_up_again();
+    assert!(wishes().iter().any(|wishes| wishes.flush));
+}
+
+#[test]
+fn a_carrier_is_in_vain_that_is_lost_at_once_and_brings_nothing() {
+    let lasting = clock::nanos(LASTING);
+    let mut gain = Gain::new(0);
+    let mut vain = |begin, end, received| {
+        gain.begin(begin, 5);
+        gain.end(end, received);
+        gain.vain
+    };
+    assert_eq!(vain(0, lasting - 1, 5), 1);
+    assert_eq!(vain(7, 7, 5), 2);
+    assert_eq!(vain(7, 7 + lasting, 5), 0, "it lasted");
+    assert_eq!(vain(7, 8, 5), 1);
+    assert_eq!(vain(7, 8, 6), 0, "it brought something");
+}
+
+/// Each carrier that was lost before both had agreed on it counted as one in vain, whose number grew twice as fast.
+#[tokio::test]
+async fn only_carriers_that_both_agreed_on_are_in_vain() {
+    let (core, _peer) = subject(Role::Dialer).await;
+    for salt in [10, 20, 30] {
+        core.lose(number(&core), cut());
+        let next = halves(Role::Dialer).await;
+        core.attach(NextCarrier::new(next, AttachConfig::new([salt; 16]), false))
+            .unwrap();
+    }
+    assert_eq!(lock(&core.state).gain.vain, 1);
+}
+
+/// Tells of each attempt, and when it is given up; none comes to an end.
+struct Never(tokio::sync::mpsc::UnboundedSender<Option<u32>>);
+
+impl Redial for Never {
+    fn redial(&self, attempt: u32) -> BoxFuture<'static, Result<NextCarrier, Error>> {
+        struct GivenUp(tokio::sync::mpsc::UnboundedSender<Option<u32>>);
+        impl Drop for GivenUp {
+            fn drop(&mut self) {
+                let _ = self.0.send(None);
+            }
+        }
+        let _ = self.0.send(Some(attempt));
+        let given_up = GivenUp(self.0.clone());
+        Box::pin(async move {
+            let _given_up = given_up;
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test]
+async fn nobody_dials_for_a_session_that_is_over() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (core, _peer) = subject_with(Role::Dialer, Some(Arc::new(Never(tell)))).await;
+    core.lose(number(&core), cut());
+    assert_eq!(within(told.recv()).await, Some(Some(0)));
+    core.sever(cut());
+    core.changed.notify_waiters();
+    assert_eq!(within(told.recv()).await, Some(None), "the attempt is given up");
+    when(&core, |state| !state.redialling).await;
+    settle().await;
+    assert!(told.try_recv().is_err(), "and none is made after it");
+}
+
+/// Two that dialled took each other's carriers away.
+#[tokio::test]
+async fn one_task_dials_and_not_while_a_carrier_is_there() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (core, _peer) = subject_with(Role::Dialer, Some(Arc::new(AtOnce(tell)))).await;
+    core.lose(number(&core), cut());
+    for attempt in 0..3 {
+        assert_eq!(within(told.recv()).await, Some(attempt));
+        when(&core, |state| !state.wants_carrier()).await;
+        settle().await;
+        assert!(told.try_recv().is_err(), "there is a carrier");
+        core.lose(number(&core), cut());
+    }
 }
