@@ -595,7 +595,8 @@ pub trait Protocol<H: Handles>: Send + 'static {
     /// The carrier is lost for good, or the connection was closed: every call ends, every reference breaks.
     fn sever(&mut self, error: &Error);
 
-    /// The carrier is gone: true if everything is kept for another one. Default: nothing is.
+    /// The carrier is gone: true if everything is kept for another one, never after a [`close`](Self::close) by either
+    /// side. Default: nothing is.
     fn detach(&mut self, now: Nanos) -> bool {
         let _ = now;
         false

@@ -11,7 +11,7 @@ use farref_boxing::{Error, ErrorKind};
 use farref_framing::{Guard, Inlet, Nanos, RejectCode, Rejection, ResumeRequest};
 
 use crate::clock;
-use crate::connection::{NextCarrier, Parts, Status};
+use crate::connection::{NextCarrier, Parts, Redial, Status};
 use crate::engine::core::{Core, State, Writer};
 use crate::lock::lock;
 use crate::protocol::Protocol;
@@ -101,8 +101,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             if state.carrier != carrier {
                 return; // there is another already, which is none the worse for it
             }
-            let can_go_on =
-                state.goodbye.is_none() && state.over.is_none() && state.protocol.detach(clock::now());
+            let can_go_on = state.over.is_none() && state.protocol.detach(clock::now());
             if can_go_on {
                 let traffic = state.protocol.traffic();
                 let before = state.down.take().filter(|down| !down.is_mended(traffic.carriers));
@@ -127,8 +126,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 drop(old);
                 tracing::debug!(peer = %self.peer, "the carrier was lost; the session waits for another");
                 self.changed.notify_waiters();
-                if is_first && self.redial.is_some() {
-                    self.runtime.spawn(Arc::clone(self).find_carriers());
+                if let (true, Some(redial)) = (is_first, self.redial.clone()) {
+                    self.runtime.spawn(Arc::clone(self).find_carriers(redial));
                 }
             }
         }
@@ -153,8 +152,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Finds carriers until the session goes on over one, or is over.
-    async fn find_carriers(self: Arc<Self>) {
-        let Some(redial) = self.redial.clone() else { return };
+    async fn find_carriers(self: Arc<Self>, redial: Arc<dyn Redial>) {
         while let Some(attempt) = self.wait_for_need().await {
             let dialling = redial.redial(attempt);
             // Cancel-safe: a carrier that was about to be there is dropped.

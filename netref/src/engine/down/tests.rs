@@ -2,14 +2,14 @@
 
 use bytes::BytesMut;
 use farref_framing::{
-    AttachConfig, Batch, Body, Link, LinkConfig, LinkEvent, PeerEvidence, Role, StreamKey, StreamLink,
+    AttachConfig, Batch, Body, CloseReason, Link, LinkConfig, LinkEvent, PeerEvidence, Role, StreamKey,
+    StreamLink,
 };
 use farref_transport::{CarrierStats, Gauge, memory};
 
 use super::*;
 use crate::call::BoxFuture;
 use crate::config::Config;
-use crate::connection::Redial;
 use crate::engine::core::Proxies;
 use crate::message::{Descriptor, Hello, Message, PeerLimits};
 use crate::native::Native;
@@ -339,6 +339,22 @@ async fn a_connection_that_is_over_loses_no_carrier() {
         "what was said last may still be written"
     );
     assert_eq!(core.status().0, Status::Over(cut()));
+}
+
+/// Whichever side has closed: nobody comes back to it.
+#[tokio::test]
+async fn after_a_goodbye_the_loss_of_the_carrier_is_the_end() {
+    for closed_here in [true, false] {
+        let (core, mut peer) = subject(Role::Listener).await;
+        if closed_here {
+            core.close();
+        } else {
+            peer.close(CloseReason::new(CloseReason::DONE, ""));
+            pass(&core, &mut peer); // and before anybody has looked at the events
+        }
+        core.lose(number(&core), cut());
+        assert_eq!(core.status().0, Status::Over(cut()), "closed here: {closed_here}");
+    }
 }
 
 #[tokio::test]
