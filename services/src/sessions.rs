@@ -21,8 +21,12 @@ pub(crate) struct Sessions(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     alive: HashMap<SessionId, (Connection, Admitted)>,
-    over: VecDeque<(Instant, Tombstone)>,
+    over: Over,
 }
+
+/// What is remembered of sessions that are over, and since when.
+#[derive(Default)]
+struct Over(VecDeque<(Instant, Tombstone)>);
 
 impl Sessions {
     /// `connection` may be gone back to, if it has a session, by a peer that is let in with the same rights.
@@ -41,10 +45,7 @@ impl Sessions {
         let mut table = self.lock();
         table.alive.remove(&session);
         if let Some(tombstone) = tombstone {
-            if table.over.len() >= TOMBSTONES {
-                table.over.pop_front();
-            }
-            table.over.push_back((Instant::now(), tombstone));
+            table.over.remember(tombstone, Instant::now());
         }
     }
 
@@ -69,18 +70,29 @@ impl Sessions {
                 Ok(connection.clone())
             };
         }
-        table.over.retain(|(since, _)| since.elapsed() < REMEMBERED);
-        let mut over = table.over.iter();
-        let found = over.find(|(_, tombstone)| tombstone.session() == request.session());
-        Err(
-            found.map_or(Rejection::new(RejectCode::Unknown), |(_, tombstone)| {
-                tombstone.reject(request)
-            }),
-        )
+        let found = table.over.find(request.session(), Instant::now());
+        let unknown = Rejection::new(RejectCode::Unknown);
+        Err(found.map_or(unknown, |tombstone| tombstone.reject(request)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Over {
+    fn remember(&mut self, tombstone: Tombstone, now: Instant) {
+        if self.0.len() >= TOMBSTONES {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, tombstone));
+    }
+
+    fn find(&mut self, session: SessionId, now: Instant) -> Option<&Tombstone> {
+        self.0
+            .retain(|(since, _)| now.saturating_duration_since(*since) < REMEMBERED);
+        let mut over = self.0.iter().map(|(_, tombstone)| tombstone);
+        over.find(|tombstone| tombstone.session() == session)
     }
 }
 
@@ -99,7 +111,77 @@ pub(crate) fn succeeds(before: &PeerEvidence, now: &PeerEvidence) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use farref_framing::{Batch, Link, LinkConfig, Role, StreamKey, StreamLink};
+    use farref_netref::{Config, Parts, Peer, Root};
+
     use super::*;
+
+    fn link(role: Role, salt: u8) -> StreamLink {
+        let mut config = LinkConfig::new(role, [salt; 16], [salt; 32]);
+        config.session = true;
+        StreamLink::new(config, 0)
+    }
+
+    /// What is left of a session that two links have begun.
+    fn tombstone(salt: u8) -> Tombstone {
+        let mut links = [link(Role::Dialer, salt), link(Role::Listener, salt + 100)];
+        for turn in 0..4 {
+            let [from, to] = &mut links;
+            let mut batch = Batch::new();
+            from.poll_transmit(&mut batch, 0);
+            let mut input = bytes::BytesMut::from(&batch.to_vec(StreamKey::MAIN)[..]);
+            to.handle_bytes(StreamKey::MAIN, &mut input, false, 0).unwrap();
+            links.reverse();
+            assert!(turn < 3 || links[0].session().is_some());
+        }
+        links[0].tombstone().unwrap()
+    }
+
+    #[test]
+    fn what_was_received_is_remembered_for_an_hour_of_the_latest_sessions() {
+        let (first, second) = (tombstone(1), tombstone(2));
+        let (now, mut over) = (Instant::now(), Over::default());
+        assert!(over.find(first.session(), now).is_none());
+        over.remember(first.clone(), now);
+        let late = now + REMEMBERED - Duration::from_nanos(1);
+        assert!(over.find(second.session(), late).is_none(), "another one");
+        assert!(over.find(first.session(), late).is_some());
+        assert!(over.find(first.session(), now + REMEMBERED).is_none());
+        assert!(over.0.is_empty(), "nor is it kept");
+        over.remember(first.clone(), now);
+        for _ in 0..TOMBSTONES {
+            assert!(over.find(first.session(), now).is_some());
+            over.remember(second.clone(), now);
+        }
+        assert!(over.find(first.session(), now).is_none());
+        assert_eq!(over.0.len(), TOMBSTONES);
+    }
+
+    async fn side(carrier: farref_transport::StreamCarrier, role: Role) -> Connection {
+        let (inlet, outlet, _, _) = farref_framing::open(carrier.into(), role).await.unwrap();
+        let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
+        parts.keep_open = true;
+        let link = Box::new(link(role, role as u8));
+        Connection::native(|_| link, parts, Root::NONE, Config::default())
+    }
+
+    /// A server that served for long held all connections that it ever had.
+    #[tokio::test]
+    async fn what_is_over_is_gone_but_for_what_it_has_received() {
+        let (a, b) = farref_transport::memory::pair(1 << 12);
+        let (server, client) = (side(a, Role::Listener).await, side(b, Role::Dialer).await);
+        server.established().await.unwrap();
+        let session = server.session().unwrap();
+        let sessions = Sessions::default();
+        sessions.add(&server, None);
+        assert!(sessions.lock().alive.contains_key(&session));
+        client.close().await;
+        server.closed().await;
+        sessions.remove(&server);
+        let mut table = sessions.lock();
+        assert!(table.alive.is_empty());
+        assert!(table.over.find(session, Instant::now()).is_some());
+    }
 
     #[test]
     fn a_key_stays_and_an_account_too_but_a_key_may_be_added() {
