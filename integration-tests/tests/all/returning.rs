@@ -1,12 +1,14 @@
 //! Dialers that come back at odd moments, made by hand: what a server answers to them.
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use farref::{
-    Config, Error, ErrorKind, Fixed, Netref, Peer, Result, Root, Server, ServerLimits, Service, Status,
-    connect,
+    Config, Connection, Error, ErrorKind, Fixed, Netref, Peer, Result, Root, Server, ServerLimits, Service,
+    Status, connect,
 };
 use farref_framing::{
     AttachConfig, Batch, Link, LinkConfig, LinkError, LinkEvent, RejectCode, Role, SessionEnd, StreamKey,
@@ -18,6 +20,7 @@ use farref_integration_tests::relay::Relay;
 use farref_transport::{Address, Media};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -151,6 +154,45 @@ impl Service for First {
     }
 }
 
+fn socket(address: &Address) -> SocketAddr {
+    address.to_string().split_once("://").unwrap().1.parse().unwrap()
+}
+
+/// The only peer of `server`, which has lost its carrier and finds no other: the relay that it came by, the server's side
+/// of its connection, and a ping that waits.
+async fn cut_off(server: &Server, address: &Address) -> (Relay, Connection, JoinHandle<Result<Duration>>) {
+    let relay = Relay::new(socket(address)).await;
+    let client = within(connect(format!("plain+tcp://{}", relay.address)).into_future())
+        .await
+        .unwrap();
+    within(server.wait_for(|stats| stats.connections == 1)).await;
+    let host = server.connections().pop().unwrap();
+    let mut watch = host.watch();
+    relay.lead_to("127.0.0.1:1".parse().unwrap()); // nothing answers there
+    relay.cut_after(0);
+    let ping = tokio::spawn(async move { client.ping().await });
+    while !matches!(within(watch.next()).await, Status::Down(_)) {}
+    (relay, host, ping)
+}
+
+/// A full server turned everybody away for the sake of a peer that might not come back.
+#[test]
+fn who_has_lost_its_carrier_makes_room_for_a_peer_that_has_one() {
+    runtime().block_on(async {
+        let mut limits = ServerLimits::default();
+        limits.connections = 1;
+        let server = server(limits);
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let (relay, host, ping) = cut_off(&server, &address).await;
+        let newcomer = within(connect(&address).into_future()).await.unwrap();
+        within(newcomer.ping()).await.unwrap();
+        within(host.closed()).await;
+        relay.lead_to(socket(&address));
+        assert!(within(ping).await.unwrap().is_err(), "its session is over");
+        within(server.wait_for(|stats| stats.connections == 1)).await;
+    });
+}
+
 /// Anybody could end the sessions of a full server that had lost their carriers, by being refused.
 #[test]
 fn a_peer_that_is_not_let_in_takes_nobodys_place() {
@@ -160,17 +202,8 @@ fn a_peer_that_is_not_let_in_takes_nobodys_place() {
         let service = First(AtomicBool::new(false));
         let server = Server::with(service, Config::default(), limits, Media::standard());
         let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
-        let to = address.to_string().split_once("://").unwrap().1.parse().unwrap();
-        let relay = Relay::new(to).await;
-        let first = format!("plain+tcp://{}", relay.address);
-        let client = within(connect(first).into_future()).await.unwrap();
-        within(server.wait_for(|stats| stats.connections == 1)).await;
-        let host = server.connections().pop().unwrap();
-        let mut watch = host.watch();
-        relay.lead_to("127.0.0.1:1".parse().unwrap()); // nothing answers there
-        relay.cut_after(0);
-        let ping = tokio::spawn(async move { client.ping().await });
-        while !matches!(within(watch.next()).await, Status::Down(_)) {}
+        let (relay, host, ping) = cut_off(&server, &address).await;
+        let to = socket(&address);
         let refused = within(connect(&address).into_future()).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
         assert!(matches!(host.status(), Status::Down(_)), "{:?}", host.status());
