@@ -66,7 +66,7 @@ impl Opened {
         let with = self.link_config(wants_session, &config)?;
         let native = self.native;
         let mut parts = self.into_parts();
-        parts.redial = wants_session.then_some(redial);
+        parts.redial = Some(redial); // of use if there is a session
         Ok(Connection::native(
             |now| link(native, with, now),
             parts,
@@ -286,4 +286,34 @@ fn reason(error: &Error) -> CloseReason {
         String::new()
     };
     CloseReason::new(CloseReason::DENIED, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use farref_transport::memory;
+
+    use super::*;
+
+    /// The keys of a session, and the proofs of its carriers, hold for this encryption alone (PROTOCOL.md § 4.2, 4.6).
+    #[tokio::test]
+    async fn a_link_knows_what_its_carrier_tells_of_itself_and_so_does_each_carrier_after_it() {
+        let config = Config::default();
+        for (hint, fragment) in [(64, 64), (u32::MAX, config.limits.fragment)] {
+            let (mut near, _far) = memory::pair(1 << 10);
+            near.info.channel_binding = Some([7; 32]);
+            near.info.fragment_hint = hint;
+            let opened = Opened::new(near.into(), Role::Dialer, true).await.unwrap();
+            let first = opened.link_config(true, &config).unwrap();
+            assert_eq!(
+                (first.channel_binding, first.limits.fragment),
+                (Some([7; 32]), fragment)
+            );
+            let next = opened.next(&config).unwrap().attach;
+            assert_eq!(
+                (next.channel_binding, next.fragment),
+                (Some([7; 32]), Some(fragment))
+            );
+            assert_ne!(first.nonce, next.nonce);
+        }
+    }
 }

@@ -270,3 +270,30 @@ fn noise_error(error: noise::Error) -> Error {
     };
     Error::new(kind, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_keeps_what_it_got_if_it_would_get_the_same_rights_now() {
+        let with = |services: &[&str], is_read_only, comment: &str| {
+            Some(Grant {
+                services: services.iter().map(|&service| service.to_owned()).collect(),
+                is_read_only,
+                comment: comment.to_owned(),
+                ..Grant::default()
+            })
+        };
+        let before = with(&["files"], true, "");
+        assert!(may_keep(&before, &before) && may_keep(&before, &with(&["files"], true, "the laptop")));
+        assert!(!may_keep(&before, &with(&["files"], false, "")));
+        assert!(!may_keep(&before, &with(&["shell"], true, "")));
+        assert!(!may_keep(&before, &Some(Grant::default())), "all services");
+        assert!(!may_keep(&before, &None));
+        assert!(
+            may_keep(&None, &None) && may_keep(&None, &before),
+            "it needed no key for that"
+        );
+    }
+}
