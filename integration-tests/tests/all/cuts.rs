@@ -404,7 +404,9 @@ async fn storm(medium: &str, server: Server, client: Connection, there: Arc<Book
     };
     let made = tokio::select! {
         made = calling => made,
-        () = async { tokio::join!(cutting, stalled); } => None,
+        // Also where the cut that is waited for never comes, since nothing passes any more.
+        () = stalled => None,
+        () = async { cutting.await; std::future::pending().await } => None,
     };
     let Some(made) = made else {
         let host = (host.status(), host.stats());
