@@ -175,6 +175,13 @@ mod tests {
         let sessions = Sessions::default();
         sessions.add(&server, None);
         assert!(sessions.lock().alive.contains_key(&session));
+        sessions.remove(&server);
+        {
+            let mut table = sessions.lock();
+            let found = table.over.find(session, Instant::now());
+            assert!(found.is_none(), "it may receive more yet");
+        }
+        sessions.add(&server, None);
         client.close().await;
         server.closed().await;
         sessions.remove(&server);
