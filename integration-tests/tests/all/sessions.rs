@@ -144,6 +144,11 @@ fn a_session_moves_from_tcp_to_quic() {
         assert_eq!(notes, [1, 2, 3, 4, 5, 6]);
         while within(watch.next()).await != Status::Up {}
         assert!(client.stats().carrier.is_some(), "QUIC has numbers of its own");
+        // Bulk goes on streams of QUIC's from here on: both sides have to know it.
+        let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+        let bytes = vec![7; 1 << 20];
+        assert!(within(bench.call().bytes(bytes.clone().into())).await.unwrap() == bytes);
+        drop(bench);
         drop((desk, watch));
         drop(client);
         within(server.wait_for(|stats| stats.connections == 0)).await;
@@ -245,6 +250,41 @@ fn a_call_that_must_not_wait_fails_while_there_is_no_carrier() {
         assert_eq!(error.certainty(), Some(farref::Certainty::NotSent), "{error}");
         within(client.close()).await;
         drop(server);
+    });
+}
+
+/// It failed as not sent, although the call that it was made on goes on.
+#[test]
+fn a_call_on_one_that_is_under_way_waits_with_it_where_no_other_may() {
+    runtime().block_on(async {
+        let (rig, _tells, gate) = Rig::new();
+        let server = Server::of::<dyn Bench>(rig);
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let relay = Relay::new(socket(&address)).await;
+        let mut config = Config::default();
+        config.wait_while_down = false;
+        let connect = connect(format!("plain+tcp://{}", relay.address)).config(config);
+        let client = within(connect.into_future()).await.unwrap();
+        let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+        let counter = bench.call().slow_counter();
+        let before = counter.pipe().bump().start();
+        assert_eq!(
+            within(bench.call().add(1, 1)).await.unwrap(),
+            2,
+            "they have arrived"
+        );
+        let mut watch = client.watch();
+        relay.lead_to("127.0.0.1:1".parse().unwrap()); // nothing answers there
+        relay.cut_after(0);
+        drop(bench.call().add(1, 1).start()); // finds the cut
+        while !matches!(within(watch.next()).await, Status::Down(_)) {}
+        let after = counter.pipe().bump().start();
+        let error = within(bench.call().add(1, 1)).await.unwrap_err();
+        assert_eq!(error.certainty(), Some(farref::Certainty::NotSent), "{error}");
+        relay.lead_to(socket(&address));
+        gate.send_replace(true);
+        assert_eq!(within(before).await.unwrap(), 1);
+        assert_eq!(within(after).await.unwrap(), 2);
     });
 }
 
