@@ -507,4 +507,19 @@ mod tests {
             .handle_bytes(StreamKey::MAIN, &mut input, false, &side.marks, 0);
         assert_eq!(handled.unwrap_err().kind(), ErrorKind::Incompatible);
     }
+
+    /// It was said not to have been sent.
+    #[test]
+    fn what_was_not_sent_before_the_end_is_not_sent_after_it() {
+        let (mut a, mut b) = pair();
+        a.call(b"late").unwrap();
+        a.native
+            .sever(&ErrorKind::Disconnected(Certainty::Unknown).into());
+        while carry(&mut a, &mut b).unwrap() {}
+        let events = b.events();
+        assert!(
+            !events.iter().any(|event| matches!(event, Event::Call(_))),
+            "{events:?}"
+        );
+    }
 }

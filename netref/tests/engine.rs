@@ -556,6 +556,16 @@ async fn read_all(carrier: &mut StreamCarrier) -> Vec<u8> {
     }
 }
 
+#[tokio::test]
+async fn a_carrier_that_ends_after_the_goodbye_is_no_loss() {
+    let (ours, theirs) = farref_transport::memory::pair(1 << 16);
+    let connection = side(ours, Role::Dialer, Root::NONE, Config::default()).await;
+    connection.start_close();
+    drop(theirs);
+    let why = within(connection.closed()).await.to_string();
+    assert!(!why.contains("lost"), "{why}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_words_are_not_cut_off_by_a_narrow_carrier() {
     // What a full carrier had not taken when the connection was over was forgotten.

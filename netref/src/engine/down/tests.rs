@@ -1,11 +1,14 @@
 //! Losing one carrier and going on over another, by the steps of an engine that nobody drives.
 
+use std::task::{Context, Poll};
+
 use bytes::BytesMut;
 use farref_framing::{
-    AttachConfig, Batch, Body, CloseReason, Link, LinkConfig, LinkEvent, PeerEvidence, Role, StreamKey,
-    StreamLink,
+    AttachConfig, Batch, Body, CloseReason, Link, LinkConfig, LinkError, LinkEvent, PeerEvidence, Role,
+    SessionEnd, StreamKey, StreamLink,
 };
-use farref_transport::{CarrierStats, Gauge, memory};
+use farref_transport::{ByteTx, CarrierStats, Gauge, StreamCarrier, memory};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::call::BoxFuture;
@@ -50,7 +53,11 @@ async fn settle() {
 /// The halves of a carrier that leads nowhere.
 async fn halves(role: Role) -> Parts {
     let (near, _) = memory::pair(64);
-    let (inlet, outlet, _, guard) = farref_framing::open(near.into(), role).await.unwrap();
+    parts_of(near, role).await
+}
+
+async fn parts_of(carrier: StreamCarrier, role: Role) -> Parts {
+    let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), role).await.unwrap();
     let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
     parts.guard = guard;
     parts
@@ -62,11 +69,14 @@ async fn subject(role: Role) -> (Subject, StreamLink) {
 }
 
 async fn subject_with(role: Role, redial: Option<Arc<dyn Redial>>) -> (Subject, StreamLink) {
+    subject_of(role, redial, Config::default()).await
+}
+
+async fn subject_of(role: Role, redial: Option<Arc<dyn Redial>>, config: Config) -> (Subject, StreamLink) {
     let other = match role {
         Role::Dialer => Role::Listener,
         Role::Listener => Role::Dialer,
     };
-    let config = Config::default();
     let native = Native::new(Box::new(link(role, 1)), &config, Outgoing::Null, clock::now());
     let mut parts = halves(role).await;
     parts.redial = redial;
@@ -157,6 +167,9 @@ async fn the_loss_of_a_carrier_is_no_loss_of_the_next() {
     let new = lock(&core.state).carrier;
     core.lose(new, cut());
     assert_eq!(core.status().0, Status::Down(cut()));
+    let next = halves(Role::Listener).await;
+    core.resume(request(&mut peer, 20), next, false).unwrap();
+    assert_eq!(core.status().0, Status::Up);
 }
 
 /// The dialer was taken up, and never heard a word: nobody wrote any more.
@@ -168,6 +181,57 @@ async fn a_connection_that_is_over_is_not_gone_on_with() {
     let refused = core.resume(request(&mut peer, 10), next, false).unwrap_err();
     assert_eq!(refused.0.code(), RejectCode::Expired, "with what was received");
     assert!(lock(&core.inlet).is_some(), "the carrier is the one that it was");
+}
+
+/// A request that came late, over a carrier of before, took the present one away.
+#[tokio::test]
+async fn a_request_that_is_refused_changes_nothing_and_gives_its_carrier_back() {
+    let (core, mut peer) = subject(Role::Listener).await;
+    let late = request(&mut peer, 10);
+    let next = halves(Role::Listener).await;
+    core.resume(request(&mut peer, 20), next, false).unwrap();
+    let before = number(&core);
+    let mut next = halves(Role::Listener).await;
+    next.peer = Peer::new("mem", Some("late".to_owned()), PeerEvidence::None);
+    let refused = core.resume(late, next, false).unwrap_err();
+    assert_eq!(refused.0.code(), RejectCode::Stale);
+    assert_eq!(refused.1.peer.address.as_deref(), Some("late"));
+    assert_eq!(number(&core), before);
+}
+
+/// It got no answer.
+#[tokio::test]
+async fn a_session_is_not_gone_on_with_on_a_connection_of_its_own() {
+    let (_, mut peer) = subject(Role::Listener).await;
+    peer.detach(clock::now()).unwrap();
+    peer.attach(AttachConfig::new([10; 16]), clock::now()).unwrap();
+    let mut batch = Batch::new();
+    peer.poll_transmit(&mut batch, clock::now());
+    let config = Config::default();
+    let native = Native::new(
+        Box::new(link(Role::Listener, 20)),
+        &config,
+        Outgoing::Null,
+        clock::now(),
+    );
+    let other = Core::new(native, halves(Role::Listener).await, false, config);
+    hear(&other, &batch);
+    batch.clear();
+    lock(&other.state)
+        .protocol
+        .poll_transmit(&mut batch, clock::now());
+    let mut input = BytesMut::from(&batch.to_vec(StreamKey::MAIN)[..]);
+    let error = peer.handle_bytes(StreamKey::MAIN, &mut input, false, clock::now());
+    assert!(
+        matches!(
+            &error,
+            Err(LinkError::Session(SessionEnd::Rejected {
+                code: RejectCode::Unknown,
+                ..
+            }))
+        ),
+        "{error:?}"
+    );
 }
 
 /// The dialer called itself up on the carrier after the one that this was about.
@@ -197,15 +261,40 @@ async fn the_word_that_a_carrier_is_up_holds_for_that_one_alone() {
     assert_eq!(core.status().0, Status::Up);
 }
 
-/// Gives a carrier at once, and tells which attempt it was.
-struct AtOnce(tokio::sync::mpsc::UnboundedSender<u32>);
+/// Tells of each attempt. The first ones give a carrier at once; of the others none comes to an end, and it is told when
+/// it is given up.
+struct Dials {
+    tell: mpsc::UnboundedSender<Option<u32>>,
+    at_once: u32,
+}
 
-impl Redial for AtOnce {
+impl Dials {
+    fn new(at_once: u32) -> (Arc<Self>, mpsc::UnboundedReceiver<Option<u32>>) {
+        let (tell, told) = mpsc::unbounded_channel();
+        (Arc::new(Self { tell, at_once }), told)
+    }
+}
+
+impl Redial for Dials {
     fn redial(&self, attempt: u32) -> BoxFuture<'static, Result<NextCarrier, Error>> {
-        let _ = self.0.send(attempt);
-        Box::pin(async {
-            let next = halves(Role::Dialer).await;
-            Ok(NextCarrier::new(next, AttachConfig::new([10; 16]), false))
+        struct GivenUp(mpsc::UnboundedSender<Option<u32>>);
+        impl Drop for GivenUp {
+            fn drop(&mut self) {
+                let _ = self.0.send(None);
+            }
+        }
+        let _ = self.tell.send(Some(attempt));
+        if attempt < self.at_once {
+            return Box::pin(async {
+                tokio::task::yield_now().await; // one that is asked again and again holds up no test
+                let next = halves(Role::Dialer).await;
+                Ok(NextCarrier::new(next, AttachConfig::new([10; 16]), false))
+            });
+        }
+        let given_up = GivenUp(self.tell.clone());
+        Box::pin(async move {
+            let _given_up = given_up;
+            std::future::pending().await
         })
     }
 }
@@ -230,13 +319,13 @@ fn hello() -> Message<'static> {
 /// A carrier that was cut off for what went over it was dialled again and again without a pause.
 #[tokio::test]
 async fn carriers_that_bring_nothing_are_dialled_with_pauses() {
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let (core, mut peer) = subject_with(Role::Dialer, Some(Arc::new(AtOnce(tell)))).await;
+    let (dials, mut told) = Dials::new(u32::MAX);
+    let (core, mut peer) = subject_with(Role::Dialer, Some(dials)).await;
     let mut attempts = Vec::new();
-    for round in 0..9 {
+    for round in 0..12 {
         let number = lock(&core.state).carrier;
         core.lose(number, cut());
-        attempts.push(within(told.recv()).await);
+        attempts.push(within(told.recv()).await.unwrap());
         when(&core, |state| !state.wants_carrier()).await;
         let mut batch = Batch::new();
         lock(&core.state).protocol.poll_transmit(&mut batch, clock::now());
@@ -253,8 +342,8 @@ async fn carriers_that_bring_nothing_are_dialled_with_pauses() {
             pass(&core, &mut peer);
         }
     }
-    // The first one had brought nothing either; the eighth is lost after a message.
-    assert_eq!(attempts, [0, 0, 0, 1, 2, 3, 4, 0, 0].map(Some));
+    // The first one had brought nothing either; the eighth is lost after a message, those after it bring nothing again.
+    assert_eq!(attempts, [0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 1].map(Some));
 }
 
 /// The number of the present carrier.
@@ -288,19 +377,88 @@ async fn the_writer_of_an_old_carrier_is_not_given_back() {
     let state = &mut *lock(&core.state);
     let writer = state.baton.flush().unwrap();
     assert!(writer.is_of(state));
+    assert!(
+        state.write_error.is_none(),
+        "that it failed is not the next one's fault"
+    );
+}
+
+/// A writer that takes nothing, and does something when it is asked whether it would.
+struct Full(Option<Box<dyn FnOnce() + Send>>);
+
+impl ByteTx for Full {
+    fn try_write(&mut self, _: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::WouldBlock.into())
+    }
+
+    fn poll_writable(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if let Some(then) = self.0.take() {
+            then();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// It took the place of the next one's, which was then asked for nothing: the dialer waited for an answer.
+#[tokio::test]
+async fn a_full_writer_whose_carrier_is_changed_meanwhile_is_not_given_back() {
+    let (core, mut peer) = subject(Role::Listener).await;
+    let (near, mut far) = memory::pair(1 << 12);
+    let next = parts_of(near, Role::Listener).await;
+    let request = request(&mut peer, 20);
+    let then = {
+        let core = Arc::clone(&core);
+        move || core.resume(request, next, false).unwrap()
+    };
+    let (mut full, _far) = memory::pair(64);
+    full.tx = Box::new(Full(Some(Box::new(then))));
+    {
+        // As if it had come with this carrier.
+        let parts = parts_of(full, Role::Listener).await;
+        let mut slot = lock(&core.inlet);
+        let mut state = lock(&core.state);
+        let _old = state.change_carrier(&mut slot, Some(parts));
+        state.protocol.ping(clock::now());
+    }
+    let _held = core.anchor(); // one that nobody holds is closed
+    crate::engine::driver::start(&core);
+    within(async {
+        let mut input = BytesMut::with_capacity(1 << 10);
+        loop {
+            while let Some(event) = peer.poll_event() {
+                if matches!(event, LinkEvent::Resumed { .. }) {
+                    return;
+                }
+            }
+            std::future::poll_fn(|context| far.rx.poll_readable(context))
+                .await
+                .unwrap();
+            input.reserve(64);
+            if let Ok(read) = far.rx.try_read(&mut input) {
+                assert_ne!(read, 0, "it is there to the end");
+                peer.handle_bytes(StreamKey::MAIN, &mut input, false, clock::now())
+                    .unwrap();
+            }
+        }
+    })
+    .await;
 }
 
 /// Everything that a carrier came with goes with it.
 #[tokio::test]
 async fn a_connection_is_what_its_present_carrier_says() {
-    struct Told(tokio::sync::mpsc::UnboundedSender<()>);
+    struct Told(mpsc::UnboundedSender<()>);
     impl Drop for Told {
         fn drop(&mut self) {
             let _ = self.0.send(());
         }
     }
     let (core, mut peer) = subject(Role::Listener).await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::unbounded_channel();
     for (salt, from) in [(10, "first"), (20, "second")] {
         let mut next = halves(Role::Listener).await;
         next.peer = Peer::new("mem", Some(from.to_owned()), PeerEvidence::None);
@@ -339,6 +497,20 @@ async fn a_connection_that_is_over_loses_no_carrier() {
         "what was said last may still be written"
     );
     assert_eq!(core.status().0, Status::Over(cut()));
+}
+
+/// It waited for a writer that was gone, and for an answer that could not come, as long as an orderly close may take.
+#[tokio::test]
+async fn a_close_while_there_is_no_carrier_is_done_at_once() {
+    let config = Config {
+        close_timeout: Duration::from_secs(3600),
+        ..Config::default()
+    };
+    let (core, _peer) = subject_of(Role::Dialer, None, config).await;
+    crate::engine::driver::start(&core);
+    core.lose(number(&core), cut());
+    core.close();
+    when(&core, |state| state.ended).await;
 }
 
 /// Whichever side has closed: nobody comes back to it.
@@ -464,30 +636,10 @@ async fn only_carriers_that_both_agreed_on_are_in_vain() {
     assert_eq!(lock(&core.state).gain.vain, 1);
 }
 
-/// Tells of each attempt, and when it is given up; none comes to an end.
-struct Never(tokio::sync::mpsc::UnboundedSender<Option<u32>>);
-
-impl Redial for Never {
-    fn redial(&self, attempt: u32) -> BoxFuture<'static, Result<NextCarrier, Error>> {
-        struct GivenUp(tokio::sync::mpsc::UnboundedSender<Option<u32>>);
-        impl Drop for GivenUp {
-            fn drop(&mut self) {
-                let _ = self.0.send(None);
-            }
-        }
-        let _ = self.0.send(Some(attempt));
-        let given_up = GivenUp(self.0.clone());
-        Box::pin(async move {
-            let _given_up = given_up;
-            std::future::pending().await
-        })
-    }
-}
-
 #[tokio::test]
 async fn nobody_dials_for_a_session_that_is_over() {
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let (core, _peer) = subject_with(Role::Dialer, Some(Arc::new(Never(tell)))).await;
+    let (dials, mut told) = Dials::new(0);
+    let (core, _peer) = subject_with(Role::Dialer, Some(dials)).await;
     core.lose(number(&core), cut());
     assert_eq!(within(told.recv()).await, Some(Some(0)));
     core.sever(cut());
@@ -501,14 +653,13 @@ async fn nobody_dials_for_a_session_that_is_over() {
 /// Two that dialled took each other's carriers away.
 #[tokio::test]
 async fn one_task_dials_and_not_while_a_carrier_is_there() {
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let (core, _peer) = subject_with(Role::Dialer, Some(Arc::new(AtOnce(tell)))).await;
-    core.lose(number(&core), cut());
+    let (dials, mut told) = Dials::new(2);
+    let (core, _peer) = subject_with(Role::Dialer, Some(dials)).await;
     for attempt in 0..3 {
-        assert_eq!(within(told.recv()).await, Some(attempt));
-        when(&core, |state| !state.wants_carrier()).await;
-        settle().await;
-        assert!(told.try_recv().is_err(), "there is a carrier");
         core.lose(number(&core), cut());
+        assert_eq!(within(told.recv()).await, Some(Some(attempt)));
+        settle().await;
+        assert_eq!(lock(&core.state).wants_carrier(), attempt == 2);
+        assert!(told.try_recv().is_err(), "nobody else dials");
     }
 }
