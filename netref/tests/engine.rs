@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use farref::protocol::{CallStart, CancelReason, Event, Factory, Outcome, Protocol, Reply, TableStats};
 use farref::{
-    Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, RemoteTrait, Result, Root,
-    remote,
+    BoxFuture, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Reconnecting,
+    RemoteTrait, Restore, Result, Root, remote,
 };
 use farref_framing::{Batch, CloseReason, LinkConfig, Nanos, PeerEvidence, Role, StreamKey, StreamLink};
 use farref_transport::{ByteRx, ByteTx, CarrierInfo, StreamCarrier};
@@ -554,6 +554,34 @@ async fn read_all(carrier: &mut StreamCarrier) -> Vec<u8> {
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
     }
+}
+
+/// Tells when it is asked for a connection, and when nobody waits for one any more.
+struct Waits(mpsc::UnboundedSender<&'static str>);
+
+impl Restore for Waits {
+    fn restore(&self, _: u32) -> BoxFuture<'static, Result<Connection>> {
+        let _ = self.0.send("asked");
+        let given_up = Left(self.0.clone(), "given up");
+        Box::pin(async move {
+            let _given_up = given_up;
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_root_that_is_closed_while_it_is_looked_for_is_looked_for_no_more() {
+    let (server, client) = joined::<dyn Bench>(&Netref::of(rig().0)).await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let restore = Arc::new(Waits(tell));
+    let peer = within(Reconnecting::new(client, restore, None, Config::default()))
+        .await
+        .unwrap();
+    server.start_close();
+    assert_eq!(within(told.recv()).await, Some("asked"));
+    within(peer.close()).await;
+    assert_eq!(within(told.recv()).await, Some("given up"));
 }
 
 #[tokio::test]

@@ -504,6 +504,7 @@ async fn a_connection_that_is_over_loses_no_carrier() {
 async fn a_close_while_there_is_no_carrier_is_done_at_once() {
     let config = Config {
         close_timeout: Duration::from_secs(3600),
+        setup_timeout: Duration::from_secs(3600),
         ..Config::default()
     };
     let (core, _peer) = subject_of(Role::Dialer, None, config).await;
