@@ -219,4 +219,32 @@ mod tests {
         assert_eq!([0, 1, 2].map(|attempt| millis(attempt, 255)), [0, 300, 480]);
         assert_eq!([millis(100, 0), millis(u32::MAX, 255)], [12_000, 18_000]);
     }
+
+    /// A peer that was gone was dialled without a pause.
+    #[tokio::test]
+    async fn each_attempt_after_the_first_waits_before_it_dials() {
+        let dialler = Arc::new(Dialler {
+            ways: Vec::new(),
+            config: Config::default(),
+        });
+        let again = Again {
+            dialler: Arc::clone(&dialler),
+            before: PeerEvidence::None,
+        };
+        let root = Root::NONE;
+        let anew = Anew { dialler, root };
+        assert!(
+            again.redial(0).await.is_err() && anew.restore(0).await.is_err(),
+            "no way"
+        );
+        let (mut again, mut anew) = (again.redial(20), anew.restore(20));
+        let looked = std::future::poll_fn(|context| {
+            let looked = [
+                again.as_mut().poll(context).is_pending(),
+                anew.as_mut().poll(context).is_pending(),
+            ];
+            Poll::Ready(looked)
+        });
+        assert_eq!(looked.await, [true, true]);
+    }
 }
