@@ -10,6 +10,7 @@ use farref::{
 };
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::media::{runtime, within};
+use farref_integration_tests::relay::Relay;
 use tokio::sync::mpsc;
 
 /// A post office, which is started anew now and then.
@@ -199,6 +200,29 @@ fn a_root_comes_back_and_what_else_was_held_does_not() {
 }
 
 #[test]
+fn a_carrier_that_is_lost_is_told_of_and_is_no_new_connection() {
+    runtime().block_on(async {
+        let (town, _, _) = joined().await;
+        let server = town.server.as_ref().unwrap();
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let to: std::net::SocketAddr = address.to_string().split_once("://").unwrap().1.parse().unwrap();
+        let relay = Relay::new(to).await;
+        let connect = connect(format!("plain+tcp://{}", relay.address));
+        let peer = within(connect.reconnecting(Reconnect::default())).await.unwrap();
+        let post: Netref<dyn Post> = peer.root().unwrap();
+        relay.lead_to("127.0.0.1:1".parse().unwrap()); // nothing answers there
+        relay.cut_after(0);
+        let delivered = post.call().deliver(1).start(); // finds the cut
+        until_down(&peer).await;
+        relay.lead_to(to);
+        assert_eq!(within(delivered).await.unwrap(), 1);
+        let mut watch = peer.watch();
+        while within(watch.next()).await != Status::Up {}
+        assert_eq!(peer.connections(), 1);
+    });
+}
+
+#[test]
 fn calls_wait_for_the_peer_and_come_in_their_order_each_once() {
     runtime().block_on(async {
         let (mut town, peer, post) = joined().await;
@@ -271,6 +295,29 @@ fn deadlines_run_while_there_is_no_connection() {
         town.open(false).await;
         assert_eq!(within(post.call().deliver(2)).await.unwrap(), 1002);
         assert_eq!(town.delivered(1), [2]);
+    });
+}
+
+#[test]
+fn what_waits_is_bounded_in_time_and_number() {
+    runtime().block_on(async {
+        let mut config = Config::default();
+        config.call_timeout = Some(Duration::from_millis(30));
+        config.max_calls = 2;
+        let (mut town, peer, post) = joined_with(false, Reconnect::default(), config).await;
+        town.close().await;
+        until_down(&peer).await;
+        let error = within(post.call().deliver(1)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+        let hour = Duration::from_secs(3600);
+        let waiting = [2, 3].map(|letter| post.call().deliver(letter).timeout(hour).start());
+        let error = within(post.call().deliver(4)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        town.open(false).await;
+        for call in waiting {
+            within(call).await.unwrap();
+        }
+        assert_eq!(town.delivered(1), [2, 3]);
     });
 }
 

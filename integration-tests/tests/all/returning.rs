@@ -119,6 +119,31 @@ fn a_session_is_known_before_its_dialer_has_said_a_word() {
     });
 }
 
+/// Anybody may have heard it: a request to go on is good for one time (PROTOCOL.md § 4.5).
+#[test]
+fn a_request_that_is_repeated_is_refused_and_takes_nothing_away() {
+    runtime().block_on(async {
+        let server = server(ServerLimits::default());
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let mut dialer = Dialer::new(&address, 1).await;
+        dialer.open().await;
+        dialer.again(2).await;
+        let mut batch = Batch::new();
+        dialer.link.poll_transmit(&mut batch, 0);
+        let request = batch.to_vec(StreamKey::MAIN);
+        within(dialer.stream.write_all(&request)).await.unwrap();
+        assert_eq!(dialer.resumed().await, Ok(()));
+        let mut other = TcpStream::connect(socket(&address)).await.unwrap();
+        within(other.write_all(&request)).await.unwrap();
+        let mut answer = Vec::new();
+        within(other.read_to_end(&mut answer)).await.unwrap();
+        // A newer carrier was asked for.
+        assert!(answer.ends_with(&[0x0d, 0, 1, 4]), "{answer:02x?}");
+        dialer.again(3).await;
+        assert_eq!(dialer.resumed().await, Ok(()));
+    });
+}
+
 /// Whoever was known by an account has to be known by it again: the key of the session is not enough.
 #[cfg(unix)]
 #[test]

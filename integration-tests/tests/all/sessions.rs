@@ -95,6 +95,51 @@ fn every_call_reaches_its_object_once_and_in_order_wherever_the_wire_is_cut() {
 }
 
 #[test]
+fn there_is_a_session_where_carriers_are_lost_and_where_it_is_wanted_by_both() {
+    runtime().block_on(async {
+        let wish = |resume| {
+            let mut config = Config::default();
+            config.resume = resume;
+            config
+        };
+        for (at_server, at_client, over_memory, over_tcp) in [
+            (None, None, false, true),
+            (None, Some(true), true, true),
+            (None, Some(false), false, false),
+            (Some(false), Some(true), false, false),
+        ] {
+            let root = Fixed::new::<dyn Bench>(Rig::new().0);
+            let server = Server::with(root, wish(at_server), ServerLimits::default(), Media::standard());
+            for (address, expected) in [
+                ("mem:with-or-without-a-session", over_memory),
+                ("plain+tcp://127.0.0.1:0", over_tcp),
+            ] {
+                let address = within(server.listen(address)).await.unwrap();
+                let connect = connect(&address).config(wish(at_client));
+                let client = within(connect.into_future()).await.unwrap();
+                let has = client.session().is_some();
+                assert_eq!(has, expected, "{address}: {at_server:?} {at_client:?}");
+            }
+            within(server.shutdown(Duration::ZERO)).await;
+        }
+    });
+}
+
+/// It would wait for ever for a peer that says nothing.
+#[test]
+fn who_is_dialled_has_to_prove_itself_in_time() {
+    runtime().block_on(async {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp://{}", silent.local_addr().unwrap());
+        let mut config = Config::default();
+        config.setup_timeout = Duration::from_millis(50);
+        let connect = connect(address).trust(acquainted().1).config(config);
+        let error = within(connect.into_future()).await.unwrap_err();
+        assert!(error.to_string().contains("did not introduce itself"), "{error}");
+    });
+}
+
+#[test]
 fn bulk_and_callbacks_go_on_where_they_were() {
     runtime().block_on(async {
         let house = House::new().await;
