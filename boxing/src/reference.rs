@@ -32,7 +32,7 @@ pub fn lend(reference: Reference) -> Option<u32> {
             references.extend(reference.take());
             Some(slot)
         }
-        Scope::Unboxing { .. } | Scope::Reading { .. } => None,
+        Scope::Unboxing { .. } | Scope::Reading { .. } | Scope::Tracing { .. } => None,
     })
 }
 
@@ -61,6 +61,10 @@ pub fn slot(index: u32) -> Result<Reference, SlotError> {
                 held.wanted = false;
                 Ok(Arc::clone(&held.reference))
             }))
+        }
+        Scope::Tracing { stand_in, asked } => {
+            *asked = true;
+            stand_in.clone().map(Ok)
         }
         Scope::Boxing { .. } => None,
     });
@@ -118,6 +122,13 @@ enum Scope {
         held: Vec<Held>,
         /// The bytes that are read, if they are long enough to be shared.
         bytes: Option<Bytes>,
+    },
+    /// No message, but a type that is asked for its shape.
+    Tracing {
+        /// What every reference in a made-up value is.
+        stand_in: Option<Reference>,
+        /// Whether it was taken since somebody looked.
+        asked: bool,
     },
 }
 
@@ -190,7 +201,7 @@ impl Guard {
     pub(crate) fn finish(mut self) -> Vec<Reference> {
         match self.take_off() {
             Some(Scope::Boxing { references, .. } | Scope::Unboxing { references, .. }) => references,
-            Some(Scope::Reading { .. }) | None => Vec::new(),
+            Some(Scope::Reading { .. } | Scope::Tracing { .. }) | None => Vec::new(),
         }
     }
 
@@ -291,11 +302,28 @@ pub(crate) fn reading() -> Guard {
     })
 }
 
+/// Begins to ask a type for its shape. Messages that are at hand are not seen meanwhile.
+pub(crate) fn tracing(stand_in: Option<&Reference>) -> Guard {
+    Guard::new(Scope::Tracing {
+        stand_in: stand_in.cloned(),
+        asked: false,
+    })
+}
+
+/// Whether a reference was asked for since this was called last.
+pub(crate) fn was_traced() -> bool {
+    with_top(|scope| match scope {
+        Scope::Tracing { asked, .. } => Some(std::mem::take(asked)),
+        Scope::Boxing { .. } | Scope::Unboxing { .. } | Scope::Reading { .. } => None,
+    })
+    .unwrap_or(false)
+}
+
 /// How deeply a value in the message that is being decoded may be nested.
 pub(crate) fn depth() -> Option<u32> {
     with_top(|scope| match scope {
         Scope::Unboxing { depth, .. } => Some(*depth),
-        Scope::Boxing { .. } | Scope::Reading { .. } => None,
+        Scope::Boxing { .. } | Scope::Reading { .. } | Scope::Tracing { .. } => None,
     })
 }
 
@@ -311,7 +339,7 @@ pub(crate) fn hold(reference: &Reference, wanted: bool) -> Option<u32> {
             });
             Some(index)
         }
-        Scope::Boxing { .. } | Scope::Unboxing { .. } => None,
+        Scope::Boxing { .. } | Scope::Unboxing { .. } | Scope::Tracing { .. } => None,
     })
 }
 
@@ -320,7 +348,7 @@ pub(crate) fn hold_bytes(shared: &Bytes) {
     let mut shared = Some(shared.clone());
     let before = with_top(|scope| match scope {
         Scope::Reading { bytes, .. } => std::mem::replace(bytes, shared.take()),
-        Scope::Boxing { .. } | Scope::Unboxing { .. } => None,
+        Scope::Boxing { .. } | Scope::Unboxing { .. } | Scope::Tracing { .. } => None,
     });
     drop((shared, before));
 }
@@ -340,7 +368,7 @@ pub(crate) fn offer(bytes: &Bytes) {
     let mut bytes = Some(bytes.clone());
     let before = with_top(|scope| match scope {
         Scope::Boxing { offer, .. } => std::mem::replace(offer, bytes.take()),
-        Scope::Unboxing { .. } | Scope::Reading { .. } => None,
+        Scope::Unboxing { .. } | Scope::Reading { .. } | Scope::Tracing { .. } => None,
     });
     drop((bytes, before));
 }
@@ -349,7 +377,7 @@ pub(crate) fn offer(bytes: &Bytes) {
 pub(crate) fn claim(written: &[u8]) -> Option<Bytes> {
     with_top(|scope| match scope {
         Scope::Boxing { offer, .. } => offer.take_if(|offer| std::ptr::eq::<[u8]>(offer.as_ref(), written)),
-        Scope::Unboxing { .. } | Scope::Reading { .. } => None,
+        Scope::Unboxing { .. } | Scope::Reading { .. } | Scope::Tracing { .. } => None,
     })
 }
 

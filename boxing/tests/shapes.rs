@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::num::NonZeroU8;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use farref_boxing::{
-    CodecError, DecodeLimits, Encoder, Shape, Value, decode, decode_by_shape, from_value, to_value,
+    CodecError, DecodeLimits, Encoder, Shape, Value, decode, decode_by_shape, from_value, slot, to_value,
 };
 use proptest::prelude::*;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -797,6 +798,42 @@ fn tree() -> impl Strategy<Value = Tree> {
             (boxed(), forest).prop_map(|(tree, forest)| Tree::Both(tree, forest)),
         ]
     })
+}
+
+/// A reference, as netrefs are written.
+struct Slot;
+
+impl<'de> Deserialize<'de> for Slot {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        slot(index).map(|_| Self).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only its shape is asked for")]
+struct Referring {
+    number: u32,
+    one: Slot,
+    other: u32,
+    maybe: Option<Slot>,
+    many: Vec<(Slot, Slot)>,
+    wrapped: Wrapped,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only its shape is asked for")]
+struct Wrapped(Slot);
+
+#[test]
+fn references_are_told_from_numbers() {
+    assert_eq!(Shape::of::<Referring>(), None);
+    let shape = Shape::tell(Some(Arc::new(())), |shapes| shapes.traced::<Referring>());
+    assert_eq!(
+        shape.unwrap().to_string(),
+        "Referring where Referring {number: u32, one: Netref, other: u32, maybe: Option<Netref>, \
+         many: Vec<[Netref; 2]>, wrapped: Wrapped}, Wrapped(Netref)",
+    );
 }
 
 proptest! {

@@ -74,7 +74,8 @@ pub mod __private;
 
 pub use farref_boxing::{Certainty, Context, Error, ErrorKind, Result, bytes};
 pub use farref_boxing::{ParseValueError, Record, Value, ValueError, from_value, to_value};
-pub use farref_macros::remote;
+pub use farref_boxing::{Shape, ShapeMismatch, Shaped};
+pub use farref_macros::{Shape, remote};
 
 pub use crate::call::{BoxFuture, Call};
 pub use crate::caller::{Caller, Lender};

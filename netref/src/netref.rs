@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
-use farref_boxing::{lend, slot};
+use farref_boxing::{ShapeType, Shaped, Shapes, lend, slot};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 
@@ -263,6 +263,13 @@ impl<'de, T: ?Sized + RemoteTrait> Deserialize<'de> for Netref<T> {
         let reference = slot(index).map_err(D::Error::custom)?;
         let handle = Handle::of(&reference).ok_or_else(|| D::Error::custom("a reference of another kind"))?;
         unbox(handle).map_err(D::Error::custom)
+    }
+}
+
+/// On the wire it is the number of a slot, whatever the trait: that goes by the descriptor.
+impl<T: ?Sized> Shaped for Netref<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 

@@ -4,6 +4,7 @@ pub use std::any::Any;
 pub use std::sync::Arc;
 
 pub use farref_boxing::{As, Blob, DeserializeAs, Each, FromAs, Maybe, Outcome, Plain, SerializeAs};
+pub use farref_boxing::{ShapeFields, ShapeType, Shaped, Shapes};
 pub use serde;
 
 pub use crate::call::{BoxFuture, Promise};

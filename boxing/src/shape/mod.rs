@@ -15,7 +15,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Encoder;
+use crate::{Encoder, Reference};
 
 pub use check::ShapeMismatch;
 pub use read::decode_by_shape;
@@ -113,7 +113,16 @@ impl Shape {
     /// does not tell apart.
     #[must_use]
     pub fn of<'de, T: Deserialize<'de>>() -> Option<Self> {
-        trace::trace::<T>()
+        trace::trace::<T>(None)
+    }
+
+    /// What `tell` tells: of several types together, some of which may not be known. `stand_in` takes the place of
+    /// references in types that are traced.
+    pub fn tell(
+        stand_in: Option<Reference>,
+        tell: impl FnOnce(&mut Shapes) -> Option<ShapeType>,
+    ) -> Option<Self> {
+        shaped::tell(stand_in, tell)
     }
 
     /// A number that equal shapes have in common, and hardly any others: FNV-1a of the shape's bytes, folded to 32

@@ -12,7 +12,7 @@ use ::bytes::Bytes;
 use serde::Deserialize;
 
 use super::{Definition, Fields, Kind, Shape, Type, Variant};
-use crate::Value;
+use crate::{Error, Reference, Value};
 
 /// A type that tells its shape, which is that of the bytes that its `Serialize` writes and its `Deserialize` reads.
 ///
@@ -60,23 +60,52 @@ pub struct Shapes {
     /// `None` for one that is being told.
     types: Vec<Option<Definition>>,
     numbers: HashMap<&'static str, u32>,
+    /// What references are in types that are traced.
+    stand_in: Option<Reference>,
+}
+
+/// The shape that `tell` tells.
+pub(super) fn tell(
+    stand_in: Option<Reference>,
+    tell: impl FnOnce(&mut Shapes) -> Option<ShapeType>,
+) -> Option<Shape> {
+    let mut shapes = Shapes {
+        stand_in,
+        ..Shapes::default()
+    };
+    let root = tell(&mut shapes)?.0;
+    // All that were begun are complete.
+    let types = shapes.types.into_iter().flatten().collect();
+    Some(Shape { root, types }.canonical())
 }
 
 impl Shape {
     /// The shape of `T`, as it tells it.
     #[must_use]
     pub fn told_by<T: Shaped + ?Sized>() -> Self {
-        let mut shapes = Shapes::default();
-        let root = T::shape(&mut shapes).0;
-        // All that were begun are complete.
-        let types = shapes.types.into_iter().flatten().collect();
-        Self { root, types }.canonical()
+        let told = tell(None, |shapes| Some(T::shape(shapes)));
+        told.unwrap_or(Self {
+            root: Type::Tuple(Vec::new()),
+            types: Vec::new(),
+        })
     }
 }
 
 impl ShapeType {
     /// A reference.
     pub const REFERENCE: Self = Self(Type::Reference);
+
+    /// Several types, one behind the other.
+    #[must_use]
+    pub fn tuple(types: impl IntoIterator<Item = Self>) -> Self {
+        Self(Type::tuple(types.into_iter().map(|of| of.0).collect()))
+    }
+
+    /// An option of the type.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self(Type::Option(Box::new(self.0)))
+    }
 }
 
 impl ShapeFields {
@@ -130,7 +159,7 @@ impl Shapes {
 
     /// A type that does not tell its shape, as its `Deserialize` does. `None` if that cannot, either.
     pub fn traced<'de, T: Deserialize<'de>>(&mut self) -> Option<ShapeType> {
-        let mut shape = Shape::of::<T>()?;
+        let mut shape = super::trace::trace::<T>(self.stand_in.as_ref())?;
         let first = self.types.len() as u32;
         let mut renumber = |number: &mut u32| *number = number.saturating_add(first);
         shape.root.each_mut(&mut renumber);
@@ -354,4 +383,5 @@ traced! {
     std::time::Duration std::time::SystemTime
     std::net::IpAddr std::net::Ipv4Addr std::net::Ipv6Addr
     std::net::SocketAddr std::net::SocketAddrV4 std::net::SocketAddrV6
+    Error
 }

@@ -16,14 +16,16 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Definition, Fields, Kind, Shape, Type, Variant};
 use crate::value::model;
-use crate::{CodecError, Value};
+use crate::{CodecError, Reference, Value, reference};
 
 /// Most steps of a pass.
 const STEPS: u32 = 1 << 20;
 /// Most levels inside each other.
 const LEVELS: u32 = 96;
 
-pub(super) fn trace<'de, T: Deserialize<'de>>() -> Option<Shape> {
+/// The shape of `T`, with `stand_in` for every reference in it.
+pub(super) fn trace<'de, T: Deserialize<'de>>(stand_in: Option<&Reference>) -> Option<Shape> {
+    let _scope = reference::tracing(stand_in);
     let mut tracer = Tracer::default();
     let mut known = 0;
     loop {
@@ -34,6 +36,7 @@ pub(super) fn trace<'de, T: Deserialize<'de>>() -> Option<Shape> {
             found: &mut root,
         })
         .ok()?;
+        settle(&mut root);
         if tracer.types.iter().all(Draft::is_complete) {
             return tracer.finish(root?);
         }
@@ -220,6 +223,13 @@ fn unclear() -> CodecError {
     CodecError::NotSelfDescribing
 }
 
+/// A number by which a reference was asked for is one.
+fn settle(found: &mut Option<Type>) {
+    if reference::was_traced() && *found == Some(Type::U32) {
+        *found = Some(Type::Reference);
+    }
+}
+
 /// What is handed to serde: notes what is asked for, and makes something up.
 struct Probe<'a> {
     tracer: &'a mut Tracer,
@@ -278,6 +288,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
             tracer: &mut *self.tracer,
             found: &mut of,
         })?;
+        settle(&mut of);
         self.note(Type::Option(Box::new(of.ok_or_else(unclear)?)))?;
         Ok(result)
     }
@@ -316,6 +327,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
                 tracer,
                 found: &mut of,
             })?;
+            settle(&mut of);
             Ok((result, of.map(Fields::Newtype)))
         })
     }
@@ -493,6 +505,7 @@ impl<'a> Elements<'a> {
             tracer: &mut *self.tracer,
             found: &mut found,
         })?;
+        settle(&mut found);
         self.types.push(found);
         Ok(Some(result))
     }
@@ -552,6 +565,7 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
             tracer: self.tracer,
             found: &mut of,
         })?;
+        settle(&mut of);
         *self.fields = of.map(Fields::Newtype);
         Ok(result)
     }

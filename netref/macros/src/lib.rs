@@ -1,4 +1,5 @@
-//! The `#[remote]` attribute of farref. Its documentation is on [`macro@remote`].
+//! The `#[remote]` attribute of farref, and `#[derive(Shape)]`. Their documentation is on [`macro@remote`] and
+//! [`macro@Shape`].
 //!
 //! ```text
 //!   trait ──► options, model ◄── check       what the trait says, and what it cannot say
@@ -7,6 +8,8 @@
 //!                  └── expand_trait          run-time half, proxy, companions, closures
 //!
 //!   impl ───► expand_impl ──► desugar, answers
+//!
+//!   struct, enum ──► derive_shape ──► rename
 //! ```
 //!
 //! What is generated names everything by its path from `::farref`, brings no name into scope but those of the two
@@ -15,6 +18,7 @@
 mod adapter;
 mod answers;
 mod check;
+mod derive_shape;
 mod desugar;
 mod doc;
 mod errors;
@@ -23,6 +27,7 @@ mod expand_trait;
 mod manners;
 mod model;
 mod options;
+mod rename;
 mod text;
 
 use proc_macro::TokenStream;
@@ -208,4 +213,37 @@ pub fn remote(arguments: TokenStream, item: TokenStream) -> TokenStream {
         }
     };
     expanded.into()
+}
+
+/// Lets a type tell what it looks like on the wire, so that older and newer versions of it can be read as each other.
+///
+/// Most types need no such thing, as their `Deserialize` tells the same. It is for types with `#[serde(alias)]`, and for
+/// those that take only some of the values that their bytes can have. What holds such a type needs it, too.
+///
+/// ```
+/// # extern crate farref_netref as farref;
+/// use farref::Shape;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Shape)]
+/// #[serde(rename_all = "camelCase")]
+/// struct Settings {
+///     #[serde(alias = "volts")]
+///     max_volts: f64,
+///     #[serde(default)]
+///     labels: Vec<String>,
+/// }
+/// let shape = Shape::told_by::<Settings>();
+/// assert_eq!(shape.to_string(), "Settings where Settings {maxVolts: f64, labels: Vec<String>}");
+/// ```
+///
+/// It goes by the attributes that serde goes by: `rename`, `rename_all`, `rename_all_fields`, `skip`, `transparent`,
+/// `from`, `try_from` and `into`; `alias` and `default` are for the reader alone. What needs a format that says what it
+/// holds is refused: `flatten`, `tag`, `untagged`, `skip_serializing_if` and the like. `with = "farref::bytes"` is known;
+/// for other functions, `#[shape(as = "Type")]` on the field or type names a type that looks the same.
+///
+/// Parameters of a generic type have to tell their shape as well.
+#[proc_macro_derive(Shape, attributes(serde, shape))]
+pub fn shape(item: TokenStream) -> TokenStream {
+    derive_shape::expand(parse_macro_input!(item as syn::DeriveInput)).into()
 }

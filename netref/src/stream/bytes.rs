@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use farref_boxing::{Error, ErrorKind, Result};
+use farref_boxing::{Error, ErrorKind, Result, ShapeType, Shaped, Shapes};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use tokio_util::io::ReaderStream;
@@ -174,6 +174,12 @@ impl Serialize for ByteStream {
 impl<'de> Deserialize<'de> for ByteStream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Flow::deserialize(deserializer).map(Self::over)
+    }
+}
+
+impl Shaped for ByteStream {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 

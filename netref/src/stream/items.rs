@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use farref_boxing::{Items, ItemsWriter, Result};
+use farref_boxing::{Items, ItemsWriter, Result, ShapeType, Shaped, Shapes};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -154,6 +154,13 @@ impl<T: Item> Serialize for Stream<T> {
 impl<'de, T: Item> Deserialize<'de> for Stream<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Flow::deserialize(deserializer).map(Self)
+    }
+}
+
+/// What its items look like is told when they are pulled.
+impl<T: Item> Shaped for Stream<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 

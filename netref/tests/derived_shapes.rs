@@ -1,0 +1,161 @@
+//! `#[derive(Shape)]` tells what serde's derives do.
+#![allow(missing_docs, dead_code, reason = "types for their shape")]
+
+// The macros name the crate by the name that its users give it.
+extern crate farref_netref as farref;
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use farref_netref::{ByteStream, Error, Netref, Result, Shape, Shaped, Stream, Value, remote};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Asserts that a type tells the shape that is found by reading it.
+#[track_caller]
+fn agrees<T: Shaped + DeserializeOwned>() {
+    assert_eq!(Some(Shape::told_by::<T>()), Shape::of::<T>());
+}
+
+fn told<T: Shaped>() -> String {
+    Shape::told_by::<T>().to_string()
+}
+
+#[derive(Serialize, Deserialize, Shape)]
+struct Unit;
+
+#[derive(Serialize, Deserialize, Shape)]
+struct Meters(u32);
+
+#[derive(Serialize, Deserialize, Shape)]
+struct Pair(u32, String);
+
+#[derive(Serialize, Deserialize, Shape)]
+#[serde(rename = "settings", rename_all = "camelCase", deny_unknown_fields)]
+struct Settings {
+    max_volts: f64,
+    #[serde(rename = "n")]
+    count: usize,
+    #[serde(default)]
+    r#type: Option<Box<Settings>>,
+    #[serde(skip)]
+    cached: Option<std::rc::Rc<str>>,
+    #[serde(with = "farref::bytes")]
+    raw: Vec<u8>,
+    unit: Unit,
+    length: Meters,
+}
+
+#[derive(Serialize, Deserialize, Shape)]
+#[serde(rename_all = "snake_case", rename_all_fields = "SCREAMING-KEBAB-CASE")]
+enum Event {
+    PowerOn,
+    Moved(Meters),
+    Both(u8, Pair),
+    #[serde(rename = "SET")]
+    Set {
+        the_value: Value,
+        #[serde(rename = "b")]
+        bytes: Bytes,
+    },
+    #[serde(rename_all = "camelCase")]
+    Nested {
+        inner_event: Vec<Event>,
+    },
+    #[serde(skip)]
+    Internal,
+}
+
+#[derive(Serialize, Deserialize, Shape)]
+struct Tree<T, K: Ord> {
+    value: T,
+    children: BTreeMap<K, Tree<T, K>>,
+    of: PhantomData<T>,
+}
+
+#[derive(Serialize, Deserialize, Shape)]
+#[serde(transparent)]
+struct Seconds {
+    #[serde(skip)]
+    unused: (),
+    seconds: u64,
+}
+
+#[derive(Serialize, Deserialize, Shape, Clone)]
+#[serde(from = "u64", into = "u64")]
+struct Even(u64);
+
+impl From<u64> for Even {
+    fn from(half: u64) -> Self {
+        Self(half * 2)
+    }
+}
+
+impl From<Even> for u64 {
+    fn from(even: Even) -> Self {
+        even.0 / 2
+    }
+}
+
+#[test]
+fn a_derived_shape_is_that_of_the_derived_deserialize() {
+    agrees::<Unit>();
+    agrees::<Meters>();
+    agrees::<Pair>();
+    agrees::<Settings>();
+    agrees::<Event>();
+    agrees::<Tree<Option<u8>, String>>();
+    agrees::<Seconds>();
+    agrees::<Even>();
+    agrees::<Error>();
+    agrees::<Result<Vec<Event>, Error>>();
+}
+
+#[derive(Serialize, Deserialize, Shape)]
+struct Renamed {
+    #[serde(alias = "size", alias = "len")]
+    length: u64,
+}
+
+#[remote]
+trait Nothing {}
+
+#[derive(Serialize, Deserialize, Shape)]
+#[serde(bound = "")]
+struct Holder {
+    object: Netref<dyn Nothing>,
+    #[serde(default)]
+    stream: Option<Stream<u8>>,
+    bytes: ByteStream,
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(number: &u8, serializer: S) -> Result<S::Ok, S::Error> {
+        format!("{number:x}").serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+        u8::from_str_radix(&String::deserialize(deserializer)?, 16).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Serialize, Deserialize, Shape)]
+struct Colour {
+    #[serde(with = "hex")]
+    #[shape(as = "String")]
+    red: u8,
+}
+
+#[test]
+fn what_serde_cannot_tell_is_told() {
+    assert_eq!(Shape::of::<Renamed>(), None);
+    assert_eq!(told::<Renamed>(), "Renamed where Renamed {length: u64}");
+    assert_eq!(
+        told::<Holder>(),
+        "Holder where Holder {object: Netref, stream: Option<Netref>, bytes: Netref}"
+    );
+    assert_eq!(told::<Colour>(), "Colour where Colour {red: String}");
+}
