@@ -822,7 +822,6 @@ struct Referring {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only its shape is asked for")]
 struct Wrapped(Slot);
 
 #[test]

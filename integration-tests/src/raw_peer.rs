@@ -275,7 +275,7 @@ pub fn call<T: ?Sized + farref::RemoteTrait>(number: u64, export: u64, method: &
         operation: Operation::Known(Cow::Owned(Op::Method {
             interface: interface.id,
             method: method.number,
-            shape: method.arguments_shape,
+            shape: method.arguments_shape(),
         })),
         options: CallOptions::default(),
         time_left: None,

@@ -81,3 +81,5 @@ mod threads;
 mod trust;
 #[path = "all/values.rs"]
 mod values;
+#[path = "all/versions.rs"]
+mod versions;

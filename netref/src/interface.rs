@@ -13,6 +13,7 @@ use crate::invocation::{Dispatched, Invocation};
 use crate::object::Asked;
 use crate::protocol::Op;
 use crate::remote::Remote;
+use crate::shapes::{MethodShapes, Told};
 
 #[doc(hidden)]
 pub mod expansion;
@@ -161,10 +162,11 @@ pub struct Method {
     pub number: u32,
     /// Interface that declares it.
     pub interface: u64,
-    /// Fingerprint of the argument types.
-    pub arguments_shape: u32,
-    /// Fingerprint of the return type.
-    pub result_shape: u32,
+    /// Fingerprints of the texts of the arguments' types, of the result's and of the error's: they stand for those of
+    /// the shapes where these are not known.
+    texts: [u32; 3],
+    /// Finds the shapes.
+    shapes: fn() -> &'static MethodShapes,
     /// Whether it is an `async fn`.
     pub is_async: bool,
     /// Whether it has a default body, which runs on the calling side where the peer lacks the method.
@@ -191,16 +193,24 @@ impl Method {
         has_default: bool,
         manners: Manners,
         arguments: &'static [Argument],
-        arguments_text: &'static str,
+        texts: [&'static str; 3],
         result: &'static str,
+        shapes: fn() -> &'static MethodShapes,
         doc: &'static str,
     ) -> Self {
         Self {
             name,
             number: method_number(name),
             interface,
-            arguments_shape: shape_of_text(arguments_text),
-            result_shape: shape_of_text(result),
+            texts: {
+                let [arguments, value, failure] = texts;
+                [
+                    shape_of_text(arguments),
+                    shape_of_text(value),
+                    shape_of_text(failure),
+                ]
+            },
+            shapes,
             is_async,
             has_default,
             manners,
@@ -228,6 +238,26 @@ impl Method {
         } else {
             None
         }
+    }
+}
+
+impl Method {
+    /// What it takes and returns. The types are asked when this is called first.
+    #[inline]
+    pub(crate) fn told(&self) -> &'static Told {
+        (self.shapes)().told(self.texts)
+    }
+
+    /// Fingerprint of the types of its arguments on this side (PROTOCOL.md § 7.8).
+    #[must_use]
+    pub fn arguments_shape(&self) -> u32 {
+        self.told().arguments.fingerprint
+    }
+
+    /// Fingerprint of what it returns on this side when it succeeds (PROTOCOL.md § 7.8).
+    #[must_use]
+    pub fn result_shape(&self) -> u32 {
+        self.told().value.fingerprint
     }
 }
 

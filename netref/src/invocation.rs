@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use farref_boxing::{
-    As, CodecError, Encoder, Error, ErrorKind, Reference, SerializeAs, Value, decode, from_value, to_value,
+    As, CodecError, Encoder, Error, ErrorKind, Reference, SerializeAs, Shape, Value, decode, decode_by_shape,
+    from_value, to_value,
 };
 use serde::Serialize;
 use serde::de::Deserialize;
@@ -16,10 +17,11 @@ use crate::encoders;
 use crate::hosted::address;
 use crate::interface::{Interface, Method, RemoteTrait};
 use crate::object::{Arguments, Description, Question, name_error, type_error};
-use crate::protocol::{Op, Received, Refs};
+use crate::protocol::{Op, PeerShape, Received, Refs};
 use crate::references;
 use crate::remote::{Conduit, EngineHandles};
 use crate::result::MethodResult;
+use crate::shapes::Known;
 
 /// A call of the peer's, as the dispatch code of a remote trait sees it.
 pub struct Invocation {
@@ -31,6 +33,8 @@ pub struct Invocation {
     pub(crate) references: Vec<Reference>,
     /// The arguments of a call by name, in the order of the method's.
     arranged: OnceLock<Box<Value>>,
+    /// What the peer's argument types look like, if they are others than the method's.
+    pub(crate) writer: OnceLock<PeerShape>,
 }
 
 /// What is to be done for a call, or that nothing is left to be done.
@@ -43,6 +47,8 @@ pub enum Dispatched {
     Async(BoxFuture<'static, ()>, &'static Method),
     /// Run on a thread that may wait.
     Blocking(Box<dyn FnOnce() + Send>, &'static Method),
+    /// It cannot be read before the peer has told what its argument types, with this fingerprint, look like.
+    Unread(Box<Invocation>, u32),
     /// Answered already.
     Done,
 }
@@ -52,6 +58,7 @@ impl fmt::Debug for Dispatched {
         match self {
             Self::Async(_, method) => write!(f, "Async({})", method.name),
             Self::Blocking(_, method) => write!(f, "Blocking({})", method.name),
+            Self::Unread(_, shape) => write!(f, "Unread({shape:#010x})"),
             Self::Done => f.write_str("Done"),
         }
     }
@@ -74,6 +81,7 @@ impl Invocation {
             body,
             references: references::received(refs),
             arranged: OnceLock::new(),
+            writer: OnceLock::new(),
         }
     }
 
@@ -87,6 +95,7 @@ impl Invocation {
             body: encoder.body().to_bytes(),
             references: encoder.take_references().collect(),
             arranged: OnceLock::new(),
+            writer: OnceLock::new(),
         }
     }
 
@@ -94,7 +103,19 @@ impl Invocation {
     #[doc(hidden)]
     #[must_use]
     pub fn method_of(&self, interface: &'static Interface) -> Option<usize> {
-        interface.position_for(&self.op)
+        let position = interface.position_for(&self.op)?;
+        if let Op::Method { shape, .. } = &self.op {
+            let method = interface.methods.get(position)?;
+            return (*shape == method.arguments_shape() || self.is_readable(*shape)).then_some(position);
+        }
+        Some(position)
+    }
+
+    /// Whether it is known of the peer's argument types what they look like, or that it never will be.
+    #[cold]
+    fn is_readable(&self, shape: u32) -> bool {
+        let known = self.writer.get_or_init(|| self.conduit.shape(shape));
+        !matches!(known, PeerShape::Asked)
     }
 
     /// For generated code: whether the called method is one of the interface's, or of one that it extends.
@@ -191,6 +212,10 @@ impl Invocation {
 
     /// Answers a call that no method takes.
     fn unknown(self, interface: &'static Interface) -> Dispatched {
+        if let (Op::Method { shape, .. }, Some(PeerShape::Asked)) = (&self.op, self.writer.get()) {
+            let shape = *shape;
+            return Dispatched::Unread(Box::new(self), shape);
+        }
         let name = interface.name;
         let error = match &self.op {
             Op::Method { interface: id, .. } if interface.find(*id).is_none() => Error::new(
@@ -217,16 +242,11 @@ impl Invocation {
         let Op::Method { shape, .. } = &self.op else {
             return self.arguments_by_name(method);
         };
-        if *shape != method.arguments_shape {
-            return Err(Error::new(
-                ErrorKind::SchemaMismatch,
-                format!(
-                    "`{}` was called with arguments of the shape {shape:#010x}, and takes {} ({:#010x}) on this side",
-                    method.name,
-                    method.takes(),
-                    method.arguments_shape
-                ),
-            ));
+        if *shape != method.arguments_shape() {
+            let own = &method.told().arguments;
+            let writer = self.writer(*shape, own, method)?;
+            return decode_by_shape(&self.body, &self.references, writer, &references::limits())
+                .map_err(Error::from);
         }
         self.decode()
     }
@@ -246,6 +266,16 @@ impl Invocation {
         decode(&self.body, &self.references, &references::limits()).map_err(Error::from)
     }
 
+    /// What the peer has written the arguments with, if they can be read.
+    #[cold]
+    fn writer(&self, shape: u32, own: &Known, method: &Method) -> Result<&Shape, Error> {
+        let what = format!("what `{}` was called with", method.name);
+        match self.writer.get() {
+            Some(PeerShape::Known(writer)) => own.reads(writer, &what).map(|()| &**writer),
+            _ => Err(own.mismatch(shape, &what, &method.takes())),
+        }
+    }
+
     /// For generated code: answers with what the method returned, the value through the adapter `A`.
     #[doc(hidden)]
     pub fn reply<A, R>(&self, method: &Method, result: &R)
@@ -256,11 +286,17 @@ impl Invocation {
         let by_number = matches!(self.op, Op::Method { .. });
         match result.as_result() {
             Ok(value) if by_number => {
-                self.send(method.name, None, method.result_shape, &As::<A, _>::new(value))
+                let shape = method.told().value.fingerprint;
+                self.send(method.name, None, shape, &As::<A, _>::new(value));
             }
             Err(failure) if by_number => {
                 let told = Error::new(ErrorKind::Failed, failure.to_string());
-                self.send(method.name, Some(told), method.result_shape, failure);
+                self.send(
+                    method.name,
+                    Some(told),
+                    method.told().failure.fingerprint,
+                    failure,
+                );
             }
             Ok(value) => match to_value(&As::<A, _>::new(value)) {
                 Ok(value) => self.send(method.name, None, 0, &value),
@@ -326,7 +362,8 @@ static OPERATION: Method = Method::new(
     false,
     crate::interface::Manners::NONE,
     &[],
+    ["", "", ""],
     "",
-    "",
+    crate::shapes::untold,
     "",
 );

@@ -53,12 +53,14 @@ mod holdings;
 mod iter;
 mod lock;
 pub mod mutex;
+mod nowhere;
 mod panics;
 mod parcel;
 mod peer;
 pub mod place;
 mod reconnecting;
 pub mod runtime;
+mod shapes;
 pub mod stream;
 
 mod baton;

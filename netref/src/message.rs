@@ -55,6 +55,9 @@ mod kind {
 /// The version of the exchange that is spoken here.
 pub const VERSION: u64 = 1;
 
+/// The feature of a peer that describes its types when it is asked, and may ask.
+pub const SHAPES: u64 = 1;
+
 /// Longest name of a peer, and longest text of an [`Abort`](Message::Abort), in bytes.
 pub const MAX_TEXT: usize = 256;
 

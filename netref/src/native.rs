@@ -13,7 +13,7 @@ use farref_framing::{
 use crate::config::Config;
 use crate::exchange::{Breach, Exchange, ExchangeConfig, Inbound, Wire};
 use crate::protocol::{
-    BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, Protocol, Reply,
+    BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, PeerShape, Protocol, Reply,
     TableStats, Tables, Traffic,
 };
 
@@ -191,6 +191,14 @@ impl<H: Handles> Protocol<H> for Native<H> {
 
     fn release(&mut self, import: u64, generation: u32) {
         self.exchange.release(import, generation);
+    }
+
+    fn shape(&mut self, fingerprint: u32) -> PeerShape {
+        self.exchange.shape(fingerprint, &mut self.link)
+    }
+
+    fn tell_shape(&mut self, fingerprint: u32, description: Option<&[u8]>) {
+        self.exchange.tell_shape(fingerprint, description, &mut self.link);
     }
 
     fn ping(&mut self, now: Nanos) {

@@ -6,10 +6,11 @@
 //! the user's objects, and knows none of the bytes.
 
 use std::fmt;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use farref_boxing::{Error, ErrorKind};
+use farref_boxing::{Error, ErrorKind, Shape};
 use farref_framing::{
     AttachConfig, Batch, CloseReason, Nanos, RejectCode, Rejection, ResumeRequest, SessionId, StreamKey,
     Tombstone,
@@ -195,6 +196,36 @@ pub struct CallOptions {
     pub hops: u8,
     /// Trace context (W3C), passed on unread.
     pub trace: Option<[u8; 25]>,
+    /// What the result is going to be read as. Nobody else hears of it.
+    pub results: ResultShapes,
+}
+
+/// Fingerprints of the types as which the result of a call is going to be read; 0 for whatever it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "these are the two results that a method has"
+)]
+pub struct ResultShapes {
+    /// What the method returns when it succeeds.
+    pub value: u32,
+    /// Its own error value.
+    pub failure: u32,
+}
+
+/// What is known of a type of the peer's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "either it is there, or it will be, or it will not"
+)]
+pub enum PeerShape {
+    /// What it looks like.
+    Known(Arc<Shape>),
+    /// The peer was asked: [`Event::ShapeCame`] says that there is an answer.
+    Asked,
+    /// The peer does not tell.
+    Unknown,
 }
 
 /// A chain of nested calls: one logical thread over all processes it passes through.
@@ -269,6 +300,8 @@ pub enum Outcome<H: Handles> {
         body: Bytes,
         /// The references in it.
         refs: Refs<Received<H>>,
+        /// What the writer's type looks like, if it is another than the one that was expected.
+        writer: Option<Arc<Shape>>,
     },
     /// The call itself failed.
     Error(Error),
@@ -371,6 +404,10 @@ pub enum Event<H: Handles> {
         /// How many.
         exports: u64,
     },
+    /// What a type of the peer's looks like is known now, or that it never will be.
+    ShapeCame(u32),
+    /// The peer asks what a type of ours looks like.
+    ShapeWanted(u32),
     /// The answer to a ping: the round trip.
     Pong(Nanos),
     /// The session goes on over another carrier.
@@ -582,6 +619,17 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// The last handle on a proxy of `import` is gone.
     fn release(&mut self, import: u64, generation: u32);
+
+    /// What the peer's type of that fingerprint looks like; asks the peer if it can be asked. Default: it cannot.
+    fn shape(&mut self, fingerprint: u32) -> PeerShape {
+        let _ = fingerprint;
+        PeerShape::Unknown
+    }
+
+    /// Answers [`Event::ShapeWanted`]. Default: nobody asks.
+    fn tell_shape(&mut self, fingerprint: u32, description: Option<&[u8]>) {
+        let _ = (fingerprint, description);
+    }
 
     /// Asks for a sign of life; [`Event::Pong`] brings the round trip.
     fn ping(&mut self, now: Nanos);

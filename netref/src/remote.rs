@@ -10,7 +10,9 @@ use farref_boxing::{Encoder, Error};
 use crate::interface::Method;
 use crate::invocation::Invocation;
 use crate::peer::Peer;
-use crate::protocol::{self, CallOptions, CancelReason, Handles, Imported, Op, Target};
+use crate::protocol::{
+    self, CallOptions, CancelReason, Handles, Imported, Op, PeerShape, ResultShapes, Target,
+};
 use crate::waiter::{ThreadWaiter, Waiter};
 
 /// The engine's handles, as the protocol keeps them.
@@ -185,6 +187,12 @@ pub trait Conduit: Send + Sync + 'static {
     /// Whether a call of the peer's was given up.
     fn is_cancelled(&self, answer: u64) -> bool;
 
+    /// What the peer's type of that fingerprint looks like; asks the peer if need be. Default: nobody knows.
+    fn shape(&self, fingerprint: u32) -> PeerShape {
+        let _ = fingerprint;
+        PeerShape::Unknown
+    }
+
     /// Who is at the other end.
     fn peer(&self) -> &Arc<Peer>;
 
@@ -207,7 +215,12 @@ impl Ask {
         let Self::Method(method) = self else {
             return CallOptions::default();
         };
+        let told = method.told();
         CallOptions {
+            results: ResultShapes {
+                value: told.value.fingerprint,
+                failure: told.failure.fingerprint,
+            },
             one_way: method.manners.one_way,
             idempotent: method.manners.idempotent,
             detached: method.manners.detached,
@@ -221,7 +234,7 @@ impl Ask {
             Self::Method(method) => Cow::Owned(Op::Method {
                 interface: method.interface,
                 method: method.number,
-                shape: method.arguments_shape,
+                shape: method.arguments_shape(),
             }),
             Self::Operation(op) => Cow::Borrowed(op),
         }

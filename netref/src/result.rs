@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farref_boxing::{DeserializeAs, Error, ErrorKind, FromAs, Reference, decode};
-use serde::{Serialize, de::DeserializeOwned};
+use farref_boxing::{DeserializeAs, Error, ErrorKind, FromAs, Reference, Shape, decode, decode_by_shape};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::encoders;
 use crate::interface::Method;
@@ -100,30 +100,33 @@ where
                 failed,
                 body,
                 refs,
-                shape: _,
+                shape,
+                writer,
             } => {
                 let references = crate::references::received(refs);
-                decode_result::<A, R>(failed, &body, &references, Some(hop))
+                let writer = foreign(hop.ask, failed, shape, writer.as_deref())?;
+                decode_result::<A, R>(failed, &body, &references, writer, Some(hop))
             }
         }
     };
     read(outcome).unwrap_or_else(R::from_error)
 }
 
-/// What a method returned: its value through the adapter `A`, or its error value if it has `failed`.
+/// What a method returned: its value through the adapter `A`, or its error value if it has `failed`; `writer` is what
+/// it was written with, if that is another type.
 pub(crate) fn decode_result<A, R>(
     failed: bool,
     body: &Bytes,
     references: &[Reference],
+    writer: Option<&Shape>,
     hop: Option<Hop<'_>>,
 ) -> Result<R, Error>
 where
     R: MethodResult,
     A: for<'de> DeserializeAs<'de, R::Value>,
 {
-    let limits = crate::references::limits();
     if failed {
-        let mut failure = decode::<R::Failure>(body, references, &limits)?;
+        let mut failure = read_by::<R::Failure>(body, references, writer)?;
         // A farref error says where it has been; a type of the user's own is theirs.
         if let Some(hop) = hop
             && let Some(error) = (&mut failure as &mut dyn Any).downcast_mut::<Error>()
@@ -132,9 +135,45 @@ where
         }
         Ok(R::from_result(Err(failure)))
     } else {
-        let value = decode::<FromAs<A, R::Value>>(body, references, &limits)?;
+        let value = read_by::<FromAs<A, R::Value>>(body, references, writer)?;
         Ok(R::from_result(Ok(value.into_inner())))
     }
+}
+
+/// What the result was written with, if that is another type than it is read as and can be read as that.
+fn foreign<'a>(
+    ask: Option<&Ask>,
+    failed: bool,
+    shape: u32,
+    writer: Option<&'a Shape>,
+) -> Result<Option<&'a Shape>, Error> {
+    // What is asked by name is answered by values that say what they are.
+    let Some(Ask::Method(method)) = ask else {
+        return Ok(None);
+    };
+    let told = method.told();
+    let own = if failed { &told.failure } else { &told.value };
+    if shape == own.fingerprint || shape == 0 {
+        return Ok(None);
+    }
+    let what = format!("what `{}` returned", method.name);
+    match writer {
+        Some(writer) => own.reads(writer, &what).map(|()| Some(writer)),
+        None => Err(own.mismatch(shape, &what, method.result)),
+    }
+}
+
+fn read_by<'a, T: Deserialize<'a>>(
+    body: &'a Bytes,
+    references: &[Reference],
+    writer: Option<&'a Shape>,
+) -> Result<T, Error> {
+    let limits = crate::references::limits();
+    let read = match writer {
+        Some(writer) => decode_by_shape(body, references, writer, &limits),
+        None => decode(body, references, &limits),
+    };
+    read.map_err(Error::from)
 }
 
 /// For generated code: calls a far method and waits for its result on this thread.

@@ -539,8 +539,8 @@ fn a_borrowed_argument_has_the_shape_of_the_owned_one() {
     }
     let (borrowed, owned) = (<dyn borrowed::Shape>::INTERFACE, <dyn owned::Shape>::INTERFACE);
     assert_eq!(
-        borrowed.methods[0].arguments_shape,
-        owned.methods[0].arguments_shape
+        borrowed.methods[0].arguments_shape(),
+        owned.methods[0].arguments_shape()
     );
 }
 

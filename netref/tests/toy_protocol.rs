@@ -171,6 +171,7 @@ impl Toy {
                         shape,
                         body: unhex(body),
                         refs,
+                        writer: None,
                     },
                 );
             }

@@ -31,6 +31,29 @@ pub(crate) fn of_crossing(passing: &Passing) -> String {
     of(crossing)
 }
 
+/// The types that cross for a result and for an error: the arguments of the return type, or the return type itself where
+/// it has none, or only one.
+pub(crate) fn of_results(result: &Type) -> (String, String) {
+    let mut short = result.clone();
+    Short.visit_type_mut(&mut short);
+    let mut arguments = Vec::new();
+    let mut name = String::new();
+    if let Type::Path(path) = &short
+        && let Some(last) = path.path.segments.last()
+    {
+        name = last.ident.to_string();
+        if let syn::PathArguments::AngleBracketed(brackets) = &last.arguments {
+            arguments.extend(brackets.args.iter().filter_map(|argument| match argument {
+                syn::GenericArgument::Type(of) => Some(self::of(of)),
+                _ => None,
+            }));
+        }
+    }
+    let mut arguments = arguments.into_iter();
+    let value = arguments.next().unwrap_or_else(|| of(&short));
+    (value, arguments.next().unwrap_or(name))
+}
+
 /// The owned type that is written as the borrowed one is.
 fn owned(borrowed: &Type) -> Type {
     match borrowed {

@@ -24,8 +24,8 @@ use crate::lock::lock;
 use crate::peer::Peer;
 use crate::place;
 use crate::protocol::{
-    BodyRef, CallOptions, CallStart, CancelReason, Chain, Event, Factory, Imported, Op, Outgoing, Protocol,
-    Received, Refs, Reply, TableStats, Target,
+    BodyRef, CallOptions, CallStart, CancelReason, Chain, Event, Factory, Imported, Op, Outgoing, PeerShape,
+    Protocol, Received, Refs, Reply, TableStats, Target,
 };
 use crate::references;
 use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome};
@@ -684,6 +684,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
                 shape,
                 body,
                 refs,
+                writer: _,
             } => {
                 let references = references::received(refs);
                 let refs = references::passed_on(&references, self);
@@ -736,6 +737,10 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn is_cancelled(&self, answer: u64) -> bool {
         self.core.dispatch.is_cancelled(answer)
+    }
+
+    fn shape(&self, fingerprint: u32) -> PeerShape {
+        self.core.update(|protocol| protocol.shape(fingerprint))
     }
 
     fn peer(&self) -> &Arc<Peer> {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -22,13 +22,15 @@ use crate::call::BoxFuture;
 use crate::chain;
 use crate::context::{self, Serving};
 use crate::engine::core::Core;
+use crate::hosted::Exported;
 use crate::interface::Method;
 use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
 use crate::panics;
 use crate::place;
-use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, Protocol};
+use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, PeerShape, Protocol};
 use crate::remote::{Blocked, Conduit, EngineHandles, Remote};
+use crate::shapes;
 use crate::waiter::{Job, ThreadWaiter};
 
 /// What runs and what waits on the serving side of one connection.
@@ -45,10 +47,23 @@ struct Running {
     mailboxes: FxHashMap<Slot, Mailbox>,
     /// Calls whose arguments are still coming, and the mailbox they wait in.
     bodies: FxHashMap<u64, Slot>,
+    /// Calls whose arguments cannot be read before the peer tells what they look like.
+    unread: FxHashMap<u64, Unread>,
     /// Blocking methods that run.
     blocking: usize,
     /// Blocking methods whose turn has not come.
     queue: VecDeque<Turn>,
+}
+
+/// A call whose arguments cannot be read yet. Its mailbox is busy, and waits for it.
+struct Unread {
+    /// The fingerprint of what it waits for.
+    shape: u32,
+    object: Arc<dyn Exported>,
+    invocation: Invocation,
+    serving: Serving,
+    awaited: bool,
+    own: Slot,
 }
 
 /// A blocking method whose turn has not come.
@@ -92,6 +107,8 @@ impl Slot {
 #[derive(Default)]
 struct Mailbox {
     busy: bool,
+    /// It is busy with a call that cannot be read yet: all that come wait behind that.
+    unread: bool,
     /// The method that runs alone: its chain, and whether it is `#[serial]`.
     alone: Option<(u128, bool)>,
     queue: VecDeque<Incoming<EngineHandles>>,
@@ -178,8 +195,12 @@ impl Running {
                     all
                 }
                 _ if serial => all,
-                // What waits there waits for arguments alone: it keeps its place behind that.
-                _ if of_all.is_some_and(|mailbox| !mailbox.busy) && !self.mailboxes.contains_key(&own) => all,
+                // What waits there waits for arguments alone, or to be read: it keeps its place behind that.
+                _ if of_all.is_some_and(|mailbox| !mailbox.busy || mailbox.unread)
+                    && !self.mailboxes.contains_key(&own) =>
+                {
+                    all
+                }
                 _ => own,
             }
         } else {
@@ -370,9 +391,18 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             }
             let queued = state.queue.iter().position(|turn| turn.call == Some(answer));
             let queued = queued.and_then(|at| state.queue.remove(at));
-            (cancel, waiting, queued, slot)
+            let unread = state.unread.remove(&answer);
+            (cancel, (waiting, unread), queued, slot)
         };
+        let (waiting, unread) = waiting;
         self.discard(waiting);
+        if let Some(unread) = unread {
+            let own = unread.own;
+            self.dispatch.leave(answer);
+            self.discard(unread);
+            self.not_busy(own);
+            self.drain(own);
+        }
         if let Some(cancel) = cancel
             && cancel.give_up()
         {
@@ -430,6 +460,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     fn not_busy(&self, slot: Slot) {
         if let Some(mailbox) = lock(&self.dispatch.state).mailboxes.get_mut(&slot) {
             mailbox.busy = false;
+            mailbox.unread = false;
             mailbox.alone = None;
         }
     }
@@ -468,21 +499,105 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 drop(crate::relay::forward(&remote, None, invocation));
                 Next::Go
             }
-            IncomingTarget::Object { object, .. } => {
-                let dispatched = object.dispatch(invocation);
-                self.discard(object);
-                let all = Slot::of_all(own.export);
-                let how = |method: &Method| How {
-                    awaited,
-                    slot: if method.manners.serial { all } else { own },
-                };
-                match dispatched {
-                    Dispatched::Async(future, method) => self.run_async(future, method, serving, how(method)),
-                    Dispatched::Blocking(job, method) => self.run_blocking(job, method, serving, how(method)),
-                    Dispatched::Done => Next::Go,
+            IncomingTarget::Object { object, .. } => self.begin(object, invocation, serving, awaited, own),
+        }
+    }
+
+    /// Hands a call to the method of an object.
+    fn begin(
+        self: &Arc<Self>,
+        object: Arc<dyn Exported>,
+        invocation: Invocation,
+        serving: Serving,
+        awaited: bool,
+        own: Slot,
+    ) -> Next {
+        let dispatched = object.dispatch(invocation);
+        if let Dispatched::Unread(invocation, shape) = dispatched {
+            let invocation = *invocation;
+            let unread = Unread {
+                shape,
+                object,
+                invocation,
+                serving,
+                awaited,
+                own,
+            };
+            return self.put_by(unread);
+        }
+        self.discard(object);
+        let all = Slot::of_all(own.export);
+        let how = |method: &Method| How {
+            awaited,
+            slot: if method.manners.serial { all } else { own },
+        };
+        match dispatched {
+            Dispatched::Async(future, method) => self.run_async(future, method, serving, how(method)),
+            Dispatched::Blocking(job, method) => self.run_blocking(job, method, serving, how(method)),
+            Dispatched::Unread(..) | Dispatched::Done => Next::Go,
+        }
+    }
+
+    /// Keeps a call until the peer has told what its arguments look like, and its mailbox with it.
+    fn put_by(self: &Arc<Self>, unread: Unread) -> Next {
+        let (answer, shape, own) = (unread.invocation.answer, unread.shape, unread.own);
+        {
+            let mut state = lock(&self.dispatch.state);
+            let mailbox = state.mailboxes.entry(own).or_default();
+            mailbox.busy = true;
+            mailbox.unread = true;
+            // Until it is begun it is given up here.
+            drop(state.calls.remove(&answer));
+            state.unread.insert(answer, unread);
+        }
+        // Somebody else may read: what it waits for may have come meanwhile.
+        if !self.is_driven_here() && self.anchor().shape(shape) != PeerShape::Asked {
+            self.shape_came(shape);
+        }
+        Next::Wait(own)
+    }
+
+    /// The peer has told what a type of its own looks like, or never will: calls go on that waited for that.
+    pub(crate) fn shape_came(self: &Arc<Self>, shape: u32) {
+        let mut come: Vec<Unread> = {
+            let mut state = lock(&self.dispatch.state);
+            state
+                .unread
+                .extract_if(|_, unread| unread.shape == shape)
+                .map(|(_, unread)| unread)
+                .collect()
+        };
+        come.sort_unstable_by_key(|unread| unread.invocation.answer);
+        for unread in come {
+            let Unread {
+                object,
+                mut invocation,
+                serving,
+                awaited,
+                own,
+                ..
+            } = unread;
+            invocation.writer = OnceLock::new();
+            match self.begin(object, invocation, serving, awaited, own) {
+                Next::Wait(slot) if slot == own => self.free_nested(slot),
+                next => {
+                    if let Next::Freed(slot) = next
+                        && slot != own
+                    {
+                        self.not_busy(slot);
+                        self.drain(slot);
+                    }
+                    self.not_busy(own);
+                    self.drain(own);
                 }
             }
         }
+    }
+
+    /// The peer asks what a type of ours looks like.
+    pub(crate) fn shape_wanted(&self, shape: u32) {
+        let description = shapes::describe(shape);
+        self.update(|protocol| protocol.tell_shape(shape, description.as_deref()));
     }
 
     /// Polls an async method for the first time, in order, and spawns it if it waits.

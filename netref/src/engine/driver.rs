@@ -68,6 +68,7 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
                 None => break,
                 Some(Event::Ready(waiter)) => waiter.wake(),
                 Some(Event::Cancelled { answer, .. }) => core.give_up(answer),
+                Some(Event::ShapeCame(shape)) => core.shape_came(shape),
                 Some(event) => core.discard(event),
             }
         }
@@ -204,6 +205,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             Event::Body { answer, body } => core.body_arrived(answer, body),
             Event::Cancelled { answer, .. } => core.give_up(answer),
             Event::Unexported(object) => core.discard(object),
+            Event::ShapeCame(shape) => core.shape_came(shape),
+            Event::ShapeWanted(shape) => core.shape_wanted(shape),
             Event::Opened(root) => {
                 let unwanted = lock(&core.state).open(root);
                 core.discard(unwanted);

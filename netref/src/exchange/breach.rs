@@ -66,6 +66,16 @@ pub enum Breach {
         /// The flush.
         flush: u64,
     },
+    /// The description of a type that was not asked for.
+    UnknownShape {
+        /// Its fingerprint.
+        shape: u32,
+    },
+    /// More questions for types than one session may have.
+    TooManyQuestions {
+        /// How many it may have.
+        limit: u32,
+    },
     /// A body of its own for a message that has none.
     UnexpectedBody,
     /// More calls or arguments under way than we declared to take.
@@ -118,6 +128,10 @@ impl fmt::Display for Breach {
             Self::LentByReturn => f.write_str("a return lends a reference"),
             Self::Contradiction { export } => write!(f, "two descriptions of export {export}"),
             Self::UnknownFlush { flush } => write!(f, "there is no flush {flush}"),
+            Self::UnknownShape { shape } => write!(f, "the shape {shape:#010x} was not asked for"),
+            Self::TooManyQuestions { limit } => {
+                write!(f, "more than {limit} questions for shapes in one session")
+            }
             Self::UnexpectedBody => f.write_str("a body for a message that has none"),
             Self::TooManyCalls { calls, bytes } => {
                 write!(f, "more than {calls} calls or {bytes} bytes of arguments at once")

@@ -379,6 +379,7 @@ impl<H: Handles> Exchange<H> {
         match std::mem::replace(&mut question.outcome, Slot::Taken) {
             Slot::Full(outcome) => self.discard_outcome(outcome),
             Slot::Incoming(parts) => self.stop_incoming(*parts, wire),
+            Slot::Unread(outcome) => self.discard_outcome(*outcome),
             Slot::Empty | Slot::Taken => {}
         }
         if timed {
@@ -445,6 +446,9 @@ impl<H: Handles> Exchange<H> {
             && let Slot::Incoming(parts) = std::mem::replace(&mut question.outcome, Slot::Empty)
         {
             self.stop_incoming(*parts, wire);
+        }
+        if let Some(outcome) = self.take_unread(call) {
+            self.discard_outcome(outcome);
         }
         if let Some(waiting) = self.stop_waiting(call) {
             self.discard_outgoing(waiting.refs);

@@ -21,6 +21,7 @@ impl<H: Handles> Exchange<H> {
         self.over = true;
         self.end_answers();
         self.end_questions(error, received, wire);
+        self.end_shapes();
         for object in self.exports.drain() {
             self.push_event(Event::Unexported(object));
         }
@@ -94,6 +95,11 @@ impl<H: Handles> Exchange<H> {
                 }
                 Slot::Incoming(parts) => {
                     self.discard_received(parts.refs);
+                    Some(cut_off(certainty, error))
+                }
+                // It came, but will never be understood.
+                Slot::Unread(outcome) => {
+                    self.discard_outcome(*outcome);
                     Some(cut_off(certainty, error))
                 }
                 Slot::Empty => Some(cut_off(certainty, error)),

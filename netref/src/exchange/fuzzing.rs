@@ -73,6 +73,7 @@ impl Table {
             max_depth: 4,
             max_references: 4,
             name: "fuzz".into(),
+            tells_shapes: true,
         };
         let mut wire = Lines::parting_at(100);
         let marks = Marks::default();

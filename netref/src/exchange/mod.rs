@@ -34,6 +34,7 @@ mod receiving;
 mod references;
 mod rules;
 mod serving;
+mod shapes;
 #[cfg_attr(not(test), expect(dead_code, reason = "the tests use all of it"))]
 pub(crate) mod stand_in;
 #[cfg(test)]
@@ -50,7 +51,7 @@ use farref_boxing::{Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
 use rustc_hash::FxHashMap;
 
-use crate::message::{Hello, Message, PeerLimits, VERSION};
+use crate::message::{self, Hello, Message, PeerLimits, VERSION};
 use crate::protocol::{BodyRef, Event, Handles, Outgoing, TableStats};
 use answers::Answer;
 use deadlines::{Deadlines, Timed};
@@ -92,6 +93,8 @@ pub struct ExchangeConfig {
     pub warn_at_exports: u64,
     /// What this side is called, for people: at most 256 bytes are sent. Default empty.
     pub name: String,
+    /// Whether types are described to the peer, and asked of it, where both sides have different ones. Default true.
+    pub tells_shapes: bool,
 }
 
 impl Default for ExchangeConfig {
@@ -104,6 +107,7 @@ impl Default for ExchangeConfig {
             max_references: 1 << 17,
             warn_at_exports: u64::MAX,
             name: String::new(),
+            tells_shapes: true,
         }
     }
 }
@@ -149,6 +153,7 @@ pub struct Exchange<H: Handles> {
     /// Acknowledgements that wait for calls which wait for the peer's limits.
     acks: Vec<serving::Ack>,
     deadlines: Deadlines,
+    shapes: shapes::ShapeTable,
     happenings: VecDeque<Happening<H>>,
     /// Answers whose queues can go on.
     settling: Vec<u64>,
@@ -162,6 +167,10 @@ pub struct Exchange<H: Handles> {
 }
 
 /// Something that takes effect in its turn among the events.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are calls: an allocation for each would cost more"
+)]
 enum Happening<H: Handles> {
     /// For the engine.
     Event(Event<H>),
@@ -190,6 +199,7 @@ impl<H: Handles> Exchange<H> {
             drain_due: false,
             acks: Vec::new(),
             deadlines: Deadlines::default(),
+            shapes: shapes::ShapeTable::default(),
             happenings: VecDeque::new(),
             settling: Vec::new(),
             outbox: Outbox::default(),
@@ -210,7 +220,7 @@ impl<H: Handles> Exchange<H> {
                 references: config.max_references.into(),
                 streams: 0,
             },
-            features: 0,
+            features: if config.tells_shapes { message::SHAPES } else { 0 },
             root,
             name: config.name.clone(),
         };

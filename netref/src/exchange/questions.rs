@@ -7,7 +7,7 @@ use super::credit::Credit;
 use super::waiting::{Waiting, WaitingList};
 use super::window::{Slab, Window};
 use crate::message::Verdict;
-use crate::protocol::{CallOptions, CancelReason, Handles, Outcome, Received, Refs};
+use crate::protocol::{CallOptions, CancelReason, Handles, Outcome, Received, Refs, ResultShapes};
 
 /// Our calls, under the numbers that the engine knows them by, and by their numbers on the wire.
 ///
@@ -47,6 +47,8 @@ pub(super) struct Question<H: Handles> {
     /// Slots of the result that were called on since the last flush.
     pub(super) piped: Slots,
     pub(super) bytes: u64,
+    /// What the result is going to be read as.
+    pub(super) results: ResultShapes,
     /// The call on whose result this one is made.
     pub(super) parent: Option<u64>,
     pub(super) deadline: Option<Nanos>,
@@ -74,6 +76,8 @@ pub(super) enum Slot<H: Handles> {
     Empty,
     /// All but the body is here.
     Incoming(Box<Parts<H>>),
+    /// It is here, but written with a type that is not known yet.
+    Unread(Box<Outcome<H>>),
     Full(Outcome<H>),
     /// Taken, or not wanted any more.
     Taken,
@@ -115,6 +119,7 @@ impl<H: Handles> Question<H> {
             unsent: 0,
             piped: Slots::default(),
             bytes,
+            results: options.results,
             parent,
             deadline: options.deadline,
             waiter: None,

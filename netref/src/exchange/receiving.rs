@@ -10,7 +10,9 @@ use super::questions::{Parts, Slot, depth};
 use super::references::{gone, promised};
 use super::rules::Rule;
 use super::{Breach, Exchange, Inbound, MAX_HOPS, Wire};
-use crate::message::{Call, Descriptor, Hello, Message, Operation, Return, Target, Verdict, read_error};
+use crate::message::{
+    Call, Descriptor, Hello, Message, Operation, Return, SHAPES, Target, Verdict, read_error,
+};
 use crate::protocol::{
     CallOptions, Event, Factory, Handles, Incoming, IncomingTarget, Op, Outcome, Received, Refs,
 };
@@ -91,11 +93,10 @@ impl<H: Handles> Exchange<H> {
             Message::Abort { code, text } => {
                 self.push_event(Event::Closed(farref_framing::CloseReason::new(code, text)));
             }
-            // Calls to a revoked object fail over there; shapes and what is reserved are never asked for.
-            Message::Revoked { .. }
-            | Message::GetShape { .. }
-            | Message::Shape { .. }
-            | Message::Reserved { .. } => {}
+            Message::GetShape { shape } => self.handle_get_shape(shape)?,
+            Message::Shape { shape } => self.handle_shape(shape, body, wire)?,
+            // Calls to a revoked object fail over there; what is reserved is never asked for.
+            Message::Revoked { .. } | Message::Reserved { .. } => {}
         }
         self.settle(wire);
         Ok(())
@@ -115,6 +116,7 @@ impl<H: Handles> Exchange<H> {
             return Err(Breach::BadHello);
         }
         self.peer = Some(hello.limits);
+        self.shapes.peer_tells = self.config.tells_shapes && hello.features & SHAPES != 0;
         let root = self.take_in(Refs::from_iter([hello.root]), false, factory, wire)?;
         let root = root.into_iter().next().unwrap_or(Received::Null);
         self.push_event(Event::Opened(root));
@@ -350,10 +352,13 @@ impl<H: Handles> Exchange<H> {
                 shape,
                 body,
                 refs,
+                writer: None,
             },
             None => outcome(verdict, shape, body, refs),
         };
-        self.complete(number, outcome);
+        if let Some(outcome) = self.with_its_shape(number, outcome, wire) {
+            self.complete(number, outcome);
+        }
         self.end_if_done(number, wire);
         Ok(())
     }
@@ -393,7 +398,10 @@ impl<H: Handles> Exchange<H> {
                     let Parts {
                         verdict, shape, refs, ..
                     } = parts;
-                    self.complete(question, outcome(verdict, shape, body, refs));
+                    let outcome = outcome(verdict, shape, body, refs);
+                    if let Some(outcome) = self.with_its_shape(question, outcome, wire) {
+                        self.complete(question, outcome);
+                    }
                 }
             }
             None => {}
@@ -450,12 +458,14 @@ fn outcome<H: Handles>(verdict: Verdict, shape: u32, body: Bytes, refs: Refs<Rec
             shape,
             body,
             refs,
+            writer: None,
         },
         Verdict::Failed => Outcome::Value {
             failed: true,
             shape,
             body,
             refs,
+            writer: None,
         },
         Verdict::Fault { started } => {
             let error = read_error(&body).unwrap_or_else(|| {

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use farref_boxing::{As, DeserializeAs, Plain, SerializeAs};
+use farref_boxing::{As, DeserializeAs, FromAs, Plain, SerializeAs, ShapeType, Shaped, Shapes};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Interface, Method, RemoteTrait};
@@ -21,6 +21,7 @@ use crate::invocation::{Dispatched, Invocation};
 use crate::place;
 use crate::remote::Remote;
 use crate::result::{self, MethodResult, decode_outcome};
+use crate::shapes::MethodShapes;
 
 /// The method with that index.
 pub trait Signature<const METHOD: usize> {
@@ -30,6 +31,82 @@ pub trait Signature<const METHOD: usize> {
     type Result: MethodResult;
     /// How the value in it is written and read.
     type Reply: ReplyAs<Self::Result>;
+
+    /// What it takes and returns looks like.
+    fn shapes() -> &'static MethodShapes;
+}
+
+/// What an argument taken by value looks like. As for the three below: a type that tells its shape is asked by way of
+/// [`Tells`], which is there for references to these; any other is read, by way of [`Traces`].
+pub struct ValueShape<T, const METHOD: usize, const ARGUMENT: usize>(pub PhantomData<fn() -> T>);
+
+/// What an argument taken by reference looks like.
+pub struct RefShape<T, const METHOD: usize, const ARGUMENT: usize>(pub PhantomData<fn() -> T>);
+
+/// What a method returns when it succeeds.
+pub struct ResultShape<T, const METHOD: usize>(pub PhantomData<fn() -> T>);
+
+/// What a method returns when it fails.
+pub struct FailureShape<T, const METHOD: usize>(pub PhantomData<fn() -> T>);
+
+/// A type that tells its shape.
+pub trait Tells {
+    /// Asks it.
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType>;
+}
+
+/// A type that is read to find its shape.
+pub trait Traces {
+    /// Reads it.
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType>;
+}
+
+impl<T: ByValue<M, A, Type: Shaped>, const M: usize, const A: usize> Tells for &ValueShape<T, M, A> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        Some(T::Type::shape(shapes))
+    }
+}
+
+impl<T: ByValue<M, A>, const M: usize, const A: usize> Traces for ValueShape<T, M, A> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        shapes.traced::<ReadValue<T, M, A>>()
+    }
+}
+
+impl<T: ByRef<M, A, Type: Shaped>, const M: usize, const A: usize> Tells for &RefShape<T, M, A> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        Some(T::Type::shape(shapes))
+    }
+}
+
+impl<T: ByRef<M, A>, const M: usize, const A: usize> Traces for RefShape<T, M, A> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        shapes.traced::<ReadRef<T, M, A>>()
+    }
+}
+
+impl<T: Signature<M, Result: MethodResult<Value: Shaped>>, const M: usize> Tells for &ResultShape<T, M> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        Some(Value::<T, M>::shape(shapes))
+    }
+}
+
+impl<T: Signature<M>, const M: usize> Traces for ResultShape<T, M> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        shapes.traced::<FromAs<Reply<T, M>, Value<T, M>>>()
+    }
+}
+
+impl<T: Signature<M, Result: MethodResult<Failure: Shaped>>, const M: usize> Tells for &FailureShape<T, M> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        Some(<T::Result as MethodResult>::Failure::shape(shapes))
+    }
+}
+
+impl<T: Signature<M>, const M: usize> Traces for FailureShape<T, M> {
+    fn shape(&self, shapes: &mut Shapes) -> Option<ShapeType> {
+        shapes.traced::<<T::Result as MethodResult>::Failure>()
+    }
 }
 
 /// How the value in a result is written and read.

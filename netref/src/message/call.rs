@@ -6,7 +6,7 @@ use farref_framing::{Nanos, varint};
 use super::descriptor::{self, Descriptor};
 use super::reader::{Reader, put_bytes};
 use super::{MessageError, Operation, Refs};
-use crate::protocol::{CallOptions, Chain};
+use crate::protocol::{CallOptions, Chain, ResultShapes};
 
 /// What a call has and how it is meant. The first seven keep most calls at one byte.
 mod mark {
@@ -182,6 +182,7 @@ impl Call<'_> {
             chain,
             hops,
             trace,
+            results: ResultShapes::default(),
         };
         Ok(Call {
             call,

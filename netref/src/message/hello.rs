@@ -13,7 +13,7 @@ pub struct Hello {
     pub version: u64,
     /// What its sender accepts.
     pub limits: PeerLimits,
-    /// What its sender can do beyond this version: none of it exists yet.
+    /// What its sender can do beyond this version, a set of bits: [`SHAPES`](super::SHAPES).
     pub features: u64,
     /// What its sender shows first.
     pub root: Descriptor,

@@ -8,7 +8,7 @@ use farref_framing::varint::VarintError;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::{CallOptions, Chain, Op};
+use crate::protocol::{CallOptions, Chain, Op, ResultShapes};
 
 /// Asserts that the message is written as these bytes and read from them, with nothing left.
 fn assert_bytes(message: &Message<'_>, bytes: &[u8]) {
@@ -156,6 +156,7 @@ fn a_call_with_everything_has_its_bytes() {
         chain: Some(Chain { id: 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100, depth: 2 }),
         hops: 3,
         trace: Some([7; 25]),
+        results: ResultShapes::default(),
     };
     let call = Call {
         call: 300,

@@ -269,8 +269,9 @@ mod tests {
             Argument::new("channel", "u8"),
             Argument::new("gain", "std::option::Option<f64>"),
         ],
+        ["", "", ""],
         "",
-        "",
+        crate::shapes::untold,
         "",
     );
 

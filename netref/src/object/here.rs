@@ -40,7 +40,7 @@ where
                 Dispatched::Blocking(job, _) => runtime::spawn_blocking(job)
                     .await
                     .map_err(crate::call::join_error)?,
-                Dispatched::Done => {}
+                Dispatched::Unread(..) | Dispatched::Done => {}
             }
             desk.take()
         };
@@ -49,7 +49,7 @@ where
                 failed,
                 body,
                 references,
-            } => result::decode_result::<A, R>(failed, &body, &references, None),
+            } => result::decode_result::<A, R>(failed, &body, &references, None, None),
             Answer::Error(error) => Err(error),
         };
         answer.await.and_then(read).unwrap_or_else(R::from_error)

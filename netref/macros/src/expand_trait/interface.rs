@@ -40,12 +40,14 @@ fn types(model: &Model, method: &Method) -> TokenStream {
         }
     };
     let reply = respanned(reply, span);
+    let shapes = shapes(&of, method, span);
     let signature = quote_spanned! {span=>
         #[automatically_derived]
         impl ::farref::interface::expansion::Signature<#index> for #of {
             type Trait = dyn #ident;
             type Result = #result;
             type Reply = #reply;
+            #shapes
         }
     };
     let arguments = method
@@ -76,6 +78,52 @@ fn types(model: &Model, method: &Method) -> TokenStream {
             }
         });
     quote!(#signature #(#arguments)*)
+}
+
+/// How the types are asked for their shapes: those that tell are found before those that are read.
+fn shapes(of: &Ident, method: &Method, span: Span) -> TokenStream {
+    let index = method.index;
+    let ask = |probe: &str, about: TokenStream| {
+        let probe = Ident::new(probe, span);
+        quote_spanned! {span=>
+            (&&::farref::interface::expansion::#probe::<#about>(::core::marker::PhantomData)).shape(shapes)
+        }
+    };
+    let arguments = method
+        .arguments
+        .iter()
+        .enumerate()
+        .map(|(position, Argument { passing, .. })| match passing {
+            Passing::Value(_) => {
+                let asked = ask("ValueShape", quote!(#of, #index, #position));
+                quote_spanned!(span=> #asked?)
+            }
+            Passing::Ref(_) => {
+                let asked = ask("RefShape", quote!(#of, #index, #position));
+                quote_spanned!(span=> #asked?)
+            }
+            Passing::OptionalRef(_) => {
+                let asked = ask("RefShape", quote!(#of, #index, #position));
+                quote_spanned!(span=> #asked?.optional())
+            }
+        });
+    let value = ask("ResultShape", quote!(#of, #index));
+    let failure = ask("FailureShape", quote!(#of, #index));
+    quote_spanned! {span=>
+        fn shapes() -> &'static ::farref::__private::MethodShapes {
+            #[allow(unused_imports, reason = "one of the two may do for all types")]
+            use ::farref::interface::expansion::{Tells as _, Traces as _};
+            static SHAPES: ::farref::__private::MethodShapes = ::farref::__private::MethodShapes::new(
+                |shapes| {
+                    let _ = &shapes;
+                    ::core::option::Option::Some(::farref::__private::ShapeType::tuple([#(#arguments),*]))
+                },
+                |shapes| #value,
+                |shapes| #failure,
+            );
+            &SHAPES
+        }
+    }
 }
 
 /// The owned type of a borrowed one: itself, unless it has no size.
@@ -209,6 +257,7 @@ fn description(model: &Model, above: &[TokenStream]) -> TokenStream {
     let Model {
         name, version, doc, ..
     } = model;
+    let of = methods_ident(&model.ident);
     let methods = model.methods.iter().map(|method| {
         let Method {
             is_async,
@@ -228,6 +277,8 @@ fn description(model: &Model, above: &[TokenStream]) -> TokenStream {
             .map(|argument| text::of_crossing(&argument.passing))
             .collect();
         let (crossing, result) = (crossing.join(","), text::of(&method.result));
+        let (value, failure) = text::of_results(&method.result);
+        let index = method.index;
         quote! {
             ::farref::__private::Method::new(
                 ::farref::__private::interface_id(#name, #version),
@@ -236,8 +287,9 @@ fn description(model: &Model, above: &[TokenStream]) -> TokenStream {
                 #has_default,
                 #manners,
                 const { &[#(#arguments),*] },
-                #crossing,
+                [#crossing, #value, #failure],
                 #result,
+                <#of as ::farref::interface::expansion::Signature<#index>>::shapes,
                 #doc,
             )
         }

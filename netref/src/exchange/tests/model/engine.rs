@@ -61,7 +61,13 @@ impl World {
                 }
             }
             Event::Unexported(thing) => drop(thing),
-            Event::Pong(_) | Event::Crowded { .. } | Event::Draining | Event::Resumed | Event::Closed(_) => {}
+            Event::ShapeCame(_)
+            | Event::ShapeWanted(_)
+            | Event::Pong(_)
+            | Event::Crowded { .. }
+            | Event::Draining
+            | Event::Resumed
+            | Event::Closed(_) => {}
         }
         Ok(true)
     }

@@ -1,0 +1,193 @@
+//! What methods take and return looks like on the wire: asked of the types once, told to peers that ask.
+//!
+//! A payload names the shape of its writer's type by its fingerprint (PROTOCOL.md § 7.8). Most types tell their shape;
+//! of others only the text is known, and a fingerprint of that stands for the shape.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bytes::Bytes;
+use farref_boxing::{Encoder, Error, ErrorKind, Shape, ShapeType, Shapes};
+
+use crate::lock::lock;
+use crate::nowhere;
+use crate::panics;
+
+/// How a type is asked for its shape. `None`: it cannot be told.
+pub type Tell = fn(&mut Shapes) -> Option<ShapeType>;
+
+/// For generated code: what one method takes and returns.
+#[derive(Debug)]
+pub struct MethodShapes {
+    arguments: Tell,
+    value: Tell,
+    failure: Tell,
+    told: OnceLock<Told>,
+}
+
+/// What one method takes and returns, by shape where that is known.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) arguments: Known,
+    /// What it returns when it succeeds.
+    pub(crate) value: Known,
+    /// What it returns when it fails.
+    pub(crate) failure: Known,
+}
+
+/// A type of this side.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// That of its shape, or of its text if the shape is not known.
+    pub(crate) fingerprint: u32,
+    shape: Option<Arc<Shape>>,
+}
+
+impl MethodShapes {
+    /// For generated code.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(arguments: Tell, value: Tell, failure: Tell) -> Self {
+        Self {
+            arguments,
+            value,
+            failure,
+            told: OnceLock::new(),
+        }
+    }
+
+    /// The shapes; `texts` are the fingerprints of what cannot be told.
+    #[inline]
+    pub(crate) fn told(&self, texts: [u32; 3]) -> &Told {
+        match self.told.get() {
+            Some(told) => told,
+            None => self.ask(texts),
+        }
+    }
+
+    /// Asks the types. Two threads that do so at once find the same; no lock is held while types answer.
+    #[cold]
+    fn ask(&self, [arguments, value, failure]: [u32; 3]) -> &Told {
+        let told = Told {
+            arguments: Known::ask(self.arguments, arguments),
+            value: Known::ask(self.value, value),
+            failure: Known::ask(self.failure, failure),
+        };
+        self.told.get_or_init(|| told)
+    }
+}
+
+/// Those of what is never asked by number.
+pub(crate) fn untold() -> &'static MethodShapes {
+    static UNTOLD: MethodShapes = MethodShapes::new(|_| None, |_| None, |_| None);
+    &UNTOLD
+}
+
+impl Known {
+    fn ask(tell: Tell, text: u32) -> Self {
+        // Types are asked by reading made-up values of them: what they make of these is theirs.
+        let told = panics::guard(|| Shape::tell(Some(nowhere::reference()), tell));
+        match told.ok().flatten() {
+            Some(shape) => {
+                let (fingerprint, shape) = (shape.fingerprint(), Arc::new(shape));
+                lock(ours()).insert(fingerprint, Arc::clone(&shape));
+                Self {
+                    fingerprint,
+                    shape: Some(shape),
+                }
+            }
+            None => Self {
+                fingerprint: text,
+                shape: None,
+            },
+        }
+    }
+
+    /// Whether what was written with the type `writer` can be read as this one.
+    ///
+    /// # Errors
+    ///
+    /// No value of the one is one of the other.
+    pub(crate) fn reads(&self, writer: &Shape, what: &str) -> Result<(), Error> {
+        match &self.shape {
+            Some(shape) => writer.readable_as(shape).map_err(|mismatch| {
+                let text = format!("{what} cannot be read on this side: {}", Cut(&mismatch));
+                Error::new(ErrorKind::SchemaMismatch, text)
+            }),
+            // What the type takes is found when it reads.
+            None => Ok(()),
+        }
+    }
+
+    /// What the peer has written cannot be read, as nobody knows what it looks like.
+    pub(crate) fn mismatch(&self, fingerprint: u32, what: &str, written: &str) -> Error {
+        let text = match &self.shape {
+            Some(shape) => format!(
+                "{what} has the shape {fingerprint:#010x}, which the peer does not tell; on this side it is `{}` ({:#010x})",
+                Cut(shape),
+                self.fingerprint,
+            ),
+            None => format!(
+                "{what} has the shape {fingerprint:#010x}, and is {written} ({:#010x}) on this side",
+                self.fingerprint,
+            ),
+        };
+        Error::new(ErrorKind::SchemaMismatch, text)
+    }
+}
+
+/// Every shape that this process has told a fingerprint of.
+fn ours() -> &'static Mutex<HashMap<u32, Arc<Shape>>> {
+    static OURS: OnceLock<Mutex<HashMap<u32, Arc<Shape>>>> = OnceLock::new();
+    OURS.get_or_init(Mutex::default)
+}
+
+/// The shape with that fingerprint as a peer gets it, if it is one of this process.
+pub(crate) fn describe(fingerprint: u32) -> Option<Bytes> {
+    let shape = lock(ours()).get(&fingerprint).cloned()?;
+    encode(&shape)
+}
+
+/// A shape as it is on the wire.
+pub(crate) fn encode(shape: &Shape) -> Option<Bytes> {
+    let mut encoder = Encoder::new();
+    encoder.encode(shape).ok()?;
+    Some(encoder.body().to_bytes())
+}
+
+/// The beginning of what may be long: names in it are the peer's.
+struct Cut<'a>(&'a dyn fmt::Display);
+
+/// So many bytes of it.
+const SHOWN: usize = 2048;
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut short = Short { text: String::new() };
+        let is_whole = fmt::write(&mut short, format_args!("{}", self.0)).is_ok();
+        f.write_str(&short.text)?;
+        f.write_str(if is_whole { "" } else { ".." })
+    }
+}
+
+/// Takes so much, and no more.
+struct Short {
+    text: String,
+}
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = SHOWN.saturating_sub(self.text.len());
+        if more.len() <= room {
+            self.text.push_str(more);
+            return Ok(());
+        }
+        let end = (0..=room)
+            .rev()
+            .find(|end| more.is_char_boundary(*end))
+            .unwrap_or(0);
+        self.text.push_str(more.get(..end).unwrap_or_default());
+        Err(fmt::Error)
+    }
+}
