@@ -95,7 +95,7 @@ pub use crate::netref::{Netref, Proxy, WeakNetref};
 pub use crate::object::Object;
 pub use crate::peer::Peer;
 pub use crate::reconnecting::{Reconnecting, Restore};
-pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote};
+pub use crate::remote::{Blocked, Conduit, EngineHandles, Import, Remote, TellShape};
 pub use crate::result::MethodResult;
 pub use crate::stream::{ByteStream, Stream};
 pub use crate::waiter::{Callback, ThreadWaiter, Waiter};

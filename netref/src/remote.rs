@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use farref_boxing::{Encoder, Error};
+use farref_boxing::{Encoder, Error, Shape};
 
 use crate::interface::Method;
 use crate::invocation::Invocation;
@@ -117,6 +117,9 @@ impl fmt::Debug for Import {
 /// A thread that waits, and the call that it waits for.
 pub type Blocked = (Arc<ThreadWaiter>, Arc<dyn Conduit>, u64);
 
+/// Takes what a type looks like, or that nobody tells.
+pub type TellShape = Box<dyn FnOnce(Option<Arc<Shape>>) + Send>;
+
 /// A connection, as calls and proxies see it.
 pub trait Conduit: Send + Sync + 'static {
     /// Sends a call with the arguments in `encoder`, and returns its number.
@@ -191,6 +194,18 @@ pub trait Conduit: Send + Sync + 'static {
     fn shape(&self, fingerprint: u32) -> PeerShape {
         let _ = fingerprint;
         PeerShape::Unknown
+    }
+
+    /// Tells `tell` what the peer's type of that fingerprint looks like, as soon as that is known. Default: nobody knows.
+    fn when_shape(&self, fingerprint: u32, tell: TellShape) {
+        let _ = fingerprint;
+        tell(None);
+    }
+
+    /// Something with that fingerprint is passed on to the peer, which may ask what it looks like; `source` is where it
+    /// came from. Default: the peer does not ask.
+    fn passes(&self, fingerprint: u32, source: &Arc<dyn Conduit>) {
+        let _ = (fingerprint, source);
     }
 
     /// Who is at the other end.

@@ -28,7 +28,7 @@ use crate::protocol::{
     Protocol, Received, Refs, Reply, TableStats, Target,
 };
 use crate::references;
-use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome};
+use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome, TellShape};
 use crate::role::{self, Role};
 use crate::signal::{Signal, Wishes};
 use crate::until::until;
@@ -714,6 +714,9 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         let refs = references::passed_on(&references, &*self);
         drop(references);
         options.no_pipeline = false;
+        if let Op::Method { shape, .. } = op {
+            self.passes(shape, &back);
+        }
         let pieces: [Bytes; 1] = [body];
         match self
             .core
@@ -743,6 +746,14 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         self.core.update(|protocol| protocol.shape(fingerprint))
     }
 
+    fn when_shape(&self, fingerprint: u32, tell: TellShape) {
+        self.core.when_shape(fingerprint, tell);
+    }
+
+    fn passes(&self, fingerprint: u32, source: &Arc<dyn Conduit>) {
+        self.core.dispatch.passes(fingerprint, source);
+    }
+
     fn peer(&self) -> &Arc<Peer> {
         &self.core.peer
     }
@@ -763,6 +774,9 @@ impl<P: Protocol<EngineHandles>> Anchor<P> {
         };
         if let Poll::Ready(outcome) = self.core.poll_outcome(number, &mut waiter) {
             back.drop_on_cancel(answer, None);
+            if let Outcome::Value { shape, .. } = outcome {
+                back.passes(shape, &(Arc::clone(&self) as Arc<dyn Conduit>));
+            }
             back.answer_outcome(answer, outcome);
         }
     }

@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use farref_boxing::{Error, ErrorKind};
+use farref_boxing::{Error, ErrorKind, Shape};
 use rustc_hash::FxHashMap;
 
 use crate::call::BoxFuture;
@@ -29,7 +29,7 @@ use crate::lock::lock;
 use crate::panics;
 use crate::place;
 use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, PeerShape, Protocol};
-use crate::remote::{Blocked, Conduit, EngineHandles, Remote};
+use crate::remote::{Blocked, Conduit, EngineHandles, Remote, TellShape};
 use crate::shapes;
 use crate::waiter::{Job, ThreadWaiter};
 
@@ -49,6 +49,10 @@ struct Running {
     bodies: FxHashMap<u64, Slot>,
     /// Calls whose arguments cannot be read before the peer tells what they look like.
     unread: FxHashMap<u64, Unread>,
+    /// Who else waits to be told what a type of the peer's looks like.
+    curious: FxHashMap<u32, Vec<TellShape>>,
+    /// Where that came from whose shape the peer may ask for, but for what was made here.
+    sources: FxHashMap<u32, Weak<dyn Conduit>>,
     /// Blocking methods that run.
     blocking: usize,
     /// Blocking methods whose turn has not come.
@@ -303,6 +307,19 @@ impl Dispatch {
         Arc::clone(lock(&self.state).calls.entry(answer).or_default())
     }
 
+    /// Notes where something came from that is passed on to the peer.
+    pub(crate) fn passes(&self, fingerprint: u32, source: &Arc<dyn Conduit>) {
+        let mut state = lock(&self.state);
+        let known = state.sources.get(&fingerprint);
+        if fingerprint == 0 || known.is_some_and(|source| source.strong_count() > 0) {
+            return;
+        }
+        if state.sources.len() >= MOST_SOURCES {
+            state.sources.clear();
+        }
+        state.sources.insert(fingerprint, Arc::downgrade(source));
+    }
+
     fn leave(&self, answer: u64) {
         let ended = lock(&self.state).calls.remove(&answer);
         drop(ended);
@@ -551,7 +568,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             state.unread.insert(answer, unread);
         }
         // Somebody else may read: what it waits for may have come meanwhile.
-        if !self.is_driven_here() && self.anchor().shape(shape) != PeerShape::Asked {
+        if !self.is_driven_here() && self.update(|protocol| protocol.shape(shape)) != PeerShape::Asked {
             self.shape_came(shape);
         }
         Next::Wait(own)
@@ -559,14 +576,22 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// The peer has told what a type of its own looks like, or never will: calls go on that waited for that.
     pub(crate) fn shape_came(self: &Arc<Self>, shape: u32) {
+        let curious;
         let mut come: Vec<Unread> = {
             let mut state = lock(&self.dispatch.state);
+            curious = state.curious.remove(&shape).unwrap_or_default();
             state
                 .unread
                 .extract_if(|_, unread| unread.shape == shape)
                 .map(|(_, unread)| unread)
                 .collect()
         };
+        if !curious.is_empty() {
+            let known = self.known(shape);
+            for tell in curious {
+                tell(known.clone());
+            }
+        }
         come.sort_unstable_by_key(|unread| unread.invocation.answer);
         for unread in come {
             let Unread {
@@ -595,9 +620,55 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// The peer asks what a type of ours looks like.
-    pub(crate) fn shape_wanted(&self, shape: u32) {
+    pub(crate) fn shape_wanted(self: &Arc<Self>, shape: u32) {
         let description = shapes::describe(shape);
-        self.update(|protocol| protocol.tell_shape(shape, description.as_deref()));
+        let source = if description.is_none() {
+            let state = lock(&self.dispatch.state);
+            state.sources.get(&shape).and_then(Weak::upgrade)
+        } else {
+            None
+        };
+        let Some(source) = source else {
+            return self.tell_shape(shape, description.as_deref());
+        };
+        // What was passed on is asked for where it came from.
+        let this = Arc::downgrade(self);
+        source.when_shape(
+            shape,
+            Box::new(move |known| {
+                if let Some(this) = this.upgrade() {
+                    let description = known.and_then(|known| shapes::encode(&known));
+                    this.tell_shape(shape, description.as_deref());
+                }
+            }),
+        );
+    }
+
+    fn tell_shape(&self, shape: u32, description: Option<&[u8]>) {
+        self.update(|protocol| protocol.tell_shape(shape, description));
+    }
+
+    /// Tells what the peer's type looks like, now or when it has told.
+    pub(crate) fn when_shape(self: &Arc<Self>, shape: u32, tell: TellShape) {
+        if self.update(|protocol| protocol.shape(shape)) != PeerShape::Asked {
+            return tell(self.known(shape));
+        }
+        lock(&self.dispatch.state)
+            .curious
+            .entry(shape)
+            .or_default()
+            .push(tell);
+        // Somebody else reads: the answer may have come meanwhile.
+        if self.update(|protocol| protocol.shape(shape)) != PeerShape::Asked {
+            self.shape_came(shape);
+        }
+    }
+
+    fn known(&self, shape: u32) -> Option<Arc<Shape>> {
+        match self.update(|protocol| protocol.shape(shape)) {
+            PeerShape::Known(known) => Some(known),
+            PeerShape::Asked | PeerShape::Unknown => None,
+        }
     }
 
     /// Polls an async method for the first time, in order, and spawns it if it waits.
@@ -748,6 +819,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         });
     }
 }
+
+/// Of so many types that are passed on it is known where they came from: as many as a peer may ask for.
+const MOST_SOURCES: usize = 1024;
 
 /// How a call is to be run.
 struct How {

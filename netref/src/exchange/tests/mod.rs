@@ -9,4 +9,5 @@ mod model;
 mod order;
 mod references;
 mod sessions;
+mod shapes;
 mod traces;
