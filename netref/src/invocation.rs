@@ -270,9 +270,10 @@ impl Invocation {
     #[cold]
     fn writer(&self, shape: u32, own: &Known, method: &Method) -> Result<&Shape, Error> {
         let what = format!("what `{}` was called with", method.name);
+        let written = method.takes();
         match self.writer.get() {
-            Some(PeerShape::Known(writer)) => own.reads(writer, &what).map(|()| &**writer),
-            _ => Err(own.mismatch(shape, &what, &method.takes())),
+            Some(PeerShape::Known(writer)) => own.reads(writer, &what, &written).map(|()| &**writer),
+            _ => Err(own.mismatch(shape, &what, &written)),
         }
     }
 

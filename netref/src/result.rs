@@ -158,7 +158,7 @@ fn foreign<'a>(
     }
     let what = format!("what `{}` returned", method.name);
     match writer {
-        Some(writer) => own.reads(writer, &what).map(|()| Some(writer)),
+        Some(writer) => own.reads(writer, &what, method.result).map(|()| Some(writer)),
         None => Err(own.mismatch(shape, &what, method.result)),
     }
 }

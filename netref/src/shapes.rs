@@ -109,10 +109,10 @@ impl Known {
     /// # Errors
     ///
     /// No value of the one is one of the other.
-    pub(crate) fn reads(&self, writer: &Shape, what: &str) -> Result<(), Error> {
+    pub(crate) fn reads(&self, writer: &Shape, what: &str, written: &str) -> Result<(), Error> {
         match &self.shape {
             Some(shape) => writer.readable_as(shape).map_err(|mismatch| {
-                let text = format!("{what} cannot be read on this side: {}", Cut(&mismatch));
+                let text = format!("{what} is no {written} on this side: {}", Cut(&mismatch));
                 Error::new(ErrorKind::SchemaMismatch, text)
             }),
             // What the type takes is found when it reads.
@@ -120,19 +120,15 @@ impl Known {
         }
     }
 
-    /// What the peer has written cannot be read, as nobody knows what it looks like.
+    /// What the peer has written cannot be read as what is `written` on this side, as nobody knows what it looks like.
     pub(crate) fn mismatch(&self, fingerprint: u32, what: &str, written: &str) -> Error {
-        let text = match &self.shape {
-            Some(shape) => format!(
-                "{what} has the shape {fingerprint:#010x}, which the peer does not tell; on this side it is `{}` ({:#010x})",
-                Cut(shape),
-                self.fingerprint,
-            ),
-            None => format!(
-                "{what} has the shape {fingerprint:#010x}, and is {written} ({:#010x}) on this side",
-                self.fingerprint,
-            ),
-        };
+        let own = self.shape.as_ref().map(|shape| format!(", `{}`", Cut(shape)));
+        let text = format!(
+            "{what} has the shape {fingerprint:#010x}, which the peer does not tell, and is {written}{} ({:#010x}) on \
+             this side",
+            own.unwrap_or_default(),
+            self.fingerprint,
+        );
         Error::new(ErrorKind::SchemaMismatch, text)
     }
 }

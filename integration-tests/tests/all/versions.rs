@@ -301,3 +301,277 @@ versions! {
         pub(super) fn other() -> Read<T> { None }
     }
 }
+
+/// Peers that say by hand what their types look like, or do not.
+#[cfg(unix)]
+mod by_hand {
+    use std::borrow::Cow;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use farref::message::{Call, Message, Operation, Return, SHAPES, Verdict};
+    use farref::protocol::{CancelReason, Op};
+    use farref::{Connection, Server};
+    use farref_framing::{CloseReason, Role};
+    use farref_integration_tests::raw_peer::{Heard, RawPeer, call, hello_with, root_of};
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Wide {
+        a: u64,
+        #[serde(default)]
+        b: u8,
+    }
+
+    #[remote]
+    trait Taker {
+        fn take(&self, value: Wide) -> Result<()>;
+        fn count(&self) -> Result<u32>;
+        async fn give(&self) -> Result<Wide>;
+    }
+
+    /// What was taken, in order; `None` for a look at the count.
+    #[derive(Clone, Default)]
+    struct Taken(Arc<Mutex<Vec<Option<Wide>>>>);
+
+    #[remote]
+    impl Taker for Taken {
+        fn take(&self, value: Wide) -> Result<()> {
+            self.0.lock().unwrap().push(Some(value));
+            Ok(())
+        }
+
+        fn count(&self) -> Result<u32> {
+            let mut taken = self.0.lock().unwrap();
+            taken.push(None);
+            Ok(taken.len() as u32)
+        }
+
+        async fn give(&self) -> Result<Wide> {
+            unreachable!()
+        }
+    }
+
+    /// `struct <name> { a: u8 }`, and a tuple of it alone.
+    fn narrow(name: u8) -> Vec<u8> {
+        vec![0x16, 0, 1, 1, name, 0, 3, 1, 1, b'a', 1]
+    }
+
+    fn arguments(name: u8) -> Vec<u8> {
+        [vec![0x13, 1], narrow(name)].concat()
+    }
+
+    /// FNV-1a, folded.
+    fn fingerprint(description: &[u8]) -> u32 {
+        let hash = description.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        (hash ^ (hash >> 32)) as u32
+    }
+
+    /// A raw peer that tells what its types look like.
+    fn dial(path: &std::path::Path) -> RawPeer {
+        let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        let mut peer = RawPeer::new(stream, Role::Dialer);
+        let Message::Hello(mut hello) = hello_with(root_of::<dyn Taker>()) else {
+            unreachable!()
+        };
+        hello.features = SHAPES;
+        peer.say(&Message::Hello(hello));
+        assert!(matches!(peer.hear(), Heard::Message(Message::Hello(hello), _) if hello.features == SHAPES));
+        peer
+    }
+
+    fn taking(number: u64, name: u8) -> Message<'static> {
+        let mut taking: Call<'static> = call::<dyn Taker>(number, 0, "take");
+        if let Operation::Known(op) = &taking.operation
+            && let Op::Method {
+                interface, method, ..
+            } = **op
+        {
+            let shape = fingerprint(&arguments(name));
+            taking.operation = Operation::Known(Cow::Owned(Op::Method {
+                interface,
+                method,
+                shape,
+            }));
+        }
+        Message::Call(taking)
+    }
+
+    fn counting(number: u64) -> Message<'static> {
+        Message::Call(call::<dyn Taker>(number, 0, "count"))
+    }
+
+    fn asked(peer: &mut RawPeer) -> u32 {
+        loop {
+            match peer.hear() {
+                Heard::Message(Message::GetShape { shape }, _) => return shape,
+                Heard::Message(Message::Return(returned), _) => panic!("{returned:?}"),
+                Heard::Message(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    struct House {
+        server: Server,
+        path: std::path::PathBuf,
+        taken: Taken,
+        runtime: tokio::runtime::Runtime,
+        _directory: tempfile::TempDir,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("socket");
+            let (runtime, taken) = (runtime(), Taken::default());
+            let server = Server::of::<dyn Taker>(taken.clone());
+            runtime
+                .block_on(server.listen(format!("unix:{}", path.display())))
+                .unwrap();
+            Self {
+                server,
+                path,
+                taken,
+                runtime,
+                _directory: directory,
+            }
+        }
+
+        fn taken(&self) -> Vec<Option<Wide>> {
+            self.taken.0.lock().unwrap().clone()
+        }
+    }
+
+    fn wide(a: u64) -> Option<Wide> {
+        Some(Wide { a, b: 0 })
+    }
+
+    #[test]
+    fn calls_behind_one_that_cannot_be_read_yet_wait_and_keep_their_order() {
+        let house = House::new();
+        let mut peer = dial(&house.path);
+        peer.say_with(&taking(1, b'N'), &[5]);
+        assert_eq!(asked(&mut peer), fingerprint(&arguments(b'N')));
+        peer.say(&counting(2));
+        peer.say_with(&taking(3, b'N'), &[6]);
+        let shape = fingerprint(&arguments(b'N'));
+        peer.say_with(&Message::Shape { shape }, &arguments(b'N'));
+        assert_eq!(peer.answer_to(1).0, Verdict::Value);
+        assert_eq!(peer.answer_to(2), (Verdict::Value, Bytes::from_static(&[2])));
+        assert_eq!(peer.answer_to(3).0, Verdict::Value);
+        assert_eq!(house.taken(), [wide(5), None, wide(6)]);
+        // Known by now.
+        peer.say_with(&taking(4, b'N'), &[7]);
+        assert_eq!(peer.answer_to(4).0, Verdict::Value);
+    }
+
+    #[test]
+    fn a_call_whose_shape_never_comes_is_given_up_and_what_waits_behind_it_goes_on() {
+        let house = House::new();
+        let mut peer = dial(&house.path);
+        // Cancelled.
+        peer.say_with(&taking(1, b'P'), &[5]);
+        asked(&mut peer);
+        peer.say(&counting(2));
+        peer.say(&Message::Cancel {
+            call: 1,
+            reason: CancelReason::Dropped,
+        });
+        fails(&mut peer, 1);
+        assert_eq!(peer.answer_to(2).0, Verdict::Value);
+        // Its time is over.
+        let Message::Call(mut taking) = taking(3, b'P') else {
+            unreachable!()
+        };
+        taking.time_left = Some(Duration::from_millis(1).as_nanos() as u64);
+        peer.say_with(&Message::Call(taking), &[5]);
+        fails(&mut peer, 3);
+        peer.say(&counting(4));
+        assert_eq!(peer.answer_to(4).0, Verdict::Value);
+        assert_eq!(house.taken(), [None, None]);
+        // The answer comes late, and nobody is surprised.
+        let shape = fingerprint(&arguments(b'P'));
+        peer.say_with(&Message::Shape { shape }, &arguments(b'P'));
+        peer.say(&counting(5));
+        assert_eq!(peer.answer_to(5).0, Verdict::Value);
+    }
+
+    /// The call has ended with a fault.
+    fn fails(peer: &mut RawPeer, number: u64) {
+        let (verdict, _) = peer.answer_to(number);
+        assert!(matches!(verdict, Verdict::Fault { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn what_is_told_has_to_be_what_was_asked_for() {
+        let house = House::new();
+        // Nothing, and something else.
+        for (name, asked_for, told) in [
+            (b'A', arguments(b'A'), vec![]),
+            (b'B', arguments(b'B'), arguments(b'C')),
+        ] {
+            let mut peer = dial(&house.path);
+            peer.say_with(&taking(1, name), &[5]);
+            let shape = asked(&mut peer);
+            assert_eq!(shape, fingerprint(&asked_for));
+            peer.say(&counting(2));
+            peer.say_with(&Message::Shape { shape }, &told);
+            let (verdict, body) = peer.answer_to(1);
+            assert_eq!(verdict, Verdict::Fault { started: false });
+            assert_eq!(body[0], 11, "schema mismatch");
+            assert_eq!(peer.answer_to(2).0, Verdict::Value);
+        }
+        assert_eq!(house.taken(), [None, None]);
+        // Not asked for.
+        let mut peer = dial(&house.path);
+        peer.say_with(&Message::Shape { shape: 1 }, &arguments(b'A'));
+        assert_eq!(peer.ending().code, CloseReason::BREACH);
+    }
+
+    #[test]
+    fn a_relay_asks_where_it_came_from() {
+        let house = House::new();
+        let path = house.path.clone();
+        let host = std::thread::spawn(move || {
+            let mut peer = dial(&path);
+            let shape = fingerprint(&narrow(b'R'));
+            let number = loop {
+                match peer.hear() {
+                    Heard::Message(Message::Call(call), _) => break call.call,
+                    Heard::Message(..) => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            let returned = Return {
+                call: number,
+                verdict: Verdict::Value,
+                shape,
+                descriptors: [].into_iter().collect(),
+                streams: Bytes::new(),
+            };
+            peer.say_with(&Message::Return(returned), &[9]);
+            assert_eq!(asked(&mut peer), shape);
+            peer.say_with(&Message::Shape { shape }, &narrow(b'R'));
+            // Until the other side has got it.
+            while !matches!(peer.hear(), Heard::Closing(_) | Heard::End) {}
+        });
+        let House { server, runtime, .. } = house;
+        runtime.block_on(async {
+            within(server.wait_for(|stats| stats.connections > 0)).await;
+            let back: Connection = server.connections().pop().unwrap();
+            let far: Netref<dyn Taker> = within(back.root()).await.unwrap();
+            let through = pair::<dyn Taker>("mem", far).await;
+            let root: Netref<dyn Taker> = through.root().await;
+            assert_eq!(within(root.call().give()).await.unwrap(), Wide { a: 9, b: 0 });
+            drop(root);
+            through.at_rest().await;
+            within(server.shutdown(Duration::from_secs(60))).await;
+        });
+        host.join().unwrap();
+    }
+}
