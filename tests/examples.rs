@@ -170,6 +170,29 @@ fn pipeline_saves_a_round_trip() {
 }
 
 #[test]
+fn old_and_new_programs_understand_each_other() {
+    let out = run("versions", &[]);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 6, "{out}");
+    assert_eq!(
+        lines[..3],
+        [
+            "a new client reads an old bench: Reading { unit: None, channel: 2, value: 3.0 }",
+            "and is understood by it: Reading { channel: 2, volts: 3.0 }",
+            "what the bench lacks runs here: 3",
+        ]
+    );
+    assert!(lines[3].starts_with("it has no channel 300: "), "{out}");
+    assert_eq!(
+        lines[4..],
+        [
+            "an old client reads a new bench: Reading { channel: 2, volts: 3.0 }",
+            "and is understood by it: Reading { unit: None, channel: 2, value: 3.0 }",
+        ]
+    );
+}
+
+#[test]
 fn a_bench_goes_on_when_its_cable_is_pulled() {
     assert_eq!(
         run("pulled_cable", &[]),

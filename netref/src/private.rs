@@ -17,4 +17,4 @@ pub use crate::netref::Proxy;
 pub use crate::place::block_on;
 pub use crate::remote::Remote;
 pub use crate::result::{Decode, Hop, MethodResult, block, block_or_missing, decode_outcome};
-pub use crate::shapes::{MethodShapes, Tell};
+pub use crate::shapes::{MethodShapes, Tell, TellAll};

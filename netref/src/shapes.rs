@@ -17,10 +17,13 @@ use crate::panics;
 /// How a type is asked for its shape. `None`: it cannot be told.
 pub type Tell = fn(&mut Shapes) -> Option<ShapeType>;
 
+/// How several types are asked for their shapes.
+pub type TellAll = fn(&mut Shapes) -> Vec<Option<ShapeType>>;
+
 /// For generated code: what one method takes and returns.
 #[derive(Debug)]
 pub struct MethodShapes {
-    arguments: Tell,
+    arguments: TellAll,
     value: Tell,
     failure: Tell,
     told: OnceLock<Told>,
@@ -48,7 +51,7 @@ impl MethodShapes {
     /// For generated code.
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(arguments: Tell, value: Tell, failure: Tell) -> Self {
+    pub const fn new(arguments: TellAll, value: Tell, failure: Tell) -> Self {
         Self {
             arguments,
             value,
@@ -70,7 +73,7 @@ impl MethodShapes {
     #[cold]
     fn ask(&self, [arguments, value, failure]: [u32; 3]) -> &Told {
         let told = Told {
-            arguments: Known::ask(self.arguments, arguments),
+            arguments: Known::ask_all(self.arguments, arguments),
             value: Known::ask(self.value, value),
             failure: Known::ask(self.failure, failure),
         };
@@ -80,7 +83,7 @@ impl MethodShapes {
 
 /// Those of what is never asked by number.
 pub(crate) fn untold() -> &'static MethodShapes {
-    static UNTOLD: MethodShapes = MethodShapes::new(|_| None, |_| None, |_| None);
+    static UNTOLD: MethodShapes = MethodShapes::new(|_| Vec::new(), |_| None, |_| None);
     &UNTOLD
 }
 
@@ -89,18 +92,46 @@ impl Known {
         // Types are asked by reading made-up values of them: what they make of these is theirs.
         let told = panics::guard(|| Shape::tell(Some(nowhere::reference()), tell));
         match told.ok().flatten() {
-            Some(shape) => {
-                let (fingerprint, shape) = (shape.fingerprint(), Arc::new(shape));
-                lock(ours()).insert(fingerprint, Arc::clone(&shape));
-                Self {
-                    fingerprint,
-                    shape: Some(shape),
-                }
-            }
+            Some(shape) => Self::told(shape),
             None => Self {
                 fingerprint: text,
                 shape: None,
             },
+        }
+    }
+
+    /// Several types, one behind the other. If only some of them tell, the fingerprint is one of their texts and of
+    /// the shapes of those that do: what has changed is not taken for the same because of what cannot tell.
+    fn ask_all(tell: TellAll, text: u32) -> Self {
+        let mut untold = 0_usize;
+        let told = panics::guard(|| {
+            Shape::tell(Some(nowhere::reference()), |shapes| {
+                let asked = tell(shapes);
+                untold = asked.iter().filter(|one| one.is_none()).count();
+                Some(ShapeType::tuple(asked.into_iter().flatten()))
+            })
+        });
+        let told = told.ok().flatten();
+        match told {
+            Some(shape) if untold == 0 => Self::told(shape),
+            Some(shape) => Self {
+                fingerprint: both(text, shape.fingerprint()),
+                shape: None,
+            },
+            None => Self {
+                fingerprint: text,
+                shape: None,
+            },
+        }
+    }
+
+    /// A shape that others may ask for from now on.
+    fn told(shape: Shape) -> Self {
+        let (fingerprint, shape) = (shape.fingerprint(), Arc::new(shape));
+        lock(ours()).insert(fingerprint, Arc::clone(&shape));
+        Self {
+            fingerprint,
+            shape: Some(shape),
         }
     }
 
@@ -115,8 +146,11 @@ impl Known {
                 let text = format!("{what} is no {written} on this side: {}", Cut(&mismatch));
                 Error::new(ErrorKind::SchemaMismatch, text)
             }),
-            // What the type takes is found when it reads.
-            None => Ok(()),
+            // It is equal to itself alone.
+            None => {
+                let text = format!("{what} is `{}`, and no {written} on this side", Cut(writer));
+                Err(Error::new(ErrorKind::SchemaMismatch, text))
+            }
         }
     }
 
@@ -131,6 +165,18 @@ impl Known {
         );
         Error::new(ErrorKind::SchemaMismatch, text)
     }
+}
+
+/// One fingerprint of two.
+fn both(text: u32, shape: u32) -> u32 {
+    let hash = [text, shape]
+        .iter()
+        .flat_map(|one| one.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
+    u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h])
 }
 
 /// Every shape that this process has told a fingerprint of.

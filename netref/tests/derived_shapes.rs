@@ -159,3 +159,65 @@ fn what_serde_cannot_tell_is_told() {
     );
     assert_eq!(told::<Colour>(), "Colour where Colour {red: String}");
 }
+
+/// Takes only some of what its bytes can be, and does not tell.
+#[derive(Debug, Clone, Serialize)]
+struct Odd(u8);
+
+impl<'de> Deserialize<'de> for Odd {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            7 => Ok(Self(7)),
+            _ => Err(serde::de::Error::custom("not 7")),
+        }
+    }
+}
+
+mod old {
+    use super::*;
+
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    pub(super) struct Changed(u8);
+
+    #[remote]
+    pub(super) trait Takes {
+        fn both(&self, odd: Odd, changed: Changed) -> Result<()>;
+        fn odd(&self, odd: Odd) -> Result<Odd>;
+        fn changed(&self, changed: &Changed, other: Option<&str>) -> Result<Changed>;
+        fn nothing(&self) -> Result<()>;
+    }
+}
+
+mod new {
+    use super::*;
+
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    pub(super) struct Changed(u16);
+
+    #[remote]
+    pub(super) trait Takes {
+        fn both(&self, odd: Odd, changed: Changed) -> Result<()>;
+        fn odd(&self, odd: Odd) -> farref::Result<Odd>;
+        fn changed(&self, changed: &Changed, other: Option<&str>) -> Result<Changed>;
+        fn nothing(&self) -> Result<()>;
+    }
+}
+
+#[test]
+fn a_change_is_seen_also_beside_a_type_that_does_not_tell() {
+    let [old, new] = [
+        <dyn old::Takes as farref::RemoteTrait>::INTERFACE,
+        <dyn new::Takes as farref::RemoteTrait>::INTERFACE,
+    ];
+    let same = |index: usize| {
+        let (old, new) = (&old.methods[index], &new.methods[index]);
+        (
+            old.arguments_shape() == new.arguments_shape(),
+            old.result_shape() == new.result_shape(),
+        )
+    };
+    assert_eq!(
+        [0, 1, 2, 3].map(same),
+        [(false, true), (true, true), (false, false), (true, true)]
+    );
+}

@@ -570,7 +570,7 @@ mod by_hand {
             assert_eq!(within(root.call().give()).await.unwrap(), Wide { a: 9, b: 0 });
             drop(root);
             through.at_rest().await;
-            within(server.shutdown(Duration::from_secs(60))).await;
+            within(server.shutdown(Duration::ZERO)).await;
         });
         host.join().unwrap();
     }

@@ -94,17 +94,11 @@ fn shapes(of: &Ident, method: &Method, span: Span) -> TokenStream {
         .iter()
         .enumerate()
         .map(|(position, Argument { passing, .. })| match passing {
-            Passing::Value(_) => {
-                let asked = ask("ValueShape", quote!(#of, #index, #position));
-                quote_spanned!(span=> #asked?)
-            }
-            Passing::Ref(_) => {
-                let asked = ask("RefShape", quote!(#of, #index, #position));
-                quote_spanned!(span=> #asked?)
-            }
+            Passing::Value(_) => ask("ValueShape", quote!(#of, #index, #position)),
+            Passing::Ref(_) => ask("RefShape", quote!(#of, #index, #position)),
             Passing::OptionalRef(_) => {
                 let asked = ask("RefShape", quote!(#of, #index, #position));
-                quote_spanned!(span=> #asked?.optional())
+                quote_spanned!(span=> #asked.map(::farref::__private::ShapeType::optional))
             }
         });
     let value = ask("ResultShape", quote!(#of, #index));
@@ -116,7 +110,7 @@ fn shapes(of: &Ident, method: &Method, span: Span) -> TokenStream {
             static SHAPES: ::farref::__private::MethodShapes = ::farref::__private::MethodShapes::new(
                 |shapes| {
                     let _ = &shapes;
-                    ::core::option::Option::Some(::farref::__private::ShapeType::tuple([#(#arguments),*]))
+                    ::std::vec![#(#arguments),*]
                 },
                 |shapes| #value,
                 |shapes| #failure,
