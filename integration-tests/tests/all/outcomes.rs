@@ -236,7 +236,7 @@ mod later {
     pub(super) trait Failing {
         async fn ok(&self) -> Result<u8>;
         async fn is_new(&self, at: u8) -> Result<u8>;
-        async fn takes(&self, odd: u64) -> Result<()>;
+        async fn takes(&self, odd: String) -> Result<()>;
         async fn has_a_default(&self) -> Result<u8> {
             Ok(9)
         }
@@ -254,7 +254,7 @@ fn a_newer_caller_is_told_what_the_older_side_lacks() {
         assert_eq!(within(far.call().ok()).await.unwrap(), 7, "what both have works");
         let error = within(far.call().is_new(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unimplemented, "{error:?}");
-        let error = within(far.call().takes(4)).await.unwrap_err();
+        let error = within(far.call().takes("four".into())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error:?}");
         assert!(error.to_string().contains("odd: Odd"), "{error}");
         assert_eq!(within(far.call().has_a_default()).await.unwrap(), 9);
