@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use farref_boxing::{Error, ErrorKind, Items, ItemsWriter, Result};
+use farref_boxing::{Error, ErrorKind, Items, ItemsWriter, Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -350,6 +350,12 @@ impl<'de, T: Item> Deserialize<'de> for RemoteIter<T> {
             left,
             ended: false,
         })))
+    }
+}
+
+impl<T: Item> Shaped for RemoteIter<T> {
+    fn shape(shapes: &mut Shapes) -> ShapeType {
+        <(Netref<dyn Batches>, Left)>::shape(shapes)
     }
 }
 

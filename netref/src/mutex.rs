@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farref_boxing::Result;
+use farref_boxing::{Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::OwnedMutexGuard;
@@ -252,6 +252,12 @@ impl<T: Item> Serialize for Mutex<T> {
 impl<'de, T: Item> Deserialize<'de> for Mutex<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Netref::deserialize(deserializer).map(|mutex| Self(Place::There(mutex)))
+    }
+}
+
+impl<T: Item> Shaped for Mutex<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 

@@ -8,7 +8,12 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use farref_netref::{ByteStream, Error, Netref, Result, Shape, Shaped, Stream, Value, remote};
+use farref_netref::channel::{broadcast, mpsc, oneshot, watch};
+use farref_netref::mutex::Mutex;
+use farref_netref::stream::Sink;
+use farref_netref::{
+    ByteStream, Error, Netref, Object, RemoteIter, Result, Shape, Shaped, Stream, Value, remote,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +135,19 @@ struct Holder {
     bytes: ByteStream,
 }
 
+#[derive(Serialize, Deserialize, Shape)]
+#[serde(bound = "")]
+struct ReadyMade {
+    object: Object,
+    sink: Sink<Stream<u8>>,
+    iter: RemoteIter<u8>,
+    many: (mpsc::Sender<u8>, mpsc::Receiver<u8>),
+    one: (oneshot::Sender<u8>, oneshot::Receiver<u8>),
+    last: (watch::Sender<u8>, watch::Receiver<u8>),
+    all: (broadcast::Sender<u8>, broadcast::Receiver<u8>),
+    lock: Mutex<u8>,
+}
+
 mod hex {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -156,6 +174,11 @@ fn what_serde_cannot_tell_is_told() {
     assert_eq!(
         told::<Holder>(),
         "Holder where Holder {object: Netref, stream: Option<Netref>, bytes: Netref}"
+    );
+    assert_eq!(
+        told::<ReadyMade>(),
+        "ReadyMade where ReadyMade {object: Netref, sink: Netref, iter: (Netref, (u64, Option<u64>)), many: [Netref; 2], \
+         one: [Netref; 2], last: (Netref, (Netref, u64)), all: [Netref; 2], lock: Netref}"
     );
     assert_eq!(told::<Colour>(), "Colour where Colour {red: String}");
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use farref_boxing::{Error, Result};
+use farref_boxing::{Error, Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::broadcast;
@@ -236,6 +236,12 @@ impl<'de, T: Shareable> Deserialize<'de> for Sender<T> {
     }
 }
 
+impl<T: Shareable> Shaped for Sender<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
+    }
+}
+
 impl<T: Shareable> Serialize for Receiver<T> {
     /// Gives the receiver away.
     ///
@@ -250,6 +256,12 @@ impl<T: Shareable> Serialize for Receiver<T> {
 impl<'de, T: Shareable> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Stream::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<T: Shareable> Shaped for Receiver<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 

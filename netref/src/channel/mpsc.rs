@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use farref_boxing::Result;
+use farref_boxing::{Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::mpsc;
@@ -171,6 +171,12 @@ impl<'de, T: Item> Deserialize<'de> for Sender<T> {
     }
 }
 
+impl<T: Item> Shaped for Sender<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
+    }
+}
+
 impl<T: Item> Serialize for Receiver<T> {
     /// Gives the receiver away.
     ///
@@ -185,6 +191,12 @@ impl<T: Item> Serialize for Receiver<T> {
 impl<'de, T: Item> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Stream::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<T: Item> Shaped for Receiver<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 

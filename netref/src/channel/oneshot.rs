@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, ready};
 
-use farref_boxing::Result;
+use farref_boxing::{Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -180,6 +180,12 @@ impl<'de, T: Item> Deserialize<'de> for Sender<T> {
     }
 }
 
+impl<T: Item> Shaped for Sender<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
+    }
+}
+
 impl<T: Item> Serialize for Receiver<T> {
     /// Gives the receiver away.
     ///
@@ -194,6 +200,12 @@ impl<T: Item> Serialize for Receiver<T> {
 impl<'de, T: Item> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Stream::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<T: Item> Shaped for Receiver<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use farref_boxing::Result;
+use farref_boxing::{Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::watch;
@@ -257,6 +257,12 @@ impl<'de, T: Shareable> Deserialize<'de> for Sender<T> {
     }
 }
 
+impl<T: Shareable> Shaped for Sender<T> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
+    }
+}
+
 impl<T: Shareable> Serialize for Receiver<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match &self.way {
@@ -276,6 +282,12 @@ impl<'de, T: Shareable> Deserialize<'de> for Receiver<T> {
             way: Way::There(watched),
             seen,
         })
+    }
+}
+
+impl<T: Shareable> Shaped for Receiver<T> {
+    fn shape(shapes: &mut Shapes) -> ShapeType {
+        <(Netref<dyn Watched>, u64)>::shape(shapes)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Objects from and to netrefs and values, and as a part of messages.
 
-use farref_boxing::{Result, Value, ValueError, from_value, lend, slot};
+use farref_boxing::{Result, ShapeType, Shaped, Shapes, Value, ValueError, from_value, lend, slot};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -72,5 +72,11 @@ impl<'de> Deserialize<'de> for Object {
         let reference = slot(index).map_err(D::Error::custom)?;
         let handle = Handle::of(&reference).ok_or_else(|| D::Error::custom("a reference of another kind"))?;
         Self::of_handle(handle).map_err(D::Error::custom)
+    }
+}
+
+impl Shaped for Object {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, ready};
 
-use farref_boxing::{Error, ErrorKind, Result};
+use farref_boxing::{Error, ErrorKind, Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
@@ -191,6 +191,12 @@ impl<'de, S> Deserialize<'de> for Sink<S> {
             drain,
             of: PhantomData,
         })
+    }
+}
+
+impl<S> Shaped for Sink<S> {
+    fn shape(_shapes: &mut Shapes) -> ShapeType {
+        ShapeType::REFERENCE
     }
 }
 
