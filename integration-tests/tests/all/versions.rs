@@ -312,7 +312,7 @@ mod by_hand {
     use bytes::Bytes;
     use farref::message::{Call, Message, Operation, Return, SHAPES, Verdict};
     use farref::protocol::{CancelReason, Op};
-    use farref::{Connection, Server};
+    use farref::{Connection, Reconnect, Server, connect};
     use farref_framing::{CloseReason, Role};
     use farref_integration_tests::raw_peer::{Heard, RawPeer, call, hello_with, root_of};
 
@@ -373,8 +373,14 @@ mod by_hand {
 
     /// A raw peer that tells what its types look like.
     fn dial(path: &std::path::Path) -> RawPeer {
-        let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-        let mut peer = RawPeer::new(stream, Role::Dialer);
+        meet(
+            std::os::unix::net::UnixStream::connect(path).unwrap(),
+            Role::Dialer,
+        )
+    }
+
+    fn meet(stream: std::os::unix::net::UnixStream, role: Role) -> RawPeer {
+        let mut peer = RawPeer::new(stream, role);
         let Message::Hello(mut hello) = hello_with(root_of::<dyn Taker>()) else {
             unreachable!()
         };
@@ -533,33 +539,35 @@ mod by_hand {
         assert_eq!(peer.ending().code, CloseReason::BREACH);
     }
 
+    /// Gives a value of a type of its own, and says what that looks like when it is asked.
+    fn gives(mut peer: RawPeer) {
+        let shape = fingerprint(&narrow(b'R'));
+        let number = loop {
+            match peer.hear() {
+                Heard::Message(Message::Call(call), _) => break call.call,
+                Heard::Message(..) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let returned = Return {
+            call: number,
+            verdict: Verdict::Value,
+            shape,
+            descriptors: [].into_iter().collect(),
+            streams: Bytes::new(),
+        };
+        peer.say_with(&Message::Return(returned), &[9]);
+        assert_eq!(asked(&mut peer), shape);
+        peer.say_with(&Message::Shape { shape }, &narrow(b'R'));
+        // Until the other side has got it.
+        while !matches!(peer.hear(), Heard::Closing(_) | Heard::End) {}
+    }
+
     #[test]
     fn a_relay_asks_where_it_came_from() {
         let house = House::new();
         let path = house.path.clone();
-        let host = std::thread::spawn(move || {
-            let mut peer = dial(&path);
-            let shape = fingerprint(&narrow(b'R'));
-            let number = loop {
-                match peer.hear() {
-                    Heard::Message(Message::Call(call), _) => break call.call,
-                    Heard::Message(..) => {}
-                    other => panic!("{other:?}"),
-                }
-            };
-            let returned = Return {
-                call: number,
-                verdict: Verdict::Value,
-                shape,
-                descriptors: [].into_iter().collect(),
-                streams: Bytes::new(),
-            };
-            peer.say_with(&Message::Return(returned), &[9]);
-            assert_eq!(asked(&mut peer), shape);
-            peer.say_with(&Message::Shape { shape }, &narrow(b'R'));
-            // Until the other side has got it.
-            while !matches!(peer.hear(), Heard::Closing(_) | Heard::End) {}
-        });
+        let host = std::thread::spawn(move || gives(dial(&path)));
         let House { server, runtime, .. } = house;
         runtime.block_on(async {
             within(server.wait_for(|stats| stats.connections > 0)).await;
@@ -571,6 +579,26 @@ mod by_hand {
             drop(root);
             through.at_rest().await;
             within(server.shutdown(Duration::ZERO)).await;
+        });
+        host.join().unwrap();
+    }
+
+    #[test]
+    fn so_does_one_that_comes_back_by_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let host = std::thread::spawn(move || gives(meet(listener.accept().unwrap().0, Role::Listener)));
+        runtime().block_on(async {
+            let connect = connect(format!("unix:{}", path.display()));
+            let there = within(connect.reconnecting(Reconnect::default())).await.unwrap();
+            let far: Netref<dyn Taker> = there.root().unwrap();
+            let through = pair::<dyn Taker>("mem", far).await;
+            let root: Netref<dyn Taker> = through.root().await;
+            assert_eq!(within(root.call().give()).await.unwrap(), Wide { a: 9, b: 0 });
+            drop(root);
+            through.at_rest().await;
+            within(there.close()).await;
         });
         host.join().unwrap();
     }

@@ -227,6 +227,9 @@ impl Calls {
                     .references()
                     .extend(request.references.iter().cloned());
                 let options = request.options.clone();
+                if let (Op::Method { shape, .. }, Some(back)) = (&request.op, &request.back) {
+                    conduit.passes(*shape, back);
+                }
                 conduit.begin(*target, &request.op, options, &mut request.encoder)
             }
             Ok(None) => Err(is_without()),
@@ -273,6 +276,16 @@ impl Calls {
 
     /// What was found of a call that was marked as busy; the waker of whoever should look at it.
     fn looked(&self, call: u64, sent: Sent, outcome: Poll<Outcome>) -> Option<Waker> {
+        if let Poll::Ready(Outcome::Value { shape, .. }) = &outcome {
+            let back = {
+                let table = lock(&self.table);
+                let request = table.calls.get(&call).and_then(|entry| entry.request.as_ref());
+                request.and_then(|request| request.back.clone())
+            };
+            if let Some(back) = back {
+                back.passes(*shape, &sent.conduit);
+            }
+        }
         let (waker, is_gone, is_missed) = {
             let mut table = lock(&self.table);
             let is_lost = table.is_lost(&sent);
@@ -343,6 +356,7 @@ impl Calls {
             options,
             encoder: std::mem::take(encoder),
             references,
+            back: None,
         })
     }
 

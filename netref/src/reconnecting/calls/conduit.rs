@@ -151,6 +151,7 @@ impl Conduit for Calls {
             },
             encoder: Encoder::of(body),
             references,
+            back: Some(Arc::clone(&back)),
         });
         match self.start(target, request) {
             Ok(call) => {

@@ -55,6 +55,8 @@ pub(super) struct Request {
     pub(super) options: CallOptions,
     pub(super) encoder: Encoder,
     pub(super) references: Vec<Reference>,
+    /// Where it came from, if it is passed on.
+    pub(super) back: Option<Arc<dyn Conduit>>,
 }
 
 pub(super) enum Place {
