@@ -180,6 +180,37 @@ pub trait ByteRx: Send + 'static {
         None
     }
 
+    /// Takes the medium, with both its halves, out of the reactor, for a thread that reads and waits by itself: gives
+    /// what that waits on, and `None` where the medium cannot leave. Until [`join_reactor`](Self::join_reactor)
+    /// neither half is ready by polling; `try_read` and `try_write` are as before.
+    ///
+    /// # Errors
+    ///
+    /// The carrier is lost by that.
+    fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn Descriptor>>> {
+        Ok(None)
+    }
+
+    /// [`try_read`](Self::try_read), but where the medium has [left](Self::leave_reactor) the reactor it waits for a moment,
+    /// some milliseconds, for something to read: a system call less than to wait by the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_read`](Self::try_read).
+    fn read_soon(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        self.try_read(into)
+    }
+
+    /// Brings a medium that left back to the reactor of the runtime that this is called in. What
+    /// [`leave_reactor`](Self::leave_reactor) gave must have been dropped.
+    ///
+    /// # Errors
+    ///
+    /// The carrier is lost by that.
+    fn join_reactor(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Tells the peer that the rest is not wanted (native streams only).
     fn stop(&mut self, code: u32) {
         let _ = code;

@@ -78,7 +78,7 @@ pub use carrier::{
     BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, CarrierStats, Class, Gauge, Guard, Muxed, PeerEvidence,
     StreamCarrier, StreamHalves,
 };
-pub use descriptor::Descriptor;
+pub use descriptor::{Alarm, Descriptor};
 pub use error::{Aborted, Absence, AcceptError, DialError, ListenError, aborted};
 #[cfg(feature = "keys")]
 pub use identity::Identity;

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use tokio::net::unix::pipe::{Receiver, Sender};
 
 use crate::carrier::{ByteRx, ByteTx};
-use crate::descriptor::{Descriptor, wait_readable, wait_writable};
+use crate::descriptor::{Alarm, Descriptor, wait_readable, wait_writable};
 use crate::io::reserve_some;
 use crate::stack;
 
@@ -121,8 +121,8 @@ impl ByteRx for PipeRx {
 }
 
 impl Descriptor for PipeRx {
-    fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        wait_readable(self, timeout)
+    fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
+        wait_readable(self, alarm, timeout)
     }
 
     fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
@@ -209,10 +209,10 @@ impl ByteTx for PipeTx {
 }
 
 impl Descriptor for PipeTx {
-    fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
+    fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
         self.sink
             .as_ref()
-            .map_or(Ok(true), |sink| wait_readable(sink, timeout))
+            .map_or(Ok(true), |sink| wait_readable(sink, alarm, timeout))
     }
 
     fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {

@@ -35,7 +35,7 @@ use life::{Life, Lifeline};
 pub(crate) use stderr::printable;
 
 use crate::carrier::{ByteRx, ByteTx, CarrierInfo, StreamCarrier};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Alarm, Descriptor};
 use crate::io::reserve_some;
 use crate::pipe::{PipeRx, PipeTx, check_runtime, set_nonblocking};
 use crate::token;
@@ -325,7 +325,7 @@ impl ByteRx for ChildRx {
 }
 
 impl Descriptor for ChildRx {
-    fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
+    fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
         if !self.ahead.is_empty() {
             return Ok(true);
         }
@@ -336,10 +336,12 @@ impl Descriptor for ChildRx {
         loop {
             let left = until.map(|until| until.saturating_duration_since(std::time::Instant::now()));
             let slice = left.map_or(LINGER, |left| left.min(LINGER));
-            if self.pipe.wait_readable(Some(slice))? || self.life.is_over() {
+            let begun = std::time::Instant::now();
+            if self.pipe.wait_readable(alarm, Some(slice))? || self.life.is_over() {
                 return Ok(true);
             }
-            if left.is_some_and(|left| left <= slice) {
+            let rung = alarm.is_some() && begun.elapsed() < slice;
+            if rung || left.is_some_and(|left| left <= slice) {
                 return Ok(false);
             }
         }
@@ -395,8 +397,8 @@ impl ByteTx for ChildTx {
 }
 
 impl Descriptor for ChildTx {
-    fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        self.pipe.wait_readable(timeout)
+    fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
+        self.pipe.wait_readable(alarm, timeout)
     }
 
     fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {

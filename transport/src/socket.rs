@@ -3,10 +3,14 @@
 //! Knows tokio's sockets and the system calls under them. Tokio's own "try" asks its cached readiness
 //! first, which is only as fresh as the reactor; here a half that the reactor has not called ready is
 //! asked itself, so that a fresh socket is written to at once, and a thread may read without a reactor.
+//!
+//! A socket that a thread reads can leave the reactor: else whatever comes would wake that, too.
 
 use std::io::{self, IoSlice};
+use std::marker::PhantomData;
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -27,8 +31,17 @@ pub(crate) trait Socket: Ready + Split {}
 pub(crate) trait Split: Sized {
     type Read: AsyncRead + AsRef<Self> + Send + Sync + Unpin + 'static;
     type Write: AsRef<Self> + Send + Sync + 'static;
+    /// The same socket without a reactor.
+    #[cfg(unix)]
+    type Std: std::os::fd::AsFd + Send + Sync + 'static;
 
     fn split(self) -> (Self::Read, Self::Write);
+    /// Out of the reactor.
+    #[cfg(unix)]
+    fn leave(read: Self::Read, write: Self::Write) -> io::Result<Self::Std>;
+    /// Into the reactor of this runtime.
+    #[cfg(unix)]
+    fn join(socket: Self::Std) -> io::Result<Self>;
 }
 
 /// A stream socket whose readiness the reactor caches.
@@ -47,15 +60,32 @@ pub(crate) trait Ready: Send + Sync + 'static {
 }
 
 macro_rules! socket {
-    ($socket:ty, $halves:ident) => {
+    ($socket:ty, $std:ty, $halves:ident) => {
         impl Socket for $socket {}
 
         impl Split for $socket {
             type Read = tokio::net::$halves::OwnedReadHalf;
             type Write = tokio::net::$halves::OwnedWriteHalf;
+            #[cfg(unix)]
+            type Std = $std;
 
             fn split(self) -> (Self::Read, Self::Write) {
                 self.into_split()
+            }
+
+            #[cfg(unix)]
+            fn leave(read: Self::Read, write: Self::Write) -> io::Result<Self::Std> {
+                let socket = read.reunite(write).map_err(io::Error::other)?;
+                let socket = socket.into_std()?;
+                socket.set_nonblocking(false)?;
+                socket.set_read_timeout(Some(MOMENT))?;
+                Ok(socket)
+            }
+
+            #[cfg(unix)]
+            fn join(socket: Self::Std) -> io::Result<Self> {
+                socket.set_nonblocking(true)?;
+                Self::from_std(socket)
             }
         }
 
@@ -97,15 +127,19 @@ macro_rules! socket {
 }
 
 #[cfg(feature = "tcp")]
-socket!(tokio::net::TcpStream, tcp);
+socket!(tokio::net::TcpStream, std::net::TcpStream, tcp);
 #[cfg(all(unix, feature = "unix"))]
-socket!(tokio::net::UnixStream, unix);
+socket!(tokio::net::UnixStream, std::os::unix::net::UnixStream, unix);
 
 /// Takes a connected socket apart.
 pub(crate) fn halves<S: Socket>(socket: S) -> (SocketRx<S>, SocketTx<S>) {
     let (read, write) = socket.split();
+    let write = Arc::new(RwLock::new(Half::Reactor(write)));
     (
-        SocketRx { half: read },
+        SocketRx {
+            half: Half::Reactor(read),
+            other: Arc::clone(&write),
+        },
         SocketTx {
             half: write,
             is_closed: false,
@@ -113,62 +147,152 @@ pub(crate) fn halves<S: Socket>(socket: S) -> (SocketRx<S>, SocketTx<S>) {
     )
 }
 
-/// The reading half of a socket.
-pub(crate) struct SocketRx<S: Socket> {
-    half: S::Read,
+/// A half of a socket, and who tells when it is ready.
+enum Half<T, S: Socket> {
+    /// The reactor.
+    Reactor(T),
+    /// A thread waits by itself.
+    #[cfg(unix)]
+    Thread(Arc<S::Std>),
+    /// The system has refused to change that.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no socket leaves the reactor there"))]
+    Gone(PhantomData<S>),
 }
 
-impl<S: Socket> SocketRx<S> {
-    fn socket(&self) -> &S {
-        self.half.as_ref()
-    }
+fn gone() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "the socket could not be handed to another thread",
+    )
+}
+
+/// The reading half of a socket.
+pub(crate) struct SocketRx<S: Socket> {
+    half: Half<S::Read, S>,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no socket leaves the reactor there"))]
+    other: Arc<RwLock<Half<S::Write, S>>>,
 }
 
 impl<S: Socket> ByteRx for SocketRx<S> {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         reserve_some(into);
-        let socket = self.socket();
-        retry(|| {
-            if socket.is_readable() {
-                socket.read_if_ready(into)
-            } else {
-                read(socket, into)
-            }
-        })
+        match &self.half {
+            Half::Reactor(half) => retry(|| {
+                let socket = half.as_ref();
+                if socket.is_readable() {
+                    socket.read_if_ready(into)
+                } else {
+                    read(socket, into)
+                }
+            }),
+            #[cfg(unix)]
+            Half::Thread(socket) => retry(|| read(socket, into)),
+            Half::Gone(_) => Err(gone()),
+        }
+    }
+
+    #[cfg(unix)]
+    fn read_soon(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        let Half::Thread(socket) = &self.half else {
+            return self.try_read(into);
+        };
+        reserve_some(into);
+        retry(|| unix::read_soon(socket, into))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
         reserve_some(into);
-        // Tokio knows by a read that did not fill the buffer that nothing is left: no second system call to find out.
-        tokio_util::io::poll_read_buf(Pin::new(&mut self.half), cx, into)
+        match &mut self.half {
+            // Tokio knows by a read that did not fill the buffer that nothing is left: no second system call to find out.
+            Half::Reactor(half) => tokio_util::io::poll_read_buf(Pin::new(half), cx, into),
+            #[cfg(unix)]
+            Half::Thread(_) => Poll::Pending,
+            Half::Gone(_) => Poll::Ready(Err(gone())),
+        }
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_readable(cx)
+        match &self.half {
+            Half::Reactor(half) => half.as_ref().poll_readable(cx),
+            #[cfg(unix)]
+            Half::Thread(_) => Poll::Pending,
+            Half::Gone(_) => Poll::Ready(Err(gone())),
+        }
     }
 
     #[cfg(unix)]
     fn descriptor(&self) -> Option<&dyn crate::descriptor::Descriptor> {
         Some(self)
     }
+
+    #[cfg(unix)]
+    fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn crate::descriptor::Descriptor>>> {
+        let mut other = write_lock(&self.other);
+        let socket = match std::mem::replace(&mut self.half, Half::Gone(PhantomData)) {
+            Half::Reactor(read) => match std::mem::replace(&mut *other, Half::Gone(PhantomData)) {
+                Half::Reactor(write) => Arc::new(S::leave(read, write)?),
+                Half::Thread(_) | Half::Gone(_) => return Err(gone()),
+            },
+            Half::Thread(socket) => socket,
+            Half::Gone(_) => return Err(gone()),
+        };
+        *other = Half::Thread(Arc::clone(&socket));
+        self.half = Half::Thread(Arc::clone(&socket));
+        Ok(Some(Arc::new(unix::Waited(socket))))
+    }
+
+    #[cfg(unix)]
+    fn join_reactor(&mut self) -> io::Result<()> {
+        let Half::Thread(_) = self.half else {
+            return Ok(());
+        };
+        check_runtime()?;
+        let mut other = write_lock(&self.other);
+        *other = Half::Gone(PhantomData);
+        let Half::Thread(socket) = std::mem::replace(&mut self.half, Half::Gone(PhantomData)) else {
+            return Err(gone());
+        };
+        let socket =
+            Arc::into_inner(socket).ok_or_else(|| io::Error::other("a thread still waits on the socket"))?;
+        let (read, write) = S::join(socket)?.split();
+        *other = Half::Reactor(write);
+        self.half = Half::Reactor(read);
+        Ok(())
+    }
+}
+
+/// What a thread waits in a read, before it waits by the descriptor.
+#[cfg(unix)]
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(2);
+
+#[cfg(unix)]
+fn write_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The writing half of a socket.
 pub(crate) struct SocketTx<S: Socket> {
-    half: S::Write,
+    /// Shared, as the reading half takes it out of the reactor with itself.
+    half: Arc<RwLock<Half<S::Write, S>>>,
     is_closed: bool,
 }
 
 impl<S: Socket> SocketTx<S> {
-    fn socket(&self) -> &S {
-        self.half.as_ref()
+    fn half(&self) -> RwLockReadGuard<'_, Half<S::Write, S>> {
+        self.half.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.is_closed, true) {
             return Ok(());
         }
-        match self.socket().shutdown(Shutdown::Write) {
+        let closed = match &*self.half() {
+            Half::Reactor(half) => half.as_ref().shutdown(Shutdown::Write),
+            #[cfg(unix)]
+            Half::Thread(socket) => socket2::SockRef::from(&**socket).shutdown(Shutdown::Write),
+            Half::Gone(_) => Ok(()),
+        };
+        match closed {
             // The peer was faster.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
@@ -184,18 +308,28 @@ impl<S: Socket> ByteTx for SocketTx<S> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
-        let socket = self.socket();
-        retry(|| {
-            if socket.is_writable() {
-                socket.write_if_ready(bufs)
-            } else {
-                write(socket, bufs)
-            }
-        })
+        match &*self.half() {
+            Half::Reactor(half) => retry(|| {
+                let socket = half.as_ref();
+                if socket.is_writable() {
+                    socket.write_if_ready(bufs)
+                } else {
+                    write(socket, bufs)
+                }
+            }),
+            #[cfg(unix)]
+            Half::Thread(socket) => retry(|| write(socket, bufs)),
+            Half::Gone(_) => Err(gone()),
+        }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_writable(cx)
+        match &*self.half() {
+            Half::Reactor(half) => half.as_ref().poll_writable(cx),
+            #[cfg(unix)]
+            Half::Thread(_) => Poll::Pending,
+            Half::Gone(_) => Poll::Ready(Err(gone())),
+        }
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -221,36 +355,46 @@ pub(crate) use unix::{read, write};
 #[cfg(unix)]
 mod unix {
     use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 
     use super::*;
-    use crate::descriptor::{Descriptor, wait_readable, wait_writable};
+    use crate::descriptor::{Alarm, Descriptor, wait_readable, wait_writable};
 
     /// Reads, whatever the reactor knows. By way of the stack, which costs a copy of what is mostly an
     /// answer or two; whoever has more to say is seen by the reactor.
-    pub(crate) fn read(socket: &impl Socket, into: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) fn read(socket: impl AsFd, into: &mut BytesMut) -> io::Result<usize> {
+        read_how(socket, into, RecvFlags::DONTWAIT)
+    }
+
+    /// Reads, and waits as long as the socket's own timeout says.
+    pub(super) fn read_soon(socket: impl AsFd, into: &mut BytesMut) -> io::Result<usize> {
+        read_how(socket, into, RecvFlags::empty())
+    }
+
+    fn read_how(socket: impl AsFd, into: &mut BytesMut, how: RecvFlags) -> io::Result<usize> {
         let mut room = [MaybeUninit::uninit(); 16 * 1024];
         let spare = into.capacity() - into.len();
         let room = match room.get_mut(..spare) {
             Some(room) => room,
             None => &mut room,
         };
-        let ((bytes, _), _) = recv(socket, room, RecvFlags::empty())?;
+        let ((bytes, _), _) = recv(socket, room, how)?;
         into.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     /// Writes, whatever the reactor knows.
-    pub(crate) fn write(socket: &impl Socket, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn write(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         // More than that at once is an error on every system.
         const MOST: usize = 1024;
         // Apple has a socket option instead, which tokio and socket2 set.
         #[cfg(not(target_vendor = "apple"))]
-        let flags = SendFlags::NOSIGNAL;
+        let flags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
         #[cfg(target_vendor = "apple")]
-        let flags = SendFlags::empty();
+        let flags = SendFlags::DONTWAIT;
         if let [one] = bufs {
             return Ok(send(socket, one, flags)?);
         }
@@ -258,23 +402,52 @@ mod unix {
         Ok(sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), flags)?)
     }
 
-    impl<S: Socket> Descriptor for SocketRx<S> {
-        fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_readable(self.socket(), timeout)
+    /// A socket that a thread waits on.
+    pub(super) struct Waited<F>(pub(super) Arc<F>);
+
+    impl<F: AsFd + Send + Sync> Descriptor for Waited<F> {
+        fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
+            wait_readable(&self.0, alarm, timeout)
         }
 
         fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_writable(self.socket(), timeout)
+            wait_writable(&self.0, timeout)
+        }
+    }
+
+    impl<S: Socket> Descriptor for SocketRx<S> {
+        fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
+            match &self.half {
+                Half::Reactor(half) => wait_readable(half.as_ref(), alarm, timeout),
+                Half::Thread(socket) => wait_readable(socket, alarm, timeout),
+                Half::Gone(_) => Err(gone()),
+            }
+        }
+
+        fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
+            match &self.half {
+                Half::Reactor(half) => wait_writable(half.as_ref(), timeout),
+                Half::Thread(socket) => wait_writable(socket, timeout),
+                Half::Gone(_) => Err(gone()),
+            }
         }
     }
 
     impl<S: Socket> Descriptor for SocketTx<S> {
-        fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_readable(self.socket(), timeout)
+        fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
+            match &*self.half() {
+                Half::Reactor(half) => wait_readable(half.as_ref(), alarm, timeout),
+                Half::Thread(socket) => wait_readable(socket, alarm, timeout),
+                Half::Gone(_) => Err(gone()),
+            }
         }
 
         fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            wait_writable(self.socket(), timeout)
+            match &*self.half() {
+                Half::Reactor(half) => wait_writable(half.as_ref(), timeout),
+                Half::Thread(socket) => wait_writable(socket, timeout),
+                Half::Gone(_) => Err(gone()),
+            }
         }
     }
 }

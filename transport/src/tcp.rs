@@ -409,7 +409,7 @@ mod tests {
                     io::ErrorKind::WouldBlock
                 );
                 far.write_all(b"question").unwrap();
-                assert!(near.rx.descriptor().unwrap().wait_readable(None).unwrap());
+                assert!(near.rx.descriptor().unwrap().wait_readable(None, None).unwrap());
                 assert_eq!(near.rx.try_read(&mut into).unwrap(), 8, "round {round}");
                 into.clear();
                 assert!(near.tx.descriptor().unwrap().wait_writable(None).unwrap());
@@ -418,8 +418,17 @@ mod tests {
                 far.read_exact(&mut answer).unwrap();
             }
             drop(far);
-            assert!(near.rx.descriptor().unwrap().wait_readable(None).unwrap());
+            assert!(near.rx.descriptor().unwrap().wait_readable(None, None).unwrap());
             assert_eq!(near.rx.try_read(&mut into).unwrap(), 0);
+        });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_leaves_the_reactor_and_comes_back() {
+        block_on(async {
+            let (dialled, accepted, _listener) = connected().await;
+            crate::testing::leave_and_come_back(dialled, accepted).await;
         });
     }
 

@@ -56,6 +56,63 @@ pub(crate) async fn read_all(rx: &mut dyn ByteRx) -> io::Result<Vec<u8>> {
     }
 }
 
+/// `near` leaves the reactor and comes back, twice, and both halves go on meanwhile.
+#[cfg(unix)]
+pub(crate) async fn leave_and_come_back(mut near: StreamCarrier, mut far: StreamCarrier) {
+    for round in 0..2_u8 {
+        let waited = near.rx.leave_reactor().unwrap().unwrap();
+        let mut into = BytesMut::with_capacity(64);
+        let nothing = near.rx.read_soon(&mut into).unwrap_err();
+        assert_eq!(
+            nothing.kind(),
+            io::ErrorKind::WouldBlock,
+            "it waits for a moment only"
+        );
+        write_all(&mut *far.tx, &[round; 3]).await.unwrap();
+        assert!(waited.wait_readable(None, None).unwrap());
+        assert_eq!(near.rx.read_soon(&mut into).unwrap(), 3);
+        assert_eq!(
+            near.rx.try_read(&mut into).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        assert_eq!(near.tx.try_write(&[IoSlice::new(b"reply")]).unwrap(), 5);
+        assert_eq!(read_some(&mut *far.rx).await.unwrap(), "reply");
+        // It never waits for room, either.
+        let flood = vec![round; 1 << 16];
+        let mut flooded = 0;
+        let full = loop {
+            match near.tx.try_write(&[IoSlice::new(&flood)]) {
+                Ok(count) => flooded += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+
+        while flooded > 0 {
+            flooded -= read_some(&mut *far.rx).await.unwrap().len();
+        }
+        drop(waited);
+        near.rx.join_reactor().unwrap();
+        let (wrote, heard) = tokio::join!(write_all(&mut *far.tx, b"more"), read_some(&mut *near.rx));
+        wrote.unwrap();
+        assert_eq!(heard.unwrap(), "more");
+        let flood = vec![round; 1 << 22];
+        let (wrote, ()) = tokio::join!(write_all(&mut *near.tx, &flood), async {
+            let mut heard = 0;
+            while heard < flood.len() {
+                heard += read_some(&mut *far.rx).await.unwrap().len();
+            }
+        });
+        wrote.unwrap();
+    }
+    drop(near.rx.leave_reactor().unwrap());
+    drop(near);
+    assert!(
+        read_all(&mut *far.rx).await.unwrap().is_empty(),
+        "its end is heard from there as well"
+    );
+}
+
 /// Both ends send `amount` bytes at once, each before it is heard, then close; both must be heard.
 pub(crate) async fn talk(near: StreamCarrier, far: StreamCarrier, amount: usize) {
     async fn one(carrier: StreamCarrier, says: Vec<u8>) -> io::Result<Vec<u8>> {

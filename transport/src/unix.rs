@@ -364,6 +364,18 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_leaves_the_reactor_and_comes_back() {
+        block_on(async {
+            let (near, far) = UnixStream::pair().unwrap();
+            let [near, far] = [near, far].map(|socket| {
+                let info = info(&socket);
+                stream(carrier(socket, info))
+            });
+            crate::testing::leave_and_come_back(near, far).await;
+        });
+    }
+
+    #[test]
     fn two_talkers_are_both_heard() {
         block_on(async {
             let (_directory, _, at) = place();

@@ -204,7 +204,7 @@ fn a_thread_reads_without_the_runtime() {
             scope.spawn(|| {
                 let mut into = BytesMut::with_capacity(64);
                 while rx.try_read(&mut into).is_err() {
-                    rx.descriptor().unwrap().wait_readable(None).unwrap();
+                    rx.descriptor().unwrap().wait_readable(None, None).unwrap();
                 }
                 assert_eq!(&into[..], b"hello");
             });

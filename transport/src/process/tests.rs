@@ -141,7 +141,7 @@ fn a_thread_that_waits_without_the_runtime_hears_of_the_end() {
             loop {
                 match rx.try_read(&mut into) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        rx.descriptor().unwrap().wait_readable(None).unwrap();
+                        rx.descriptor().unwrap().wait_readable(None, None).unwrap();
                     }
                     read => return read.unwrap_err(),
                 }

@@ -201,7 +201,7 @@ impl Port {
         loop {
             let mut guard = ready!(self.fd.poll_read_ready(cx))?;
             // What the reactor has seen may be read by now.
-            if wait_readable(self.fd(), Some(Duration::ZERO))? {
+            if wait_readable(self.fd(), None, Some(Duration::ZERO))? {
                 return Poll::Ready(Ok(()));
             }
             guard.clear_ready();

@@ -258,7 +258,7 @@ fn what_came_in_before_is_not_read() {
         let line = Line::new();
         within(line.write(b"boot: 1.2.3\r\n")).await;
         // Until it is there, there is nothing to discard.
-        assert!(crate::descriptor::wait_readable(&line.near, Some(Duration::from_secs(60))).unwrap());
+        assert!(crate::descriptor::wait_readable(&line.near, None, Some(Duration::from_secs(60))).unwrap());
         let mut carrier = dial(&line.address()).await.unwrap();
         within(line.write(b"new")).await;
         assert_eq!(read(&mut *carrier.rx, 3).await, b"new");
