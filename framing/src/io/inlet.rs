@@ -109,6 +109,45 @@ impl Inlet {
         }
     }
 
+    /// Takes the carrier out of the reactor, for a thread that reads and waits by itself; see
+    /// [`ByteRx::leave_reactor`]. `None` where not all that comes comes by one descriptor.
+    ///
+    /// # Errors
+    ///
+    /// The carrier is lost.
+    pub fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn Descriptor>>> {
+        if self.lanes.is_some() || self.main.ended {
+            return Ok(None);
+        }
+        self.main.rx.leave_reactor()
+    }
+
+    /// [`try_read`](Self::try_read), but a carrier that has left the reactor waits for a moment; see
+    /// [`ByteRx::read_soon`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_read`](Self::try_read).
+    pub fn read_soon(&mut self) -> io::Result<Option<ReadFrom>> {
+        if self.lanes.is_some() || self.main.ended {
+            return self.try_read();
+        }
+        let end = self.main.read_soon()?;
+        Ok(Some(ReadFrom {
+            stream: StreamKey::MAIN,
+            end,
+        }))
+    }
+
+    /// Brings the carrier back to the reactor, if it has left that.
+    ///
+    /// # Errors
+    ///
+    /// The carrier is lost.
+    pub fn join_reactor(&mut self) -> io::Result<()> {
+        self.main.rx.join_reactor()
+    }
+
     /// A descriptor on which a thread may wait without the runtime, if all that comes comes there.
     #[must_use]
     pub fn descriptor(&self) -> Option<&dyn Descriptor> {
@@ -151,6 +190,13 @@ impl Source {
     fn read(&mut self) -> io::Result<bool> {
         let spare = self.reserve();
         let n = self.rx.try_read(&mut self.buffer)?;
+        Ok(self.note(n, spare))
+    }
+
+    /// [`read`](Self::read), after a moment's wait if need be.
+    fn read_soon(&mut self) -> io::Result<bool> {
+        let spare = self.reserve();
+        let n = self.rx.read_soon(&mut self.buffer)?;
         Ok(self.note(n, spare))
     }
 

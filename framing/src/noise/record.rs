@@ -4,6 +4,7 @@
 //! is not long; the text is copied once, into the buffer where it is sealed, or out of the one where it was opened.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -441,6 +442,26 @@ impl ByteRx for RecordRx {
         } else {
             self.inner.descriptor()
         }
+    }
+
+    fn read_soon(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        reserve_some(into);
+        loop {
+            if let Some(taken) = self.take(into) {
+                return taken;
+            }
+            let spare = self.reserve();
+            let count = self.inner.read_soon(&mut self.buffer)?;
+            self.note(count, spare);
+        }
+    }
+
+    fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn Descriptor>>> {
+        self.inner.leave_reactor()
+    }
+
+    fn join_reactor(&mut self) -> io::Result<()> {
+        self.inner.join_reactor()
     }
 }
 
