@@ -52,6 +52,11 @@ impl<W> Baton<W> {
         Turn::WakeDriver
     }
 
+    /// The carrier takes no more for now.
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// The driver's turn to flush.
     pub(crate) fn flush(&mut self) -> Option<W> {
         self.asked = false;

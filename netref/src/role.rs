@@ -10,26 +10,115 @@ use std::sync::atomic::Ordering;
 
 use crate::sync::{AtomicU64, thread_local};
 
-/// The token of one connection.
+/// The token of one connection: a number, and what its holder does.
+///
+/// The driver is a task. While it sleeps a thread may take the role from it, and *lead*: it reads what it waits for by
+/// itself. It leaves the role *parked* between one call and its next, so that nobody is woken for that; the driver takes
+/// it back when that lasts.
 #[derive(Debug, Default)]
 pub(crate) struct Role {
     current: AtomicU64,
 }
 
+/// The driver handles something.
+const AWAKE: u64 = 0;
+/// The driver waits.
+const ASLEEP: u64 = 1;
+/// A thread has it.
+const LED: u64 = 2;
+/// No one has it: a thread will come back for it, or the driver will.
+const PARKED: u64 = 3;
+const STATES: u64 = 3;
+
+/// What a driver finds when it wakes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// It has the role.
+    Drives,
+    /// A thread has it, or has parked it.
+    Led,
+    /// It has a successor.
+    Gone,
+}
+
 impl Role {
-    /// Whether the driver with that number still holds the role.
+    /// Whether the driver with that number still holds the role, or lends it to a thread.
     pub(crate) fn is_held_by(&self, number: u64) -> bool {
-        self.current.load(Ordering::Acquire) == number
+        self.current.load(Ordering::Acquire) >> 2 == number
     }
 
-    /// Takes the role from the driver with that number; the number of its successor, or `None` if it was taken
-    /// already.
+    /// Takes the role from the driver with that number, or from the thread that it was lent to; the number of its
+    /// successor, or `None` if it was taken already.
     pub(crate) fn pass_on(&self, from: u64) -> Option<u64> {
         let next = from.wrapping_add(1);
+        for state in [AWAKE, LED] {
+            if self.change(from, state, next, AWAKE) {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// The driver wakes up.
+    pub(crate) fn wake(&self, number: u64) -> Woken {
+        let current = self.current.load(Ordering::Acquire);
+        let state = current & STATES;
+        if current >> 2 != number {
+            Woken::Gone
+        } else if state == AWAKE || (state == ASLEEP && self.change(number, ASLEEP, number, AWAKE)) {
+            Woken::Drives
+        } else {
+            // Taken at this moment by a thread, which may have passed it on since.
+            if self.is_held_by(number) {
+                Woken::Led
+            } else {
+                Woken::Gone
+            }
+        }
+    }
+
+    /// The driver goes to sleep: a thread may lead.
+    pub(crate) fn sleep(&self, number: u64) {
+        self.change(number, AWAKE, number, ASLEEP);
+    }
+
+    /// A thread takes the role, while the driver sleeps or it is parked; its number.
+    pub(crate) fn take(&self) -> Option<u64> {
+        let current = self.current.load(Ordering::Acquire);
+        let (number, state) = (current >> 2, current & STATES);
+        ((state == ASLEEP || state == PARKED) && self.change(number, state, number, LED)).then_some(number)
+    }
+
+    /// Whether a thread has the role.
+    pub(crate) fn is_led(&self) -> bool {
+        self.current.load(Ordering::Acquire) & STATES == LED
+    }
+
+    /// Whether the role waits for a thread to come back for it.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.current.load(Ordering::Acquire) & STATES == PARKED
+    }
+
+    /// The thread that leads leaves the role where it finds it again.
+    pub(crate) fn park(&self, number: u64) {
+        self.change(number, LED, number, PARKED);
+    }
+
+    /// The thread that leads gives the role back to the driver, which is to be woken.
+    pub(crate) fn hand_back(&self, number: u64) {
+        self.change(number, LED, number, ASLEEP);
+    }
+
+    /// The driver takes the parked role back.
+    pub(crate) fn take_back(&self, number: u64) -> bool {
+        self.change(number, PARKED, number, AWAKE)
+    }
+
+    fn change(&self, number: u64, state: u64, next: u64, then: u64) -> bool {
+        let (from, to) = (number << 2 | state, next << 2 | then);
         self.current
-            .compare_exchange(from, next, Ordering::AcqRel, Ordering::Acquire)
-            .ok()
-            .map(|_| next)
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
 
@@ -93,5 +182,41 @@ mod tests {
             "a driver that has left has nothing to give"
         );
         assert!(role.is_held_by(1));
+    }
+
+    #[test]
+    fn a_thread_borrows_the_role_while_the_driver_sleeps() {
+        let role = Role::default();
+        assert_eq!(role.take(), None, "the driver is awake");
+        role.sleep(0);
+        assert_eq!(role.take(), Some(0));
+        assert_eq!(role.take(), None, "one at a time");
+        assert_eq!(role.wake(0), Woken::Led);
+        assert!(!role.take_back(0), "not from a thread that leads");
+        role.park(0);
+        assert_eq!(role.wake(0), Woken::Led);
+        assert_eq!(role.take(), Some(0), "parked for whoever calls next");
+        role.park(0);
+        assert!(role.take_back(0));
+        assert_eq!(role.wake(0), Woken::Drives);
+        role.sleep(0);
+        assert_eq!(role.take(), Some(0));
+        role.hand_back(0);
+        assert_eq!(role.wake(0), Woken::Drives);
+    }
+
+    #[test]
+    fn a_thread_that_leads_can_pass_the_role_on_to_another_driver() {
+        let role = Role::default();
+        role.sleep(0);
+        role.take().unwrap();
+        assert_eq!(role.pass_on(0), Some(1));
+        role.park(0);
+        role.hand_back(0);
+        assert_eq!(role.wake(1), Woken::Drives, "it has nothing to give any more");
+        assert_eq!(role.wake(0), Woken::Gone);
+        role.sleep(1);
+        role.sleep(0);
+        assert_eq!(role.take(), Some(1));
     }
 }

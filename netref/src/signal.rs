@@ -91,6 +91,11 @@ impl Signal {
         }
     }
 
+    /// What was asked for since the last time.
+    pub(crate) fn take(&self) -> Wishes {
+        std::mem::take(&mut lock(&self.0).wishes)
+    }
+
     /// What was asked for since the last time, or `None` and a promise to wake.
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Wishes> {
         let mut bell = lock(&self.0);

@@ -57,6 +57,30 @@ pub struct ThreadWaiter {
 struct Waiting {
     notified: bool,
     jobs: VecDeque<Job>,
+    rest: Rest,
+}
+
+/// How the thread rests.
+#[derive(Default)]
+enum Rest {
+    /// Not at all.
+    #[default]
+    None,
+    /// Under the condition variable.
+    Asleep,
+    /// Elsewhere: this ends it.
+    Elsewhere(Waker),
+}
+
+impl Waiting {
+    /// Something has come; whether the condition variable is to be told, and who else.
+    fn stir(&mut self) -> (bool, Option<Waker>) {
+        match std::mem::take(&mut self.rest) {
+            Rest::None => (false, None),
+            Rest::Asleep => (true, None),
+            Rest::Elsewhere(waker) => (false, Some(waker)),
+        }
+    }
 }
 
 /// Why a waiting thread woke up.
@@ -72,14 +96,49 @@ pub(crate) enum Woken {
 impl ThreadWaiter {
     /// Wakes the thread, or keeps it from falling asleep.
     pub(crate) fn notify(&self) {
-        lock(&self.state).notified = true;
-        self.wake.notify_one();
+        self.stir(|state| state.notified = true);
     }
 
     /// Gives the thread a callback to run.
     pub(crate) fn push(&self, job: Job) {
-        lock(&self.state).jobs.push_back(job);
-        self.wake.notify_one();
+        self.stir(|state| state.jobs.push_back(job));
+    }
+
+    fn stir(&self, change: impl FnOnce(&mut Waiting)) {
+        let (asleep, elsewhere) = {
+            let mut state = lock(&self.state);
+            change(&mut state);
+            state.stir()
+        };
+        if asleep {
+            self.wake.notify_one();
+        }
+        if let Some(waker) = elsewhere {
+            waker.wake();
+        }
+    }
+
+    /// The thread is about to rest elsewhere, where `waker` reaches it; false if there is something to do first.
+    pub(crate) fn rests_elsewhere(&self, waker: &Waker) -> bool {
+        let mut state = lock(&self.state);
+        if state.notified || !state.jobs.is_empty() {
+            return false;
+        }
+        state.rest = Rest::Elsewhere(waker.clone());
+        true
+    }
+
+    /// Whether there are callbacks to run.
+    pub(crate) fn has_jobs(&self) -> bool {
+        !lock(&self.state).jobs.is_empty()
+    }
+
+    /// The thread is back. Whether it has callbacks to run; that it was notified is forgotten.
+    pub(crate) fn is_back(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.rest = Rest::None;
+        state.notified = false;
+        !state.jobs.is_empty()
     }
 
     /// Sleeps until there is something to do. Callbacks come first.
@@ -92,11 +151,13 @@ impl ThreadWaiter {
             if std::mem::take(&mut state.notified) {
                 return Woken::Notified;
             }
+            state.rest = Rest::Asleep;
             state = match until {
                 None => crate::sync::wait(&self.wake, state),
                 Some(until) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
+                        state.rest = Rest::None;
                         return Woken::TimedOut;
                     }
                     crate::sync::wait_timeout(&self.wake, state, left)

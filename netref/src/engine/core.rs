@@ -19,6 +19,7 @@ use crate::connection::{Parts, Redial};
 use crate::context;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::down::{Down, Gain};
+use crate::engine::lead::{Lead, Leader, Led};
 use crate::invocation::Invocation;
 use crate::lock::lock;
 use crate::peer::Peer;
@@ -40,6 +41,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     /// The reading half of the carrier: locked by the driver that holds the role.
     pub(crate) inlet: Mutex<Option<Inlet>>,
     pub(crate) role: Role,
+    /// What threads that have the role share with the driver.
+    pub(crate) lead: Lead,
     pub(crate) signal: Signal,
     pub(crate) dispatch: Dispatch,
     /// Netrefs that were dropped since the driver last looked.
@@ -212,6 +215,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             }),
             inlet: Mutex::new(Some(inlet)),
             role: Role::default(),
+            lead: Lead::default(),
             signal: Signal::default(),
             dispatch: Dispatch::new(config.max_blocking.max(1)),
             releases: Mutex::default(),
@@ -292,9 +296,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let number = state.protocol.call(start, clock::now());
             let alone = state.protocol.stats().calls <= 1;
             let mut wish = self.events_wish(&state);
-            wish.times = options
-                .deadline
-                .is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
+            // A thread that leads, and has not settled down to wait, looks for itself.
+            wish.times = !self.lead.looks_by_itself(&self.role)
+                && options
+                    .deadline
+                    .is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
             (number, self.turn(&mut state, alone), wish)
         };
         self.take_turn(turn);
@@ -386,7 +392,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         if !state.protocol.wants_write() || self.is_driven_here() {
             return Turn::Nothing;
         }
-        match state.baton.committed(alone) {
+        // A thread that leads is not woken for that.
+        match state.baton.committed(alone || self.role.is_led()) {
             Turn::Write(mut writer) => {
                 state.protocol.poll_transmit(&mut writer.batch, clock::now());
                 Turn::Write(writer)
@@ -460,6 +467,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         stats.exports == usize::from(self.shows_root) && stats.answers == 0 && stats.calls == 0
     }
 
+    /// Closes if the connection is of no use to anybody any more.
+    pub(crate) fn close_if_abandoned(&self) {
+        if self.is_abandoned() {
+            self.close();
+        }
+    }
+
     /// Runs `wait` while this thread is known as waiting in `chain`: it is given the callbacks of that.
     fn waiting_in<R>(
         self: &Arc<Self>,
@@ -482,19 +496,31 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Waits for the outcome of a call on this thread, and runs the callbacks of its chain.
     fn wait_here(
-        &self,
+        self: &Arc<Self>,
         number: u64,
         thread: &crate::sync::Arc<ThreadWaiter>,
         patience: Option<Duration>,
+        leader: Option<Leader<'_, P>>,
     ) -> Option<Outcome> {
         let until = patience.map(clock::after).map(clock::instant);
-        loop {
+        let outcome = || {
             if context::is_cancelled() {
                 self.drop_call(number, CancelReason::Upstream);
                 return Some(Outcome::Error(ErrorKind::Cancelled.into()));
             }
-            let outcome = self.poll_outcome(number, &mut || Waiter::Thread(crate::sync::Arc::clone(thread)));
-            if let Poll::Ready(outcome) = outcome {
+            let waiter = &mut || Waiter::Thread(crate::sync::Arc::clone(thread));
+            match self.poll_outcome(number, waiter) {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => None,
+            }
+        };
+        if let Some(leader) = leader
+            && let Led::Done(outcome) = leader.drive(Some(thread), &outcome)
+        {
+            return Some(outcome);
+        }
+        loop {
+            if let Some(outcome) = outcome() {
                 return Some(outcome);
             }
             match thread.wait(until) {
@@ -512,6 +538,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         number: u64,
         thread: &crate::sync::Arc<ThreadWaiter>,
         patience: Option<Duration>,
+        leader: Option<Leader<'_, P>>,
     ) -> Option<Outcome> {
         let serving = context::serving();
         if let Some((conduit, answer)) = &serving {
@@ -521,7 +548,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 Some((crate::sync::Arc::clone(thread), conduit_of_call, number)),
             );
         }
-        let outcome = self.wait_here(number, thread, patience);
+        let outcome = self.wait_here(number, thread, patience, leader);
         if let Some((conduit, answer)) = &serving {
             conduit.wake_on_cancel(*answer, None);
         }
@@ -622,8 +649,9 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         place::sleep(|| {
             // Before the call is sent: a callback may be here before this thread sleeps.
             self.core.waiting_in(Some(chain), |thread| {
+                let leader = self.core.lead();
                 let number = self.core.commit(target, op, &options, body(encoder), refs)?;
-                let outcome = self.core.wait_watched(number, thread, None);
+                let outcome = self.core.wait_watched(number, thread, None, leader);
                 Ok(outcome.unwrap_or_else(|| Outcome::Error(ErrorKind::Deadline.into())))
             })
         })?
@@ -637,8 +665,9 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     fn wait(&self, call: u64, patience: Option<Duration>) -> Result<Option<Outcome>, Error> {
         let chain = context::chain();
         place::sleep(|| {
-            self.core
-                .waiting_in(chain, |thread| self.core.wait_watched(call, thread, patience))
+            self.core.waiting_in(chain, |thread| {
+                self.core.wait_watched(call, thread, patience, None)
+            })
         })
     }
 
@@ -656,7 +685,9 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
             releases.push((import, generation));
             releases.len() == 1
         };
-        if first {
+        // A thread that has parked the role takes them along with its next call; the driver looks for them when it takes
+        // the role back.
+        if first && !self.core.role.is_parked() {
             self.core.signal.wish(Wishes::RELEASES);
         }
     }

@@ -15,10 +15,12 @@ use tokio::time::{Instant, Sleep};
 use crate::clock;
 use crate::context;
 use crate::engine::core::{Core, Proxies, State, Writer, closed_here};
+use crate::engine::lead::LOOK_EVERY;
+use crate::engine::reading::{Handled, lost};
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
-use crate::role::{self, Driven};
+use crate::role::{Driven, Woken};
 use crate::signal::Wishes;
 
 /// After that many reads in a row others have their turn, and so has what is due.
@@ -30,6 +32,13 @@ const RELEASE_DELAY: Duration = Duration::from_millis(1);
 /// Starts the first driver of a connection.
 pub(crate) fn start<P: Protocol<EngineHandles>>(core: &Arc<Core<P>>) {
     core.runtime.spawn(Driver::new(Arc::clone(core), 0).drive());
+    if core.config.own_thread {
+        let leading = Arc::clone(core);
+        let thread = std::thread::Builder::new().name("farref-connection".to_owned());
+        if let Err(error) = thread.spawn(move || leading.lead_always()) {
+            tracing::warn!(peer = %core.peer, %error, "no thread for the connection: a task drives it");
+        }
+    }
 }
 
 struct Driver<P: Protocol<EngineHandles>> {
@@ -81,6 +90,8 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
         };
         drop(writer);
         drop(guard);
+        core.lead.end();
+        core.signal.wish(Wishes::LOOK);
         core.changed.notify_waiters();
     }
 }
@@ -97,16 +108,10 @@ enum Step {
     Timeout,
     /// Somebody wants the tables looked at.
     Look,
+    /// A thread has taken the role.
+    Led,
     /// The carrier of this number has ended or failed, or the peer broke the protocol.
     Ended(u64, Error),
-}
-
-/// What became of the events.
-enum Handled {
-    /// All are done.
-    All,
-    /// The role was given away: somebody else goes on.
-    Left,
 }
 
 impl<P: Protocol<EngineHandles>> Driver<P> {
@@ -131,12 +136,15 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed = None;
         loop {
-            if matches!(self.handle_events(), Handled::Left) {
+            if self.core.lead.is_away() {
+                self.core.come_back();
+            }
+            if matches!(self.core.handle_events(self.number), Handled::Left) {
                 self.has_left = true;
                 return;
             }
-            self.look();
-            self.flush();
+            self.core.close_if_abandoned();
+            self.core.flush();
             if self.is_over() {
                 self.end().await;
                 self.has_left = true;
@@ -154,6 +162,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 Step::Read | Step::Writable | Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => tokio::task::yield_now().await,
+                Step::Led => self.keep_an_eye_on_it().await,
                 Step::Timeout => self.handle_timeout(),
                 Step::Ended(carrier, error) => self.core.lose(carrier, error),
             }
@@ -175,75 +184,29 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
     }
 
-    /// Handles the events one by one, in the order of the wire.
-    fn handle_events(&self) -> Handled {
-        let core = &self.core;
-        role::driving(Arc::clone(core) as Arc<dyn Driven>, self.number, || {
-            loop {
-                let event = {
-                    let mut state = lock(&core.state);
-                    if !core.role.is_held_by(self.number) {
-                        return Handled::Left;
-                    }
-                    match state.protocol.poll_event() {
-                        Some(event) => event,
-                        None => return Handled::All,
-                    }
-                };
-                self.handle(event);
+    /// A thread leads: waits until it gives the role back, or does not come back for it.
+    async fn keep_an_eye_on_it(&mut self) {
+        let lead = &self.core.lead;
+        loop {
+            let calls = lead.calls();
+            let recalled = if lead.has_owner() {
+                lead.recalled().await;
+                true
+            } else {
+                tokio::time::timeout(LOOK_EVERY, lead.recalled()).await.is_ok()
+            };
+            match self.core.role.wake(self.number) {
+                Woken::Led => {}
+                Woken::Drives => break,
+                // It may have been meant for the successor.
+                Woken::Gone => return lead.recall(),
             }
-        })
-    }
-
-    fn handle(&self, event: Event<EngineHandles>) {
-        let core = &self.core;
-        match event {
-            // The peer takes what it said since our goodbye for unknown; it was given up with that.
-            Event::Call(incoming) if lock(&core.state).goodbye.is_some() => core.discard(incoming),
-            Event::Call(incoming) => core.deliver(incoming),
-            Event::Ready(waiter) => waiter.wake(),
-            Event::Body { answer, body } => core.body_arrived(answer, body),
-            Event::Cancelled { answer, .. } => core.give_up(answer),
-            Event::Unexported(object) => core.discard(object),
-            Event::ShapeCame(shape) => core.shape_came(shape),
-            Event::ShapeWanted(shape) => core.shape_wanted(shape),
-            Event::Opened(root) => {
-                let unwanted = lock(&core.state).open(root);
-                core.discard(unwanted);
-                core.changed.notify_waiters();
+            if (recalled || lead.calls() == calls) && self.core.role.take_back(self.number) {
+                break;
             }
-            Event::Pong(round_trip) => {
-                let mut state = lock(&core.state);
-                state.round_trip = (state.round_trip.0.wrapping_add(1), round_trip);
-                drop(state);
-                core.changed.notify_waiters();
-            }
-            Event::Closed(reason) => {
-                let error = lock(&core.state)
-                    .goodbye
-                    .get_or_insert_with(|| closed_there(&reason))
-                    .clone();
-                core.sever(error);
-            }
-            Event::Draining => core.peer_drains(),
-            Event::Crowded { exports } => core.warn_of(exports),
-            Event::Resumed => core.is_up_again(),
         }
-    }
-
-    /// Writes what there is; what the carrier does not take now is waited for in [`poll_step`](Self::poll_step).
-    fn flush(&self) {
-        let core = &self.core;
-        let writer = {
-            let mut state = lock(&core.state);
-            if state.protocol.wants_write() {
-                core.take_releases(&mut state);
-            }
-            state.baton.flush()
-        };
-        if let Some(writer) = writer {
-            core.write(writer);
-        }
+        // Nobody was told of those that came while the role was parked.
+        self.releasing = Some(clock::after(RELEASE_DELAY));
     }
 
     fn is_over(&self) -> bool {
@@ -258,6 +221,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         armed: &mut Option<Nanos>,
     ) -> Poll<Step> {
         let core = &self.core;
+        match core.role.wake(self.number) {
+            Woken::Drives if core.lead.is_away() => return Poll::Ready(Step::Read),
+            Woken::Drives => {}
+            Woken::Led => return Poll::Ready(Step::Led),
+            // The loop finds out and leaves.
+            Woken::Gone => return Poll::Ready(Step::Read),
+        }
         while let Some(wishes) = core.signal.poll(context.waker()) {
             if !core.role.is_held_by(self.number) {
                 // Not ours any more: the successor may have slept through it.
@@ -305,6 +275,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             *armed = None;
             return Poll::Ready(Step::Timeout);
         }
+        core.role.sleep(self.number);
+        core.lead.driver_sleeps();
         Poll::Pending
     }
 
@@ -386,25 +358,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         };
         self.reads = self.reads.saturating_add(1);
-        let (carrier, handled, drained) = {
-            let mut state = lock(&core.state);
-            let input = inlet.buffer(from.stream);
-            let handled =
-                state
-                    .protocol
-                    .handle_bytes(from.stream, input, from.end, &Proxies(core), clock::now());
-            if from.end && from.stream == StreamKey::MAIN {
-                *slot = None;
-                // Found when the events of this read are handled, by whoever reads then.
-                state.lost = Some(lost(None));
-            }
-            (state.carrier, handled, state.is_drained())
-        };
-        drop(slot);
-        if drained {
-            core.changed.notify_waiters();
-        }
-        Poll::Ready(handled.map_or_else(|error| Step::Ended(carrier, error), |()| Step::Read))
+        let taken = core.take_in(&mut slot, from);
+        Poll::Ready(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))
     }
 
     fn handle_timeout(&mut self) {
@@ -434,14 +389,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
     }
 
-    /// Looks whether the connection is of no use to anybody any more.
-    fn look(&self) {
-        let core = &self.core;
-        if core.is_abandoned() {
-            core.close();
-        }
-    }
-
     /// The connection is over: says so to whoever waits, after what was committed has been written.
     async fn end(&self) {
         let core = &self.core;
@@ -468,6 +415,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let error = lock(&core.state).over.clone();
         tracing::debug!(peer = %core.peer, reason = ?error.as_ref().map(ToString::to_string), "connection over");
         lock(&core.state).ended = true;
+        core.lead.end();
         core.handle_last_events();
         core.changed.notify_waiters();
     }
@@ -504,18 +452,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     }
 }
 
-/// Why the connection is over when its carrier brings no more.
-fn lost(error: Option<&std::io::Error>) -> Error {
-    let kind = ErrorKind::Disconnected(Certainty::Unknown);
-    match error {
-        Some(error) => Error::new(kind, format!("the connection was lost: {error}")),
-        None => Error::new(
-            kind,
-            "the connection was lost: the peer ended it without a goodbye",
-        ),
-    }
-}
-
 /// Why the connection is over, if its carrier is: nothing is lost by that after a goodbye.
 fn carrier_error<P>(state: &State<P>) -> Option<Error> {
     let failed = || {
@@ -526,23 +462,11 @@ fn carrier_error<P>(state: &State<P>) -> Option<Error> {
     Some(state.goodbye.clone().unwrap_or(error))
 }
 
-/// The peer closed in order.
-fn closed_there(reason: &CloseReason) -> Error {
-    if reason.code == CloseReason::DENIED {
-        let text = if reason.text.is_empty() {
-            "the peer does not let this side in"
-        } else {
-            &reason.text
-        };
-        return Error::new(ErrorKind::Denied, text.to_owned());
-    }
-    let kind = ErrorKind::Disconnected(Certainty::Unknown);
-    Error::new(kind, format!("the peer closed the connection: {reason}"))
-}
-
 impl<P: Protocol<EngineHandles>> Driven for Core<P> {
     fn pass_on(self: Arc<Self>, from: u64) {
         if let Some(number) = self.role.pass_on(from) {
+            // The one before may be keeping an eye on a thread that leads: it has nothing to wait for any more.
+            self.lead.recall();
             // The method that is about to sleep is polled for the first time: it was not known as running.
             if let Some((_, answer)) = context::serving() {
                 drop(self.dispatch.enter(answer));

@@ -7,7 +7,8 @@
 //!                        Protocol  ◀──bytes── driver ──events──▶ dispatch ──▶ methods, in order
 //! ```
 //!
-//! [`mod@core`] commits and completes, [`driver`] reads and writes, [`dispatch`] runs the peer's calls, [`down`] goes from
+//! [`mod@core`] commits and completes, [`driver`] reads and writes, as does a thread that waits for a
+//! call ([`lead`]; what both do is in [`reading`]), [`dispatch`] runs the peer's calls, [`down`] goes from
 //! one carrier to the next.
 //! Under the connection's lock runs no user code, no waker and no system call.
 
@@ -15,3 +16,5 @@ pub(crate) mod core;
 pub(crate) mod dispatch;
 pub(crate) mod down;
 pub(crate) mod driver;
+pub(crate) mod lead;
+pub(crate) mod reading;

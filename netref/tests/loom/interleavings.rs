@@ -813,4 +813,95 @@ mod reading_role {
             assert_eq!(*lock(&connection.handled), 1);
         });
     }
+
+    /// Recalls the driver of a parked role.
+    #[derive(Default)]
+    struct Recall(Signal);
+
+    impl std::task::Wake for Recall {
+        fn wake(self: Shared<Self>) {
+            self.0.wish(Wishes::LOOK);
+        }
+    }
+
+    /// The driver of a connection whose role a thread may take: until something was granted.
+    fn drive(connection: &Connection, recall: &Recall) {
+        block_on(std::future::poll_fn(|context| {
+            loop {
+                if *lock(&connection.handled) > 0 {
+                    return Poll::Ready(());
+                }
+                match connection.role.wake(0) {
+                    role::Woken::Drives => match connection.signal.poll(context.waker()) {
+                        Some(wishes) => assert!(connection.handle(0, wishes)),
+                        None => {
+                            connection.role.sleep(0);
+                            return Poll::Pending;
+                        }
+                    },
+                    role::Woken::Led => match recall.0.poll(context.waker()) {
+                        Some(_) => drop(connection.role.take_back(0)),
+                        None => return Poll::Pending,
+                    },
+                    role::Woken::Gone => panic!("nobody has passed the role on"),
+                }
+            }
+        }));
+    }
+
+    /// A thread leads, if it gets the role, for as long as it takes to look once.
+    fn lead(connection: &Connection, recall: &Shared<Recall>, parks: bool) {
+        let Some(number) = connection.role.take() else {
+            return;
+        };
+        // The driver is to keep an eye on it.
+        connection.signal.wish(Wishes::LOOK);
+        let wishes = connection.signal.take();
+        assert!(connection.handle(number, wishes));
+        if parks {
+            let recalls = Waker::from(Shared::clone(recall));
+            connection.role.park(number);
+            if let Some(wishes) = connection.signal.poll(&recalls) {
+                connection.signal.wish(wishes);
+                recall.0.wish(Wishes::LOOK);
+            }
+        } else {
+            connection.role.hand_back(number);
+            recall.0.wish(Wishes::LOOK);
+        }
+    }
+
+    fn a_wish_made_while_a_thread_leads_is_granted(parks: bool) {
+        explore(3, move || {
+            let connection = Shared::new(Connection::default());
+            let recall = Shared::new(Recall::default());
+            let driver = thread::spawn({
+                let (connection, recall) = (Shared::clone(&connection), Shared::clone(&recall));
+                move || drive(&connection, &recall)
+            });
+            let leader = thread::spawn({
+                let (connection, recall) = (Shared::clone(&connection), Shared::clone(&recall));
+                move || lead(&connection, &recall, parks)
+            });
+            connection.signal.wish(Wishes::FLUSH);
+            leader.join().unwrap();
+            if *lock(&connection.handled) > 0 {
+                // By the thread: then nobody has to tell the driver.
+                recall.0.wish(Wishes::LOOK);
+                connection.signal.wish(Wishes::LOOK);
+            }
+            driver.join().unwrap();
+            assert_eq!(*lock(&connection.handled), 1, "once");
+        });
+    }
+
+    #[test]
+    fn loom_a_wish_made_while_a_thread_leads_and_parks_the_role_is_granted() {
+        a_wish_made_while_a_thread_leads_is_granted(true);
+    }
+
+    #[test]
+    fn loom_a_wish_made_while_a_thread_leads_and_gives_the_role_back_is_granted() {
+        a_wish_made_while_a_thread_leads_is_granted(false);
+    }
 }

@@ -1,0 +1,530 @@
+//! A thread that waits for a call can lead: it takes the reading role from the sleeping driver, writes and reads the
+//! carrier by itself, and handles what comes, so that nobody else is woken.
+//!
+//! ```text
+//!            take                    park
+//!   driver ───────▶ thread leads ─────────▶ parked ──take──▶ the next call leads
+//!     ▲                │ hand back             │ nobody has come back for it for a while, or something is to be done
+//!     └────────────────┴───────────────────────┘
+//! ```
+//!
+//! The carrier leaves the reactor meanwhile: else whatever came would wake that as well. Therefore a thread leads only
+//! where blocking calls follow one another, each alone; and the driver, which keeps an eye on it, takes over as soon as
+//! anything else is to be done: a second caller, a callback that this thread runs, a full carrier, a time that is due,
+//! the end.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use farref_framing::{Alarm, Descriptor, Inlet, Nanos};
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::engine::core::{Core, State};
+use crate::engine::reading::{Handled, lost};
+use crate::lock::lock;
+use crate::protocol::Protocol;
+use crate::remote::EngineHandles;
+use crate::role::Role;
+use crate::signal::Wishes;
+use crate::sync::{Arc as SharedArc, Mutex};
+use crate::waiter::ThreadWaiter;
+
+/// So many blocking calls in a row, each alone, before a thread leads: to leave the reactor and to come back costs as
+/// much as a few calls.
+const STREAK: u32 = 16;
+
+/// The driver takes a parked role back if nobody has come for it between two looks that are so far apart.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Releases wait that long for a call to ride along with.
+const RELEASE_DELAY: Duration = Duration::from_millis(1);
+
+/// What threads that lead share with the driver of a connection.
+pub(crate) struct Lead {
+    /// Blocking calls in a row that were alone.
+    streak: AtomicU32,
+    /// Calls that were led, so that the driver sees whether any was.
+    calls: AtomicU64,
+    /// The carrier is out of the reactor.
+    is_away: AtomicBool,
+    /// The thread that leads has settled down to wait.
+    is_waiting: AtomicBool,
+    /// The carrier of this number cannot leave the reactor.
+    unfit: AtomicU64,
+    /// What the thread waits on: here while it does not.
+    away: Mutex<Option<Away>>,
+    /// Tells the driver to take the role back.
+    recall: Arc<Recall>,
+    recall_waker: Waker,
+    /// The thread that leads whenever the driver sleeps, if there is one.
+    owner: OnceLock<Thread>,
+}
+
+struct Away {
+    carrier: u64,
+    descriptor: Arc<dyn Descriptor>,
+    /// There is something to read of which the descriptor does not know.
+    more: bool,
+}
+
+struct Recall(Notify);
+
+impl Wake for Recall {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl Default for Lead {
+    fn default() -> Self {
+        let recall = Arc::new(Recall(Notify::new()));
+        Self {
+            streak: AtomicU32::new(0),
+            calls: AtomicU64::new(0),
+            is_away: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
+            unfit: AtomicU64::new(u64::MAX),
+            away: Mutex::default(),
+            recall_waker: Arc::clone(&recall).into(),
+            recall,
+            owner: OnceLock::new(),
+        }
+    }
+}
+
+impl Lead {
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Tells a driver that the role may be its own again.
+    pub(super) fn recall(&self) {
+        self.recall.0.notify_one();
+    }
+
+    /// Waits until the driver is to take the role back.
+    pub(super) async fn recalled(&self) {
+        self.recall.0.notified().await;
+    }
+
+    /// The driver goes to sleep.
+    pub(super) fn driver_sleeps(&self) {
+        if let Some(owner) = self.owner.get() {
+            owner.unpark();
+        }
+    }
+
+    /// Whether a thread leads whenever the driver sleeps.
+    pub(super) fn has_owner(&self) -> bool {
+        self.owner.get().is_some()
+    }
+
+    /// Whether a thread leads that will look at everything before it settles down to wait.
+    pub(super) fn looks_by_itself(&self, role: &Role) -> bool {
+        role.is_led() && !self.is_waiting.load(Ordering::Acquire)
+    }
+
+    /// Nobody leads any more: what a thread would wait on is let go of.
+    pub(super) fn end(&self) {
+        drop(lock(&self.away).take());
+        self.driver_sleeps();
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Acquire)
+    }
+}
+
+/// What reaches a thread that waits on a carrier.
+struct Bell {
+    alarm: Alarm,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.alarm.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.alarm.ring();
+    }
+}
+
+thread_local! {
+    /// This thread's bell; nothing where the system has none.
+    static BELL: Option<(Arc<Bell>, Waker)> = Alarm::new().ok().map(|alarm| {
+        let bell = Arc::new(Bell { alarm });
+        (Arc::clone(&bell), bell.into())
+    });
+}
+
+/// A thread that has the reading role.
+pub(super) struct Leader<'a, P: Protocol<EngineHandles>> {
+    core: &'a Arc<Core<P>>,
+    number: u64,
+    away: Option<Away>,
+    bell: Arc<Bell>,
+    waker: Waker,
+    /// When releases go by themselves if nothing else is sent before.
+    releasing: Option<Nanos>,
+    /// It has waited for a moment already since it has read something.
+    has_waited: bool,
+    /// The role is somebody else's by now.
+    has_left: bool,
+}
+
+/// How leading ended.
+pub(super) enum Led<R> {
+    /// With what was waited for.
+    Done(R),
+    /// Somebody else drives.
+    Left,
+}
+
+impl<P: Protocol<EngineHandles>> State<P> {
+    /// Whether there is nothing to do but to read and to write, by a carrier that a thread can wait on.
+    fn can_be_led(&self, lead: &Lead) -> bool {
+        self.carrier != lead.unfit.load(Ordering::Relaxed)
+            && self.opened.is_some()
+            && self.over.is_none()
+            && self.goodbye.is_none()
+            && self.lost.is_none()
+            && self.write_error.is_none()
+            && self.down.is_none()
+            && !self.ended
+            && !self.baton.is_blocked()
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Core<P> {
+    /// The reading role, for a thread that is about to make a blocking call.
+    pub(super) fn lead(self: &Arc<Self>) -> Option<Leader<'_, P>> {
+        if self.lead.streak.load(Ordering::Relaxed) < STREAK {
+            self.lead.streak.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let alone = {
+            let state = lock(&self.state);
+            let stats = state.protocol.stats();
+            stats.calls == 0 && stats.answers == 0 && state.can_be_led(&self.lead)
+        };
+        if !alone {
+            self.lead.streak.store(0, Ordering::Relaxed);
+            return None;
+        }
+        self.take_role()
+    }
+
+    /// The reading role, if the driver sleeps or it is parked, and the carrier can leave the reactor.
+    fn take_role(self: &Arc<Self>) -> Option<Leader<'_, P>> {
+        let (bell, waker) = BELL.with(Clone::clone)?;
+        let number = self.role.take()?;
+        let mut leader = Leader {
+            core: self,
+            number,
+            away: None,
+            bell,
+            waker,
+            releasing: None,
+            has_waited: false,
+            has_left: false,
+        };
+        leader.leave_reactor().then_some(leader)
+    }
+
+    /// Leads whenever the driver sleeps, until the connection is over.
+    pub(super) fn lead_always(self: &Arc<Self>) {
+        let _ = self.lead.owner.set(std::thread::current());
+        loop {
+            let (ended, can_be_led) = {
+                let state = lock(&self.state);
+                (state.ended, state.can_be_led(&self.lead))
+            };
+            if ended {
+                return;
+            }
+            if let Some(leader) = can_be_led.then(|| self.take_role()).flatten() {
+                let _: Led<()> = leader.drive(None, || None);
+            }
+            // The driver tells when it falls asleep: until then the role is its own, whatever it was given back for.
+            std::thread::park();
+        }
+    }
+
+    /// Brings the carrier back to the reactor. Called by the driver that has got the role back.
+    pub(super) fn come_back(&self) {
+        drop(lock(&self.lead.away).take());
+        let joined = {
+            let mut slot = lock(&self.inlet);
+            let joined = slot.as_mut().map_or(Ok(()), Inlet::join_reactor);
+            if joined.is_err() {
+                *slot = None;
+            }
+            joined
+        };
+        self.lead.is_away.store(false, Ordering::Release);
+        if let Err(error) = joined {
+            lock(&self.state).lost.get_or_insert_with(|| lost(Some(&error)));
+        }
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Leader<'_, P> {
+    /// Takes the carrier out of the reactor, unless it is already; false if it cannot.
+    fn leave_reactor(&mut self) -> bool {
+        let core = self.core;
+        let carrier = lock(&core.state).carrier;
+        let kept = lock(&core.lead.away)
+            .take()
+            .filter(|away| away.carrier == carrier);
+        if kept.is_some() {
+            self.away = kept;
+            return true;
+        }
+        let (left, more) = {
+            let mut slot = lock(&core.inlet);
+            match &mut *slot {
+                None => (Ok(None), false),
+                Some(inlet) => {
+                    let more = inlet.descriptor().is_none();
+                    (inlet.leave_reactor(), more)
+                }
+            }
+        };
+        // The driver becomes one that keeps an eye on this, or takes the role back.
+        core.lead.is_away.store(true, Ordering::Release);
+        core.signal.wish(Wishes::LOOK);
+        match left {
+            Ok(Some(descriptor)) => {
+                self.away = Some(Away {
+                    carrier,
+                    descriptor,
+                    more,
+                });
+                true
+            }
+            Ok(None) => {
+                core.lead.unfit.store(carrier, Ordering::Relaxed);
+                false
+            }
+            Err(error) => {
+                lock(&core.state).lost.get_or_insert_with(|| lost(Some(&error)));
+                false
+            }
+        }
+    }
+
+    /// Reads and handles until `done` has what is waited for, or there is more to do than that.
+    pub(super) fn drive<R>(
+        mut self,
+        thread: Option<&SharedArc<ThreadWaiter>>,
+        done: impl Fn() -> Option<R>,
+    ) -> Led<R> {
+        let core = self.core;
+        loop {
+            let handled = {
+                // What the driver would poll in its runtime.
+                let _in_runtime = core.runtime.enter();
+                self.put_away();
+                core.handle_events(self.number)
+            };
+            if matches!(handled, Handled::Left) {
+                self.has_left = true;
+                return Led::Left;
+            }
+            core.flush();
+            if let Some(result) = done() {
+                self.park();
+                return Led::Done(result);
+            }
+            if !self.step(thread) {
+                return Led::Left;
+            }
+        }
+    }
+
+    /// What it waits on lies where whoever takes the role from it finds it.
+    fn put_away(&mut self) {
+        if let Some(away) = self.away.take() {
+            *lock(&self.core.lead.away) = Some(away);
+        }
+    }
+
+    /// Waits and reads once; false if it is the driver's turn.
+    fn step(&mut self, thread: Option<&SharedArc<ThreadWaiter>>) -> bool {
+        let core = self.core;
+        let wishes = core.signal.take();
+        if wishes != Wishes::default() {
+            return self.grant(wishes);
+        }
+        // Callbacks of its own chain: they may take their time.
+        if thread.is_some_and(|thread| thread.has_jobs()) {
+            return false;
+        }
+        let Some(mut away) = self.away.take().or_else(|| lock(&core.lead.away).take()) else {
+            return false;
+        };
+        let (due, is_quiet) = {
+            let mut state = lock(&core.state);
+            if state.carrier != away.carrier || !state.can_be_led(&core.lead) {
+                return false;
+            }
+            let due = state.protocol.poll_timeout();
+            state.armed = due;
+            let stats = state.protocol.stats();
+            let is_quiet = stats.calls <= 1 && stats.answers == 0 && !state.protocol.wants_write();
+            (due, is_quiet)
+        };
+        let due = [due, self.releasing].into_iter().flatten().min();
+        let left = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
+        if left.is_some_and(|left| left.is_zero()) {
+            self.away = Some(away);
+            return self.is_due();
+        }
+        let soon = is_quiet && !self.has_waited && left.is_none_or(|left| left > LOOK_EVERY);
+        if std::mem::take(&mut away.more) || soon {
+            self.has_waited = true;
+            return self.read(away, soon);
+        }
+        let is_readable = self.wait(&away, thread, left);
+        match is_readable {
+            Some(true) => self.read(away, false),
+            Some(false) => {
+                self.away = Some(away);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Does what was asked for; false if that is the driver's.
+    fn grant(&mut self, wishes: Wishes) -> bool {
+        if wishes.look {
+            self.core.close_if_abandoned();
+        }
+        if wishes.releases && self.releasing.is_none() {
+            self.releasing = Some(clock::after(RELEASE_DELAY));
+        }
+        !wishes.blocked
+    }
+
+    /// A time has come: releases go, all else is the driver's.
+    fn is_due(&mut self) -> bool {
+        let core = self.core;
+        if self.releasing.take().is_none_or(|due| due > clock::now()) {
+            return false;
+        }
+        core.take_releases(&mut lock(&core.state));
+        true
+    }
+
+    /// Settles down to wait; whether there is something to read, or nothing if it is the driver's turn.
+    fn wait(
+        &self,
+        away: &Away,
+        thread: Option<&SharedArc<ThreadWaiter>>,
+        left: Option<Duration>,
+    ) -> Option<bool> {
+        let core = self.core;
+        core.lead.is_waiting.store(true, Ordering::Release);
+        let readable = match core.signal.poll(&self.waker) {
+            // Since it was last asked.
+            Some(wishes) => {
+                core.signal.wish(wishes);
+                Ok(false)
+            }
+            None if thread.is_some_and(|thread| !thread.rests_elsewhere(&self.waker)) => Ok(false),
+            None => away.descriptor.wait_readable(Some(&self.bell.alarm), left),
+        };
+        core.lead.is_waiting.store(false, Ordering::Release);
+        let has_jobs = thread.is_some_and(|thread| thread.is_back());
+        match readable {
+            Ok(_) if has_jobs => None,
+            Ok(true) => Some(true),
+            Ok(false) => {
+                self.bell.alarm.silence();
+                Some(false)
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Reads once, `soon` after a moment's wait if need be, and hands what came to the protocol.
+    fn read(&mut self, mut away: Away, soon: bool) -> bool {
+        let core = self.core;
+        let mut slot = lock(&core.inlet);
+        let Some(inlet) = &mut *slot else {
+            return false;
+        };
+        let read = if soon { inlet.read_soon() } else { inlet.try_read() };
+        let taken = match read {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => {
+                lock(&core.state).lost.get_or_insert_with(|| lost(Some(&error)));
+                return false;
+            }
+            Ok(None) => return false,
+            Ok(Some(from)) if from.end => {
+                // The other half is the driver's to close, by way of the reactor.
+                drop(away);
+                let _in_runtime = core.runtime.enter();
+                let _ = inlet.join_reactor();
+                let _ = core.take_in(&mut slot, from);
+                return false;
+            }
+            Ok(Some(from)) => {
+                self.has_waited = false;
+                away.more = inlet.descriptor().is_none();
+                core.take_in(&mut slot, from)
+            }
+        };
+        drop(slot);
+        self.away = Some(away);
+        match taken {
+            Ok(()) => true,
+            Err((carrier, error)) => {
+                core.lose(carrier, error);
+                false
+            }
+        }
+    }
+
+    /// Leaves the role to the next call, unless somebody waits for something else.
+    fn park(mut self) {
+        let core = self.core;
+        let stats = core.stats();
+        if stats.calls > 0 || stats.answers > 0 {
+            return;
+        }
+        self.put_away();
+        self.has_left = true;
+        core.lead.calls.fetch_add(1, Ordering::Relaxed);
+        core.role.park(self.number);
+        // From here on a wish is the driver's to hear. What was asked for until now: releases ride along with the next
+        // call, or the driver sends them when it takes the role back.
+        if let Some(mut wishes) = core.signal.poll(&core.lead.recall_waker) {
+            wishes.releases = false;
+            core.signal.wish(wishes);
+            if wishes != Wishes::default() || core.signal.poll(&core.lead.recall_waker).is_some() {
+                core.lead.recall();
+            }
+        }
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Drop for Leader<'_, P> {
+    /// Gives the role back to the driver.
+    fn drop(&mut self) {
+        if !self.has_left {
+            self.put_away();
+            let core = self.core;
+            core.lead.streak.store(0, Ordering::Relaxed);
+            core.role.hand_back(self.number);
+            core.lead.recall();
+        }
+    }
+}

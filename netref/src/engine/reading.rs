@@ -1,0 +1,147 @@
+//! What is done by whoever has the reading role: events are handled in the order of the wire, and what follows from
+//! them is written at once.
+
+use std::sync::Arc;
+
+use farref_boxing::{Certainty, Error, ErrorKind};
+use farref_framing::{CloseReason, Inlet, ReadFrom, StreamKey};
+
+use crate::clock;
+use crate::engine::core::{Core, Proxies};
+use crate::lock::lock;
+use crate::protocol::{Event, Protocol};
+use crate::remote::EngineHandles;
+use crate::role::{self, Driven};
+
+/// What became of the events.
+pub(super) enum Handled {
+    /// All are done.
+    All,
+    /// The role was given away: somebody else goes on.
+    Left,
+}
+
+impl<P: Protocol<EngineHandles>> Core<P> {
+    /// Handles the events one by one, in the order of the wire.
+    pub(super) fn handle_events(self: &Arc<Self>, number: u64) -> Handled {
+        role::driving(Arc::clone(self) as Arc<dyn Driven>, number, || {
+            loop {
+                let event = {
+                    let mut state = lock(&self.state);
+                    if !self.role.is_held_by(number) {
+                        return Handled::Left;
+                    }
+                    match state.protocol.poll_event() {
+                        Some(event) => event,
+                        None => return Handled::All,
+                    }
+                };
+                self.handle(event);
+            }
+        })
+    }
+
+    fn handle(self: &Arc<Self>, event: Event<EngineHandles>) {
+        match event {
+            // The peer takes what it said since our goodbye for unknown; it was given up with that.
+            Event::Call(incoming) if lock(&self.state).goodbye.is_some() => self.discard(incoming),
+            Event::Call(incoming) => self.deliver(incoming),
+            Event::Ready(waiter) => waiter.wake(),
+            Event::Body { answer, body } => self.body_arrived(answer, body),
+            Event::Cancelled { answer, .. } => self.give_up(answer),
+            Event::Unexported(object) => self.discard(object),
+            Event::ShapeCame(shape) => self.shape_came(shape),
+            Event::ShapeWanted(shape) => self.shape_wanted(shape),
+            Event::Opened(root) => {
+                let unwanted = lock(&self.state).open(root);
+                self.discard(unwanted);
+                self.changed.notify_waiters();
+            }
+            Event::Pong(round_trip) => {
+                let mut state = lock(&self.state);
+                state.round_trip = (state.round_trip.0.wrapping_add(1), round_trip);
+                drop(state);
+                self.changed.notify_waiters();
+            }
+            Event::Closed(reason) => {
+                let error = lock(&self.state)
+                    .goodbye
+                    .get_or_insert_with(|| closed_there(&reason))
+                    .clone();
+                self.sever(error);
+            }
+            Event::Draining => self.peer_drains(),
+            Event::Crowded { exports } => self.warn_of(exports),
+            Event::Resumed => self.is_up_again(),
+        }
+    }
+
+    /// Writes what there is; what the carrier does not take now is waited for by the driver.
+    pub(super) fn flush(&self) {
+        let writer = {
+            let mut state = lock(&self.state);
+            if state.protocol.wants_write() {
+                self.take_releases(&mut state);
+            }
+            state.baton.flush()
+        };
+        if let Some(writer) = writer {
+            self.write(writer);
+        }
+    }
+
+    /// Hands what was read to the protocol; the number of the carrier and why, if that ends it.
+    pub(super) fn take_in(
+        self: &Arc<Self>,
+        slot: &mut Option<Inlet>,
+        from: ReadFrom,
+    ) -> Result<(), (u64, Error)> {
+        let Some(inlet) = slot else {
+            return Ok(());
+        };
+        let (carrier, handled, drained) = {
+            let mut state = lock(&self.state);
+            let input = inlet.buffer(from.stream);
+            let handled =
+                state
+                    .protocol
+                    .handle_bytes(from.stream, input, from.end, &Proxies(self), clock::now());
+            if from.end && from.stream == StreamKey::MAIN {
+                *slot = None;
+                // Found when the events of this read are handled, by whoever reads then.
+                state.lost = Some(lost(None));
+            }
+            (state.carrier, handled, state.is_drained())
+        };
+        if drained {
+            self.changed.notify_waiters();
+        }
+        handled.map_err(|error| (carrier, error))
+    }
+}
+
+/// Why the connection is over when its carrier brings no more.
+pub(super) fn lost(error: Option<&std::io::Error>) -> Error {
+    let kind = ErrorKind::Disconnected(Certainty::Unknown);
+    match error {
+        Some(error) => Error::new(kind, format!("the connection was lost: {error}")),
+        None => Error::new(
+            kind,
+            "the connection was lost: the peer ended it without a goodbye",
+        ),
+    }
+}
+
+/// The peer closed in order.
+fn closed_there(reason: &CloseReason) -> Error {
+    if reason.code == CloseReason::DENIED {
+        let text = if reason.text.is_empty() {
+            "the peer does not let this side in"
+        } else {
+            &reason.text
+        };
+        return Error::new(ErrorKind::Denied, text.to_owned());
+    }
+    let kind = ErrorKind::Disconnected(Certainty::Unknown);
+    Error::new(kind, format!("the peer closed the connection: {reason}"))
+}
