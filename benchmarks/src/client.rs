@@ -34,7 +34,7 @@ fn measure(job: &Job, cpu: Option<usize>) -> Result<Figures> {
             runtime
                 .block_on(async { tokio::spawn(async move { echo::drive(&job, &mut server).await }).await? })
         }
-        Contender::FarrefBlocking | Contender::FarrefPooled if !probing => {
+        Contender::FarrefBlocking | Contender::FarrefThreads | Contender::FarrefPooled if !probing => {
             remote::drive_blocking(job, &mut server)
         }
         _ => {

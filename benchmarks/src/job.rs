@@ -23,6 +23,8 @@ pub(crate) enum Contender {
     FarrefSingle,
     /// `netref.blocking()` of an async method, on a plain thread.
     FarrefBlocking,
+    /// The same, and a thread of its own drives the connection at the server.
+    FarrefThreads,
     /// A blocking method, on a plain thread: it runs on the server's pool.
     FarrefPooled,
     /// A call through `Arc<dyn Trait>`.
@@ -92,7 +94,7 @@ pub(crate) struct Sizes {
 }
 
 impl Contender {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Echo,
         Self::EchoSingle,
         Self::Std,
@@ -100,6 +102,7 @@ impl Contender {
         Self::FarrefUnkept,
         Self::FarrefSingle,
         Self::FarrefBlocking,
+        Self::FarrefThreads,
         Self::FarrefPooled,
         Self::Arc,
         Self::Netref,
@@ -114,6 +117,7 @@ impl Contender {
             Self::FarrefUnkept => "farref-unkept",
             Self::FarrefSingle => "farref-ct",
             Self::FarrefBlocking => "farref-blocking",
+            Self::FarrefThreads => "farref-threads",
             Self::FarrefPooled => "farref-pooled",
             Self::Arc => "arc",
             Self::Netref => "netref",
@@ -128,6 +132,7 @@ impl Contender {
                 | Self::FarrefUnkept
                 | Self::FarrefSingle
                 | Self::FarrefBlocking
+                | Self::FarrefThreads
                 | Self::FarrefPooled
         )
     }
@@ -159,8 +164,8 @@ impl Workload {
     /// Who can do it; the first is the reference.
     pub(crate) const fn contenders(self) -> &'static [Contender] {
         use Contender::{
-            Arc, Echo, EchoSingle, Farref, FarrefBlocking, FarrefPooled, FarrefSingle, FarrefUnkept, Netref,
-            Std,
+            Arc, Echo, EchoSingle, Farref, FarrefBlocking, FarrefPooled, FarrefSingle, FarrefThreads,
+            FarrefUnkept, Netref, Std,
         };
         match self {
             Self::Null => &[
@@ -171,6 +176,7 @@ impl Workload {
                 FarrefUnkept,
                 FarrefSingle,
                 FarrefBlocking,
+                FarrefThreads,
                 FarrefPooled,
             ],
             Self::InFlight(_) | Self::Bytes(_) => {

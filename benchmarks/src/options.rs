@@ -13,7 +13,7 @@ farref beside an echo of the same bytes: medians of processes that take turns, a
                      pipelined, live, local; other numbers work as well (default: all)
   --medium LIST      tcp, unix (default: both)
   --contender LIST   echo, echo-ct, std, farref, farref-unkept, farref-ct,
-                     farref-blocking, farref-pooled, arc, netref
+                     farref-blocking, farref-threads, farref-pooled, arc, netref
                      (default: all that can do the workload; the reference always runs)
   --rounds NUMBER    how often each contender has its turn (default: 5)
   --seconds NUMBER   how long a turn is measured, after a fifth of that to warm up (default: 1)

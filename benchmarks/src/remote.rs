@@ -5,7 +5,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use farref::{Config, Netref, Server as FarrefServer, connect, remote};
+use farref::transport::Media;
+use farref::{Config, Fixed, Netref, Server as FarrefServer, ServerLimits, connect, remote};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -163,7 +164,10 @@ fn work(workload: Workload, bench: Netref<dyn Bench>) -> Work {
 }
 
 pub(crate) async fn serve(job: &Job, ready: mpsc::Sender<String>) -> Result<()> {
-    let server = FarrefServer::of::<dyn Bench>(Served);
+    let mut config = Config::default();
+    config.own_thread = job.contender == Contender::FarrefThreads;
+    let root = Fixed::new::<dyn Bench>(Served);
+    let server = FarrefServer::with(root, config, ServerLimits::default(), Media::standard());
     let address = match job.medium {
         Medium::Tcp => "plain+tcp://127.0.0.1:0".to_owned(),
         Medium::Unix => format!("unix:{}", socket()),
