@@ -33,6 +33,8 @@ mod hostile;
 mod hostile_peers;
 #[path = "all/iterators.rs"]
 mod iterators;
+#[path = "all/leading.rs"]
+mod leading;
 #[cfg(unix)]
 #[path = "all/lines.rs"]
 mod lines;

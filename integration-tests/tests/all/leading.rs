@@ -1,0 +1,272 @@
+//! Threads that wait for a call read the carrier by themselves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use farref::{Config, Netref};
+use farref_integration_tests::bench::{Bench, Count, Counter, Rig};
+use farref_integration_tests::media::{MEDIA, Pair, is_there, on_plain_thread, pair_of, runtime, within};
+use farref_integration_tests::relay::Relay;
+use farref_integration_tests::rough::Random;
+
+/// Media that a thread can wait on.
+#[cfg(unix)]
+const SOCKETS: [&str; 4] = ["unix", "noise+unix", "plain+tcp", "tcp"];
+#[cfg(not(unix))]
+const SOCKETS: [&str; 0] = [];
+
+/// A pair, each side of which has a thread of its own if asked for.
+async fn joined(medium: &str, at_server: bool, at_client: bool) -> Pair {
+    let config = |own_thread| {
+        let mut config = Config::default();
+        config.own_thread = own_thread;
+        config
+    };
+    pair_of::<dyn Bench, dyn Bench>(
+        medium,
+        (Rig::new().0, config(at_server)),
+        (Rig::new().0, config(at_client)),
+    )
+    .await
+}
+
+#[test]
+fn a_thread_that_calls_again_and_again_needs_nobody_of_the_runtime() {
+    for medium in SOCKETS {
+        let server = runtime();
+        let client = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let at_server = server.block_on(async {
+            let rig = farref::Server::of::<dyn Bench>(Rig::new().0);
+            let directory = tempfile::tempdir().unwrap();
+            let (trust, other) = farref_integration_tests::media::acquainted();
+            let rig = rig.trust(trust);
+            let address = match medium {
+                "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
+                _ => format!("{medium}://127.0.0.1:0"),
+            };
+            (within(rig.listen(address)).await.unwrap(), rig, directory, other)
+        });
+        let (address, _server, _directory, trust) = at_server;
+        let bench: Netref<dyn Bench> = client.block_on(async {
+            let connection = within(std::future::IntoFuture::into_future(
+                farref::connect(address).trust(trust),
+            ))
+            .await
+            .unwrap();
+            within(connection.root()).await.unwrap()
+        });
+
+        let (calls, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let thread = std::thread::spawn({
+            let (calls, stop) = (Arc::clone(&calls), Arc::clone(&stop));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let n = calls.load(Ordering::Relaxed);
+                    assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let goes_on = |patience: Duration| {
+            let (until, goal) = (Instant::now() + patience, calls.load(Ordering::Relaxed) + 200);
+            while calls.load(Ordering::Relaxed) < goal {
+                if Instant::now() > until {
+                    return false;
+                }
+                std::thread::yield_now();
+            }
+            true
+        };
+        // The driver has a word now and then, as when the peer is to be asked whether it lives: then the thread waits.
+        let led = (0..20).any(|_| {
+            assert!(goes_on(Duration::from_secs(60)), "over {medium}");
+            let (blocked, is_blocked) = mpsc::channel();
+            let (unblock, unblocked) = mpsc::channel::<()>();
+            client.spawn(async move {
+                blocked.send(()).unwrap();
+                let _ = unblocked.recv();
+            });
+            is_blocked.recv().unwrap();
+            let led = goes_on(Duration::from_secs(2));
+            drop(unblock);
+            led
+        });
+        stop.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+        assert!(led, "over {medium} each call waited for the runtime");
+    }
+}
+
+#[test]
+fn who_has_waited_by_itself_hears_what_comes_when_it_waits_no_more() {
+    let runtime = runtime();
+    for medium in SOCKETS {
+        let joined = runtime.block_on(joined(medium, false, false));
+        let bench: Netref<dyn Bench> = runtime.block_on(joined.root());
+        let count = Arc::new(Count::default());
+        let mine: Netref<dyn Counter> = Netref::share(&count);
+        for round in 0..5 {
+            let (bench, mine) = (bench.clone(), mine.clone());
+            on_plain_thread(move || {
+                for n in 0..50 {
+                    assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+                }
+                bench.blocking().keep(mine).unwrap();
+            });
+            // Nobody reads for this side any more but the driver.
+            runtime.block_on(async {
+                let host = joined.host().await;
+                within(host.ping()).await.unwrap();
+                let far = within(joined.client.ping()).await.unwrap();
+                assert!(far > Duration::ZERO, "round {round} over {medium}");
+            });
+        }
+        let forgetting = bench.clone();
+        on_plain_thread(move || forgetting.blocking().forget().unwrap());
+        drop(mine);
+        runtime.block_on(joined.at_rest());
+    }
+}
+
+#[test]
+fn a_connection_with_a_thread_of_its_own_does_what_others_do() {
+    let runtime = runtime();
+    for medium in MEDIA {
+        if !is_there(medium) {
+            println!("not over {medium}: tools/test-needs.sh installs what it needs");
+            continue;
+        }
+        println!("over {medium}");
+        let joined = runtime.block_on(joined(medium, true, true));
+        let bench: Netref<dyn Bench> = runtime.block_on(joined.root());
+        let threads: Vec<_> = (0..8_u64)
+            .map(|n| {
+                let bench = bench.clone();
+                std::thread::spawn(move || {
+                    let count = Arc::new(Count::default());
+                    let mine: Netref<dyn Counter> = Netref::share(&count);
+                    for round in 0..20 {
+                        assert_eq!(bench.blocking_add(n, round).unwrap(), n + round);
+                        assert_eq!(bench.blocking().add(n, round).unwrap(), n + round);
+                        bench.call_back_blocking(mine.clone(), 2).unwrap();
+                        bench.blocking().call_back_inside(mine.clone()).unwrap();
+                    }
+                    count.seen()
+                })
+            })
+            .collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), 60);
+        }
+        runtime.block_on(async {
+            let long = bytes::Bytes::from(vec![7; 3_000_000 >> (u32::from(medium == "serial") * 6)]);
+            let (there, back) = (
+                bench.call().bytes(long.clone()).start(),
+                bench.call().bytes(long.clone()),
+            );
+            assert_eq!(
+                (within(there).await.unwrap(), within(back).await.unwrap()),
+                (long.clone(), long)
+            );
+            // Given up while the thread of either side waits.
+            let (tell, waiting) = (Netref::of(Count::default()), bench.clone());
+            let call = waiting.call().wait_for_ever(tell).start();
+            within(bench.call().add(1, 1)).await.unwrap();
+            drop(call);
+            joined.at_rest().await;
+        });
+        drop(bench);
+        let Pair { server, client, .. } = joined;
+        drop(client);
+        // Nobody needs it any more, and both threads leave.
+        runtime.block_on(within(server.wait_for(|stats| stats.connections == 0)));
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_call_whose_thread_waits_by_itself() {
+    let runtime = runtime();
+    for medium in SOCKETS {
+        for own_thread in [false, true] {
+            let joined = runtime.block_on(joined(medium, own_thread, own_thread));
+            let bench: Netref<dyn Bench> = runtime.block_on(joined.root());
+            on_plain_thread(move || {
+                for n in 0..50 {
+                    assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+                }
+                let tell = Netref::of(Count::default());
+                let patience = Duration::from_millis(30);
+                let error = bench
+                    .call()
+                    .wait_for_ever(tell)
+                    .timeout(patience)
+                    .wait()
+                    .unwrap_err();
+                assert_eq!(error.kind(), farref::ErrorKind::Deadline);
+            });
+            runtime.block_on(joined.at_rest());
+        }
+    }
+}
+
+#[test]
+fn threads_that_wait_by_themselves_outlive_their_carriers() {
+    const CALLS: u64 = 2_000;
+    for own_thread in [false, true] {
+        let runtime = runtime();
+        let mut random = Random::new(7);
+        let (server, client, relay) = runtime.block_on(async {
+            let mut config = Config::default();
+            config.own_thread = own_thread;
+            let server = farref::Server::with(
+                farref::Fixed::new::<dyn Bench>(Rig::new().0),
+                config.clone(),
+                farref::ServerLimits::default(),
+                farref::transport::Media::standard(),
+            );
+            let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+            let text = address.to_string();
+            let to: SocketAddr = text.trim_start_matches("plain+tcp://").parse().unwrap();
+            let relay = Relay::new(to).await;
+            let address = format!("plain+tcp://{}", relay.address);
+            let connecting = farref::connect(address).config(config);
+            let client = within(std::future::IntoFuture::into_future(connecting))
+                .await
+                .unwrap();
+            (server, client, relay)
+        });
+        let bench: Netref<dyn Bench> = runtime.block_on(within(client.root())).unwrap();
+        let (tell, mut told) = tokio::sync::watch::channel(0);
+        let thread = std::thread::spawn(move || {
+            let count = Arc::new(Count::default());
+            let mine: Netref<dyn Counter> = Netref::share(&count);
+            for n in 1..=CALLS {
+                match n % 100 {
+                    0 => drop(bench.call_back_blocking(mine.clone(), 1).unwrap()),
+                    1..50 => assert_eq!(bench.blocking_add(n, 1).unwrap(), n + 1),
+                    _ => assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1),
+                }
+                tell.send_replace(n);
+            }
+            count.seen()
+        });
+        runtime.block_on(async {
+            for cut in 1..=CALLS / 100 {
+                within(told.wait_for(|done| *done >= cut * 100 - 50))
+                    .await
+                    .unwrap();
+                within(relay.cut(random.below(2_000) as u32)).await;
+            }
+        });
+        assert_eq!(thread.join().unwrap(), CALLS / 100, "each call ran once");
+        drop(client);
+        runtime.block_on(within(server.wait_for(|stats| stats.connections == 0)));
+    }
+}
