@@ -298,6 +298,8 @@ fn the_tour_shows_what_it_promises() {
         "Code written for the trait, on an object here and on one over there",
         "An object that comes home is the object that left",
         "The last drop frees the object over there",
+        "A file over there, read by code that knows `std::io` alone",
+        "A stream without an end, read for as long as it is of use",
         "A callback: the far side reports while it works",
         "Pipelining: two calls, one needs the other, one round trip",
         "The cable is pulled: what is under way goes on over another wire",
@@ -324,6 +326,9 @@ fn the_tour_shows_what_it_promises() {
     );
     assert_eq!(fact(&out, "what was read"), "\"Tyger Tyger, burning bright,\"");
     assert!(fact(&out, "it goes on").ends_with(", over quic"), "{out}");
+    assert_eq!(fact(&out, "seek, read_line"), "\"In the forests of the night\"");
+    assert!(fact(&out, "read ") == "100000 numbers, in order", "{out}");
+    assert!(out.contains("the far side: nobody reads any more: "), "{out}");
     assert_eq!(fact(&out, "callbacks"), "[1, 2, 3, 4, 5, 6]");
     assert!(
         fact(&out, "dropped ").starts_with("the far side: `wait` was dropped after "),

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use farref::file::{self, File};
 use farref::keys::{Authorized, Identity, Trust};
 use farref::transport::Address;
-use farref::{Context, ErrorKind, Netref, Result, Server, remote};
+use farref::{Context, ErrorKind, Netref, Result, Server, Stream, remote};
 
 use crate::directory::{Directory, Disk, Entry, What, walk};
 use crate::second_process::Introduction;
@@ -167,6 +168,29 @@ impl Workshop for Shop {
             .read(name)
             .with_context(|| format!("cannot fetch `{name}` from the caller"))?;
         Ok(content.len() as u64)
+    }
+
+    fn open(&self, path: &str) -> Result<Netref<dyn File>> {
+        let inside = Path::new(path)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        inside
+            .then_some(())
+            .context("a path leads to what is in the library")?;
+        Ok(file::read_only(fs::File::open(self.library.join(path))?))
+    }
+
+    async fn ticks(&self, journal: Netref<dyn Journal>) -> Result<Stream<u64>> {
+        let (mut sender, ticks) = Stream::channel(1);
+        tokio::spawn(async move {
+            let mut made = 0;
+            while sender.send(made).await.is_ok() {
+                made += 1;
+            }
+            let told = format!("nobody reads any more: {made} numbers were made");
+            let _ = journal.call().note(&told).await;
+        });
+        Ok(ticks)
     }
 
     fn sheet(&self, text: &str, journal: Netref<dyn Journal>) -> Result<Netref<dyn Sheet>> {

@@ -8,12 +8,13 @@
 //! an object over there. Each chapter checks what it shows. Everything is tidied up behind it, also after an error
 //! or Ctrl-C.
 //!
-//! To read: `workshop.rs` (what both sides know), `far_side.rs` (the objects over there), then `objects.rs` and
-//! `calls.rs` (the chapters), `directory.rs` (code that knows no connection), `times.rs` (the table at the end).
+//! To read: `workshop.rs` (what both sides know), `far_side.rs` (the objects over there), then `objects.rs`,
+//! `flows.rs` and `calls.rs` (the chapters), `directory.rs` (code that knows no connection), `times.rs` (the table at the end).
 
 mod calls;
 mod directory;
 mod far_side;
+mod flows;
 mod objects;
 mod screen;
 mod second_process;
@@ -164,6 +165,7 @@ async fn tour(
 
     for stage in &stages {
         objects::chapters(stage).await?;
+        flows::chapters(stage).await?;
         calls::chapters(stage).await?;
     }
     for (index, stage) in stages.iter().skip(1).enumerate() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use farref::{Netref, Result, remote};
+use farref::file::File;
+use farref::{Netref, Result, Stream, remote};
 
 use crate::directory::Directory;
 
@@ -33,6 +34,12 @@ pub(crate) trait Workshop {
 
     /// Reads a file of the caller's; how many bytes there are in it.
     fn fetch(&self, from: Netref<dyn Directory>, name: &str) -> Result<u64>;
+
+    /// A file of the library's, to be read.
+    fn open(&self, path: &str) -> Result<Netref<dyn File>>;
+
+    /// Counts from zero for as long as anybody reads, then tells the journal how far it has got.
+    async fn ticks(&self, journal: Netref<dyn Journal>) -> Result<Stream<u64>>;
 
     /// A new object, which tells the journal when it is freed.
     fn sheet(&self, text: &str, journal: Netref<dyn Journal>) -> Result<Netref<dyn Sheet>>;
