@@ -6,17 +6,19 @@
 //! peer can have work done on the thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, OnceLock};
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::context;
 use crate::lock::lock;
 use crate::protocol::Chain;
 use crate::waiter::{Job, ThreadWaiter};
 
-type Waiting = HashMap<u128, Vec<Arc<ThreadWaiter>>>;
+type Waiting = FxHashMap<u128, SmallVec<[Arc<ThreadWaiter>; 1]>>;
 
 fn waiting() -> &'static Mutex<Waiting> {
     static WAITING: OnceLock<Mutex<Waiting>> = OnceLock::new();
@@ -45,15 +47,19 @@ pub(crate) const fn nested(chain: Chain) -> Chain {
     }
 }
 
-/// A name that nobody can guess: a counter under two keyed hashes whose keys the system gave at random.
+/// A name that nobody can guess: a name of the thread, and a counter of its own under a keyed hash, whose key the
+/// system gave at random. Whoever has seen one name would have to guess the other half of the next.
 fn name() -> u128 {
-    static KEYS: OnceLock<(RandomState, RandomState)> = OnceLock::new();
-    thread_local!(static COUNTER: Cell<u64> = const { Cell::new(0) });
-    let (low, high) = KEYS.get_or_init(|| (RandomState::new(), RandomState::new()));
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    thread_local! {
+        static THREAD: u64 = RandomState::new().hash_one(std::thread::current().id());
+        static COUNTER: Cell<u64> = const { Cell::new(0) };
+    }
+    let thread = THREAD.with(|thread| *thread);
     let count = COUNTER.get().wrapping_add(1);
     COUNTER.set(count);
-    let seed = (std::thread::current().id(), count);
-    (u128::from(high.hash_one(seed)) << 64) | u128::from(low.hash_one(seed))
+    let hidden = KEY.get_or_init(RandomState::new).hash_one((thread, count));
+    (u128::from(thread) << 64) | u128::from(hidden)
 }
 
 /// A thread registered as waiting within a chain, until this is dropped.
@@ -91,7 +97,8 @@ pub(crate) fn register(chain: Chain, thread: &Arc<ThreadWaiter>) -> Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut waiting = lock(waiting());
-        if let Some(threads) = waiting.get_mut(&self.chain) {
+        if let Entry::Occupied(mut entry) = waiting.entry(self.chain) {
+            let threads = entry.get_mut();
             if let Some(at) = threads
                 .iter()
                 .rposition(|thread| Arc::ptr_eq(thread, &self.thread))
@@ -99,7 +106,7 @@ impl Drop for Registered {
                 threads.remove(at);
             }
             if threads.is_empty() {
-                waiting.remove(&self.chain);
+                entry.remove();
             }
         }
         drop(waiting);

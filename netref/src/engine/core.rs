@@ -514,8 +514,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 Poll::Pending => None,
             }
         };
+        // Whoever reads by itself is not woken, but looks.
+        let led = || {
+            let is_ready = context::is_cancelled() || lock(&self.state).protocol.is_ready(number);
+            is_ready.then(&outcome).flatten()
+        };
         if let Some(leader) = leader
-            && let Led::Done(outcome) = leader.drive(Some(thread), &outcome)
+            && let Led::Done(outcome) = leader.drive(Some(thread), led)
         {
             return Some(outcome);
         }

@@ -326,15 +326,14 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     ) -> Led<R> {
         let core = self.core;
         loop {
-            let handled = {
+            if lock(&core.state).protocol.has_events() {
                 // What the driver would poll in its runtime.
                 let _in_runtime = core.runtime.enter();
                 self.put_away();
-                core.handle_events(self.number)
-            };
-            if matches!(handled, Handled::Left) {
-                self.has_left = true;
-                return Led::Left;
+                if matches!(core.handle_events(self.number), Handled::Left) {
+                    self.has_left = true;
+                    return Led::Left;
+                }
             }
             core.flush();
             if let Some(result) = done() {
@@ -376,7 +375,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             let due = state.protocol.poll_timeout();
             state.armed = due;
             let stats = state.protocol.stats();
-            let is_quiet = stats.calls <= 1 && stats.answers == 0 && !state.protocol.wants_write();
+            let is_quiet = stats.calls <= 1 && stats.answers == 0;
             (due, is_quiet)
         };
         let due = [due, self.releasing].into_iter().flatten().min();
