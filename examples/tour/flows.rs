@@ -24,7 +24,7 @@ fn file(stage: &Stage) -> Result<()> {
     screen.chapter("A file over there, read by code that knows `std::io` alone")?;
     screen.code("let mut map = Handle::new(workshop.open(\"north.map\")?).blocking();")?;
     screen.code("fn most(reader: impl Read) -> io::Result<u64>")?;
-    /// How often the byte is there that is there most often.
+    /// How often the most frequent byte is there.
     fn most(reader: impl Read) -> std::io::Result<u64> {
         let mut counts = [0_u64; 256];
         for byte in std::io::BufReader::new(reader).bytes() {
@@ -39,7 +39,7 @@ fn file(stage: &Stage) -> Result<()> {
     let here = most(std::fs::File::open(library.join("maps/coast/north.map"))?)?;
     check(here == there, "a far file reads like one here")?;
     let end = map.stream_position()?;
-    let told = format!("{there}, as here; {} came, ahead of the reader", size(end));
+    let told = format!("{there} times, as in the file itself; {} came", size(end));
     screen.fact("most(&mut map)?", told)?;
     let mut poem = Handle::new(workshop.open("poems/tyger.txt")?).blocking();
     poem.seek(SeekFrom::End(-28))?;
