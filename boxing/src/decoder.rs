@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use ::bytes::Bytes;
 use serde::de::value::U32Deserializer;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
+    DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -69,16 +69,21 @@ pub(crate) fn decode_some<T: DeserializeOwned>(
     Ok(body.len().saturating_sub(left))
 }
 
+/// How many types each byte may be in, beyond twice as many as elements may take no bytes.
+const TYPES_PER_BYTE: u64 = 16;
+
 /// What is handed to serde.
 ///
 /// # Invariant
 ///
-/// `depth`, `zero_sized` and `memory` are what is left of each limit; `depth` comes back when a level is left.
+/// `depth`, `zero_sized`, `memory` and `types` are what is left of each limit; `depth` comes back when a level is left.
 pub(crate) struct Decoder<'de> {
     source: Source<'de>,
     depth: u32,
     zero_sized: u64,
     memory: u64,
+    /// Types of a shape, which are the peer's.
+    types: u64,
     depth_limit: u32,
     memory_limit: u64,
 }
@@ -92,6 +97,9 @@ impl<'de> Decoder<'de> {
             depth: limits.depth,
             zero_sized: limits.zero_sized,
             memory,
+            types: (body.len() as u64)
+                .saturating_mul(TYPES_PER_BYTE)
+                .saturating_add(limits.zero_sized.saturating_mul(2)),
             depth_limit: limits.depth,
             memory_limit: memory,
         }
@@ -148,6 +156,20 @@ impl<'de> Decoder<'de> {
             None => Err(CodecError::TooMuchMemory {
                 limit: self.memory_limit,
             }),
+        }
+    }
+
+    /// Accounts for a type of a shape by which something is read.
+    #[inline]
+    pub(crate) fn take_type(&mut self) -> Result<(), CodecError> {
+        match self.types.checked_sub(1) {
+            Some(left) => {
+                self.types = left;
+                Ok(())
+            }
+            None => Err(CodecError::custom(
+                "the shape of the value is out of proportion to its bytes",
+            )),
         }
     }
 

@@ -772,6 +772,54 @@ fn deep() -> impl Strategy<Value = Deep> {
     prop_oneof![
         Just(Deep::A),
         Just(Deep::B(Unit)),
+#[test]
+fn types_around_each_byte_are_limited_by_how_many_bytes_there_are() {
+    use hostile::{Fields, Kind, Type, shape};
+    let chain = |len: u32, link: fn(Type) -> Fields| {
+        let mut types: Vec<Kind> = (1..len)
+            .map(|next| Kind::Struct(link(Type::Named(next))))
+            .collect();
+        types.push(Kind::Struct(link(Type::U8)));
+        shape(Type::List(Box::new(Type::Named(0))), types)
+    };
+    let body = encoded(&vec![1_u8; 50_000]);
+    let limits = DecodeLimits::default();
+    // Each of these used to be read, one type after the other, for each byte.
+    let structs = chain(120, |of| Fields::Tuple(vec![of]));
+    assert!(decode_by_shape::<IgnoredAny>(&body, &[], &structs, &limits).is_err());
+    let newtypes = chain(300, Fields::Newtype);
+    assert!(decode_by_shape::<IgnoredAny>(&body, &[], &newtypes, &limits).is_err());
+    assert!(decode_by_shape::<Vec<u8>>(&body, &[], &newtypes, &limits).is_err());
+    assert!(decode_by_shape::<Value>(&body, &[], &newtypes, &limits).is_err());
+    // Some are nobody's fault.
+    let few = chain(5, Fields::Newtype);
+    assert_eq!(
+        decode_by_shape::<Vec<u8>>(&body, &[], &few, &limits),
+        Ok(vec![1; 50_000])
+    );
+}
+
+#[test]
+fn comparing_takes_no_longer_because_types_hold_each_other_in_very_many_ways() {
+    use hostile::{Fields, Kind, Type, shape};
+    // 2500^4 numbers, in 20 KiB. All of them used to be looked at, one after the other.
+    let holds = |of: Type| Kind::Struct(Fields::Tuple(vec![of; 2500]));
+    let writer = shape(
+        Type::Named(0),
+        vec![
+            holds(Type::Named(1)),
+            holds(Type::Named(2)),
+            holds(Type::Named(3)),
+            holds(Type::U8),
+        ],
+    );
+    let reader = Shape::of::<Vec<Vec<Vec<Vec<u64>>>>>().unwrap();
+    assert_eq!(writer.readable_as(&reader), Ok(()));
+    // What is met early is told all the same.
+    let reader = Shape::of::<Vec<Vec<Vec<Vec<String>>>>>().unwrap();
+    assert_eq!(writer.readable_as(&reader).unwrap_err().path(), "0.0.0.0");
+}
+
         any::<u32>().prop_map(|meters| Deep::C(Ok(Meters(meters)))),
         any::<char>().prop_map(|char| Deep::C(Err(char))),
     ]

@@ -77,6 +77,7 @@ impl Shape {
             seen: HashSet::new(),
             path: Vec::new(),
             levels: LEVELS,
+            steps: STEPS,
         };
         if check.types(&self.root, &reader.root) {
             return Ok(());
@@ -95,6 +96,9 @@ impl Shape {
 
 /// How many types inside each other are compared. What is further in is found when it is read.
 const LEVELS: u32 = 128;
+/// How many types are compared in all, for the same reason: what a few bytes describe may hold itself in very many ways,
+/// each of which is another way for what has no name on this side.
+const STEPS: u32 = 1 << 14;
 
 struct Check<'a> {
     writer: &'a Shape,
@@ -104,14 +108,16 @@ struct Check<'a> {
     /// The way to what is compared; after a difference, to that.
     path: Vec<String>,
     levels: u32,
+    steps: u32,
 }
 
 impl<'a> Check<'a> {
     /// Whether what is behind `step` agrees.
     fn step(&mut self, step: impl FnOnce() -> String, writer: &'a Type, reader: &'a Type) -> bool {
-        let Some(levels) = self.levels.checked_sub(1) else {
+        let (Some(levels), Some(steps)) = (self.levels.checked_sub(1), self.steps.checked_sub(1)) else {
             return true;
         };
+        self.steps = steps;
         self.path.push(step());
         let before = std::mem::replace(&mut self.levels, levels);
         let agrees = self.types(writer, reader);

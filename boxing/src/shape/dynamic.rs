@@ -50,6 +50,7 @@ impl<'de> Dynamic<'_, 'de> {
         while let Type::Named(number) = of
             && let Kind::Struct(Fields::Newtype(held)) = &self.definition(*number)?.kind
         {
+            self.decoder.take_type()?;
             of = held;
         }
         let too_deep = CodecError::TooDeep {

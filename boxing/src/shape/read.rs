@@ -141,6 +141,7 @@ impl<'de> Shaped<'_, 'de> {
                 types: Types::Repeated(of, count),
                 announced: count,
                 reader: this.with(of)?,
+        self.decoder.take_type()?;
             };
             let result = visitor.visit_seq(&mut elements)?;
             elements.end(result)
@@ -155,6 +156,7 @@ impl<'de> Shaped<'_, 'de> {
     ) -> Result<V::Value, CodecError> {
         let announced = self.decoder.count()?;
         self.inside(|this| {
+            self.decoder.take_type()?;
             let mut entries = Entries {
                 key,
                 value,
