@@ -458,6 +458,10 @@ fn what_does_not_fit_is_refused() {
     }
     refused::<u16, String>(1, "invalid type: integer `1`, expected a string");
     refused::<u16, u8>(300, "invalid value: integer `300`, expected u8");
+    // It used to become infinite.
+    refused::<f64, f32>(1e300, "invalid value: float out of range, expected f32");
+    assert_eq!(read::<f64, f32>(&0.1), Ok(0.1));
+    assert_eq!(read::<f64, f32>(&f64::NEG_INFINITY), Ok(f32::NEG_INFINITY));
     refused::<(u8, u8, u8), (u8, u8)>((1, 2, 3), "1 elements or fields more than the type takes");
     refused::<(u8, u8), (u8, u8, u8)>((1, 2), "invalid length 2, expected a tuple of size 3");
     refused::<Wrapper<u8>, Meters>(Wrapper { inner: 1 }, "invalid type: map, expected u32");

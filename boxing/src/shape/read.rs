@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::{Fields, Kind, Shape, Type, Variant, dynamic};
 use crate::decoder::Decoder;
-use crate::value::model;
+use crate::value::{TOO_LARGE, fits_f32, model};
 use crate::{CodecError, DecodeLimits, Reference, reference};
 
 /// The value that `body` holds, whose bytes are of `shape`, as a `T`, which may be of another.
@@ -372,6 +372,18 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         let this = self.held()?;
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let this = self.held()?;
+        match this.of {
+            Type::F64 => match f64::deserialize(&mut *this.decoder)? {
+                number if fits_f32(number) => visitor.visit_f64(number),
+                // Serde would make it infinite.
+                _ => Err(CodecError::invalid_value(TOO_LARGE, &visitor)),
+            },
+            _ => this.deserialize_any(visitor),
+        }
+    }
+
         match this.of {
             Type::Bytes => this.list(&Type::U8, visitor),
             Type::Tuple(types) => this.tuple(types, visitor),
@@ -402,7 +414,7 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit_struct map
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f64 char str string bytes byte_buf unit_struct map
         struct enum identifier
     }
 }

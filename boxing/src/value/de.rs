@@ -172,6 +172,14 @@ impl<'de> Reader<'de> {
     }
 }
 
+/// A float that is only an `f64`.
+pub(crate) const TOO_LARGE: Unexpected<'static> = Unexpected::Other("float out of range");
+
+/// Whether it is not infinite only as an `f32`. Digits it may lose.
+pub(crate) const fn fits_f32(number: f64) -> bool {
+    !number.is_finite() || (number as f32).is_finite()
+}
+
 /// What a variant holds, if anything.
 fn held_by(record: &Record) -> Option<Node<'_>> {
     match (&record.names().fields, record.values()) {
@@ -215,6 +223,16 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.node {
             Node::Whole(Value::Reference(reference)) => visitor.visit_u32(held(reference, true)?),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        match self.node {
+            // Serde would make it infinite.
+            Node::Whole(Value::Float(number)) if !fits_f32(*number) => {
+                Err(ValueError::invalid_value(TOO_LARGE, &visitor))
+            }
             _ => self.deserialize_any(visitor),
         }
     }
@@ -334,7 +352,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 f64 char str string bytes byte_buf map identifier
+        bool i8 i16 i32 i64 i128 u8 u16 u64 u128 f64 char str string bytes byte_buf map identifier
     }
 }
 

@@ -31,6 +31,7 @@ use ::bytes::Bytes;
 use crate::Reference;
 
 pub use de::from_value;
+pub(crate) use de::{TOO_LARGE, fits_f32};
 pub use error::{ParseValueError, ValueError};
 pub use record::Record;
 pub(crate) use record::{Fields, Names};
