@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::decoder::decode_some;
 use crate::limits::DecodeLimits;
 use crate::reference::{self, Reference, lend, slot};
-use crate::{CodecError, wire};
+use crate::shape::decode_some_by_shape;
+use crate::{CodecError, Shape, wire};
 
 /// Encodes values one behind the other, until they are taken as [`Items`].
 #[derive(Default)]
@@ -140,9 +141,37 @@ impl Items {
         limits: &DecodeLimits,
         out: &mut VecDeque<T>,
     ) -> Result<(), CodecError> {
+        self.read_with(many, |items, many| {
+            decode_some(&items.bytes, &items.references, limits, many, out)
+        })
+    }
+
+    /// The same with values whose bytes are of `shape`, as `T`, which may be of another; see
+    /// [`decode_by_shape`](crate::decode_by_shape).
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read); the shape is not sound; or the type cannot take what the shape has.
+    pub fn read_by_shape<T: DeserializeOwned>(
+        &mut self,
+        many: u64,
+        shape: &Shape,
+        limits: &DecodeLimits,
+        out: &mut VecDeque<T>,
+    ) -> Result<(), CodecError> {
+        self.read_with(many, |items, many| {
+            decode_some_by_shape(&items.bytes, &items.references, shape, limits, many, out)
+        })
+    }
+
+    /// Takes those away that `read` has read, which says where the next one begins.
+    fn read_with(
+        &mut self,
+        many: u64,
+        read: impl FnOnce(&Self, u64) -> Result<usize, CodecError>,
+    ) -> Result<(), CodecError> {
         let many = many.min(self.count);
-        let read = decode_some(&self.bytes, &self.references, limits, many, out);
-        let read = read.and_then(|at| {
+        let read = read(self, many).and_then(|at| {
             let rest = self.bytes.split_off(at);
             match (self.count.saturating_sub(many), rest.len()) {
                 (0, bytes) if bytes > 0 => Err(CodecError::Trailing { bytes: bytes as u64 }),
@@ -335,6 +364,27 @@ mod tests {
         for (number, lent) in out {
             assert_eq!(lent.0.downcast_ref(), Some(&number));
         }
+    }
+
+    #[test]
+    fn items_are_read_by_the_shape_of_their_writer() {
+        let mut writer = ItemsWriter::new();
+        for number in 0..10_u8 {
+            writer.push(&(number, Some("text"))).unwrap();
+        }
+        let shape = Shape::of::<(u8, Option<String>)>().unwrap();
+        let (mut items, mut out) = (writer.take(), VecDeque::new());
+        while !items.is_empty() {
+            items
+                .read_by_shape::<(u64, Option<Option<String>>)>(3, &shape, &limits(), &mut out)
+                .unwrap();
+        }
+        assert!(out.iter().map(|(number, _)| *number).eq(0..10));
+        writer.push(&(1_u8, Some("text"))).unwrap();
+        let mut items = writer.take();
+        let mut out = VecDeque::<(String, String)>::new();
+        assert!(items.read_by_shape(1, &shape, &limits(), &mut out).is_err());
+        assert!(items.is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{Encoder, Reference};
 
 pub use check::ShapeMismatch;
 pub use read::decode_by_shape;
+pub(crate) use read::decode_some_by_shape;
 pub use shaped::{ShapeFields, ShapeType, Shaped, Shapes};
 
 /// What the bytes of a type look like.

@@ -1,9 +1,12 @@
 //! Bytes of one shape, read as a value of another type (PROTOCOL.md § 9.14).
 
+use std::collections::VecDeque;
+
 use ::bytes::Bytes;
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{
-    DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
@@ -72,6 +75,37 @@ pub fn decode_by_shape<'a, T: Deserialize<'a>>(
     }
 }
 
+/// Decodes the first `many` values of one type that `body` holds one behind the other, together within `limits`; where the
+/// next one begins.
+///
+/// # Errors
+///
+/// As for [`decode_by_shape`], but for what follows.
+pub(crate) fn decode_some_by_shape<T: DeserializeOwned>(
+    body: &Bytes,
+    references: &[Reference],
+    shape: &Shape,
+    limits: &DecodeLimits,
+    many: u64,
+    out: &mut VecDeque<T>,
+) -> Result<usize, CodecError> {
+    if !shape.is_sound() {
+        return Err(unsound());
+    }
+    let _scope = reference::unboxing(references, body, limits.depth);
+    let mut decoder = Decoder::new(body, limits);
+    for _ in 0..many {
+        out.push_back(T::deserialize(Shaped {
+            decoder: &mut decoder,
+            shape,
+            of: &shape.root,
+            levels: limits.depth.saturating_mul(LEVELS),
+        })?);
+    }
+    let left = usize::try_from(decoder.left()).unwrap_or(usize::MAX);
+    Ok(body.len().saturating_sub(left))
+}
+
 /// How many types may be inside each other for each level that counts (PROTOCOL.md § 9.9).
 const LEVELS: u32 = 4;
 
@@ -107,6 +141,7 @@ impl<'de> Shaped<'_, 'de> {
     }
 
     fn with<'b>(&'b mut self, of: &'de Type) -> Result<Shaped<'b, 'de>, CodecError> {
+        self.decoder.take_type()?;
         match self.levels.checked_sub(1) {
             Some(levels) => Ok(Shaped {
                 decoder: &mut *self.decoder,
@@ -121,6 +156,7 @@ impl<'de> Shaped<'_, 'de> {
     /// The same without newtypes around it, which are what they hold.
     fn held(mut self) -> Result<Self, CodecError> {
         while let Look::Struct(Fields::Newtype(of)) = self.look()? {
+            self.decoder.take_type()?;
             self.of = of;
             self.levels = self.levels.checked_sub(1).ok_or_else(unsound)?;
         }
@@ -141,7 +177,6 @@ impl<'de> Shaped<'_, 'de> {
                 types: Types::Repeated(of, count),
                 announced: count,
                 reader: this.with(of)?,
-        self.decoder.take_type()?;
             };
             let result = visitor.visit_seq(&mut elements)?;
             elements.end(result)
@@ -156,7 +191,6 @@ impl<'de> Shaped<'_, 'de> {
     ) -> Result<V::Value, CodecError> {
         let announced = self.decoder.count()?;
         self.inside(|this| {
-            self.decoder.take_type()?;
             let mut entries = Entries {
                 key,
                 value,
@@ -338,6 +372,18 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         }
     }
 
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let this = self.held()?;
+        match this.of {
+            Type::F64 => match f64::deserialize(&mut *this.decoder)? {
+                number if fits_f32(number) => visitor.visit_f64(number),
+                // Serde would make it infinite.
+                _ => Err(CodecError::invalid_value(TOO_LARGE, &visitor)),
+            },
+            _ => this.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         let this = self.held()?;
         match this.of {
@@ -372,18 +418,6 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         let this = self.held()?;
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        let this = self.held()?;
-        match this.of {
-            Type::F64 => match f64::deserialize(&mut *this.decoder)? {
-                number if fits_f32(number) => visitor.visit_f64(number),
-                // Serde would make it infinite.
-                _ => Err(CodecError::invalid_value(TOO_LARGE, &visitor)),
-            },
-            _ => this.deserialize_any(visitor),
-        }
-    }
-
         match this.of {
             Type::Bytes => this.list(&Type::U8, visitor),
             Type::Tuple(types) => this.tuple(types, visitor),
