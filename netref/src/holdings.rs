@@ -1,5 +1,6 @@
 //! Who holds what: the tables of a connection, for people.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,13 +144,15 @@ impl Holdings {
         let all =
             |held: &[Held<EngineHandles>]| Vec::from_iter(held.iter().map(|held| Holding::of(held, now)));
         let calls = |calls: &[Underway]| Vec::from_iter(calls.iter().map(|call| Pending::of(call, now)));
+        // Both tables may be long, and the peer decides what came with what.
+        let exports: HashMap<u64, &Held<EngineHandles>> = tables
+            .exports
+            .iter()
+            .map(|export| (export.number, export))
+            .collect();
         let cycles = tables.imports.iter().filter_map(|import| {
-            let export = tables
-                .exports
-                .iter()
-                .find(|export| Some(export.number) == import.with)?;
             Some(Cycle {
-                export: Holding::of(export, now),
+                export: Holding::of(exports.get(&import.with?)?, now),
                 import: Holding::of(import, now),
             })
         });
@@ -164,7 +167,7 @@ impl Holdings {
     }
 }
 
-/// So many candidates are named at most: each is looked for.
+/// So many candidates are named at most.
 const MANY_CYCLES: usize = 100;
 
 /// How many there are of each type and origin, the most first.
