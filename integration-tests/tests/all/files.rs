@@ -16,6 +16,8 @@ trait Disk {
     async fn text(&self, lines: u64) -> Result<Netref<dyn File>>;
     /// What was written comes back, after a greeting.
     async fn echo(&self) -> Result<Netref<dyn File>>;
+    /// Bytes between failures.
+    async fn flaky(&self) -> Result<Netref<dyn File>>;
     async fn log(&self) -> Result<Netref<dyn File>>;
     async fn logged(&self) -> Result<String>;
     async fn memory(&self, text: String) -> Result<Netref<dyn File>>;
@@ -38,6 +40,23 @@ impl Write for Log {
     fn flush(&mut self) -> io::Result<()> {
         self.0.lock().unwrap().push(b'|');
         Ok(())
+    }
+}
+
+/// Every second read times out; the others are of one byte each, of ten.
+struct Flaky(u8);
+
+impl Read for Flaky {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0 += 1;
+        match self.0 {
+            20.. => Ok(0),
+            at if at % 2 == 0 => Err(io::ErrorKind::TimedOut.into()),
+            at => {
+                into[0] = at;
+                Ok(1)
+            }
+        }
     }
 }
 
@@ -71,6 +90,10 @@ impl Disk for Drive {
             tokio::io::copy(&mut read, &mut write).await
         });
         Ok(file::async_duplex(there))
+    }
+
+    async fn flaky(&self) -> Result<Netref<dyn File>> {
+        Ok(file::reader(Flaky(0)))
     }
 
     async fn log(&self) -> Result<Netref<dyn File>> {
@@ -216,6 +239,37 @@ fn what_has_no_positions_is_read_and_written_one_after_the_other() {
         }
         log.flush().await.unwrap();
         assert_eq!(disk.call().logged().await.unwrap(), "0 1 2 3 4 |");
+    });
+}
+
+/// What was read ahead behind a failure used to be lost.
+#[test]
+fn what_comes_behind_a_failure_is_read_too() {
+    everywhere(async |disk, _| {
+        let mut flaky = Handle::sequential(disk.call().flaky().await.unwrap());
+        let mut read = Vec::new();
+        loop {
+            let mut byte = [0];
+            match flaky.read(&mut byte).await {
+                Ok(0) => break,
+                Ok(_) => read.extend(byte),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+            }
+        }
+        assert_eq!(read, Vec::from_iter((1..20).step_by(2)));
+    });
+}
+
+/// It used to wait for bytes to come.
+#[test]
+fn nothing_is_waited_for_where_no_bytes_are_wanted() {
+    everywhere(async |disk, _| {
+        let mut echo = Handle::sequential(disk.call().echo().await.unwrap());
+        let mut greeting = [0; 6];
+        echo.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(echo.read(&mut []).await.unwrap(), 0);
+        let mut echo = echo.blocking();
+        assert_eq!(Read::read(&mut echo, &mut []).unwrap(), 0);
     });
 }
 

@@ -139,7 +139,9 @@ impl Handle {
     /// It may be done or not.
     pub async fn set_len(&mut self, len: u64) -> io::Result<()> {
         std::future::poll_fn(|context| self.poll_written(context)).await?;
-        self.forget_read();
+        if self.has_positions {
+            self.forget_read();
+        }
         Ok(self.file.call().set_len(len).await?)
     }
 
@@ -208,7 +210,10 @@ impl Handle {
             }
             // The end, or a failure: whoever asks again looks again.
             other => {
-                self.forget_read();
+                // Without positions, what is under way behind it is not read a second time.
+                if self.has_positions {
+                    self.forget_read();
+                }
                 Poll::Ready(other.map(drop).map_err(io::Error::from))
             }
         }
@@ -323,6 +328,9 @@ impl AsyncRead for Handle {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if into.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
         ready!(this.poll_fill(context))?;
         let piece = this.buffered();
         let count = piece.len().min(into.remaining());

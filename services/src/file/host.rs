@@ -17,6 +17,9 @@ pub fn share(file: std::fs::File) -> Netref<dyn File> {
 }
 
 /// Shares what can be read, written and sought.
+///
+/// Whoever gets it writes where they like: a [`Cursor`](io::Cursor) over a vector fills it up with zeros to there, as far as
+/// the memory of this process goes.
 #[must_use]
 pub fn seekable(io: impl Read + Write + Seek + Send + 'static) -> Netref<dyn File> {
     host(Seekable(io))
