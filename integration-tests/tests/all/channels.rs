@@ -364,6 +364,30 @@ fn what_a_lost_holder_held_is_let_go() {
 }
 
 #[test]
+fn who_is_lost_while_it_waits_for_a_lock_is_out_of_the_queue() {
+    runtime().block_on(async {
+        let pair: Pair = pair::<dyn Exchange>("mem", Floor::new()).await;
+        let floor: Netref<dyn Exchange> = pair.root().await;
+        let lock = within(floor.call().lock()).await.unwrap();
+        let guard: Guard<u64> = within(lock.lock()).await.unwrap();
+        let address = within(pair.server.listen("mem:lost-in-the-queue")).await.unwrap();
+        let other = within(connect(&address).into_future()).await.unwrap();
+        let elsewhere: Netref<dyn Exchange> = within(other.root()).await.unwrap();
+        let wanted = within(elsewhere.call().lock()).await.unwrap();
+        let mut lost = Box::pin(wanted.lock());
+        assert!(now(lost.as_mut()).await.is_none());
+        // What was sent behind it is answered: it waits over there.
+        assert!(within(wanted.try_lock()).await.unwrap().is_none());
+        let mut next = Box::pin(lock.lock());
+        assert!(now(next.as_mut()).await.is_none());
+        within(other.close()).await;
+        assert!(within(lost).await.is_err());
+        within(guard.unlock()).await.unwrap();
+        assert_eq!(*within(next).await.unwrap(), 0);
+    });
+}
+
+#[test]
 fn a_session_that_goes_on_keeps_its_lock() {
     runtime().block_on(async {
         let server = Server::of::<dyn Exchange>(Floor::new());
