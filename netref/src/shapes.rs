@@ -142,10 +142,7 @@ impl Known {
     /// No value of the one is one of the other.
     pub(crate) fn reads(&self, writer: &Shape, what: &str, written: &str) -> Result<(), Error> {
         match &self.shape {
-            Some(shape) => writer.readable_as(shape).map_err(|mismatch| {
-                let text = format!("{what} is no {written} on this side: {}", Cut(&mismatch));
-                Error::new(ErrorKind::SchemaMismatch, text)
-            }),
+            Some(shape) => readable(writer, shape, what, written),
             // It is equal to itself alone.
             None => {
                 let text = format!("{what} is `{}`, and no {written} on this side", Cut(writer));
@@ -165,6 +162,26 @@ impl Known {
         );
         Error::new(ErrorKind::SchemaMismatch, text)
     }
+}
+
+/// Whether what `what` is, and was written as `writer`, can be read as `reader`, which is `written` on this side.
+///
+/// # Errors
+///
+/// No value of the one is one of the other. The message has both shapes, or their beginnings.
+fn readable(writer: &Shape, reader: &Shape, what: &str, written: &str) -> Result<(), Error> {
+    writer.readable_as(reader).map_err(|mismatch| {
+        let place = match mismatch.path() {
+            "" => String::new(),
+            path => format!(", for they differ at `{}`", Cut(&path)),
+        };
+        let text = format!(
+            "{what} is no {written} on this side: `{}` cannot be read as `{}`{place}",
+            Cut(writer),
+            Cut(reader),
+        );
+        Error::new(ErrorKind::SchemaMismatch, text)
+    })
 }
 
 /// One fingerprint of two.
@@ -231,5 +248,32 @@ impl fmt::Write for Short {
             .unwrap_or(0);
         self.text.push_str(more.get(..end).unwrap_or_default());
         Err(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farref_boxing::{ShapeFields, Shaped};
+
+    use super::*;
+
+    #[test]
+    fn both_shapes_are_in_the_message_however_long_the_first_is() {
+        struct Long;
+        impl Shaped for Long {
+            fn shape(shapes: &mut Shapes) -> ShapeType {
+                shapes.structure::<Self>("Long", |shapes| {
+                    ShapeFields::tuple((0..1000).map(|_| String::shape(shapes)))
+                })
+            }
+        }
+        let own = Known::told(Shape::told_by::<bool>());
+        let error = own
+            .reads(&Shape::told_by::<Long>(), "what `x` returned", "Result<bool>")
+            .unwrap_err();
+        let message = error.message();
+        assert!(message.contains("`Long where Long(String, String"), "{message}");
+        // It used to be cut off behind the first.
+        assert!(message.ends_with(" cannot be read as `bool`"), "{message}");
     }
 }
