@@ -10,7 +10,8 @@
 //! They are tokio's channels, and mean the same. The channel lives in the process that made it. An end that crosses is a
 //! reference to it, so the other ends notice when it is dropped over there, and when the connection of whoever holds it is
 //! over. A session that goes on over another carrier is not noticed. Values may be whatever serde can write and read, with
-//! netrefs, streams and further ends of channels in them (PROTOCOL.md § 14).
+//! netrefs, streams and further ends of channels in them (PROTOCOL.md § 14). Both sides have to have the same version of
+//! their type: unlike arguments, results and items of streams they do not say what they look like.
 //!
 //! One call is made for each value that is sent from afar: it returns when the value is in the channel. For many small
 //! values one after the other a [`Stream`](crate::Stream) is faster, as its items travel in batches.

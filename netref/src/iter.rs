@@ -39,7 +39,8 @@ pub(crate) struct Batch {
 ///
 /// One that is elsewhere is lazy: items are made over there as they are used here, in batches that grow, and never more than
 /// some three times as many as were used. It may block there. Whoever wants each item as soon as it is made, or as many as
-/// the wire takes, uses a [`Stream`](crate::Stream). It is used once: passing it on gives it away.
+/// the wire takes, uses a [`Stream`](crate::Stream). It is used once: passing it on gives it away. Both sides have to have
+/// the same version of the type of its items, which do not say what they look like.
 ///
 /// ```
 /// # extern crate farref_netref as farref;

@@ -18,7 +18,8 @@ use crate::stream::Item;
 ///
 /// It is cloned and passed on at will: all are the same lock, which lives in the process that made it. Whoever asked
 /// first is next. A guard that is held elsewhere is let go when it is dropped, and when the connection of its holder is
-/// over; a session that goes on over another carrier keeps it. Who gives up waiting is out of the queue.
+/// over; a session that goes on over another carrier keeps it. Who gives up waiting is out of the queue. Both sides have to
+/// have the same version of the type of the value, which does not say what it looks like.
 ///
 /// ```
 /// # extern crate farref_netref as farref;

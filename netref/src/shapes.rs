@@ -3,13 +3,16 @@
 //! A payload names the shape of its writer's type by its fingerprint (PROTOCOL.md § 7.8). Most types tell their shape;
 //! of others only the text is known, and a fingerprint of that stands for the shape.
 
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use farref_boxing::{Encoder, Error, ErrorKind, Shape, ShapeType, Shapes};
+use serde::de::DeserializeOwned;
 
+use crate::exchange::described;
 use crate::lock::lock;
 use crate::nowhere;
 use crate::panics;
@@ -182,6 +185,58 @@ fn readable(writer: &Shape, reader: &Shape, what: &str, written: &str) -> Result
         );
         Error::new(ErrorKind::SchemaMismatch, text)
     })
+}
+
+/// What the items of a stream look like. `None` if their type does not tell.
+///
+/// It is asked as by [`Shape::of`]: with whatever serde can read it is not known here whether a type tells its shape by
+/// itself.
+pub(crate) fn of_items<T: DeserializeOwned + 'static>() -> Option<ItemShape> {
+    static KNOWN: OnceLock<Mutex<HashMap<TypeId, Option<ItemShape>>>> = OnceLock::new();
+    let known = KNOWN.get_or_init(Mutex::default);
+    if let Some(found) = lock(known).get(&TypeId::of::<T>()) {
+        return found.clone();
+    }
+    // No lock is held while the type answers.
+    let told = panics::guard(|| {
+        let stand_in = Some(nowhere::reference());
+        Shape::tell(stand_in, |shapes| shapes.traced::<T>())
+    });
+    let told = told.ok().flatten().map(|shape| ItemShape {
+        fingerprint: shape.fingerprint(),
+        shape: Arc::new(shape),
+    });
+    lock(known).insert(TypeId::of::<T>(), told.clone());
+    told
+}
+
+/// What the items of a stream look like.
+#[derive(Debug, Clone)]
+pub(crate) struct ItemShape {
+    pub(crate) fingerprint: u32,
+    pub(crate) shape: Arc<Shape>,
+}
+
+impl ItemShape {
+    /// What whoever makes a stream says that its items look like, if they can be read as these.
+    ///
+    /// # Errors
+    ///
+    /// It is no shape, or no value of it is one of these.
+    pub(crate) fn of_writer(&self, description: Bytes) -> Result<Self, Error> {
+        let nonsense = || {
+            Error::new(
+                ErrorKind::Malformed,
+                "a stream does not tell what its items look like",
+            )
+        };
+        let shape = described(description).ok_or_else(nonsense)?;
+        readable(&shape, &self.shape, "what comes in a stream", "item of it")?;
+        Ok(Self {
+            fingerprint: shape.fingerprint(),
+            shape: Arc::new(shape),
+        })
+    }
 }
 
 /// One fingerprint of two.

@@ -38,6 +38,9 @@ pub(crate) trait Source {
     /// Everything was read up to the end.
     #[one_way]
     async fn received(&self) -> Result<()>;
+
+    /// What the items look like, as a shape is on the wire; nothing if that is not known, or it is one of bytes.
+    async fn shape(&self) -> Result<Bytes>;
 }
 
 /// What a stream is of.

@@ -11,6 +11,7 @@ use farref::{ByteStream, Certainty, Error, ErrorKind, Netref, Result, Stream, re
 use farref_integration_tests::bench::{Count, Counter};
 use farref_integration_tests::media::{is_slow, over_every_medium, pair, runtime, within};
 use farref_integration_tests::relay::Relay;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -305,6 +306,186 @@ fn a_stream_of_bytes_is_not_read_as_one_of_items() {
         let mut stream = within(mill.call().bytes(10)).await.unwrap();
         let error = within(stream.next()).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
+    });
+}
+
+/// A number that is read and written only if it is below 5.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
+struct Small(#[serde(serialize_with = "below_five")] u64);
+
+impl TryFrom<u64> for Small {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Self, &'static str> {
+        if number < 5 {
+            Ok(Self(number))
+        } else {
+            Err("not below 5")
+        }
+    }
+}
+
+fn below_five<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    if *number < 5 {
+        serializer.serialize_u64(*number)
+    } else {
+        Err(serde::ser::Error::custom("not below 5"))
+    }
+}
+
+#[remote(name = "Mill")]
+trait SmallMill {
+    async fn count(&self, to: u64) -> Result<Stream<Small>>;
+    async fn sum(&self, of: Stream<Small>) -> Result<u64>;
+}
+
+/// What could not be read used to be passed over, with all that came in one batch with it, if something before it could.
+#[test]
+fn an_item_that_cannot_be_read_ends_the_stream_behind_those_before_it() {
+    runtime().block_on(async {
+        let pair = pair::<dyn Mill>("mem", Wind::default()).await;
+        let mill: Netref<dyn SmallMill> = pair.root().await;
+        let mut stream = within(mill.call().count(10)).await.unwrap();
+        for number in 0..5 {
+            assert_eq!(within(stream.next()).await.unwrap().unwrap(), Small(number));
+        }
+        let error = within(stream.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+        assert!(within(stream.next()).await.is_none());
+        drop((stream, mill));
+        pair.at_rest().await;
+    });
+}
+
+/// Its reader acknowledges the end, which is an error; that used to count as if all had been received.
+#[test]
+fn a_sender_hears_that_an_item_could_not_be_written() {
+    runtime().block_on(async {
+        let pair = pair::<dyn Mill>("mem", Wind::default()).await;
+        let mill: Netref<dyn SmallMill> = pair.root().await;
+        let (mut sender, stream) = Stream::channel(10);
+        for number in [1, 2, 7, 3] {
+            sender.send(Small(number)).await.unwrap();
+        }
+        let sum = mill.call().sum(stream).start();
+        let finished = within(sender.finish()).await;
+        assert!(finished.is_err());
+        assert!(within(sum).await.is_err());
+    });
+}
+
+/// What pulls are made of, for peers that answer as they like.
+mod by_hand {
+    use super::*;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) enum Form {
+        Items(u32),
+        Bytes,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) struct Items {
+        pub(super) count: u64,
+        pub(super) bytes: Vec<u8>,
+        pub(super) slots: Vec<u32>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) enum Body {
+        Items(Items),
+        Bytes(Vec<Vec<u8>>),
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) enum End {
+        Done,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) struct Batch {
+        pub(super) body: Body,
+        pub(super) end: Option<End>,
+    }
+
+    #[remote(name = "farref.Source")]
+    pub(super) trait Source {
+        async fn pull(&self, form: Form, credit: u64) -> Result<Batch>;
+    }
+
+    #[remote(name = "Mill")]
+    pub(super) trait Odd {
+        async fn count(&self, to: u64) -> Result<Netref<dyn Source>>;
+        async fn bytes(&self, len: u64) -> Result<Netref<dyn Source>>;
+    }
+
+    /// Answers each pull with that.
+    pub(super) struct Always(pub(super) fn() -> Batch);
+
+    #[remote]
+    impl Source for Always {
+        async fn pull(&self, _form: Form, _credit: u64) -> Result<Batch> {
+            Ok((self.0)())
+        }
+    }
+
+    #[remote]
+    impl Odd for Always {
+        async fn count(&self, _to: u64) -> Result<Netref<dyn Source>> {
+            Ok(Netref::of(Self(self.0)))
+        }
+
+        async fn bytes(&self, _len: u64) -> Result<Netref<dyn Source>> {
+            Ok(Netref::of(Self(self.0)))
+        }
+    }
+}
+
+/// A reader used to ask on, for ever.
+#[test]
+fn a_batch_with_nothing_in_it_that_is_not_the_last_is_refused() {
+    use by_hand::{Always, Batch, Body, Items, Odd};
+    let no_items = || Batch {
+        body: Body::Items(Items {
+            count: 0,
+            bytes: Vec::new(),
+            slots: Vec::new(),
+        }),
+        end: None,
+    };
+    let no_bytes = || Batch {
+        body: Body::Bytes(Vec::new()),
+        end: None,
+    };
+    runtime().block_on(async {
+        let pair_of_items = pair::<dyn Odd>("mem", Always(no_items)).await;
+        let mill: Netref<dyn Mill> = pair_of_items.root().await;
+        let mut stream = within(mill.call().count(10)).await.unwrap();
+        let error = within(stream.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+        assert!(within(stream.next()).await.is_none());
+
+        let pair_of_bytes = pair::<dyn Odd>("mem", Always(no_bytes)).await;
+        let mill: Netref<dyn Mill> = pair_of_bytes.root().await;
+        let mut stream = within(mill.call().bytes(10)).await.unwrap();
+        let error = within(stream.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+        // Nor are items taken for bytes.
+        let mill: Netref<dyn Mill> = pair_of_items.root().await;
+        let mut stream = within(mill.call().bytes(10)).await.unwrap();
+        let error = within(stream.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
+    });
+}
+
+/// It used to wait for bytes to come.
+#[test]
+fn nothing_is_waited_for_where_no_bytes_are_wanted() {
+    runtime().block_on(async {
+        let (sender, mut stream) = ByteStream::channel(1);
+        assert_eq!(within(stream.read(&mut [])).await.unwrap(), 0);
+        drop(sender);
     });
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use farref::{ErrorKind, Netref, Result, Shape, remote};
+use farref::{ErrorKind, Netref, Result, Shape, Stream, remote};
 use farref_integration_tests::media::{pair, runtime, within};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,8 @@ macro_rules! service {
             async fn take_ref(&self, value: &T) -> Result<Vec<T>>;
             fn take_blocking(&self, value: Option<&T>) -> Result<(T, u8)>;
             async fn give(&self) -> Result<T>;
+            async fn stream(&self) -> Result<Stream<T>>;
+            async fn drain(&self, of: Stream<T>) -> Result<u8>;
         }
 
         pub(super) struct Server;
@@ -84,6 +86,19 @@ macro_rules! service {
             async fn give(&self) -> Result<T> {
                 Ok(sample())
             }
+
+            async fn stream(&self) -> Result<Stream<T>> {
+                Ok(Stream::from_iter([sample(), sample(), sample()]))
+            }
+
+            async fn drain(&self, mut of: Stream<T>) -> Result<u8> {
+                let mut count = 0;
+                while let Some(item) = of.next().await {
+                    Self::check(&item?)?;
+                    count += 1;
+                }
+                Ok(count)
+            }
         }
 
         /// Calls a server of this or of the other version, which reads our sample if it is `understood`, and sends
@@ -92,6 +107,16 @@ macro_rules! service {
             let pair = server.serve(medium).await;
             let root: Netref<dyn Service> = pair.root().await;
             assert_eq!(or_refused(within(root.call().give()).await), expected);
+            // Items of streams are read like that, too.
+            let mut stream = within(root.call().stream()).await.unwrap();
+            for _ in 0..if expected.is_some() { 3 } else { 1 } {
+                let item = within(stream.next()).await.unwrap();
+                assert_eq!(or_refused(item), expected);
+            }
+            assert!(within(stream.next()).await.is_none());
+            drop(stream);
+            let drained = within(root.call().drain(Stream::from_iter([sample(), sample()]))).await;
+            assert_eq!(or_refused(drained), understood.then_some(2));
             let Some(expected) = expected.filter(|_| understood) else {
                 let results = [
                     within(root.call().take(sample(), 7)).await.map(drop),

@@ -229,6 +229,12 @@ fn with_shape<H: Handles>(mut outcome: Outcome<H>, known: Option<&Arc<Shape>>) -
 
 /// What the peer has told, if it is the description of a type, and of the one that was asked for.
 fn read(description: Bytes, fingerprint: u32) -> Option<Arc<Shape>> {
+    let shape = described(description)?;
+    (shape.fingerprint() == fingerprint).then(|| Arc::new(shape))
+}
+
+/// What a peer has told, if it is the description of a type.
+pub(crate) fn described(description: Bytes) -> Option<Shape> {
     if description.is_empty() || description.len() > LONGEST {
         return None;
     }
@@ -238,5 +244,5 @@ fn read(description: Bytes, fingerprint: u32) -> Option<Arc<Shape>> {
         memory: 0,
     };
     let shape: Shape = decode(&description, &[], &limits).ok()?;
-    (shape.is_sound() && shape.fingerprint() == fingerprint).then(|| Arc::new(shape))
+    shape.is_sound().then_some(shape)
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use tokio_util::io::ReaderStream;
 
 use super::channel::{self, Sender};
-use super::flow::{Flow, Unit};
+use super::flow::{Flow, Unit, Writer};
 use super::pull::SHARE;
 use super::{Body, Form, Pieces};
 use crate::place;
@@ -139,6 +139,9 @@ impl AsyncRead for ByteStream {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if into.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
         ready!(this.poll_fill(context))?;
         let count = this.piece.len().min(into.remaining());
         into.put_slice(&this.piece.split_to(count));
@@ -205,6 +208,9 @@ impl Reader {
 
 impl io::Read for Reader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
         self.fill()?;
         let count = self.0.piece.len().min(into.len());
         self.0
@@ -244,16 +250,30 @@ impl Unit for Raw {
     type Incoming = VecDeque<Bytes>;
     type Outgoing = Pile;
 
-    const FORM: Form = Form::Bytes;
+    fn form() -> Form {
+        Form::Bytes
+    }
 
-    fn receive(incoming: &mut VecDeque<Bytes>, body: Body) -> Result<()> {
+    fn description() -> Bytes {
+        Bytes::new()
+    }
+
+    fn form_of(_description: Bytes) -> Result<(Form, Writer)> {
+        Err(Form::Items(0).mismatch(Form::Bytes))
+    }
+
+    fn receive(incoming: &mut VecDeque<Bytes>, body: Body, _writer: Option<&Writer>) -> Result<()> {
         match body {
             Body::Bytes(Pieces(pieces)) => {
                 *incoming = pieces.into();
                 Ok(())
             }
-            Body::Items(_) => Err(Form::Items(0).mismatch(Self::FORM)),
+            Body::Items(_) => Err(Form::Items(0).mismatch(Form::Bytes)),
         }
+    }
+
+    fn is_nothing(incoming: &VecDeque<Bytes>) -> bool {
+        incoming.is_empty()
     }
 
     fn next(incoming: &mut VecDeque<Bytes>) -> Option<Result<Bytes>> {

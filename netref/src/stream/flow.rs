@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use farref_boxing::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use farref_boxing::{Error, ErrorKind, Result, Shape};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::pull::Puller;
 use super::supply::{Ended, Ending, Produce, Supply};
 use super::{Batch, Body, End, Form, Source};
+use crate::call::Call;
 use crate::lock::lock;
 use crate::netref::Netref;
 
@@ -24,10 +26,20 @@ pub(super) trait Unit: Sized + 'static {
     /// What is to be pulled next.
     type Outgoing: Default + Send + 'static;
 
-    const FORM: Form;
+    fn form() -> Form;
 
-    /// Takes a batch in, once everything before it was read.
-    fn receive(incoming: &mut Self::Incoming, body: Body) -> Result<()>;
+    /// Describes the items, as [`Source::shape`] does.
+    fn description() -> Bytes;
+
+    /// The form of a stream whose items are described like that, if they can be read as these by their shape.
+    fn form_of(description: Bytes) -> Result<(Form, Writer)>;
+
+    /// Takes a batch in, once everything before it was read; at least one item. It was written by `writer`, if that
+    /// has another type.
+    fn receive(incoming: &mut Self::Incoming, body: Body, writer: Option<&Writer>) -> Result<()>;
+
+    /// Whether a batch has nothing in it.
+    fn is_nothing(incoming: &Self::Incoming) -> bool;
 
     /// The next item of the batch.
     fn next(incoming: &mut Self::Incoming) -> Option<Result<Self::Item>>;
@@ -68,7 +80,15 @@ struct There<U: Unit> {
     incoming: U::Incoming,
     /// What the stream fails with behind that.
     failure: Option<Error>,
+    /// Its items are of another type than is read, which looks like this.
+    writer: Option<Writer>,
+    /// They are: what the pull has failed with, and the question what they look like.
+    asking: Option<(Error, Call<Result<Bytes>>)>,
+    has_asked: bool,
 }
+
+/// The shape of whoever writes items.
+pub(super) type Writer = Arc<Shape>;
 
 /// Tells whoever makes the stream that its reader is gone.
 struct Reader(Option<Arc<Ending>>);
@@ -88,9 +108,12 @@ impl<U: Unit> Flow<U> {
 
     pub(super) fn there(source: Netref<dyn Source>) -> Self {
         Self::at(Place::There(There {
-            puller: Puller::new(source, U::FORM),
+            puller: Puller::new(source),
             incoming: U::Incoming::default(),
             failure: None,
+            writer: None,
+            asking: None,
+            has_asked: false,
         }))
     }
 
@@ -163,14 +186,27 @@ impl<U: Unit> There<U> {
                 self.puller.acknowledge();
                 return Poll::Ready(Some(Err(error)));
             }
-            let received = match ready!(self.puller.poll(context)) {
+            if let Some((_, asked)) = &mut self.asking {
+                let description = ready!(Pin::new(asked).poll(context));
+                if let Err(error) = self.read_by(description) {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            let received = match ready!(self.puller.poll(U::form, context)) {
                 None => {
                     self.puller.acknowledge();
                     return Poll::Ready(None);
                 }
                 Some(Ok((body, failure))) => {
+                    self.has_asked = true;
                     self.failure = failure;
-                    U::receive(&mut self.incoming, body)
+                    self.receive(body)
+                }
+                // Nothing was taken: whoever makes the stream may have another version of the type.
+                Some(Err(error)) if error.kind() == ErrorKind::SchemaMismatch && !self.has_asked => {
+                    self.has_asked = true;
+                    self.asking = Some((error, self.puller.ask_shape()));
+                    Ok(())
                 }
                 Some(Err(error)) => Err(error),
             };
@@ -178,6 +214,33 @@ impl<U: Unit> There<U> {
                 return Poll::Ready(Some(Err(error)));
             }
         }
+    }
+
+    fn receive(&mut self, body: Body) -> Result<()> {
+        U::receive(&mut self.incoming, body, self.writer.as_ref())?;
+        if U::is_nothing(&self.incoming) && !self.puller.has_ended() {
+            let text = "a batch of a stream that has nothing in it and is not the last";
+            return Err(Error::new(ErrorKind::Malformed, text));
+        }
+        Ok(())
+    }
+
+    /// Reads the stream by what its maker says of its items.
+    fn read_by(&mut self, description: Result<Bytes>) -> Result<()> {
+        let Some((mismatch, _)) = self.asking.take() else {
+            return Ok(());
+        };
+        // Older peers cannot be asked, and some types do not tell.
+        let Some(description) = description.ok().filter(|description| !description.is_empty()) else {
+            return Err(mismatch);
+        };
+        let (form, writer) = U::form_of(description)?;
+        if form == U::form() {
+            return Err(mismatch);
+        }
+        self.puller.pull_as(form);
+        self.writer = Some(writer);
+        Ok(())
     }
 }
 
@@ -214,7 +277,11 @@ impl<U: Unit> Making<U> {
 
 impl<U: Unit> Produce for Making<U> {
     fn form(&self) -> Form {
-        U::FORM
+        U::form()
+    }
+
+    fn description(&self) -> fn() -> Bytes {
+        U::description
     }
 
     fn poll_batch(&mut self, context: &mut Context<'_>, credit: usize) -> Poll<Batch> {
@@ -229,6 +296,10 @@ impl<U: Unit> Produce for Making<U> {
                 Poll::Ready(Some(Err(error))) => break Some(End::Failed(error)),
                 Poll::Ready(Some(Ok(item))) => {
                     if let Err(error) = U::push(&mut self.outgoing, item) {
+                        // It was sent, and will not be received, whatever the reader says of the end.
+                        if let Some(ending) = &self.ending {
+                            ending.set(Ended::Lost);
+                        }
                         break Some(End::Failed(error));
                     }
                 }

@@ -6,15 +6,17 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use farref_boxing::{Items, ItemsWriter, Result, ShapeType, Shaped, Shapes};
+use bytes::Bytes;
+use farref_boxing::{CodecError, Error, ErrorKind, Items, ItemsWriter, Result, ShapeType, Shaped, Shapes};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::channel::{self, Sender};
-use super::flow::{Flow, Unit};
+use super::flow::{Flow, Unit, Writer};
 use super::{Body, Form};
 use crate::place;
 use crate::references;
+use crate::shapes;
 
 /// What a stream can be of: whatever serde can write and read, with netrefs anywhere in it.
 pub trait Item: Serialize + DeserializeOwned + Send + 'static {}
@@ -26,6 +28,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Item for T {}
 /// It is read once, by whoever holds it: passing it on gives it away. Items come in order, each once; an error is the
 /// last. The reader's pace is that of the maker: no more than the [`credit`](Self::credit) is on its way. Dropping it
 /// ends it at its origin.
+///
+/// A peer of another version may have another type of item: they are read as arguments and results are, by the shape of
+/// whoever makes the stream. What their type looks like is asked of its `Deserialize`; types that do not tell it, such as
+/// those with `#[serde(alias)]`, have to be the same on both sides.
 ///
 /// ```
 /// # extern crate farref_netref as farref;
@@ -157,7 +163,7 @@ impl<'de, T: Item> Deserialize<'de> for Stream<T> {
     }
 }
 
-/// What its items look like is told when they are pulled.
+/// What its items look like is told where they are pulled.
 impl<T: Item> Shaped for Stream<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
         ShapeType::REFERENCE
@@ -183,6 +189,10 @@ const MANY: u64 = 1 << 16;
 pub(super) struct Read<T> {
     batch: Items,
     decoded: VecDeque<T>,
+    /// What the item behind those that are decoded cannot be read for.
+    failed: Option<CodecError>,
+    /// What the items look like, if their type is another than `T`.
+    writer: Option<Writer>,
 }
 
 impl<T> Default for Read<T> {
@@ -190,6 +200,8 @@ impl<T> Default for Read<T> {
         Self {
             batch: Items::NONE,
             decoded: VecDeque::new(),
+            failed: None,
+            writer: None,
         }
     }
 }
@@ -199,27 +211,60 @@ impl<T: Item> Unit for Coded<T> {
     type Incoming = Read<T>;
     type Outgoing = ItemsWriter;
 
-    const FORM: Form = Form::Items(0);
+    fn form() -> Form {
+        Form::Items(shapes::of_items::<T>().map_or(0, |items| items.fingerprint))
+    }
 
-    fn receive(incoming: &mut Read<T>, body: Body) -> Result<()> {
+    fn description() -> Bytes {
+        let told = shapes::of_items::<T>().and_then(|items| shapes::encode(&items.shape));
+        told.unwrap_or_default()
+    }
+
+    fn form_of(description: Bytes) -> Result<(Form, Writer)> {
+        let unknown = || {
+            Error::new(
+                ErrorKind::SchemaMismatch,
+                "the type of the items does not tell its shape",
+            )
+        };
+        let items = shapes::of_items::<T>().ok_or_else(unknown)?;
+        let writer = items.of_writer(description)?;
+        Ok((Form::Items(writer.fingerprint), writer.shape))
+    }
+
+    fn receive(incoming: &mut Read<T>, body: Body, writer: Option<&Writer>) -> Result<()> {
         match body {
             Body::Items(items) => {
                 incoming.batch = items;
+                incoming.writer = writer.cloned();
                 Ok(())
             }
-            Body::Bytes(_) => Err(Form::Bytes.mismatch(Self::FORM)),
+            Body::Bytes(_) => Err(Form::Bytes.mismatch(Self::form())),
         }
     }
 
+    fn is_nothing(incoming: &Read<T>) -> bool {
+        incoming.batch.is_empty()
+    }
+
     fn next(incoming: &mut Read<T>) -> Option<Result<T>> {
-        let Read { batch, decoded } = incoming;
+        let Read {
+            batch,
+            decoded,
+            failed,
+            writer,
+        } = incoming;
         if decoded.is_empty() && !batch.is_empty() {
-            let read = batch.read(RUN, &references::limits(), decoded);
-            if let (Err(error), true) = (read, decoded.is_empty()) {
-                return Some(Err(error.into()));
-            }
+            let limits = references::limits();
+            let read = match writer {
+                Some(writer) => batch.read_by_shape(RUN, writer, &limits, decoded),
+                None => batch.read(RUN, &limits, decoded),
+            };
+            *failed = read.err();
         }
-        decoded.pop_front().map(Ok)
+        let item = decoded.pop_front().map(Ok);
+        // It comes behind those before it, and nothing follows.
+        item.or_else(|| failed.take().map(|error| Err(error.into())))
     }
 
     fn push(outgoing: &mut ItemsWriter, item: T) -> Result<()> {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use farref_boxing::{Error, Result};
 
 use super::{Batch, Body, End, Form, Source};
@@ -31,7 +32,8 @@ const fn share(credit: u64) -> u64 {
 /// Pulls a stream from wherever it is.
 pub(super) struct Puller {
     source: Netref<dyn Source>,
-    form: Form,
+    /// What it is pulled as, once it is.
+    form: Option<Form>,
     calls: VecDeque<Call<Result<Batch>>>,
     /// Bytes of credit of one pull.
     share: u64,
@@ -46,10 +48,10 @@ pub(super) struct Puller {
 pub(super) type Pulled = (Body, Option<Error>);
 
 impl Puller {
-    pub(super) fn new(source: Netref<dyn Source>, form: Form) -> Self {
+    pub(super) fn new(source: Netref<dyn Source>) -> Self {
         let mut puller = Self {
             source,
-            form,
+            form: None,
             calls: VecDeque::new(),
             share: 0,
             has_begun: false,
@@ -65,20 +67,36 @@ impl Puller {
         self.share = share(credit);
     }
 
+    /// Begins anew with another form, as pulls with this one have failed, which take nothing.
+    pub(super) fn pull_as(&mut self, form: Form) {
+        self.calls.clear();
+        (self.form, self.ended) = (Some(form), false);
+    }
+
+    /// Asks what the items look like.
+    pub(super) fn ask_shape(&self) -> Call<Result<Bytes>> {
+        self.source.call().shape().start()
+    }
+
     /// The source, to be handed on, if nothing was taken from it.
     pub(super) fn untouched(&self) -> Option<&Netref<dyn Source>> {
         (!self.has_begun).then_some(&self.source)
     }
 
-    /// The next batch; `None` after the end.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Pulled>>> {
+    /// The next batch; `None` after the end. It is pulled as what `as_what` says, which is asked once.
+    pub(super) fn poll(
+        &mut self,
+        as_what: impl FnOnce() -> Form,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Pulled>>> {
         if self.ended {
             return Poll::Ready(None);
         }
+        let form = *self.form.get_or_insert_with(as_what);
         self.has_begun = true;
         while (self.calls.len() as u64) < PULLS {
             // A stream may be silent for as long as it likes.
-            let pull = self.source.call().pull(self.form, self.share);
+            let pull = self.source.call().pull(form, self.share);
             self.calls.push_back(pull.timeout(Duration::MAX).start());
         }
         let Some(first) = self.calls.front_mut() else {
@@ -101,6 +119,11 @@ impl Puller {
                 Err(error)
             }
         }))
+    }
+
+    /// Whether the end was received.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Everything up to the end was read.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use farref_boxing::{Certainty, Error, ErrorKind, Result};
 use tokio::sync::Notify;
 
@@ -15,6 +16,9 @@ use crate::until::until;
 pub(super) trait Produce: Send {
     fn form(&self) -> Form;
 
+    /// Describes the items, as [`Source::shape`] does.
+    fn description(&self) -> fn() -> Bytes;
+
     /// What is there, in about `credit` bytes: at least one item, or the end.
     fn poll_batch(&mut self, context: &mut Context<'_>, credit: usize) -> Poll<Batch>;
 
@@ -25,6 +29,7 @@ pub(super) trait Produce: Send {
 /// A stream as it is handed out.
 pub(super) struct Supply {
     form: Form,
+    description: fn() -> Bytes,
     /// Its lock is fair: pulls take turns in the order in which they came. Nothing once the end was given.
     producer: tokio::sync::Mutex<Option<Box<dyn Produce>>>,
     ending: Option<Arc<Ending>>,
@@ -34,6 +39,7 @@ impl Supply {
     pub(super) fn of(producer: Box<dyn Produce>) -> Netref<dyn Source> {
         Netref::of(Self {
             form: producer.form(),
+            description: producer.description(),
             ending: producer.ending(),
             producer: tokio::sync::Mutex::new(Some(producer)),
         })
@@ -66,6 +72,10 @@ impl Source for Supply {
             ending.set(Ended::Received);
         }
         Ok(())
+    }
+
+    async fn shape(&self) -> Result<Bytes> {
+        Ok((self.description)())
     }
 }
 
