@@ -7,7 +7,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 
+use crate::signal::Signal;
 use crate::sync::{AtomicU64, thread_local};
 
 /// The token of one connection: a number, and what its holder does.
@@ -99,9 +101,16 @@ impl Role {
         self.current.load(Ordering::Acquire) & STATES == PARKED
     }
 
-    /// The thread that leads leaves the role where it finds it again.
-    pub(crate) fn park(&self, number: u64) {
+    /// The thread that leads leaves the role where it finds it again. From here on a wish is for the driver, which
+    /// `recalls` reaches.
+    pub(crate) fn park(&self, number: u64, signal: &Signal, recalls: &Waker) {
+        // While it is still this thread's: the next one that leads may come at once, and the bell is its own then.
+        signal.give_to(recalls);
         self.change(number, LED, number, PARKED);
+        // A driver that was recalled before that has found a thread that leads, and sleeps again.
+        if signal.is_asked() {
+            recalls.wake_by_ref();
+        }
     }
 
     /// The thread that leads gives the role back to the driver, which is to be woken.
@@ -193,10 +202,10 @@ mod tests {
         assert_eq!(role.take(), None, "one at a time");
         assert_eq!(role.wake(0), Woken::Led);
         assert!(!role.take_back(0), "not from a thread that leads");
-        role.park(0);
+        role.park(0, &Signal::default(), Waker::noop());
         assert_eq!(role.wake(0), Woken::Led);
         assert_eq!(role.take(), Some(0), "parked for whoever calls next");
-        role.park(0);
+        role.park(0, &Signal::default(), Waker::noop());
         assert!(role.take_back(0));
         assert_eq!(role.wake(0), Woken::Drives);
         role.sleep(0);
@@ -211,7 +220,7 @@ mod tests {
         role.sleep(0);
         role.take().unwrap();
         assert_eq!(role.pass_on(0), Some(1));
-        role.park(0);
+        role.park(0, &Signal::default(), Waker::noop());
         role.hand_back(0);
         assert_eq!(role.wake(1), Woken::Drives, "it has nothing to give any more");
         assert_eq!(role.wake(0), Woken::Gone);

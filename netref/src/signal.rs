@@ -96,6 +96,21 @@ impl Signal {
         std::mem::take(&mut lock(&self.0).wishes)
     }
 
+    /// Whether something was asked for since the last time.
+    pub(crate) fn is_asked(&self) -> bool {
+        lock(&self.0).wishes != Wishes::NONE
+    }
+
+    /// From now on `waker` hears. Releases that were asked for are forgotten: the next call takes them along.
+    pub(crate) fn give_to(&self, waker: &Waker) {
+        let mut bell = lock(&self.0);
+        bell.wishes.releases = false;
+        match &mut bell.waker {
+            Some(kept) => kept.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
     /// What was asked for since the last time, or `None` and a promise to wake.
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Wishes> {
         let mut bell = lock(&self.0);

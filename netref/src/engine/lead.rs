@@ -502,16 +502,8 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         self.put_away();
         self.has_left = true;
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
-        core.role.park(self.number);
-        // From here on a wish is the driver's to hear. What was asked for until now: releases ride along with the next
-        // call, or the driver sends them when it takes the role back.
-        if let Some(mut wishes) = core.signal.poll(&core.lead.recall_waker) {
-            wishes.releases = false;
-            core.signal.wish(wishes);
-            if wishes != Wishes::default() || core.signal.poll(&core.lead.recall_waker).is_some() {
-                core.lead.recall();
-            }
-        }
+        // Releases ride along with the next call, or the driver sends them when it takes the role back.
+        core.role.park(self.number, &core.signal, &core.lead.recall_waker);
     }
 }
 

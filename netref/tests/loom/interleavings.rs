@@ -860,11 +860,7 @@ mod reading_role {
         assert!(connection.handle(number, wishes));
         if parks {
             let recalls = Waker::from(Shared::clone(recall));
-            connection.role.park(number);
-            if let Some(wishes) = connection.signal.poll(&recalls) {
-                connection.signal.wish(wishes);
-                recall.0.wish(Wishes::LOOK);
-            }
+            connection.role.park(number, &connection.signal, &recalls);
         } else {
             connection.role.hand_back(number);
             recall.0.wish(Wishes::LOOK);
@@ -903,5 +899,35 @@ mod reading_role {
     #[test]
     fn loom_a_wish_made_while_a_thread_leads_and_gives_the_role_back_is_granted() {
         a_wish_made_while_a_thread_leads_is_granted(false);
+    }
+
+    #[test]
+    fn loom_a_wish_reaches_the_thread_that_leads_after_the_one_that_parks() {
+        explore(4, || {
+            let connection = Shared::new(Connection::default());
+            let recall = Shared::new(Recall::default());
+            connection.role.sleep(0);
+            let number = connection.role.take().unwrap();
+            let next = thread::spawn({
+                let connection = Shared::clone(&connection);
+                move || {
+                    let Some(number) = connection.role.take() else {
+                        return false;
+                    };
+                    // It settles down to wait.
+                    while *lock(&connection.handled) == 0 {
+                        let wishes = wait_for_wishes(&connection.signal);
+                        assert!(connection.handle(number, wishes));
+                    }
+                    true
+                }
+            });
+            let recalls = Waker::from(Shared::clone(&recall));
+            connection.role.park(number, &connection.signal, &recalls);
+            connection.signal.wish(Wishes::FLUSH);
+            if !next.join().unwrap() {
+                assert!(recall.0.is_asked(), "the driver hears of it");
+            }
+        });
     }
 }
