@@ -191,6 +191,24 @@ fn a_connection_with_a_thread_of_its_own_does_what_others_do() {
 }
 
 #[test]
+fn a_connection_with_a_thread_of_its_own_is_read_after_others_have_waited() {
+    let runtime = runtime();
+    for medium in SOCKETS {
+        for round in 0..20 {
+            let joined = runtime.block_on(joined(medium, false, true));
+            let bench: Netref<dyn Bench> = runtime.block_on(joined.root());
+            on_plain_thread(move || {
+                for n in 0..40 + round {
+                    assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+                }
+            });
+            let host = runtime.block_on(joined.host());
+            runtime.block_on(within(host.ping())).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_deadline_ends_a_call_whose_thread_waits_by_itself() {
     let runtime = runtime();
     for medium in SOCKETS {

@@ -35,8 +35,11 @@ pub(crate) fn start<P: Protocol<EngineHandles>>(core: &Arc<Core<P>>) {
     if core.config.own_thread {
         let leading = Arc::clone(core);
         let thread = std::thread::Builder::new().name("farref-connection".to_owned());
-        if let Err(error) = thread.spawn(move || leading.lead_always()) {
-            tracing::warn!(peer = %core.peer, %error, "no thread for the connection: a task drives it");
+        match thread.spawn(move || leading.lead_always()) {
+            Ok(owner) => core.lead.belongs_to(owner.thread().clone()),
+            Err(error) => {
+                tracing::warn!(peer = %core.peer, %error, "no thread for the connection: a task drives it");
+            }
         }
     }
 }

@@ -118,6 +118,13 @@ impl Lead {
         }
     }
 
+    /// `owner` leads whenever the driver sleeps, and nobody else does. Before there are calls.
+    pub(super) fn belongs_to(&self, owner: Thread) {
+        let _ = self.owner.set(owner);
+        // It may have looked already.
+        self.driver_sleeps();
+    }
+
     /// Whether a thread leads whenever the driver sleeps.
     pub(super) fn has_owner(&self) -> bool {
         self.owner.get().is_some()
@@ -203,6 +210,10 @@ impl<P: Protocol<EngineHandles>> State<P> {
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// The reading role, for a thread that is about to make a blocking call.
     pub(super) fn lead(self: &Arc<Self>) -> Option<Leader<'_, P>> {
+        // Who would park it before its owner has come for it would leave it to nobody.
+        if self.lead.has_owner() {
+            return None;
+        }
         if self.lead.streak.load(Ordering::Relaxed) < STREAK {
             self.lead.streak.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -238,7 +249,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Leads whenever the driver sleeps, until the connection is over.
     pub(super) fn lead_always(self: &Arc<Self>) {
-        let _ = self.lead.owner.set(std::thread::current());
         loop {
             let (ended, can_be_led) = {
                 let state = lock(&self.state);
