@@ -139,7 +139,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed = None;
         loop {
-            if self.core.lead.is_away() {
+            // Not behind the back of a thread that has the role from a successor.
+            if self.core.lead.is_away() && self.core.role.is_held_by(self.number) {
                 self.core.come_back();
             }
             if matches!(self.core.handle_events(self.number), Handled::Left) {
