@@ -208,6 +208,82 @@ fn a_connection_with_a_thread_of_its_own_is_read_after_others_have_waited() {
     }
 }
 
+/// An object that sleeps as threads do.
+#[farref::remote]
+trait Sleeper {
+    async fn sleep(&self, first: Netref<dyn Counter>) -> farref::Result<()>;
+}
+
+/// Tells which thread sleeps, and when that ends.
+struct Sleeps {
+    tell: mpsc::Sender<std::thread::Thread>,
+    ended: mpsc::Sender<()>,
+    awake: AtomicBool,
+}
+
+#[farref::remote]
+impl Sleeper for Sleeps {
+    async fn sleep(&self, first: Netref<dyn Counter>) -> farref::Result<()> {
+        struct Tell(mpsc::Sender<()>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        thread_local!(static AT_END: std::cell::RefCell<Option<Tell>> = const { std::cell::RefCell::new(None) });
+        AT_END.set(Some(Tell(self.ended.clone())));
+        // Gives the reading away.
+        first.bump()?;
+        self.tell.send(std::thread::current()).unwrap();
+        while !self.awake.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_thread_of_a_connection_ends_with_it_though_a_method_has_slept_on_it() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let runtime = runtime();
+    for medium in SOCKETS {
+        let ((tell, told), (ended, has_ended)) = (mpsc::channel(), mpsc::channel());
+        let object = Arc::new(Sleeps {
+            tell,
+            ended,
+            awake: AtomicBool::new(false),
+        });
+        let mut config = Config::default();
+        config.own_thread = true;
+        let joined = runtime.block_on(pair_of::<dyn Sleeper, dyn Bench>(
+            medium,
+            (Netref::<dyn Sleeper>::share(&object), config),
+            (Rig::new().0, Config::default()),
+        ));
+        let sleeper: Netref<dyn Sleeper> = runtime.block_on(joined.root());
+        let (call, thread) = loop {
+            let call = runtime.block_on(async { sleeper.call().sleep(Netref::of(Count::default())).start() });
+            let thread = told.recv_timeout(PATIENCE).unwrap();
+            if thread.name() == Some("farref-connection") {
+                break (call, thread);
+            }
+            // The driver was awake, and has polled it.
+            object.awake.store(true, Ordering::Release);
+            thread.unpark();
+            runtime.block_on(within(call)).unwrap();
+            object.awake.store(false, Ordering::Release);
+        };
+        let Pair { server, client, .. } = joined;
+        runtime.block_on(within(client.close()));
+        drop((call, sleeper));
+        runtime.block_on(within(server.wait_for(|stats| stats.connections == 0)));
+        while has_ended.try_recv().is_ok() {}
+        object.awake.store(true, Ordering::Release);
+        thread.unpark();
+        has_ended.recv_timeout(PATIENCE).unwrap();
+    }
+}
+
 #[test]
 fn a_deadline_ends_a_call_whose_thread_waits_by_itself() {
     let runtime = runtime();

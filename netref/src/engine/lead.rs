@@ -250,15 +250,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Leads whenever the driver sleeps, until the connection is over.
     pub(super) fn lead_always(self: &Arc<Self>) {
         loop {
-            let (ended, can_be_led) = {
-                let state = lock(&self.state);
-                (state.ended, state.can_be_led(&self.lead))
-            };
-            if ended {
-                return;
-            }
+            let can_be_led = lock(&self.state).can_be_led(&self.lead);
             if let Some(leader) = can_be_led.then(|| self.take_role()).flatten() {
                 let _: Led<()> = leader.drive(None, || None);
+            }
+            // After that: a method that was polled here may have slept, and taken for its own what woke this thread.
+            if lock(&self.state).ended {
+                return;
             }
             // The driver tells when it falls asleep: until then the role is its own, whatever it was given back for.
             std::thread::park();
