@@ -375,25 +375,29 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         let Some(mut away) = self.away.take().or_else(|| lock(&core.lead.away).take()) else {
             return false;
         };
-        let (due, is_quiet) = {
+        let (left, soon, waits) = {
             let mut state = lock(&core.state);
             if state.carrier != away.carrier || !state.can_be_led(&core.lead) {
                 return false;
             }
             let due = state.protocol.poll_timeout();
             state.armed = due;
+            let due = [due, self.releasing].into_iter().flatten().min();
+            let left = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
             let stats = state.protocol.stats();
             let is_quiet = stats.calls <= 1 && stats.answers == 0;
-            (due, is_quiet)
+            let soon = is_quiet && !self.has_waited && left.is_none_or(|left| left > LOOK_EVERY);
+            let waits = !away.more && !soon && left.is_none_or(|left| !left.is_zero());
+            // Under the lock: whoever has an earlier time from here on says so.
+            core.lead.is_waiting.store(waits, Ordering::Release);
+            (left, soon, waits)
         };
-        let due = [due, self.releasing].into_iter().flatten().min();
-        let left = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
         if left.is_some_and(|left| left.is_zero()) {
             self.away = Some(away);
             return self.is_due();
         }
-        let soon = is_quiet && !self.has_waited && left.is_none_or(|left| left > LOOK_EVERY);
-        if std::mem::take(&mut away.more) || soon {
+        if !waits {
+            away.more = false;
             self.has_waited = true;
             return self.read(away, soon);
         }
@@ -437,7 +441,6 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         left: Option<Duration>,
     ) -> Option<bool> {
         let core = self.core;
-        core.lead.is_waiting.store(true, Ordering::Release);
         let readable = match core.signal.poll(&self.waker) {
             // Since it was last asked.
             Some(wishes) => {
