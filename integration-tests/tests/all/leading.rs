@@ -208,6 +208,97 @@ fn a_connection_with_a_thread_of_its_own_is_read_after_others_have_waited() {
     }
 }
 
+/// Something that is given up soon.
+#[farref::remote]
+trait Asked {
+    async fn nothing(&self) -> farref::Result<()>;
+}
+
+/// Tells when it is dropped whether that is a part of a call.
+struct Asks(mpsc::Sender<bool>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let _ = self.0.send(farref::caller().is_some());
+    }
+}
+
+#[farref::remote]
+impl Asked for Asks {
+    async fn nothing(&self) -> farref::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps a thing until the next one comes.
+#[farref::remote]
+trait Taker {
+    async fn take(&self, asked: Option<Netref<dyn Asked>>) -> farref::Result<()>;
+}
+
+#[derive(Default)]
+struct Takes(std::sync::Mutex<Option<Netref<dyn Asked>>>);
+
+#[farref::remote]
+impl Taker for Takes {
+    async fn take(&self, asked: Option<Netref<dyn Asked>>) -> farref::Result<()> {
+        let before = std::mem::replace(&mut *self.0.lock().unwrap(), asked);
+        drop(before);
+        Ok(())
+    }
+}
+
+/// Makes calls by a thread that serves one.
+#[farref::remote]
+trait Giver {
+    fn give(&self, times: u64) -> farref::Result<()>;
+}
+
+struct Gives(Netref<dyn Taker>, mpsc::Sender<bool>);
+
+#[farref::remote]
+impl Giver for Gives {
+    fn give(&self, times: u64) -> farref::Result<()> {
+        for _ in 0..times {
+            let asks = Netref::of(Asks(self.1.clone()));
+            self.0.blocking().take(Some(asks))?;
+            // Behind what gives it up.
+            self.0.blocking().take(None)?;
+            self.0.blocking().take(None)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_thread_reads_while_it_serves_a_call_is_no_part_of_that() {
+    const TIMES: u64 = 50;
+    let runtime = runtime();
+    for medium in SOCKETS {
+        let (tell, told) = mpsc::channel();
+        let far = runtime.block_on(pair_of::<dyn Taker, dyn Bench>(
+            medium,
+            (Takes::default(), Config::default()),
+            (Rig::new().0, Config::default()),
+        ));
+        let taker: Netref<dyn Taker> = runtime.block_on(far.root());
+        // The one calls by a method that the other has called: over a connection on which nothing else is under way.
+        let near = runtime.block_on(pair_of::<dyn Giver, dyn Bench>(
+            "mem",
+            (Gives(taker, tell), Config::default()),
+            (Rig::new().0, Config::default()),
+        ));
+        let giver: Netref<dyn Giver> = runtime.block_on(near.root());
+        runtime
+            .block_on(async { within(giver.call().give(TIMES)).await })
+            .unwrap();
+        for _ in 0..TIMES {
+            let in_call = told.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert!(!in_call, "over {medium}");
+        }
+    }
+}
+
 /// An object that sleeps as threads do.
 #[farref::remote]
 trait Sleeper {

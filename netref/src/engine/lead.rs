@@ -23,6 +23,7 @@ use farref_framing::{Alarm, Descriptor, Inlet, Nanos};
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::context;
 use crate::engine::core::{Core, State};
 use crate::engine::reading::{Handled, lost};
 use crate::lock::lock;
@@ -338,7 +339,11 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                 // What the driver would poll in its runtime.
                 let _in_runtime = core.runtime.enter();
                 self.put_away();
-                if matches!(core.handle_events(self.number), Handled::Left) {
+                // Not in the name of the call that this thread may serve.
+                if matches!(
+                    context::serve(&mut None, || core.handle_events(self.number)),
+                    Handled::Left
+                ) {
                     self.has_left = true;
                     return Led::Left;
                 }
