@@ -30,7 +30,10 @@ const ASLEEP: u64 = 1;
 const LED: u64 = 2;
 /// No one has it: a thread will come back for it, or the driver will.
 const PARKED: u64 = 3;
-const STATES: u64 = 3;
+/// A thread has it, and gives it back in any case: the driver does not look after it.
+const UNWATCHED: u64 = 4;
+const BITS: u32 = 3;
+const STATES: u64 = (1 << BITS) - 1;
 
 /// What a driver finds when it wakes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +49,14 @@ pub(crate) enum Woken {
 impl Role {
     /// Whether the driver with that number still holds the role, or lends it to a thread.
     pub(crate) fn is_held_by(&self, number: u64) -> bool {
-        self.current.load(Ordering::Acquire) >> 2 == number
+        self.current.load(Ordering::Acquire) >> BITS == number
     }
 
     /// Takes the role from the driver with that number, or from the thread that it was lent to; the number of its
     /// successor, or `None` if it was taken already.
     pub(crate) fn pass_on(&self, from: u64) -> Option<u64> {
         let next = from.wrapping_add(1);
-        for state in [AWAKE, LED] {
+        for state in [AWAKE, LED, UNWATCHED] {
             if self.change(from, state, next, AWAKE) {
                 return Some(next);
             }
@@ -65,7 +68,7 @@ impl Role {
     pub(crate) fn wake(&self, number: u64) -> Woken {
         let current = self.current.load(Ordering::Acquire);
         let state = current & STATES;
-        if current >> 2 != number {
+        if current >> BITS != number {
             Woken::Gone
         } else if state == AWAKE || (state == ASLEEP && self.change(number, ASLEEP, number, AWAKE)) {
             Woken::Drives
@@ -87,13 +90,19 @@ impl Role {
     /// A thread takes the role, while the driver sleeps or it is parked; its number.
     pub(crate) fn take(&self) -> Option<u64> {
         let current = self.current.load(Ordering::Acquire);
-        let (number, state) = (current >> 2, current & STATES);
+        let (number, state) = (current >> BITS, current & STATES);
         ((state == ASLEEP || state == PARKED) && self.change(number, state, number, LED)).then_some(number)
     }
 
     /// Whether a thread has the role.
     pub(crate) fn is_led(&self) -> bool {
-        self.current.load(Ordering::Acquire) & STATES == LED
+        matches!(self.current.load(Ordering::Acquire) & STATES, LED | UNWATCHED)
+    }
+
+    /// The driver looks no more after the thread that leads: that will give the role back to it. False if none leads.
+    pub(crate) fn unwatch(&self, number: u64) -> bool {
+        self.change(number, LED, number, UNWATCHED)
+            || self.current.load(Ordering::Acquire) == (number << BITS | UNWATCHED)
     }
 
     /// Whether the role waits for a thread to come back for it.
@@ -102,20 +111,22 @@ impl Role {
     }
 
     /// The thread that leads leaves the role where it finds it again. From here on a wish is for the driver, which
-    /// `recalls` reaches.
-    pub(crate) fn park(&self, number: u64, signal: &Signal, recalls: &Waker) {
+    /// `recalls` reaches. False if nobody would look after it: then it is to be given back.
+    pub(crate) fn park(&self, number: u64, signal: &Signal, recalls: &Waker) -> bool {
         // While it is still this thread's: the next one that leads may come at once, and the bell is its own then.
         signal.give_to(recalls);
-        self.change(number, LED, number, PARKED);
+        let is_parked = self.change(number, LED, number, PARKED);
         // A driver that was recalled before that has found a thread that leads, and sleeps again.
         if signal.is_asked() {
             recalls.wake_by_ref();
         }
+        is_parked
     }
 
     /// The thread that leads gives the role back to the driver, which is to be woken.
     pub(crate) fn hand_back(&self, number: u64) {
-        self.change(number, LED, number, ASLEEP);
+        // In this order: the driver may stop to look after it in between.
+        let _ = self.change(number, LED, number, ASLEEP) || self.change(number, UNWATCHED, number, ASLEEP);
     }
 
     /// The driver takes the parked role back.
@@ -124,7 +135,7 @@ impl Role {
     }
 
     fn change(&self, number: u64, state: u64, next: u64, then: u64) -> bool {
-        let (from, to) = (number << 2 | state, next << 2 | then);
+        let (from, to) = (number << BITS | state, next << BITS | then);
         self.current
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -202,10 +213,10 @@ mod tests {
         assert_eq!(role.take(), None, "one at a time");
         assert_eq!(role.wake(0), Woken::Led);
         assert!(!role.take_back(0), "not from a thread that leads");
-        role.park(0, &Signal::default(), Waker::noop());
+        assert!(role.park(0, &Signal::default(), Waker::noop()));
         assert_eq!(role.wake(0), Woken::Led);
         assert_eq!(role.take(), Some(0), "parked for whoever calls next");
-        role.park(0, &Signal::default(), Waker::noop());
+        assert!(role.park(0, &Signal::default(), Waker::noop()));
         assert!(role.take_back(0));
         assert_eq!(role.wake(0), Woken::Drives);
         role.sleep(0);
@@ -215,12 +226,33 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_nobody_looks_after_is_given_back() {
+        let (role, signal) = (Role::default(), Signal::default());
+        assert!(!role.unwatch(0), "the driver has it");
+        role.sleep(0);
+        role.take().unwrap();
+        assert!(role.unwatch(0) && role.unwatch(0) && role.is_led());
+        assert!(!role.unwatch(1));
+        assert_eq!(role.wake(0), Woken::Led);
+        assert_eq!(role.take(), None);
+        assert!(!role.park(0, &signal, Waker::noop()) && !role.is_parked());
+        role.hand_back(0);
+        assert_eq!(role.wake(0), Woken::Drives);
+
+        role.sleep(0);
+        role.take().unwrap();
+        assert!(role.unwatch(0));
+        assert_eq!(role.pass_on(0), Some(1));
+        assert!(!role.unwatch(0));
+    }
+
+    #[test]
     fn a_thread_that_leads_can_pass_the_role_on_to_another_driver() {
         let role = Role::default();
         role.sleep(0);
         role.take().unwrap();
         assert_eq!(role.pass_on(0), Some(1));
-        role.park(0, &Signal::default(), Waker::noop());
+        assert!(!role.park(0, &Signal::default(), Waker::noop()));
         role.hand_back(0);
         assert_eq!(role.wake(1), Woken::Drives, "it has nothing to give any more");
         assert_eq!(role.wake(0), Woken::Gone);

@@ -208,6 +208,52 @@ fn a_connection_with_a_thread_of_its_own_is_read_after_others_have_waited() {
     }
 }
 
+#[test]
+fn while_a_thread_waits_for_long_the_runtime_rests() {
+    for medium in SOCKETS {
+        let server = runtime();
+        let client = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (rig, _told, gate) = Rig::new();
+        let (trust, other) = farref_integration_tests::media::acquainted();
+        let directory = tempfile::tempdir().unwrap();
+        let serving = farref::Server::of::<dyn Bench>(rig).trust(trust);
+        let address = match medium {
+            "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
+            _ => format!("{medium}://127.0.0.1:0"),
+        };
+        let address = server.block_on(within(serving.listen(address))).unwrap();
+        let bench: Netref<dyn Bench> = client.block_on(async {
+            let connecting = farref::connect(address).trust(other);
+            let connection = within(std::future::IntoFuture::into_future(connecting))
+                .await
+                .unwrap();
+            within(connection.root()).await.unwrap()
+        });
+        let thread = std::thread::spawn(move || {
+            for n in 0..50 {
+                assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+            }
+            bench.blocking().slow_counter().map(drop)
+        });
+        // A tenth of a second in which hardly anything wakes the only worker comes sooner or later.
+        let (metrics, until) = (client.metrics(), Instant::now() + Duration::from_secs(60));
+        loop {
+            let before = metrics.worker_park_count(0);
+            std::thread::sleep(Duration::from_millis(100));
+            if metrics.worker_park_count(0) - before < 10 {
+                break;
+            }
+            assert!(Instant::now() < until, "over {medium} the runtime never rests");
+        }
+        gate.send_replace(true);
+        thread.join().unwrap().unwrap();
+    }
+}
+
 /// Something that is given up soon.
 #[farref::remote]
 trait Asked {

@@ -29,6 +29,9 @@ const READS_IN_A_ROW: u32 = 32;
 /// Releases wait that long for a call to ride along with.
 const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
+/// So many looks in vain at a thread that leads, and it is to tell by itself when it is done.
+const LOOKS: u32 = 8;
+
 /// Starts the first driver of a connection.
 pub(crate) fn start<P: Protocol<EngineHandles>>(core: &Arc<Core<P>>) {
     core.runtime.spawn(Driver::new(Arc::clone(core), 0).drive());
@@ -191,9 +194,12 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     /// A thread leads: waits until it gives the role back, or does not come back for it.
     async fn keep_an_eye_on_it(&mut self) {
         let lead = &self.core.lead;
+        let mut calls = lead.calls();
+        let mut in_vain = 0_u32;
         loop {
-            let calls = lead.calls();
-            let recalled = if lead.has_owner() {
+            // To look after a thread that waits for long would cost more than to be told.
+            let is_long = in_vain >= LOOKS && self.core.role.unwatch(self.number);
+            let recalled = if lead.has_owner() || is_long {
                 lead.recalled().await;
                 true
             } else {
@@ -205,7 +211,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // It may have been meant for the successor.
                 Woken::Gone => return lead.recall(),
             }
-            if (recalled || lead.calls() == calls) && self.core.role.take_back(self.number) {
+            let before = std::mem::replace(&mut calls, lead.calls());
+            let nobody_came = !recalled && calls == before;
+            in_vain = if nobody_came { in_vain.saturating_add(1) } else { 0 };
+            if (recalled || nobody_came) && self.core.role.take_back(self.number) {
                 break;
             }
         }

@@ -516,10 +516,9 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             return;
         }
         self.put_away();
-        self.has_left = true;
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
         // Releases ride along with the next call, or the driver sends them when it takes the role back.
-        core.role.park(self.number, &core.signal, &core.lead.recall_waker);
+        self.has_left = core.role.park(self.number, &core.signal, &core.lead.recall_waker);
     }
 }
 

@@ -825,7 +825,7 @@ mod reading_role {
     }
 
     /// The driver of a connection whose role a thread may take: until something was granted.
-    fn drive(connection: &Connection, recall: &Recall) {
+    fn drive(connection: &Connection, recall: &Recall, unwatches: bool) {
         block_on(std::future::poll_fn(|context| {
             loop {
                 if *lock(&connection.handled) > 0 {
@@ -839,10 +839,15 @@ mod reading_role {
                             return Poll::Pending;
                         }
                     },
-                    role::Woken::Led => match recall.0.poll(context.waker()) {
-                        Some(_) => drop(connection.role.take_back(0)),
-                        None => return Poll::Pending,
-                    },
+                    role::Woken::Led => {
+                        if unwatches {
+                            connection.role.unwatch(0);
+                        }
+                        match recall.0.poll(context.waker()) {
+                            Some(_) => drop(connection.role.take_back(0)),
+                            None => return Poll::Pending,
+                        }
+                    }
                     role::Woken::Gone => panic!("nobody has passed the role on"),
                 }
             }
@@ -860,20 +865,23 @@ mod reading_role {
         assert!(connection.handle(number, wishes));
         if parks {
             let recalls = Waker::from(Shared::clone(recall));
-            connection.role.park(number, &connection.signal, &recalls);
+            if !connection.role.park(number, &connection.signal, &recalls) {
+                connection.role.hand_back(number);
+                recall.0.wish(Wishes::LOOK);
+            }
         } else {
             connection.role.hand_back(number);
             recall.0.wish(Wishes::LOOK);
         }
     }
 
-    fn a_wish_made_while_a_thread_leads_is_granted(parks: bool) {
+    fn a_wish_made_while_a_thread_leads_is_granted(parks: bool, unwatched: bool) {
         explore(3, move || {
             let connection = Shared::new(Connection::default());
             let recall = Shared::new(Recall::default());
             let driver = thread::spawn({
                 let (connection, recall) = (Shared::clone(&connection), Shared::clone(&recall));
-                move || drive(&connection, &recall)
+                move || drive(&connection, &recall, unwatched)
             });
             let leader = thread::spawn({
                 let (connection, recall) = (Shared::clone(&connection), Shared::clone(&recall));
@@ -893,12 +901,18 @@ mod reading_role {
 
     #[test]
     fn loom_a_wish_made_while_a_thread_leads_and_parks_the_role_is_granted() {
-        a_wish_made_while_a_thread_leads_is_granted(true);
+        a_wish_made_while_a_thread_leads_is_granted(true, false);
     }
 
     #[test]
     fn loom_a_wish_made_while_a_thread_leads_and_gives_the_role_back_is_granted() {
-        a_wish_made_while_a_thread_leads_is_granted(false);
+        a_wish_made_while_a_thread_leads_is_granted(false, false);
+    }
+
+    #[test]
+    fn loom_a_wish_made_while_a_thread_leads_after_which_nobody_looks_is_granted() {
+        a_wish_made_while_a_thread_leads_is_granted(true, true);
+        a_wish_made_while_a_thread_leads_is_granted(false, true);
     }
 
     #[test]
@@ -923,7 +937,7 @@ mod reading_role {
                 }
             });
             let recalls = Waker::from(Shared::clone(&recall));
-            connection.role.park(number, &connection.signal, &recalls);
+            assert!(connection.role.park(number, &connection.signal, &recalls));
             connection.signal.wish(Wishes::FLUSH);
             if !next.join().unwrap() {
                 assert!(recall.0.is_asked(), "the driver hears of it");
