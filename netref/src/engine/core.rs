@@ -404,7 +404,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     fn take_turn(&self, turn: Turn<Box<Writer>>) {
         match turn {
-            Turn::Write(writer) => self.write(writer),
+            Turn::Write(writer) => {
+                self.write(writer);
+                // Whoever has something to say is answered soon: the next call may be long in coming.
+                if self.role.is_parked() {
+                    self.lead.recall_for_others();
+                }
+            }
             Turn::WakeDriver => self.signal.wish(Wishes::FLUSH),
             Turn::Nothing => {}
         }

@@ -107,6 +107,12 @@ impl Lead {
         self.recall.0.notify_one();
     }
 
+    /// There are others than the thread that has parked the role.
+    pub(super) fn recall_for_others(&self) {
+        self.streak.store(0, Ordering::Relaxed);
+        self.recall();
+    }
+
     /// Waits until the driver is to take the role back.
     pub(super) async fn recalled(&self) {
         self.recall.0.notified().await;
@@ -229,6 +235,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             return None;
         }
         self.take_role()
+    }
+
+    /// Whether calls are under way, of either side.
+    fn is_busy(&self) -> bool {
+        let stats = self.stats();
+        stats.calls > 0 || stats.answers > 0
     }
 
     /// The reading role, if the driver sleeps or it is parked, and the carrier can leave the reactor.
@@ -511,14 +523,17 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     /// Leaves the role to the next call, unless somebody waits for something else.
     fn park(mut self) {
         let core = self.core;
-        let stats = core.stats();
-        if stats.calls > 0 || stats.answers > 0 {
+        if core.is_busy() {
             return;
         }
         self.put_away();
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
         // Releases ride along with the next call, or the driver sends them when it takes the role back.
         self.has_left = core.role.park(self.number, &core.signal, &core.lead.recall_waker);
+        // Who has called before that has found a thread that leads, and relies on that.
+        if core.is_busy() {
+            core.lead.recall_for_others();
+        }
     }
 }
 
@@ -534,3 +549,6 @@ impl<P: Protocol<EngineHandles>> Drop for Leader<'_, P> {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,151 @@
+//! Leading, by the steps of an engine whose driver is not there.
+
+use std::io;
+use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use farref_framing::{LinkConfig, PeerEvidence, Role as Side, StreamLink};
+use farref_transport::{ByteRx, CarrierInfo, Guard, StreamCarrier, memory};
+
+use super::*;
+use crate::config::Config;
+use crate::connection::Parts;
+use crate::engine::driver;
+use crate::native::Native;
+use crate::peer::Peer;
+use crate::protocol::{Outgoing, Received};
+
+type Subject = Arc<Core<Native<EngineHandles>>>;
+
+/// A carrier that brings nothing, and counts how often it comes back.
+#[derive(Default)]
+struct Silent {
+    descriptor: Arc<Nothing>,
+    joined: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Nothing;
+
+impl Descriptor for Nothing {
+    fn wait_readable(&self, _: Option<&Alarm>, _: Option<Duration>) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn wait_writable(&self, _: Option<Duration>) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+impl ByteRx for Silent {
+    fn try_read(&mut self, _: &mut BytesMut) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn descriptor(&self) -> Option<&dyn Descriptor> {
+        Some(&*self.descriptor)
+    }
+
+    fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn Descriptor>>> {
+        Ok(Some(Arc::clone(&self.descriptor) as Arc<dyn Descriptor>))
+    }
+
+    fn join_reactor(&mut self) -> io::Result<()> {
+        self.joined.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// An open connection that nobody drives, how often its carrier has come back, and what a thread waits on.
+async fn subject() -> (Subject, Arc<AtomicUsize>, Weak<Nothing>) {
+    let silent = Silent::default();
+    let (joined, descriptor) = (Arc::clone(&silent.joined), Arc::downgrade(&silent.descriptor));
+    let carrier = StreamCarrier {
+        rx: Box::new(silent),
+        tx: memory::pair(1024).0.tx,
+        info: CarrierInfo::new("silent"),
+        guard: Guard::none(),
+    };
+    let (inlet, outlet, _, _) = farref_framing::open(carrier.into(), Side::Dialer).await.unwrap();
+    let parts = Parts::new(inlet, outlet, Peer::new("silent", None, PeerEvidence::None));
+    let config = Config::default();
+    let link = StreamLink::new(LinkConfig::new(Side::Dialer, [1; 16], [1; 32]), clock::now());
+    let native = Native::new(Box::new(link), &config, Outgoing::Null, clock::now());
+    let core = Core::new(native, parts, false, config);
+    lock(&core.state).opened = Some(Received::Null);
+    core.lead.streak.store(STREAK, Ordering::Relaxed);
+    core.role.sleep(0);
+    (core, joined, descriptor)
+}
+
+/// Whether the driver was told to take the role back; it is forgotten by that.
+fn is_recalled(core: &Subject) -> bool {
+    let recalled = std::pin::pin!(core.lead.recalled());
+    recalled.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[tokio::test]
+async fn whoever_writes_recalls_the_driver_of_a_parked_role() {
+    let (core, _, _) = subject().await;
+    core.lead().unwrap().park();
+    assert!(core.role.is_parked());
+    // The wish to look that came with leaving the reactor.
+    assert!(is_recalled(&core) && !is_recalled(&core));
+
+    core.update(|protocol| protocol.ping(clock::now()));
+    assert!(is_recalled(&core), "the answer is waited for");
+    assert_eq!(
+        core.lead.streak.load(Ordering::Relaxed),
+        0,
+        "calls of one thread do not follow one another"
+    );
+}
+
+#[tokio::test]
+async fn a_driver_that_has_a_successor_leaves_the_carrier_to_the_thread_that_leads() {
+    let (core, joined, _) = subject().await;
+    assert_eq!(core.role.pass_on(0), None, "it sleeps");
+    assert!(matches!(core.role.wake(0), crate::role::Woken::Drives));
+    assert_eq!(core.role.pass_on(0), Some(1));
+    core.role.sleep(1);
+    let leader = core.lead().unwrap();
+    driver::start(&core);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(joined.load(Ordering::SeqCst), 0);
+    assert!(core.role.is_led() && core.lead.is_away());
+    drop(leader);
+}
+
+#[tokio::test]
+async fn where_a_thread_owns_the_role_others_do_not_take_it() {
+    let (core, _, _) = subject().await;
+    core.lead.belongs_to(std::thread::current());
+    assert!(core.lead().is_none());
+    assert!(core.take_role().is_some(), "it was there to be taken");
+}
+
+#[tokio::test]
+async fn what_a_thread_waits_on_goes_with_the_connection() {
+    for parks in [true, false] {
+        let (core, _, descriptor) = subject().await;
+        let leader = core.lead().unwrap();
+        // The driver is dropped with its runtime.
+        drop(lock(&core.inlet).take());
+        lock(&core.state).ended = true;
+        core.lead.end();
+        if parks {
+            leader.park();
+        } else {
+            drop(leader);
+        }
+        assert!(descriptor.upgrade().is_none(), "parked: {parks}");
+    }
+}
