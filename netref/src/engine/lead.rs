@@ -378,6 +378,14 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         }
     }
 
+    /// Leaves behind what it waits on, if anybody will ever wait on it.
+    fn leave_behind(&mut self) {
+        self.put_away();
+        if lock(&self.core.state).ended {
+            drop(lock(&self.core.lead.away).take());
+        }
+    }
+
     /// Waits and reads once; false if it is the driver's turn.
     fn step(&mut self, thread: Option<&SharedArc<ThreadWaiter>>) -> bool {
         let core = self.core;
@@ -526,7 +534,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         if core.is_busy() {
             return;
         }
-        self.put_away();
+        self.leave_behind();
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
         // Releases ride along with the next call, or the driver sends them when it takes the role back.
         self.has_left = core.role.park(self.number, &core.signal, &core.lead.recall_waker);
@@ -541,7 +549,7 @@ impl<P: Protocol<EngineHandles>> Drop for Leader<'_, P> {
     /// Gives the role back to the driver.
     fn drop(&mut self) {
         if !self.has_left {
-            self.put_away();
+            self.leave_behind();
             let core = self.core;
             core.lead.streak.store(0, Ordering::Relaxed);
             core.role.hand_back(self.number);
