@@ -208,6 +208,36 @@ fn a_connection_with_a_thread_of_its_own_is_read_after_others_have_waited() {
     }
 }
 
+/// Makes a last call when its thread ends.
+struct Last(Netref<dyn Bench>, mpsc::Sender<farref::Result<u64>>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0.blocking().add(1, 1));
+    }
+}
+
+#[test]
+fn a_thread_that_has_waited_by_itself_may_call_as_it_ends() {
+    thread_local!(static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) });
+    let runtime = runtime();
+    for medium in SOCKETS {
+        let joined = runtime.block_on(joined(medium, false, false));
+        let bench: Netref<dyn Bench> = runtime.block_on(joined.root());
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            assert_eq!(bench.blocking().add(1, 1).unwrap(), 2);
+            LAST.set(Some(Last(bench.clone(), tell)));
+            for n in 0..50 {
+                assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+            }
+        });
+        let last = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(last.unwrap(), 2);
+        thread.join().unwrap();
+    }
+}
+
 #[test]
 fn while_a_thread_waits_for_long_the_runtime_rests() {
     for medium in SOCKETS {

@@ -245,7 +245,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// The reading role, if the driver sleeps or it is parked, and the carrier can leave the reactor.
     fn take_role(self: &Arc<Self>) -> Option<Leader<'_, P>> {
-        let (bell, waker) = BELL.with(Clone::clone)?;
+        // A thread that ends may have lost it already.
+        let (bell, waker) = BELL.try_with(Clone::clone).ok().flatten()?;
         let number = self.role.take()?;
         let mut leader = Leader {
             core: self,
