@@ -500,6 +500,11 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         let taken = match read {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => {
+                // As at the end; and what a further read would say of it is no news.
+                drop(away);
+                let _in_runtime = core.runtime.enter();
+                let _ = inlet.join_reactor();
+                *slot = None;
                 lock(&core.state).lost.get_or_insert_with(|| lost(Some(&error)));
                 return false;
             }

@@ -109,7 +109,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             if from.end && from.stream == StreamKey::MAIN {
                 *slot = None;
                 // Found when the events of this read are handled, by whoever reads then.
-                state.lost = Some(lost(None));
+                state.lost.get_or_insert_with(|| lost(None));
             }
             (state.carrier, handled, state.is_drained())
         };

@@ -24,6 +24,10 @@ type Subject = Arc<Core<Native<EngineHandles>>>;
 struct Silent {
     descriptor: Arc<Nothing>,
     joined: Arc<AtomicUsize>,
+    /// Reads say this first, and then that it is over.
+    breaks: Option<Option<io::ErrorKind>>,
+    /// The other end, which takes what is written.
+    far: Option<StreamCarrier>,
 }
 
 #[derive(Default)]
@@ -41,7 +45,10 @@ impl Descriptor for Nothing {
 
 impl ByteRx for Silent {
     fn try_read(&mut self, _: &mut BytesMut) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
+        match &mut self.breaks {
+            None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(first) => first.take().map_or(Ok(0), |first| Err(first.into())),
+        }
     }
 
     fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -64,11 +71,16 @@ impl ByteRx for Silent {
 
 /// An open connection that nobody drives, how often its carrier has come back, and what a thread waits on.
 async fn subject() -> (Subject, Arc<AtomicUsize>, Weak<Nothing>) {
-    let silent = Silent::default();
+    subject_on(Silent::default()).await
+}
+
+async fn subject_on(mut silent: Silent) -> (Subject, Arc<AtomicUsize>, Weak<Nothing>) {
     let (joined, descriptor) = (Arc::clone(&silent.joined), Arc::downgrade(&silent.descriptor));
+    let (near, far) = memory::pair(1024);
+    silent.far = Some(far);
     let carrier = StreamCarrier {
         rx: Box::new(silent),
-        tx: memory::pair(1024).0.tx,
+        tx: near.tx,
         info: CarrierInfo::new("silent"),
         guard: Guard::none(),
     };
@@ -148,4 +160,34 @@ async fn what_a_thread_waits_on_goes_with_the_connection() {
         }
         assert!(descriptor.upgrade().is_none(), "parked: {parks}");
     }
+}
+
+/// Why the connection is over that loses its carrier like that, whoever finds out.
+async fn end(breaks: Option<io::ErrorKind>, is_led: bool) -> farref_boxing::Error {
+    let (core, _, _) = subject_on(Silent {
+        breaks: Some(breaks),
+        ..Silent::default()
+    })
+    .await;
+    let _held = core.anchor();
+    if is_led {
+        let leader = core.lead().unwrap();
+        assert!(matches!(leader.drive(None, || None::<()>), Led::Left));
+    }
+    driver::start(&core);
+    let over = crate::until::until(&core.changed, || {
+        let state = lock(&core.state);
+        state.ended.then(|| state.over.clone()).flatten()
+    });
+    tokio::time::timeout(Duration::from_secs(30), over).await.unwrap()
+}
+
+#[tokio::test]
+async fn why_a_carrier_was_lost_is_told_whoever_has_found_out() {
+    let (led, driven) = (
+        end(Some(io::ErrorKind::ConnectionReset), true).await,
+        end(Some(io::ErrorKind::ConnectionReset), false).await,
+    );
+    assert!(led.to_string().contains("reset"), "{led}");
+    assert_eq!(led.to_string(), driven.to_string());
 }
