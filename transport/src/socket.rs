@@ -197,7 +197,11 @@ impl<S: Socket> ByteRx for SocketRx<S> {
             return self.try_read(into);
         };
         reserve_some(into);
-        retry(|| unix::read_soon(socket, into))
+        match unix::read_soon(socket, into) {
+            // A signal: to begin anew with every one of them might take for ever.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
+            read => read,
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
