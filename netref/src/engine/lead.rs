@@ -514,7 +514,11 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                 drop(away);
                 let _in_runtime = core.runtime.enter();
                 let _ = inlet.join_reactor();
-                let _ = core.take_in(&mut slot, from);
+                let taken = core.take_in(&mut slot, from);
+                drop(slot);
+                if let Err((carrier, error)) = taken {
+                    core.lose(carrier, error);
+                }
                 return false;
             }
             Ok(Some(from)) => {

@@ -191,3 +191,9 @@ async fn why_a_carrier_was_lost_is_told_whoever_has_found_out() {
     assert!(led.to_string().contains("reset"), "{led}");
     assert_eq!(led.to_string(), driven.to_string());
 }
+
+#[tokio::test]
+async fn an_end_that_comes_too_early_is_told_whoever_has_found_out() {
+    let (led, driven) = (end(None, true).await, end(None, false).await);
+    assert_eq!((led.kind(), led.to_string()), (driven.kind(), driven.to_string()));
+}
