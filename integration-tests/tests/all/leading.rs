@@ -208,6 +208,39 @@ fn a_connection_with_a_thread_of_its_own_is_read_after_others_have_waited() {
     }
 }
 
+#[test]
+fn a_connection_with_a_thread_of_its_own_closes_when_the_peer_needs_nothing_of_it() {
+    let runtime = runtime();
+    for medium in SOCKETS {
+        let directory = tempfile::tempdir().unwrap();
+        let (trust, other) = farref_integration_tests::media::acquainted();
+        let rig = Arc::new(Rig::new().0);
+        let server = farref::Server::of::<dyn Bench>(Netref::<dyn Bench>::share(&rig)).trust(trust);
+        let address = match medium {
+            "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
+            _ => format!("{medium}://127.0.0.1:0"),
+        };
+        runtime.block_on(async {
+            let address = within(server.listen(address)).await.unwrap();
+            let mut config = Config::default();
+            config.own_thread = true;
+            let connecting = farref::connect(address).trust(other).config(config);
+            let client = within(std::future::IntoFuture::into_future(connecting))
+                .await
+                .unwrap();
+            let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+            within(bench.call().keep(Netref::of(Count::default())))
+                .await
+                .unwrap();
+            drop((bench, client));
+            let host = server.connections().pop().unwrap();
+            within(host.ping()).await.unwrap();
+            within(rig.forget()).await.unwrap();
+            within(server.wait_for(|stats| stats.connections == 0)).await;
+        });
+    }
+}
+
 /// Makes a last call when its thread ends.
 struct Last(Netref<dyn Bench>, mpsc::Sender<farref::Result<u64>>);
 

@@ -361,6 +361,10 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                     return Led::Left;
                 }
             }
+            // Whoever waits for a call holds the connection.
+            if thread.is_none() {
+                core.close_if_abandoned();
+            }
             core.flush();
             if let Some(result) = done() {
                 self.park();
