@@ -464,6 +464,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         state.spare.shrink_to(MANY_RELEASES);
     }
 
+    /// Whether netrefs were dropped of which the protocol has not heard.
+    pub(crate) fn has_releases(&self) -> bool {
+        !lock(&self.releases).is_empty()
+    }
+
     /// Whether nobody on this side can use the connection, and nobody over there uses anything of ours.
     pub(crate) fn is_abandoned(&self) -> bool {
         if self.keep_open || lock(&self.anchor).strong_count() > 0 {

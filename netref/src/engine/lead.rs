@@ -264,8 +264,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Leads whenever the driver sleeps, until the connection is over.
     pub(super) fn lead_always(self: &Arc<Self>) {
         loop {
-            let can_be_led = lock(&self.state).can_be_led(&self.lead);
-            if let Some(leader) = can_be_led.then(|| self.take_role()).flatten() {
+            if let Some(leader) = self.take_over() {
                 let _: Led<()> = leader.drive(None, || None);
             }
             // After that: a method that was polled here may have slept, and taken for its own what woke this thread.
@@ -275,6 +274,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             // The driver tells when it falls asleep: until then the role is its own, whatever it was given back for.
             std::thread::park();
         }
+    }
+
+    /// The reading role, for the thread that leads whenever the driver sleeps.
+    fn take_over(self: &Arc<Self>) -> Option<Leader<'_, P>> {
+        let can_be_led = lock(&self.state).can_be_led(&self.lead);
+        let mut leader = can_be_led.then(|| self.take_role()).flatten()?;
+        // The driver was told of these, and has not come to it.
+        leader.releasing = self.has_releases().then(|| clock::after(RELEASE_DELAY));
+        Some(leader)
     }
 
     /// Brings the carrier back to the reactor. Called by the driver that has got the role back.

@@ -16,6 +16,7 @@ use crate::engine::driver;
 use crate::native::Native;
 use crate::peer::Peer;
 use crate::protocol::{Outgoing, Received};
+use crate::remote::Conduit as _;
 
 type Subject = Arc<Core<Native<EngineHandles>>>;
 
@@ -196,4 +197,13 @@ async fn why_a_carrier_was_lost_is_told_whoever_has_found_out() {
 async fn an_end_that_comes_too_early_is_told_whoever_has_found_out() {
     let (led, driven) = (end(None, true).await, end(None, false).await);
     assert_eq!((led.kind(), led.to_string()), (driven.kind(), driven.to_string()));
+}
+
+#[tokio::test]
+async fn releases_that_the_driver_was_told_of_go_when_a_thread_has_taken_over() {
+    let (core, _, _) = subject().await;
+    core.anchor().release(1, 1);
+    assert!(core.signal.take().releases);
+    let leader = core.take_over().unwrap();
+    assert!(leader.releasing.is_some());
 }
