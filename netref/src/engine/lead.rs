@@ -200,6 +200,12 @@ pub(super) enum Led<R> {
 }
 
 impl<P: Protocol<EngineHandles>> State<P> {
+    /// Whether calls are under way, of either side.
+    fn is_busy(&self) -> bool {
+        let stats = self.protocol.stats();
+        stats.calls > 0 || stats.answers > 0
+    }
+
     /// Whether there is nothing to do but to read and to write, by a carrier that a thread can wait on.
     fn can_be_led(&self, lead: &Lead) -> bool {
         self.carrier != lead.unfit.load(Ordering::Relaxed)
@@ -227,20 +233,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
         let alone = {
             let state = lock(&self.state);
-            let stats = state.protocol.stats();
-            stats.calls == 0 && stats.answers == 0 && state.can_be_led(&self.lead)
+            !state.is_busy() && state.can_be_led(&self.lead)
         };
         if !alone {
             self.lead.streak.store(0, Ordering::Relaxed);
             return None;
         }
         self.take_role()
-    }
-
-    /// Whether calls are under way, of either side.
-    fn is_busy(&self) -> bool {
-        let stats = self.stats();
-        stats.calls > 0 || stats.answers > 0
     }
 
     /// The reading role, if the driver sleeps or it is parked, and the carrier can leave the reactor.
@@ -388,14 +387,6 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     fn put_away(&mut self) {
         if let Some(away) = self.away.take() {
             *lock(&self.core.lead.away) = Some(away);
-        }
-    }
-
-    /// Leaves behind what it waits on, if anybody will ever wait on it.
-    fn leave_behind(&mut self) {
-        self.put_away();
-        if lock(&self.core.state).ended {
-            drop(lock(&self.core.lead.away).take());
         }
     }
 
@@ -550,19 +541,30 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         }
     }
 
-    /// Leaves the role to the next call, unless somebody waits for something else.
+    /// Leaves the role to the next call, unless somebody waits for something else, or there is more to do.
     fn park(mut self) {
         let core = self.core;
-        if core.is_busy() {
-            return;
+        {
+            let state = lock(&core.state);
+            if state.is_busy() || !state.can_be_led(&core.lead) {
+                return;
+            }
         }
-        self.leave_behind();
+        self.put_away();
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
         // Releases ride along with the next call, or the driver sends them when it takes the role back.
         self.has_left = core.role.park(self.number, &core.signal, &core.lead.recall_waker);
+        let (is_busy, ended) = {
+            let state = lock(&core.state);
+            (state.is_busy(), state.ended)
+        };
         // Who has called before that has found a thread that leads, and relies on that.
-        if core.is_busy() {
+        if is_busy {
             core.lead.recall_for_others();
+        }
+        // The end may have come before that, and has found nothing to let go of.
+        if ended {
+            drop(lock(&core.lead.away).take());
         }
     }
 }
@@ -571,8 +573,11 @@ impl<P: Protocol<EngineHandles>> Drop for Leader<'_, P> {
     /// Gives the role back to the driver.
     fn drop(&mut self) {
         if !self.has_left {
-            self.leave_behind();
             let core = self.core;
+            self.put_away();
+            if lock(&core.state).ended {
+                drop(lock(&core.lead.away).take());
+            }
             core.lead.streak.store(0, Ordering::Relaxed);
             core.role.hand_back(self.number);
             core.lead.recall();

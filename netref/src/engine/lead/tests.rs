@@ -207,3 +207,12 @@ async fn releases_that_the_driver_was_told_of_go_when_a_thread_has_taken_over() 
     let leader = core.take_over().unwrap();
     assert!(leader.releasing.is_some());
 }
+
+#[tokio::test]
+async fn the_role_of_a_connection_that_is_closed_is_given_back() {
+    let (core, _, _) = subject().await;
+    let leader = core.lead().unwrap();
+    core.close();
+    leader.park();
+    assert!(!core.role.is_parked());
+}
