@@ -462,7 +462,10 @@ fn a_thread_of_a_connection_ends_with_it_though_a_method_has_slept_on_it() {
         ));
         let sleeper: Netref<dyn Sleeper> = runtime.block_on(joined.root());
         let (call, thread) = loop {
-            let call = runtime.block_on(async { sleeper.call().sleep(Netref::of(Count::default())).start() });
+            let call = {
+                let _in_runtime = runtime.enter();
+                sleeper.call().sleep(Netref::of(Count::default())).start()
+            };
             let thread = told.recv_timeout(PATIENCE).unwrap();
             if thread.name() == Some("farref-connection") {
                 break (call, thread);

@@ -585,5 +585,6 @@ impl<P: Protocol<EngineHandles>> Drop for Leader<'_, P> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests;
