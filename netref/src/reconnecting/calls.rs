@@ -174,11 +174,8 @@ impl Calls {
             table.set_status(Status::Over(error.clone()));
             table.stage = Stage::Over(error.clone());
             for entry in table.calls.values_mut() {
-                if let Place::Queued(before) = &mut entry.place {
-                    // Why there is no connection says more than why there was none before.
-                    let before = before.take().filter(|before| !is_not_sent(before));
-                    let error = before.unwrap_or_else(|| not_sent(error));
-                    failed.push(entry.finish(Outcome::Error(error)));
+                if let Place::Queued = entry.place {
+                    failed.push(entry.finish(Outcome::Error(not_sent(error))));
                 }
             }
         }
@@ -209,7 +206,7 @@ impl Calls {
     /// Makes a call that was marked as busy.
     fn make(&self, call: u64) {
         // Gone already if it was dropped meanwhile.
-        let (mut request, place, connection) = {
+        let (mut request, place) = {
             let mut table = lock(&self.table);
             let Some(entry) = table.calls.get_mut(&call) else {
                 return;
@@ -218,7 +215,7 @@ impl Calls {
             let Some(request) = entry.request.take() else {
                 return;
             };
-            (request, table.resolve(target), table.connections)
+            (request, table.resolve(target))
         };
         let begun = match &place {
             Ok(Some((conduit, target))) => {
@@ -239,7 +236,6 @@ impl Calls {
             (Ok(Some((conduit, _))), Ok(number)) => Some(Sent {
                 conduit: Arc::clone(conduit),
                 number: *number,
-                connection,
             }),
             _ => None,
         };
@@ -256,7 +252,7 @@ impl Calls {
                             entry.place = Place::Sent(sent.clone());
                             entry.waker.take()
                         }
-                        (None, Err(error)) if waits && place.is_ok() && is_not_sent(&error) => {
+                        (None, Err(error)) if waits && is_not_sent(&error) => {
                             entry.queue(error);
                             None
                         }
@@ -288,7 +284,7 @@ impl Calls {
         }
         let (waker, is_gone, is_missed) = {
             let mut table = lock(&self.table);
-            let is_lost = table.is_lost(&sent);
+            let is_lost = table.connection.is_closed();
             let may_wait = self.may_wait(&table);
             let is_missed = !matches!(table.stage, Stage::Through);
             match table.calls.get_mut(&call) {
@@ -297,7 +293,7 @@ impl Calls {
                     let waker = match outcome {
                         Poll::Pending => {
                             entry.place = Place::Sent(sent.clone());
-                            entry.waker.take()
+                            entry.waker.clone()
                         }
                         Poll::Ready(outcome) => match entry.may_be_repeated(&outcome) {
                             Some(error) if is_lost && may_wait => {
@@ -347,7 +343,8 @@ impl Calls {
     /// A call with the arguments in `encoder`, in the context of whoever makes it.
     fn request(&self, op: &Op, mut options: CallOptions, encoder: &mut Encoder) -> Box<Request> {
         let default = || self.config.call_timeout.map(clock::after);
-        let own = options.deadline.or_else(default).filter(|own| *own != Nanos::MAX);
+        // Of its own it may have the last moment, for ever: kept, or the connection would put its default there.
+        let own = options.deadline.or_else(default);
         options.deadline = [own, context::deadline()].into_iter().flatten().min();
         options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
         let references = encoder.take_references().collect();
@@ -382,10 +379,10 @@ impl Calls {
                 place: if goes_now {
                     Place::Busy(None)
                 } else {
-                    Place::Queued(None)
+                    Place::Queued
                 },
                 waker: None,
-                unsure: None,
+                cut_off: None,
                 is_unwanted: false,
             };
             table.calls.insert(call, entry);
@@ -404,6 +401,9 @@ impl Calls {
         let serving = context::serving();
         if let (Some((conduit, answer)), Some(this)) = (&serving, self.this.upgrade()) {
             conduit.wake_on_cancel(*answer, Some((Arc::clone(thread), this, call)));
+            if conduit.is_cancelled(*answer) {
+                self.drop_call(call, CancelReason::Upstream); // that was before, and wakes nobody
+            }
         }
         let outcome = std::future::poll_fn(|context| self.poll_outcome(call, context));
         let outcome = place::run(thread, patience, outcome);
@@ -437,3 +437,6 @@ fn is_without() -> Error {
     let kind = ErrorKind::Disconnected(Certainty::NotSent);
     Error::new(kind, "there is no connection for now")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What the netrefs of a root that is found again see of it: their calls are made, waited for and given up here.
 
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use farref_boxing::{Certainty, Encoder, Error, ErrorKind};
@@ -51,13 +51,13 @@ impl Conduit for Calls {
     fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
         let (before, sent) = {
             let mut table = lock(&self.table);
-            let Some(entry) = table.calls.get_mut(&call) else {
+            let Some(entry) = table.calls.get_mut(&call).filter(|entry| !entry.is_unwanted) else {
                 return Poll::Ready(Outcome::Error(ErrorKind::Cancelled.into()));
             };
             let before = entry.waker.replace(context.waker().clone());
             let sent = match &entry.place {
                 Place::Sent(sent) => Some(sent.clone()),
-                Place::Queued(_) | Place::Busy(_) | Place::Over(_) => None,
+                Place::Queued | Place::Busy(_) | Place::Over(_) => None,
             };
             if let Some(sent) = &sent {
                 entry.place = Place::Busy(Some(sent.clone()));
@@ -96,24 +96,25 @@ impl Conduit for Calls {
     fn is_ready(&self, call: u64) -> bool {
         let sent = match lock(&self.table).calls.get(&call).map(|entry| &entry.place) {
             Some(Place::Sent(sent) | Place::Busy(Some(sent))) => sent.clone(),
-            Some(Place::Queued(_) | Place::Busy(None)) => return false,
+            Some(Place::Queued | Place::Busy(None)) => return false,
             Some(Place::Over(_)) | None => return true,
         };
         sent.conduit.is_ready(sent.number)
     }
 
     fn drop_call(&self, call: u64, reason: CancelReason) {
-        let dropped = {
+        let (dropped, waker) = {
             let mut table = lock(&self.table);
-            if table.is_depended_on(call) {
-                if let Some(entry) = table.calls.get_mut(&call) {
-                    entry.is_unwanted = true;
-                }
-                None
-            } else {
-                table.calls.remove(&call)
-            }
+            let is_depended_on = table.is_depended_on(call);
+            let waker = table.calls.get_mut(&call).and_then(|entry| {
+                entry.is_unwanted = true;
+                entry.waker.take()
+            });
+            let dropped = (!is_depended_on).then(|| table.calls.remove(&call)).flatten();
+            (dropped, waker)
         };
+        // Somebody else may wait for it: a thread, or the task that passes it on.
+        waker.into_iter().for_each(Waker::wake);
         if let Some(Entry {
             place: Place::Sent(sent),
             ..

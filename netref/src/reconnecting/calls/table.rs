@@ -43,8 +43,8 @@ pub(super) struct Entry {
     pub(super) request: Option<Box<Request>>,
     pub(super) place: Place,
     pub(super) waker: Option<Waker>,
-    /// An earlier attempt may have run: whatever becomes of later ones.
-    pub(super) unsure: Option<Error>,
+    /// How it was cut off before: of all attempts the one that leaves most open.
+    pub(super) cut_off: Option<Error>,
     /// Nobody wants it, but calls on what it returns.
     pub(super) is_unwanted: bool,
 }
@@ -60,8 +60,8 @@ pub(super) struct Request {
 }
 
 pub(super) enum Place {
-    /// Waits for a root; what it failed with if it was made before.
-    Queued(Option<Error>),
+    /// Waits for a root.
+    Queued,
     /// Being made, or asked for its outcome; where it is, if it was made.
     Busy(Option<Sent>),
     Sent(Sent),
@@ -71,23 +71,17 @@ pub(super) enum Place {
 /// Where a call is made.
 pub(super) type Way = (Arc<dyn Conduit>, Target);
 
-/// Where a call is.
+/// Where a call is: on the connection that there is, or was last. None is left on one before, once that is lost.
 #[derive(Clone)]
 pub(super) struct Sent {
     pub(super) conduit: Arc<dyn Conduit>,
     pub(super) number: u64,
-    /// Number of the connection.
-    pub(super) connection: u64,
 }
 
 impl Table {
     pub(super) fn set_status(&mut self, status: Status) {
         self.status = status;
         self.changes = self.changes.wrapping_add(1);
-    }
-
-    pub(super) fn is_lost(&self, sent: &Sent) -> bool {
-        sent.connection != self.connections || self.connection.is_closed()
     }
 
     /// The calls that are on a connection, now marked as busy, and whether others are at some already.
@@ -102,7 +96,7 @@ impl Table {
                     taken.push((*call, sent));
                 }
                 Place::Busy(_) => is_busy = true,
-                Place::Queued(_) | Place::Over(_) => {}
+                Place::Queued | Place::Over(_) => {}
             }
         }
         (taken, is_busy)
@@ -110,7 +104,7 @@ impl Table {
 
     pub(super) fn has_queued(&self) -> bool {
         let mut entries = self.calls.values();
-        entries.any(|entry| matches!(entry.place, Place::Queued(_)))
+        entries.any(|entry| matches!(entry.place, Place::Queued))
     }
 
     /// The first call after `last` that waits, now marked as busy.
@@ -120,7 +114,7 @@ impl Table {
         }
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let mut after = self.calls.range_mut((from, Bound::Unbounded));
-        let (call, entry) = after.find(|(_, entry)| matches!(entry.place, Place::Queued(_)))?;
+        let (call, entry) = after.find(|(_, entry)| matches!(entry.place, Place::Queued))?;
         entry.place = Place::Busy(None);
         Some(*call)
     }
@@ -135,15 +129,17 @@ impl Table {
             Target::Answer { call, slot } => (call, slot),
         };
         match self.calls.get(&call).map(|entry| &entry.place) {
-            Some(Place::Sent(sent) | Place::Busy(Some(sent))) if sent.connection == self.connections => {
+            Some(Place::Sent(sent) | Place::Busy(Some(sent))) => {
                 let target = Target::Answer {
                     call: sent.number,
                     slot,
                 };
                 Ok(Some((Arc::clone(&sent.conduit), target)))
             }
-            Some(Place::Queued(_) | Place::Busy(None)) => Ok(None),
-            _ => Err(Error::new(ErrorKind::Broken, "the call before it was cut off")),
+            Some(Place::Queued | Place::Busy(None)) => Ok(None),
+            Some(Place::Over(_)) | None => {
+                Err(Error::new(ErrorKind::Broken, "the call before it was cut off"))
+            }
         }
     }
 
@@ -151,7 +147,7 @@ impl Table {
     pub(super) fn is_depended_on(&self, call: u64) -> bool {
         let mut entries = self.calls.values();
         entries.any(|entry| {
-            let is_to_be_made = matches!(entry.place, Place::Queued(_) | Place::Busy(None));
+            let is_to_be_made = matches!(entry.place, Place::Queued | Place::Busy(None));
             is_to_be_made && matches!(entry.target, Target::Answer { call: on, .. } if on == call)
         })
     }
@@ -178,26 +174,37 @@ impl Entry {
 
     /// It waits for a connection, since it failed with `error`.
     pub(super) fn queue(&mut self, error: Error) {
-        let is_unsure = error.kind() == ErrorKind::Disconnected(Certainty::Unknown);
-        if is_unsure && self.unsure.is_none() {
-            self.unsure = Some(error.clone());
-        }
-        self.place = Place::Queued(Some(error));
+        let before = self.cut_off.take();
+        self.cut_off = Some(less_certain(before, error));
+        self.place = Place::Queued;
     }
 
     /// It is over; whom to wake.
     pub(super) fn finish(&mut self, outcome: Outcome) -> Option<Waker> {
-        let is_cut_off =
-            matches!(&outcome, Outcome::Error(error) if matches!(error.kind(), ErrorKind::Disconnected(_)));
-        let unsure = self.unsure.take().filter(|_| is_cut_off);
-        self.place = Place::Over(unsure.map_or(outcome, Outcome::Error));
+        let before = self.cut_off.take();
+        self.place = Place::Over(match outcome {
+            Outcome::Error(error) if error.certainty().is_some() => {
+                Outcome::Error(less_certain(before, error))
+            }
+            outcome => outcome,
+        });
         self.waker.take()
     }
 
     /// Until when it waits for a connection, if it does.
     pub(super) fn waits_until(&self) -> Option<Nanos> {
-        let waits = matches!(self.place, Place::Queued(_));
+        let waits = matches!(self.place, Place::Queued);
         let request = self.request.as_ref().filter(|_| waits)?;
         request.options.deadline
     }
+}
+
+/// How a call was cut off all in all: as the attempt was that leaves most open, else as the last.
+fn less_certain(before: Option<Error>, last: Error) -> Error {
+    let open = |error: &Error| match error.certainty() {
+        Some(Certainty::Unknown) => 2,
+        Some(Certainty::NotExecuted) => 1,
+        Some(Certainty::NotSent) | None => 0,
+    };
+    before.filter(|before| open(before) > open(&last)).unwrap_or(last)
 }
