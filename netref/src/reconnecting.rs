@@ -83,6 +83,7 @@ impl Reconnecting {
             calls: Arc::downgrade(&calls),
             restore,
             give_up_after,
+            steady: STEADY,
         };
         runtime::handle().spawn(async move {
             let kept = keeper.keep(connection);
@@ -200,6 +201,8 @@ struct Keeper {
     calls: Weak<Calls>,
     restore: Arc<dyn Restore>,
     give_up_after: Option<Duration>,
+    /// How long a good connection lasts.
+    steady: Duration,
 }
 
 impl Keeper {
@@ -215,7 +218,7 @@ impl Keeper {
             calls.set_status(Status::Down(why.clone()));
             calls.lost().await;
             drop(calls);
-            if since.elapsed() >= STEADY {
+            if since.elapsed() >= self.steady {
                 attempt = 0;
             }
             let Some((root, next)) = self.find(&mut attempt, &why).await else {
@@ -319,4 +322,70 @@ fn given_up(after: Option<Duration>, why: &Error, failed: Option<&Error>) -> Err
         text = format!("{text}; the last attempt: {}", failed.message());
     }
     Error::new(ErrorKind::Carrier, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::lock::lock;
+
+    /// Notes which attempts it is asked for, and makes a connection that is over at once by every second one.
+    struct Notes {
+        attempts: Mutex<Vec<u32>>,
+        no_more: Mutex<Option<oneshot::Sender<()>>>,
+    }
+
+    impl Restore for Notes {
+        fn restore(&self, attempt: u32) -> BoxFuture<'static, Result<Connection, Error>> {
+            let mut attempts = lock(&self.attempts);
+            attempts.push(attempt);
+            let fails = attempts.len() % 2 == 1;
+            if attempts.len() == 5 {
+                drop(lock(&self.no_more).take());
+                return Box::pin(std::future::pending());
+            }
+            Box::pin(async move {
+                if fails {
+                    return Err(ErrorKind::Carrier.into());
+                }
+                Ok(calls::tests::shows_a_root().await)
+            })
+        }
+    }
+
+    #[test]
+    fn only_a_connection_that_lasts_is_a_reason_to_come_back_without_a_pause() {
+        for (steady, attempts) in [
+            (Duration::ZERO, [0, 1, 0, 1, 0]),
+            (Duration::MAX, [0, 1, 2, 3, 4]),
+        ] {
+            let (tell, told) = oneshot::channel();
+            let notes = Arc::new(Notes {
+                attempts: Mutex::default(),
+                no_more: Mutex::new(Some(tell)),
+            });
+            runtime::background().block_on(async {
+                let connection = calls::tests::shows_a_root().await;
+                let root = connection.import().await.unwrap();
+                let (in_use, _no_longer) = oneshot::channel();
+                let calls = Calls::new(root, connection.clone(), Config::default(), in_use);
+                let keeper = Keeper {
+                    calls: Arc::downgrade(&calls),
+                    restore: Arc::clone(&notes) as Arc<dyn Restore>,
+                    give_up_after: None,
+                    steady,
+                };
+                let kept = tokio::time::timeout(Duration::from_secs(30), async {
+                    tokio::select! {
+                        () = keeper.keep(connection) => {}
+                        _ = told => {}
+                    }
+                });
+                kept.await.expect("it comes back again and again");
+            });
+            assert_eq!(*lock(&notes.attempts), attempts);
+        }
+    }
 }

@@ -439,4 +439,4 @@ fn is_without() -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

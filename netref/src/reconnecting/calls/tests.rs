@@ -28,8 +28,8 @@ struct Noted {
     /// The calls that were made, by name, and on what.
     made: Vec<(String, Target)>,
     options: Vec<CallOptions>,
-    /// Whether calls cannot be sent any more.
-    refuses: bool,
+    /// Why calls cannot be made any more.
+    refuses: Option<ErrorKind>,
     /// How calls have ended that have.
     ended: BTreeMap<u64, ErrorKind>,
     given_up: Vec<u64>,
@@ -78,8 +78,8 @@ impl Conduit for Wire {
     ) -> Result<u64, Error> {
         let number = {
             let mut noted = lock(&self.noted);
-            if noted.refuses {
-                return Err(NOT_SENT.into());
+            if let Some(why) = noted.refuses {
+                return Err(why.into());
             }
             let Op::Named(name) = op else { panic!("{op:?}") };
             noted.made.push((name.clone(), target));
@@ -232,25 +232,45 @@ fn line() -> (Arc<Wire>, Arc<Import>, Connection, StreamCarrier) {
     };
     let root = Arc::new(Import::new(Arc::clone(&wire) as Arc<dyn Conduit>, imported));
     let (near, far) = memory::pair(1 << 10);
-    let connection = runtime::background().block_on(async {
-        let opened = farref_framing::open(near.into(), Role::Dialer).await;
-        let (inlet, outlet, _, guard) = opened.unwrap();
-        let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
-        parts.guard = guard;
-        let config = Config {
-            setup_timeout: Duration::from_secs(3600),
-            ..Config::default()
-        };
-        let link = LinkConfig::new(Role::Dialer, [1; 16], [1; 32]);
-        Connection::native(
-            |now| Box::new(StreamLink::new(link, now)),
-            parts,
-            Root::NONE,
-            config,
-        )
-    });
+    let connection = runtime::background().block_on(side(near, Role::Dialer, Root::NONE));
     (wire, root, connection, far)
 }
+
+/// One side of a connection.
+async fn side(carrier: StreamCarrier, role: Role, root: Root) -> Connection {
+    let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), role).await.unwrap();
+    let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
+    parts.keep_open = role == Role::Listener;
+    parts.guard = guard;
+    let config = Config {
+        setup_timeout: Duration::from_secs(3600),
+        ..Config::default()
+    };
+    let link = LinkConfig::new(role, [role as u8; 16], [role as u8; 32]);
+    Connection::native(|now| Box::new(StreamLink::new(link, now)), parts, root, config)
+}
+
+/// A connection that has told its root, and is over.
+pub(in crate::reconnecting) async fn shows_a_root() -> Connection {
+    let (near, far) = memory::pair(1 << 14);
+    let root = Root::of::<dyn Nothing>(&crate::Netref::of(Shown));
+    let (shows, sees) = tokio::join!(
+        side(far, Role::Listener, root),
+        side(near, Role::Dialer, Root::NONE)
+    );
+    let _root = sees.import().await.unwrap();
+    shows.close().await;
+    sees.closed().await;
+    sees
+}
+
+struct Shown;
+
+#[crate::remote]
+trait Nothing {}
+
+#[crate::remote]
+impl Nothing for Shown {}
 
 fn is_ready<F: Future + Unpin>(future: &mut F, waker: &Waker) -> bool {
     let future = std::pin::Pin::new(future);
@@ -271,20 +291,31 @@ fn end() -> Error {
 #[test]
 fn a_call_that_is_cut_off_again_and_again_is_as_uncertain_as_it_was_at_worst() {
     let mut subject = Subject::new(Config::default());
-    let unsent = subject.call("unsent");
-    let unread = subject.call("unread");
-    let looked = subject.begin("looked", ROOT, idempotent()).unwrap();
-    for (call, how) in [(0, NOT_SENT), (1, NOT_EXECUTED), (2, UNKNOWN)] {
-        subject.wire.end(call, how);
+    let begin = |name, options| subject.begin(name, ROOT, options).unwrap();
+    let unsent = begin("unsent", CallOptions::default());
+    let unread = begin("unread", CallOptions::default());
+    let looked = begin("looked", idempotent());
+    let failed = begin("failed", idempotent());
+    let took = begin("took", CallOptions::default());
+    for (call, how) in [NOT_SENT, NOT_EXECUTED, UNKNOWN, UNKNOWN, UNKNOWN]
+        .iter()
+        .enumerate()
+    {
+        subject.wire.end(call as u64, *how);
     }
     subject.lose();
+    assert_eq!(subject.look(took), Some(UNKNOWN));
     subject.restore(|_| ());
-    assert_eq!(subject.wire.made(), ["unsent", "unread", "looked"]);
-    for (call, how) in [(0, NOT_SENT), (1, NOT_SENT), (2, NOT_EXECUTED)] {
-        subject.wire.end(call, how);
+    assert_eq!(subject.wire.made(), ["unsent", "unread", "looked", "failed"]);
+    for (call, how) in [NOT_SENT, NOT_SENT, NOT_EXECUTED, ErrorKind::Failed]
+        .iter()
+        .enumerate()
+    {
+        subject.wire.end(call as u64, *how);
     }
     subject.lose();
-    assert_eq!([unsent, unread, looked].map(|call| subject.look(call)), [None; 3]);
+    let ends = [unsent, unread, looked, failed].map(|call| subject.look(call));
+    assert_eq!(ends, [None, None, None, Some(ErrorKind::Failed)]);
     subject.calls.end(&end());
     let ends = [unsent, unread, looked].map(|call| subject.look(call));
     assert_eq!(ends, [Some(NOT_SENT), Some(NOT_EXECUTED), Some(UNKNOWN)]);
@@ -298,7 +329,7 @@ fn a_connection_is_up_when_all_that_has_waited_is_made_in_its_order() {
     let piped = Target::Answer { call: on, slot: 3 };
     subject.begin("piped", piped, CallOptions::default()).unwrap();
     subject.call("last");
-    subject.restore(|wire| lock(&wire.noted).refuses = true); // it is about to end
+    subject.restore(|wire| lock(&wire.noted).refuses = Some(NOT_SENT)); // it is about to end
     subject.calls.set_status(Status::Up); // as it says itself
     assert!(matches!(subject.calls.status().0, Status::Down(_)), "calls wait");
     subject.lose();
@@ -364,7 +395,12 @@ fn a_call_that_is_dropped_is_given_up_whoever_is_at_it() {
     assert_eq!(subject.look(looked), None);
     assert_eq!(subject.look(looked), Some(ErrorKind::Cancelled));
     let sent = subject.call("dropped after that");
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let looked = subject.calls.poll_outcome(sent, &mut Context::from_waker(&waker));
+    assert!(looked.is_pending());
     drop_it(&subject, sent)();
+    assert!(woken.0.load(Ordering::SeqCst), "somebody else may wait for it");
     assert_eq!(
         (made, lock(&subject.wire.noted).given_up.clone()),
         (0, vec![0, 1, 2])
@@ -375,6 +411,7 @@ fn a_call_that_is_dropped_is_given_up_whoever_is_at_it() {
     let piped = Target::Answer { call: on, slot: 0 };
     let piped = subject.begin("piped", piped, CallOptions::default()).unwrap();
     drop_it(&subject, on)();
+    assert_eq!(subject.look(on), Some(ErrorKind::Cancelled));
     assert_eq!(lock(&subject.calls.table).calls.len(), 2);
     drop_it(&subject, piped)();
     assert!(lock(&subject.calls.table).calls.is_empty());
@@ -387,6 +424,9 @@ fn only_the_end_of_its_connection_is_a_reason_to_make_a_call_again() {
     let call = subject.call("calls on");
     subject.wire.end(0, NOT_SENT);
     assert_eq!(subject.look(call), Some(NOT_SENT));
+    lock(&subject.wire.noted).refuses = Some(ErrorKind::Overloaded);
+    let call = subject.call("one too many");
+    assert_eq!(subject.look(call), Some(ErrorKind::Overloaded));
 }
 
 #[test]
@@ -399,7 +439,7 @@ fn where_calls_must_not_wait_none_does() {
     let sent = subject.call("sent");
     subject.wire.end(0, NOT_SENT);
     subject.cut();
-    lock(&subject.wire.noted).refuses = true;
+    lock(&subject.wire.noted).refuses = Some(NOT_SENT);
     let not_sent = subject.call("not sent");
     subject.lose();
     let late = subject.begin("late", ROOT, CallOptions::default()).unwrap_err();
@@ -419,6 +459,11 @@ fn nothing_waits_after_the_end_and_whoever_waits_for_that_is_told() {
     subject.wire.end(0, NOT_SENT);
     subject.cut();
     assert_eq!(subject.look(call), Some(NOT_SENT));
+    // A connection that was found just then is none of it.
+    subject.restore(|_| ());
+    subject.calls.set_status(Status::Up);
+    assert!(matches!(subject.calls.status().0, Status::Over(_)));
+    assert_eq!(subject.calls.connection().1, 1);
     let late = subject.begin("late", ROOT, CallOptions::default()).unwrap_err();
     assert_eq!(late.kind(), NOT_SENT);
 }
