@@ -461,7 +461,7 @@ fn nothing_waits_after_the_end_and_whoever_waits_for_that_is_told() {
     assert_eq!(subject.look(call), Some(NOT_SENT));
     // A connection that was found just then is none of it.
     subject.restore(|_| ());
-    subject.calls.set_status(Status::Up);
+    subject.calls.set_status(Status::Down(end()));
     assert!(matches!(subject.calls.status().0, Status::Over(_)));
     assert_eq!(subject.calls.connection().1, 1);
     let late = subject.begin("late", ROOT, CallOptions::default()).unwrap_err();
