@@ -294,6 +294,20 @@ mod tests {
 
     use super::*;
 
+    /// A program at the other end of a pipe, say, ends with its guard.
+    #[tokio::test]
+    async fn what_a_carrier_needs_lasts_as_long_as_its_halves() {
+        let needed = Arc::new(());
+        let still_there = Arc::downgrade(&needed);
+        let (near, _far) = memory::pair(1 << 10);
+        let carrier = near.with_guard(needed).into();
+        let opened = Opened::new(carrier, Role::Dialer, true).await.unwrap();
+        let next = opened.next(&Config::default()).unwrap();
+        assert!(still_there.upgrade().is_some());
+        drop(next);
+        assert!(still_there.upgrade().is_none());
+    }
+
     /// The keys of a session, and the proofs of its carriers, hold for this encryption alone (PROTOCOL.md § 4.2, 4.6).
     #[tokio::test]
     async fn a_link_knows_what_its_carrier_tells_of_itself_and_so_does_each_carrier_after_it() {
