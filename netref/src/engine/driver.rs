@@ -16,7 +16,7 @@ use crate::clock;
 use crate::context;
 use crate::engine::core::{Core, Proxies, State, Writer, closed_here};
 use crate::engine::lead::LOOK_EVERY;
-use crate::engine::reading::{Handled, lost};
+use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
@@ -25,9 +25,6 @@ use crate::signal::Wishes;
 
 /// After that many reads in a row others have their turn, and so has what is due.
 const READS_IN_A_ROW: u32 = 32;
-
-/// Releases wait that long for a call to ride along with.
-const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
 /// So many looks in vain at a thread that leads, and it is to tell by itself when it is done.
 const LOOKS: u32 = 8;

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::context;
 use crate::engine::core::{Core, State};
-use crate::engine::reading::{Handled, lost};
+use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::lock::lock;
 use crate::protocol::Protocol;
 use crate::remote::EngineHandles;
@@ -40,9 +40,6 @@ const STREAK: u32 = 16;
 
 /// The driver takes a parked role back if nobody has come for it between two looks that are so far apart.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// Releases wait that long for a call to ride along with.
-const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
 /// What threads that lead share with the driver of a connection.
 pub(crate) struct Lead {

@@ -2,6 +2,7 @@
 //! them is written at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{CloseReason, Inlet, ReadFrom, StreamKey};
@@ -12,6 +13,9 @@ use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
 use crate::role::{self, Driven};
+
+/// Releases wait that long for a call to ride along with.
+pub(super) const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
 /// What became of the events.
 pub(super) enum Handled {
