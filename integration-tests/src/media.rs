@@ -249,14 +249,22 @@ pub fn on_plain_thread<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'stat
 /// Runs a test over every medium, one after the other, on a runtime of two threads.
 pub fn over_every_medium<F: Future<Output = ()>>(test: impl Fn(&'static str) -> F) {
     let runtime = runtime();
-    for medium in MEDIA {
-        if !is_there(medium) {
-            println!("not over {medium}: tools/test-needs.sh installs what it needs");
-            continue;
-        }
-        println!("over {medium}");
+    for medium in media_here() {
         runtime.block_on(test(medium));
     }
+}
+
+/// Every medium that this machine has, one after the other; says which.
+pub fn media_here() -> impl Iterator<Item = &'static str> {
+    MEDIA.into_iter().filter(|medium| {
+        let is_there = is_there(medium);
+        if is_there {
+            println!("over {medium}");
+        } else {
+            println!("not over {medium}: tools/test-needs.sh installs what it needs");
+        }
+        is_there
+    })
 }
 
 /// A runtime of two threads.

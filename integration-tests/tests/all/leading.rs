@@ -1,16 +1,20 @@
 //! Threads that wait for a call read the carrier by themselves.
 
+use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use farref::{Config, Netref};
+use farref::{Config, Netref, Server};
 use farref_integration_tests::bench::{Bench, Count, Counter, Rig};
-use farref_integration_tests::media::{MEDIA, Pair, is_there, on_plain_thread, pair_of, runtime, within};
+use farref_integration_tests::media::{
+    Pair, acquainted, media_here, on_plain_thread, pair_of, runtime, within,
+};
 use farref_integration_tests::relay::Relay;
 use farref_integration_tests::rough::Random;
+use tokio::runtime::Runtime;
 
 /// Media that a thread can wait on.
 #[cfg(unix)]
@@ -33,36 +37,34 @@ async fn joined(medium: &str, at_server: bool, at_client: bool) -> Pair {
     .await
 }
 
+/// A bench, the runtime of its user, which has one worker, and what serves it, with a runtime of its own.
+fn apart(medium: &str, rig: Rig) -> (Netref<dyn Bench>, Runtime, (Server, tempfile::TempDir, Runtime)) {
+    let server = runtime();
+    let client = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (at_server, at_client) = acquainted();
+    let serving = Server::of::<dyn Bench>(rig).trust(at_server);
+    let directory = tempfile::tempdir().unwrap();
+    let address = match medium {
+        "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
+        _ => format!("{medium}://127.0.0.1:0"),
+    };
+    let address = server.block_on(within(serving.listen(address))).unwrap();
+    let bench = client.block_on(async {
+        let connecting = farref::connect(address).trust(at_client);
+        let connection = within(connecting.into_future()).await.unwrap();
+        within(connection.root()).await.unwrap()
+    });
+    (bench, client, (serving, directory, server))
+}
+
 #[test]
 fn a_thread_that_calls_again_and_again_needs_nobody_of_the_runtime() {
     for medium in SOCKETS {
-        let server = runtime();
-        let client = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let at_server = server.block_on(async {
-            let rig = farref::Server::of::<dyn Bench>(Rig::new().0);
-            let directory = tempfile::tempdir().unwrap();
-            let (trust, other) = farref_integration_tests::media::acquainted();
-            let rig = rig.trust(trust);
-            let address = match medium {
-                "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
-                _ => format!("{medium}://127.0.0.1:0"),
-            };
-            (within(rig.listen(address)).await.unwrap(), rig, directory, other)
-        });
-        let (address, _server, _directory, trust) = at_server;
-        let bench: Netref<dyn Bench> = client.block_on(async {
-            let connection = within(std::future::IntoFuture::into_future(
-                farref::connect(address).trust(trust),
-            ))
-            .await
-            .unwrap();
-            within(connection.root()).await.unwrap()
-        });
-
+        let (bench, client, _serving) = apart(medium, Rig::new().0);
         let (calls, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let thread = std::thread::spawn({
             let (calls, stop) = (Arc::clone(&calls), Arc::clone(&stop));
@@ -138,12 +140,7 @@ fn who_has_waited_by_itself_hears_what_comes_when_it_waits_no_more() {
 #[test]
 fn a_connection_with_a_thread_of_its_own_does_what_others_do() {
     let runtime = runtime();
-    for medium in MEDIA {
-        if !is_there(medium) {
-            println!("not over {medium}: tools/test-needs.sh installs what it needs");
-            continue;
-        }
-        println!("over {medium}");
+    for medium in media_here() {
         let joined = runtime.block_on(joined(medium, true, true));
         let bench: Netref<dyn Bench> = runtime.block_on(joined.root());
         let threads: Vec<_> = (0..8_u64)
@@ -274,28 +271,8 @@ fn a_thread_that_has_waited_by_itself_may_call_as_it_ends() {
 #[test]
 fn while_a_thread_waits_for_long_the_runtime_rests() {
     for medium in SOCKETS {
-        let server = runtime();
-        let client = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
         let (rig, _told, gate) = Rig::new();
-        let (trust, other) = farref_integration_tests::media::acquainted();
-        let directory = tempfile::tempdir().unwrap();
-        let serving = farref::Server::of::<dyn Bench>(rig).trust(trust);
-        let address = match medium {
-            "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
-            _ => format!("{medium}://127.0.0.1:0"),
-        };
-        let address = server.block_on(within(serving.listen(address))).unwrap();
-        let bench: Netref<dyn Bench> = client.block_on(async {
-            let connecting = farref::connect(address).trust(other);
-            let connection = within(std::future::IntoFuture::into_future(connecting))
-                .await
-                .unwrap();
-            within(connection.root()).await.unwrap()
-        });
+        let (bench, client, _serving) = apart(medium, rig);
         let thread = std::thread::spawn(move || {
             for n in 0..50 {
                 assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
