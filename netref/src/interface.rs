@@ -231,6 +231,12 @@ impl Method {
         (self.manners.property && self.arguments.is_empty()).then_some(self.name)
     }
 
+    /// Whether it only looks: it says `#[reads]`, or is the getter of a property.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        self.manners.reads || self.getter().is_some()
+    }
+
     /// The property that it writes.
     pub(crate) fn setter(&self) -> Option<&'static str> {
         if self.manners.property && self.arguments.len() == 1 {
@@ -307,6 +313,8 @@ pub struct Manners {
     pub spawned: bool,
     /// `#[property]`: reads or writes a property, which is so named.
     pub property: bool,
+    /// `#[reads]`: changes nothing that others could notice.
+    pub reads: bool,
 }
 
 impl Manners {
@@ -320,6 +328,7 @@ impl Manners {
         inline: false,
         spawned: false,
         property: false,
+        reads: false,
     };
 }
 

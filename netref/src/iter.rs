@@ -22,6 +22,7 @@ use crate::{place, references};
 #[remote(name = "farref.Iterator")]
 pub(crate) trait Batches {
     /// The next items, at most so many; fewer if they are long.
+    #[reads]
     async fn next(&self, most: u32) -> Result<Batch>;
 }
 

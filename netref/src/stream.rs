@@ -33,13 +33,16 @@ pub use sink::{Sink, Streamed};
 pub(crate) trait Source {
     /// What is there of `form`, in about `credit` bytes: at least one item, which is waited for, or the end. Pulls are
     /// answered in the order in which they come, as they are first polled in that order.
+    #[reads]
     async fn pull(&self, form: Form, credit: u64) -> Result<Batch>;
 
     /// Everything was read up to the end.
     #[one_way]
+    #[reads]
     async fn received(&self) -> Result<()>;
 
     /// What the items look like, as a shape is on the wire; nothing if that is not known, or it is one of bytes.
+    #[reads]
     async fn shape(&self) -> Result<Bytes>;
 }
 

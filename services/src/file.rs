@@ -58,30 +58,36 @@ const MOST: u32 = 4 << 20;
 )]
 pub trait File {
     /// Reads `len` bytes, at most 4 MiB, or up to the end: less than was asked for is the end.
+    #[reads]
     async fn read_at(&self, at: u64, len: u32) -> Result<Bytes, Failure>;
 
     /// Writes all of `bytes`.
     async fn write_at(&self, at: u64, bytes: Bytes) -> Result<(), Failure>;
 
     /// Reads what is there, up to `len` bytes and 4 MiB, and waits for the first; nothing is the end.
+    #[reads]
     async fn read(&self, len: u32) -> Result<Bytes, Failure>;
 
     /// Writes all of `bytes`.
     async fn write(&self, bytes: Bytes) -> Result<(), Failure>;
 
     /// Moves the position; where to.
+    #[reads]
     async fn seek(&self, to: Whence) -> Result<u64, Failure>;
 
     /// The length of the whole.
+    #[reads]
     async fn len(&self) -> Result<u64, Failure>;
 
     /// Cuts it off, or fills it up with zeros.
     async fn set_len(&self, len: u64) -> Result<(), Failure>;
 
     /// Passes on what was written.
+    #[reads]
     async fn flush(&self) -> Result<(), Failure>;
 
     /// Returns when what was written is on the disk.
+    #[reads]
     async fn sync(&self) -> Result<(), Failure>;
 }
 

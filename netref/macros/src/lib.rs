@@ -175,6 +175,7 @@ use syn::{Item, parse_macro_input};
 /// | `#[inline]` | a blocking method that never waits: it is run by whoever reads the connection |
 /// | `#[spawned]` | an async method that is never polled by whoever reads the connection |
 /// | `#[property]` | `fn name(&self)` reads the property `name`, `fn set_name(&self, value: T)` writes it: by name, see [`Object::get`] |
+/// | `#[reads]` | changes nothing that others could notice, as the getter of a property: a read-only guard lets it through |
 ///
 /// # What it makes
 ///

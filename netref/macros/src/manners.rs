@@ -10,7 +10,7 @@ use crate::errors::Errors;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Manners([bool; NAMES.len()]);
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "serial",
     "concurrent",
     "one_way",
@@ -19,6 +19,7 @@ const NAMES: [&str; 8] = [
     "inline",
     "spawned",
     "property",
+    "reads",
 ];
 
 /// The name of the attribute, if it is one of those that say how a method is run.

@@ -22,6 +22,7 @@ pub(crate) trait Hub {
     async fn send(&self, value: Parcel) -> Result<u64>;
 
     /// A receiver of what is sent from now on.
+    #[reads]
     async fn subscribe(&self) -> Result<Parcel>;
 }
 

@@ -16,9 +16,11 @@ use crate::parcel::Parcel;
 #[remote(name = "farref.Watched")]
 pub(crate) trait Watched {
     /// The value and its number.
+    #[reads]
     async fn latest(&self) -> Result<(u64, Parcel)>;
 
     /// The same, once the number is another than `seen`; nothing if it stays, as nobody sends any more.
+    #[reads]
     async fn changed(&self, seen: u64) -> Result<Option<(u64, Parcel)>>;
 }
 

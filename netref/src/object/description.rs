@@ -49,6 +49,8 @@ pub struct MethodDescription {
     pub is_async: bool,
     /// The property that it reads or writes, if it does: without arguments it reads.
     pub property: Option<String>,
+    /// Whether it only looks: `#[reads]`, or the getter of a property.
+    pub reads: bool,
 }
 
 /// An argument of a method.
@@ -136,6 +138,7 @@ impl MethodDescription {
             result: method.result.into(),
             is_async: method.is_async,
             property: method.getter().or_else(|| method.setter()).map(Into::into),
+            reads: method.only_reads(),
         }
     }
 }
@@ -167,6 +170,8 @@ impl fmt::Display for InterfaceDescription {
             doc(f, "    ", &method.doc)?;
             if method.property.is_some() {
                 f.write_str("    #[property]\n")?;
+            } else if method.reads {
+                f.write_str("    #[reads]\n")?;
             }
             writeln!(f, "    {method};")?;
         }
