@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::engine::core::{Anchor, Core, MANY_ROWS};
 use crate::engine::driver;
 use crate::holdings::Holdings;
-use crate::hosted::{Exported, Hosted};
-use crate::interface::{RemoteTrait, known};
+use crate::hosted::Exported;
+use crate::interface::RemoteTrait;
 use crate::lock::lock;
 use crate::native::Native;
 use crate::netref::{Netref, typed};
@@ -198,17 +198,12 @@ impl Root {
     /// This object, under this interface.
     #[must_use]
     pub fn of<T: ?Sized + RemoteTrait>(netref: &Netref<T>) -> Self {
-        known::note(T::INTERFACE);
-        match netref.as_remote() {
-            None => Self(Some(Arc::new(Hosted(Arc::clone(netref.as_arc()))))),
-            Some(remote) => {
-                let relay = crate::hosted::Relay {
-                    remote,
-                    interface: Some(T::INTERFACE),
-                };
-                Self(Some(Arc::new(relay)))
-            }
-        }
+        Self(Some(netref.exported()))
+    }
+
+    /// The object, shown as another one.
+    pub(crate) fn map(self, show: impl FnOnce(Arc<dyn Exported>) -> Arc<dyn Exported>) -> Self {
+        Self(self.0.map(show))
     }
 
     /// The object, for a protocol that is not farref's own.

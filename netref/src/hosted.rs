@@ -32,8 +32,8 @@ pub trait Exported: Send + Sync + 'static {
         None
     }
 
-    /// The far object that this one stands for, if it only relays.
-    fn relayed(&self) -> Option<&Arc<dyn Remote>> {
+    /// What this process calls it through, if it only stands for another one: it relays, or guards.
+    fn relayed(&self) -> Option<Arc<dyn Remote>> {
         None
     }
 }
@@ -107,8 +107,8 @@ impl Exported for Relay {
         None
     }
 
-    fn relayed(&self) -> Option<&Arc<dyn Remote>> {
-        Some(&self.remote)
+    fn relayed(&self) -> Option<Arc<dyn Remote>> {
+        Some(Arc::clone(&self.remote))
     }
 }
 

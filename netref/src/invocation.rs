@@ -86,12 +86,18 @@ impl Invocation {
     }
 
     /// A call of an object of this process, answered to `conduit`.
-    pub(crate) fn here(conduit: Arc<dyn Conduit>, op: Op, encoder: &mut Encoder) -> Self {
+    pub(crate) fn here(
+        conduit: Arc<dyn Conduit>,
+        answer: u64,
+        op: Op,
+        options: crate::protocol::CallOptions,
+        encoder: &mut Encoder,
+    ) -> Self {
         Self {
             conduit,
-            answer: 0,
+            answer,
             op,
-            options: crate::protocol::CallOptions::default(),
+            options,
             body: encoder.body().to_bytes(),
             references: encoder.take_references().collect(),
             arranged: OnceLock::new(),

@@ -38,6 +38,7 @@ mod remote;
 mod result;
 
 pub mod exchange;
+pub mod guard;
 pub mod message;
 mod native;
 pub mod protocol;

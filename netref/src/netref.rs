@@ -11,8 +11,9 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 
 use crate::caller::{Caller, Lender};
-use crate::hosted::{Handle, Hosted, address};
+use crate::hosted::{Exported, Handle, Hosted, address};
 use crate::interface::{Extends, RemoteTrait, Wrap, known};
+use crate::references;
 use crate::remote::Remote;
 
 /// A handle on an object, wherever it lives: in this process or at the other end of a connection.
@@ -80,6 +81,15 @@ impl<T: ?Sized + RemoteTrait> Netref<T> {
     #[must_use]
     pub const fn new(object: Arc<T>) -> Self {
         Self { object }
+    }
+
+    /// What it is handed out as.
+    pub(crate) fn exported(&self) -> Arc<dyn Exported> {
+        known::note(T::INTERFACE);
+        match self.as_remote() {
+            Some(remote) => references::handed_on(&remote, Some(T::INTERFACE)),
+            None => Arc::new(Hosted(Arc::clone(&self.object))),
+        }
     }
 
     /// A typed proxy over a far object.

@@ -25,6 +25,7 @@ use crate::hosted::{Exported, Handle, Hosted, address};
 use crate::interface::{Interface, RemoteTrait};
 use crate::netref::{Netref, Proxy};
 use crate::protocol::Op;
+use crate::references;
 use crate::remote::{Ask, Remote};
 use crate::result::{MethodResult, decode_outcome};
 
@@ -129,6 +130,18 @@ impl Object {
                 ErrorKind::Incompatible,
                 "expected an object, got none",
             )),
+        }
+    }
+
+    pub(crate) fn of_remote(remote: Arc<dyn Remote>, interface: Option<&'static Interface>) -> Self {
+        Self::new(Place::There(remote, interface))
+    }
+
+    /// What it is handed out as.
+    pub(crate) fn exported(&self) -> Arc<dyn Exported> {
+        match &self.place {
+            Place::Here(object) => Arc::clone(object),
+            Place::There(remote, interface) => references::handed_on(remote, *interface),
         }
     }
 

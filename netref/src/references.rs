@@ -32,7 +32,7 @@ pub(crate) fn handle(received: Received<EngineHandles>) -> Handle {
         Received::Import(remote) => Handle::Remote(remote, None),
         // A relay that comes home is what it relays.
         Received::Home(object) => match object.relayed() {
-            Some(remote) => Handle::Remote(Arc::clone(remote), object.interface()),
+            Some(remote) => Handle::Remote(remote, object.interface()),
             None => Handle::Local(object),
         },
     }
@@ -80,10 +80,22 @@ fn remote_outgoing(
             let id = proxy.id();
             Outgoing::Home { proxy, id }
         }
-        None => local(Arc::new(Relay {
+        None => local(handed_on(remote, interface)),
+    }
+}
+
+/// What a far object, or one that is guarded here, is handed on as.
+pub(crate) fn handed_on(
+    remote: &Arc<dyn Remote>,
+    interface: Option<&'static Interface>,
+) -> Arc<dyn Exported> {
+    let is_all = |of: &Arc<dyn Exported>| interface.is_none_or(|interface| interface.id == of.interface_id());
+    match Arc::clone(remote).exported() {
+        Some(object) if is_all(&object) => object,
+        _ => Arc::new(Relay {
             remote: Arc::clone(remote),
             interface,
-        })),
+        }),
     }
 }
 

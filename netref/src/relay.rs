@@ -38,6 +38,9 @@ pub(crate) fn forward(
             _ => {}
         }
     }
+    if let Some(object) = Arc::clone(remote).exported() {
+        return object.dispatch(invocation);
+    }
     if invocation.options.hops >= MAX_HOPS {
         let error = Error::new(
             ErrorKind::Loop,

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use farref_boxing::{Encoder, Error, Shape};
 
+use crate::hosted::Exported;
 use crate::interface::Method;
 use crate::invocation::Invocation;
 use crate::peer::Peer;
@@ -57,6 +58,11 @@ pub trait Remote: Send + Sync + 'static {
 
     /// The import that it is over `conduit`: `None` if it lives elsewhere, or is a promise.
     fn import_over(self: Arc<Self>, conduit: &dyn Conduit) -> Option<Arc<Import>>;
+
+    /// The object of this process that it is to be handed on as, rather than relayed: a guarded one. Default none.
+    fn exported(self: Arc<Self>) -> Option<Arc<dyn Exported>> {
+        None
+    }
 }
 
 impl fmt::Debug for dyn Remote {
@@ -206,6 +212,18 @@ pub trait Conduit: Send + Sync + 'static {
     /// came from. Default: the peer does not ask.
     fn passes(&self, fingerprint: u32, source: &Arc<dyn Conduit>) {
         let _ = (fingerprint, source);
+    }
+
+    /// Whether that is an object of the peer's at the other end. Default: nothing is.
+    fn is_home_of(&self, remote: &Arc<dyn Remote>) -> bool {
+        let _ = remote;
+        false
+    }
+
+    /// Whether the call that is answered here was let through by that guarded object already. Default: by none.
+    fn was_admitted_by(&self, guarded: usize) -> bool {
+        let _ = guarded;
+        false
     }
 
     /// Who is at the other end.

@@ -29,7 +29,7 @@ use crate::protocol::{
     Protocol, Received, Refs, Reply, TableStats, Target,
 };
 use crate::references;
-use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome, TellShape};
+use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome, Remote, TellShape};
 use crate::role::{self, Role};
 use crate::signal::{Signal, Wishes};
 use crate::until::until;
@@ -799,6 +799,10 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn passes(&self, fingerprint: u32, source: &Arc<dyn Conduit>) {
         self.core.dispatch.passes(fingerprint, source);
+    }
+
+    fn is_home_of(&self, remote: &Arc<dyn Remote>) -> bool {
+        Arc::clone(remote).import_over(self).is_some()
     }
 
     fn peer(&self) -> &Arc<Peer> {

@@ -31,7 +31,7 @@ where
     let encoded = encoder.encode(arguments);
     let desk = Arc::new(Desk::default());
     let conduit: Arc<dyn Conduit> = Arc::clone(&desk) as _;
-    let invocation = encoded.map(|()| Invocation::here(conduit, op, &mut encoder));
+    let invocation = encoded.map(|()| Invocation::here(conduit, 0, op, CallOptions::default(), &mut encoder));
     encoders::put(encoder);
     Call::local(async move {
         let answer = async {

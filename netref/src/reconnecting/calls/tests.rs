@@ -531,7 +531,9 @@ fn a_call_that_is_passed_on_is_given_up_with_its_caller() {
     let back = Wire::new();
     let invocation = Invocation::here(
         Arc::clone(&back) as Arc<dyn Conduit>,
+        0,
         Op::Named("passed on".to_owned()),
+        CallOptions::default(),
         &mut Encoder::new(),
     );
     Arc::clone(&subject.calls).forward(ROOT, CallOptions::default(), invocation);
