@@ -12,7 +12,7 @@ pub use farref_netref::*;
 pub use farref_services::keys;
 pub use farref_services::{
     Connect, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share, blocking,
-    connect, file, serve,
+    connect, file, policy, serve,
 };
 /// Media, carriers and addresses.
 pub use farref_transport as transport;

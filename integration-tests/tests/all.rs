@@ -24,6 +24,8 @@ mod dynamic_values;
 mod ends;
 #[path = "all/files.rs"]
 mod files;
+#[path = "all/guards.rs"]
+mod guards;
 #[path = "all/holdings.rs"]
 mod holdings;
 #[path = "all/hostile.rs"]

@@ -31,6 +31,7 @@ pub mod blocking;
 pub mod file;
 #[cfg(feature = "noise")]
 pub mod keys;
+pub mod policy;
 
 pub use connect::{Connect, IntoAddress, Reconnect, connect};
 pub use server::{Server, ServerLimits, ServerStats, serve};

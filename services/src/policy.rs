@@ -1,0 +1,386 @@
+//! Less than everything: netrefs that can only be read, only be called so often, or be taken back.
+//!
+//! ```
+//! # extern crate farref_netref as farref;
+//! use std::time::Duration;
+//!
+//! use farref::{Netref, Result, remote};
+//! use farref_services::policy::Policy;
+//!
+//! #[remote]
+//! trait Bench {
+//!     #[reads]
+//!     fn voltage(&self, channel: u8) -> Result<f64>;
+//!     fn calibrate(&self) -> Result<()>;
+//! }
+//! # struct Rig;
+//! # impl Bench for Rig {
+//! #     fn voltage(&self, _channel: u8) -> Result<f64> { Ok(0.5) }
+//! #     fn calibrate(&self) -> Result<()> { Ok(()) }
+//! # }
+//!
+//! # fn main() -> Result<()> {
+//! let bench: Netref<dyn Bench> = Netref::of(Rig);
+//! let (policy, revoker) = Policy::new()
+//!     .read_only()
+//!     .at_most(100, Duration::from_secs(1))
+//!     .expires_in(Duration::from_secs(3600))
+//!     .revocable();
+//! let lent = bench.guarded(policy); // to be handed out in place of `bench`
+//!
+//! assert_eq!(lent.voltage(1)?, 0.5);
+//! assert!(lent.calibrate().is_err());
+//! revoker.revoke("the visit is over");
+//! assert!(lent.voltage(1).is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A policy goes for the object, and for every object that comes out of it in the results of calls; lists of names for
+//! those that they name. What the peer passes in stays as it is. Each call that is refused is told the peer as
+//! [`Denied`](ErrorKind::Denied), [`Revoked`](ErrorKind::Revoked) or [`Overloaded`](ErrorKind::Overloaded), and logged
+//! with the name of the peer.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_netref::Peer;
+use farref_netref::guard::{Access, Guard};
+use farref_netref::interface::Interface;
+
+/// What is let through: everything, but for what its methods take away.
+///
+/// Clones share their rate, their record and their revocation.
+#[derive(Clone, Default)]
+pub struct Policy {
+    read_only: bool,
+    allowed: Option<Vec<String>>,
+    denied: Vec<String>,
+    expires: Option<SystemTime>,
+    revoked: Vec<Arc<Revocation>>,
+    rates: Vec<Arc<Rate>>,
+    audits: Vec<Audit>,
+}
+
+type Audit = Arc<dyn Fn(&Record) + Send + Sync>;
+
+impl Policy {
+    /// Lets everything through.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets only through what changes nothing: methods that say `#[reads]`, getters of properties, and what every object
+    /// can be asked, such as `str` and `len`.
+    #[must_use]
+    pub const fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Lets only these methods through, by name; again, to allow more. `Bench.voltage` is that of the interface `Bench`
+    /// alone, and `Bench.*` are all of that.
+    ///
+    /// Names without an interface are those of the guarded object's own. An object that comes out of it, and of whose
+    /// interface no name is listed, is not minded: whoever allows a method allows what that returns. What an object is may
+    /// be asked in any case; `str`, `len`, `eq`, `hash`, `index`, `iter` and `copy` are names like those of methods.
+    #[must_use]
+    pub fn allow<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let allowed = self.allowed.get_or_insert_default();
+        allowed.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets these methods not through, by name as in [`allow`](Self::allow), whatever else is allowed.
+    #[must_use]
+    pub fn deny<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.denied.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets nothing through any more from that moment on. The earliest of several counts.
+    #[must_use]
+    pub fn expires_at(mut self, end: SystemTime) -> Self {
+        self.expires = Some(self.expires.map_or(end, |before| before.min(end)));
+        self
+    }
+
+    /// Lets nothing through any more when that time is over.
+    #[must_use]
+    pub fn expires_in(self, time: Duration) -> Self {
+        match SystemTime::now().checked_add(time) {
+            Some(end) => self.expires_at(end),
+            None => self,
+        }
+    }
+
+    /// Lets so many calls through in that time, evenly; as many at once after a pause as long. At least 1.
+    #[must_use]
+    pub fn at_most(mut self, calls: u32, per: Duration) -> Self {
+        self.rates.push(Arc::new(Rate::new(calls.max(1), per)));
+        self
+    }
+
+    /// Can be taken back, by what comes with it.
+    #[must_use]
+    pub fn revocable(mut self) -> (Self, Revoker) {
+        let revocation = Arc::<Revocation>::default();
+        self.revoked.push(Arc::clone(&revocation));
+        (self, Revoker(revocation))
+    }
+
+    /// Tells `audit` of each call when it is over or was refused. It must not wait.
+    #[must_use]
+    pub fn audited(mut self, audit: impl Fn(&Record) + Send + Sync + 'static) -> Self {
+        self.audits.push(Arc::new(audit));
+        self
+    }
+
+    /// Whether a call may go through, but for how often.
+    fn check(&self, access: &Access) -> Result<()> {
+        if let Some(reason) = self.revoked.iter().find_map(|revocation| revocation.reason()) {
+            return Err(Error::new(
+                ErrorKind::Revoked,
+                format!("it was taken back: {reason}"),
+            ));
+        }
+        if self.expires.is_some_and(|end| SystemTime::now() >= end) {
+            let text = "it was handed out for a time, which is over: ask for it again";
+            return Err(Error::new(ErrorKind::Revoked, text));
+        }
+        if self.read_only && !access.only_reads() {
+            return Err(denied(access, "it was handed out to be read only"));
+        }
+        if self
+            .denied
+            .iter()
+            .any(|name| concerns(name, access) && access.may_be(name))
+        {
+            return Err(denied(access, "it was handed out without that"));
+        }
+        if let Some(allowed) = &self.allowed
+            && !access.asks_what_it_is()
+        {
+            let mut concerned = allowed.iter().filter(|name| concerns(name, access)).peekable();
+            let is_listed = access.is_akin(access.interface()) || concerned.peek().is_some();
+            if is_listed && !concerned.any(|name| access.is(name)) {
+                return Err(denied(access, "it was handed out for other methods alone"));
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, access: &Access, outcome: Result<()>, took: Duration) {
+        if self.audits.is_empty() {
+            return;
+        }
+        let record = Record {
+            at: SystemTime::now(),
+            peer: Arc::clone(access.peer()),
+            call: access.to_string(),
+            outcome,
+            took,
+        };
+        for audit in &self.audits {
+            audit(&record);
+        }
+    }
+}
+
+/// Whether a name in a list is about the object that is called.
+fn concerns(name: &str, access: &Access) -> bool {
+    match name.rsplit_once('.') {
+        None => access.is_akin(access.interface()),
+        // What this process does not know may be of any interface.
+        Some((interface, _)) => access
+            .interface()
+            .is_none_or(|handed_out| is_a(handed_out, interface)),
+    }
+}
+
+fn is_a(interface: &'static Interface, name: &str) -> bool {
+    interface.name == name || interface.parents.iter().any(|parent| is_a(parent, name))
+}
+
+fn denied(access: &Access, why: &str) -> Error {
+    let name = access.name();
+    let of = access
+        .interface()
+        .map_or("this object", |interface| interface.name);
+    Error::new(
+        ErrorKind::Denied,
+        format!("`{name}` of {of} is not for this peer: {why}"),
+    )
+}
+
+impl Guard for Policy {
+    fn admit(&self, access: &Access) -> Result<()> {
+        let admitted = self.check(access).and_then(|()| {
+            // Last: what is refused anyway costs nothing of the rate.
+            self.rates.iter().try_for_each(|rate| rate.take(Instant::now()))
+        });
+        if let Err(error) = &admitted {
+            self.record(access, Err(error.clone()), Duration::ZERO);
+        }
+        admitted
+    }
+
+    fn ended(&self, access: &Access, outcome: Result<(), &Error>, took: Duration) {
+        self.record(access, outcome.map_err(Clone::clone), took);
+    }
+
+    fn covers(&self, access: &Access, interface: Option<&'static Interface>) -> bool {
+        let is_for_all = self.read_only
+            || self.expires.is_some()
+            || !(self.revoked.is_empty() && self.rates.is_empty() && self.audits.is_empty());
+        let is_named = |name: &String| {
+            let of = name.rsplit_once('.').map(|(interface, _)| interface);
+            of.is_some_and(|of| interface.is_none_or(|interface| is_a(interface, of)))
+        };
+        is_for_all
+            || access.is_akin(interface)
+            || self.allowed.iter().flatten().chain(&self.denied).any(is_named)
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("read_only", &self.read_only)
+            .field("allowed", &self.allowed)
+            .field("denied", &self.denied)
+            .field("expires", &self.expires)
+            .field("revocable", &!self.revoked.is_empty())
+            .field("rates", &self.rates)
+            .field("audited", &!self.audits.is_empty())
+            .finish()
+    }
+}
+
+/// A call of an audited object.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Record {
+    /// When it was over.
+    pub at: SystemTime,
+    /// Who called.
+    pub peer: Arc<Peer>,
+    /// What was called: `Bench.voltage`.
+    pub call: String,
+    /// How it went: the error of the method, or why it was refused; [`Cancelled`](ErrorKind::Cancelled) if nobody waited
+    /// for it any more.
+    pub outcome: Result<()>,
+    /// How long it took; nothing if it was refused.
+    pub took: Duration,
+}
+
+/// One line: who, what, how it went, how long it took.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: ", self.peer, self.call)?;
+        match &self.outcome {
+            Ok(()) => write!(f, "done in {:.1?}", self.took),
+            Err(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Takes back what was handed out. Dropping it does not.
+#[derive(Clone)]
+pub struct Revoker(Arc<Revocation>);
+
+#[derive(Default)]
+struct Revocation {
+    is_revoked: AtomicBool,
+    reason: OnceLock<String>,
+}
+
+impl Revocation {
+    fn reason(&self) -> Option<&str> {
+        self.is_revoked
+            .load(Ordering::Acquire)
+            .then(|| self.reason.get().map_or("", String::as_str))
+    }
+}
+
+impl Revoker {
+    /// From here on, every call fails as [`Revoked`](ErrorKind::Revoked), for this reason. What is under way is let end.
+    /// A second time changes nothing.
+    pub fn revoke(&self, reason: impl Into<String>) {
+        // The first reason stays.
+        let _ = self.0.reason.set(reason.into());
+        self.0.is_revoked.store(true, Ordering::Release);
+    }
+
+    /// Whether it was taken back.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.0.is_revoked.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Revoker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revoker")
+            .field("is_revoked", &self.is_revoked())
+            .finish()
+    }
+}
+
+/// How often calls are let through: a bucket that fills evenly.
+#[derive(Debug)]
+struct Rate {
+    /// What one call takes, and the time that a full bucket has stored.
+    each: Duration,
+    full: Duration,
+    /// When the bucket would have been empty.
+    empty: Mutex<Option<Instant>>,
+}
+
+impl Rate {
+    fn new(calls: u32, per: Duration) -> Self {
+        Self {
+            each: per / calls,
+            full: per,
+            empty: Mutex::default(),
+        }
+    }
+
+    fn take(&self, now: Instant) -> Result<()> {
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = now.checked_sub(self.full).unwrap_or(now);
+        let since = empty.map_or(earliest, |empty| empty.max(earliest));
+        let after = since.checked_add(self.each);
+        let Some(after) = after.filter(|after| *after <= now) else {
+            let wait = after.map_or(self.each, |after| after.saturating_duration_since(now));
+            let text = format!("calls come too often: try again in {wait:.1?}");
+            return Err(Error::new(ErrorKind::Overloaded, text));
+        };
+        *empty = Some(after);
+        drop(empty);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_lets_its_fill_through_at_once_and_then_one_after_the_other() {
+        let start = Instant::now() + Duration::from_secs(100);
+        let rate = Rate::new(4, Duration::from_secs(1));
+        let taken = |ms: u64| rate.take(start + Duration::from_millis(ms)).is_ok();
+        assert!((0..4).all(|_| taken(0)), "as many at once as in the whole time");
+        assert!(!taken(0) && !taken(249));
+        assert!(taken(250) && !taken(250));
+        assert!(taken(5_000) && taken(5_000) && taken(5_000) && taken(5_000));
+        assert!(!taken(5_000), "a longer pause stores no more");
+        let text = rate.take(start + Duration::from_millis(5_100)).unwrap_err();
+        assert!(text.message().contains("150.0ms"), "{text}");
+    }
+}
