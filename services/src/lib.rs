@@ -29,9 +29,13 @@ mod source;
 
 pub mod blocking;
 pub mod file;
+pub mod files;
+pub mod host;
 #[cfg(feature = "noise")]
 pub mod keys;
 pub mod policy;
+pub mod logs;
+pub mod system;
 
 pub use connect::{Connect, IntoAddress, Reconnect, connect};
 pub use server::{Server, ServerLimits, ServerStats, serve};

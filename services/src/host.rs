@@ -1,0 +1,32 @@
+//! What a program shows of a machine: one root, from which everything else is reached.
+
+use farref_netref::{Netref, Object, Result, remote};
+
+use crate::files::Files;
+use crate::logs::Logs;
+use crate::system::System;
+
+/// A machine, as far as a peer may use it.
+///
+/// Each property is a service. One that the peer may not use is [`Denied`](farref_netref::ErrorKind::Denied), and the
+/// message names it. `host.call().files().pipe().stat("/tmp")` takes one round trip; by name, it is `files.stat("/tmp")`.
+#[remote(name = "farref.Host")]
+pub trait Host {
+    /// Its files.
+    #[property]
+    async fn files(&self) -> Result<Netref<dyn Files>>;
+
+    /// What it is and how busy it is.
+    #[property]
+    async fn system(&self) -> Result<Netref<dyn System>>;
+
+    /// What the program logs.
+    #[property]
+    async fn logs(&self) -> Result<Netref<dyn Logs>>;
+
+    /// The names of the services that this peer may use.
+    async fn services(&self) -> Result<Vec<String>>;
+
+    /// A service by its name: one of the properties, or one that the program adds.
+    async fn service(&self, name: &str) -> Result<Object>;
+}
