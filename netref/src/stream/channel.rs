@@ -84,6 +84,17 @@ impl<T: Send + 'static> Sender<T> {
         std::future::poll_fn(|context| self.poll_finish(context)).await
     }
 
+    /// Waits until nobody reads any more: for whoever waits for what there is to be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn closed(&mut self) {
+        if let Some(items) = self.items.get_ref() {
+            items.closed().await;
+        }
+    }
+
     /// Whether nobody reads any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
