@@ -40,6 +40,8 @@ use ::bytes::Bytes;
 use farref_netref::remote;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use host::held;
+
 pub use blocking::Blocking;
 pub use handle::Handle;
 pub use host::{async_duplex, async_seekable, duplex, read_only, reader, seekable, share, writer};

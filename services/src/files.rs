@@ -17,6 +17,13 @@
 //! read in the same way. So every name can be shown and given back. Only bytes from `\x80` on can be written like that:
 //! there is one way to write a `/`.
 
+mod follow;
+mod hosted;
+mod path;
+mod tree;
+#[cfg_attr(not(target_os = "linux"), path = "files/no_watch.rs")]
+mod watch;
+
 use std::time::{Duration, SystemTime};
 
 use ::bytes::Bytes;
@@ -24,6 +31,8 @@ use farref_netref::{ByteStream, Netref, Stream, remote};
 use serde::{Deserialize, Serialize};
 
 use crate::file::{Failure, File};
+
+pub use hosted::FilesRoot;
 
 /// A tree of files.
 ///
@@ -40,7 +49,8 @@ pub trait Files {
     async fn list(&self, path: &str) -> Result<Stream<Entry>, Failure>;
 
     /// What is under a directory, each directory before what is in it, with paths from there on; links are not followed.
-    /// `depth` is how many levels are shown, 1 for those that [`list`](Self::list) shows. Reads only.
+    /// `depth` is how many levels are shown, 1 for those that [`list`](Self::list) shows; more than 128 there must not be.
+    /// Reads only.
     async fn walk(&self, path: &str, depth: u32) -> Result<Stream<Entry>, Failure>;
 
     /// What is known of a file, or of what a link leads to. Reads only.
@@ -58,8 +68,8 @@ pub trait Files {
     /// Reads `len` bytes of a file, at most 4 MiB, or up to its end. Reads only.
     async fn read(&self, path: &str, at: u64, len: u32) -> Result<Bytes, Failure>;
 
-    /// A file from a position on. Reads only.
-    async fn read_from(&self, path: &str, at: u64) -> Result<ByteStream, Failure>;
+    /// A file from a position on, and what it was by number and hash once it was read to its end. Reads only.
+    async fn read_from(&self, path: &str, at: u64) -> Result<Content, Failure>;
 
     /// The lines that a file ends with, and what is written to it from then on, without an end: also when it is put aside
     /// and begun anew under its name, as logs are. Reads only.
@@ -78,11 +88,10 @@ pub trait Files {
     async fn is_read_only(&self) -> Result<bool, Failure>;
 
     /// Writes a whole file, at most what fits a message. It is there at once and as a whole, in place of what was there.
-    async fn write(&self, path: &str, bytes: Bytes, attributes: Attributes) -> Result<(), Failure>;
+    async fn write(&self, path: &str, bytes: Bytes, attributes: Attributes) -> Result<Digest, Failure>;
 
-    /// Writes what comes to a file from a position on, where it is cut off before. The file is made if it is not there.
-    ///
-    /// What came before a failure stays written.
+    /// Writes what comes to a file from a position on, where it is cut off before; what was written, by number and hash.
+    /// The file is made if it is not there; a link is not followed. What came before a failure stays written.
     async fn write_from(&self, path: &str, at: u64, bytes: ByteStream) -> Result<Digest, Failure>;
 
     /// Gives a file these attributes and puts it at another path, at once and in place of what was there.
@@ -279,8 +288,21 @@ pub struct Attributes {
     pub accessed: Option<Time>,
 }
 
+/// What is read from a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "peers read each other's by their shapes"
+)]
+pub struct Content {
+    /// The bytes.
+    pub bytes: ByteStream,
+    /// What they were, once they were all read; one item.
+    pub digest: Stream<Digest>,
+}
+
 /// Bytes by their number and hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "peers read each other's by their shapes"
@@ -288,8 +310,8 @@ pub struct Attributes {
 pub struct Digest {
     /// How many they are.
     pub len: u64,
-    /// Their BLAKE3 hash.
-    pub hash: [u8; 32],
+    /// Their BLAKE3 hash, as 64 hexadecimal digits.
+    pub hash: String,
 }
 
 /// Room for files, in bytes.
@@ -327,3 +349,7 @@ pub enum Change {
     /// More changed than was read in time: look again.
     Overflow,
 }
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests;

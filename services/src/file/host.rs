@@ -68,6 +68,21 @@ pub fn async_seekable(
     Netref::of(Positioned(Mutex::new(At { io, position: 0 })))
 }
 
+/// Shares an open file as far as it was opened for that; `held` is dropped with it.
+pub(crate) fn held(
+    file: std::fs::File,
+    reads: bool,
+    writes: bool,
+    held: impl Send + 'static,
+) -> Netref<dyn File> {
+    host(Held {
+        file,
+        reads,
+        writes,
+        _held: held,
+    })
+}
+
 fn host(device: impl Device) -> Netref<dyn File> {
     Netref::of(Hosted(Arc::new(Mutex::new(At {
         io: device,
@@ -205,6 +220,61 @@ impl Device for std::fs::File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+}
+
+/// A file, for what it was opened for, and what is held as long as it is open.
+struct Held<H> {
+    file: std::fs::File,
+    reads: bool,
+    writes: bool,
+    _held: H,
+}
+
+impl<H> Held<H> {
+    fn for_reading(&mut self) -> io::Result<&mut std::fs::File> {
+        opened_for(self.reads, "the file was not opened to be read")?;
+        Ok(&mut self.file)
+    }
+
+    fn for_writing(&mut self) -> io::Result<&mut std::fs::File> {
+        opened_for(self.writes, "the file was not opened to be written")?;
+        Ok(&mut self.file)
+    }
+}
+
+fn opened_for(that: bool, text: &'static str) -> io::Result<()> {
+    match that {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::PermissionDenied, text)),
+    }
+}
+
+impl<H: Send + 'static> Device for Held<H> {
+    const IS_SEEKABLE: bool = true;
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Device::read(self.for_reading()?, into)
+    }
+
+    fn fill(&mut self, most: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        self.for_reading()?.fill(most, into)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        Device::write_all(self.for_writing()?, bytes)
+    }
+
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        Device::seek(&mut self.file, to)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        Device::set_len(self.for_writing()?, len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Device::sync(&mut self.file)
     }
 }
 

@@ -1,0 +1,348 @@
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use super::*;
+
+type Test = Result<(), Box<dyn std::error::Error>>;
+
+struct Place {
+    directory: tempfile::TempDir,
+    files: Netref<dyn Files>,
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// A directory with a tree in it, and a secret beside it.
+fn place(show: impl FnOnce(FilesRoot) -> FilesRoot) -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    std::fs::create_dir_all(root.join("a/b")).unwrap();
+    std::fs::write(root.join("a/b/deep"), "deep").unwrap();
+    std::fs::write(root.join("top"), "top of it\n").unwrap();
+    std::fs::write(directory.path().join("secret"), "secret").unwrap();
+    symlink("a/b/deep", root.join("link")).unwrap();
+    symlink("../secret", root.join("out")).unwrap();
+    symlink("/etc", root.join("etc")).unwrap();
+    let files = show(FilesRoot::at(root)).share();
+    Place { directory, files }
+}
+
+fn kind<T>(result: Result<T, Failure>) -> Option<std::io::ErrorKind> {
+    result.err().map(|failure| failure.kind())
+}
+
+async fn all<T: farref_netref::stream::Item>(mut stream: Stream<T>) -> Vec<T> {
+    let mut all = Vec::new();
+    while let Some(item) = stream.next().await {
+        all.push(item.unwrap());
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_tree_is_listed_and_walked() -> Test {
+    let place = place(|root| root);
+    let names = |entries: Vec<Entry>| {
+        let mut names: Vec<_> = entries.into_iter().map(|entry| entry.path).collect();
+        names.sort();
+        names
+    };
+    let listed = all(place.files.list("/").await?).await;
+    let link = listed.iter().find(|entry| entry.path == "link").unwrap();
+    assert_eq!(
+        (link.metadata.kind, link.target.as_deref()),
+        (Kind::Link, Some("a/b/deep"))
+    );
+    assert_eq!(names(listed), ["a", "etc", "link", "out", "top"]);
+    assert_eq!(names(all(place.files.list("a/b").await?).await), ["deep"]);
+    let walked = names(all(place.files.walk("", 9).await?).await);
+    assert_eq!(walked, ["a", "a/b", "a/b/deep", "etc", "link", "out", "top"]);
+    assert_eq!(names(all(place.files.walk("a", 1).await?).await), ["b"]);
+    assert!(all(place.files.walk("a", 0).await?).await.is_empty());
+    assert!(place.files.list("top").await.is_err());
+    assert!(kind(place.files.list("none").await) == Some(std::io::ErrorKind::NotFound));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_file_is_read_written_and_sought_like_one_of_std() -> Test {
+    let place = place(|root| root);
+    let file = place.files.open("new", OpenMode::EDIT).await?;
+    tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+        let mut file = crate::file::Handle::new(file).blocking();
+        file.write_all(b"hello, world")?;
+        file.seek(SeekFrom::Start(7))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        assert_eq!(text, "world");
+        Ok(())
+    })
+    .await??;
+    assert_eq!(place.files.read("new", 2, 3).await?, "llo");
+    let refused = kind(
+        place
+            .files
+            .open(
+                "new",
+                OpenMode {
+                    create_new: true,
+                    ..OpenMode::EDIT
+                },
+            )
+            .await,
+    );
+    assert_eq!(refused, Some(std::io::ErrorKind::AlreadyExists));
+    let reading = place.files.open("new", OpenMode::READ).await?;
+    let refused = kind(reading.write_at(0, "x".into()).await);
+    assert_eq!(refused, Some(std::io::ErrorKind::PermissionDenied));
+    Ok(())
+}
+
+#[tokio::test]
+async fn whole_files_cross_with_their_hash() -> Test {
+    let place = place(|root| root);
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+    std::fs::write(place.path().join("root/big"), &bytes)?;
+    let mut content = place.files.read_from("big", 0).await?;
+    let digest = place.files.write_from("copy", 0, content.bytes).await?;
+    assert_eq!(digest.len, 1_000_000);
+    assert_eq!(digest.hash, blake3::hash(&bytes).to_hex().as_str());
+    assert_eq!(content.digest.next().await.unwrap()?, digest);
+    assert_eq!(place.files.hash("copy", 0, None).await?, digest);
+    let half = place.files.hash("copy", 10, Some(500_000)).await?;
+    assert_eq!(half.hash, blake3::hash(&bytes[10..500_010]).to_hex().as_str());
+    // From a position on, what was behind it goes.
+    let content = place.files.read_from("big", 999_990).await?;
+    place.files.write_from("copy", 5, content.bytes).await?;
+    assert_eq!(
+        std::fs::read(place.path().join("root/copy"))?,
+        [&bytes[..5], &bytes[999_990..]].concat()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_are_made_changed_and_removed() -> Test {
+    let place = place(|root| root);
+    let root = place.path().join("root");
+    let time = Time {
+        seconds: 1_000_000_000,
+        nanos: 5,
+    };
+    let attributes = Attributes {
+        mode: Some(0o640),
+        modified: Some(time),
+        accessed: None,
+    };
+    let digest = place.files.write("a/new", "text".into(), attributes).await?;
+    assert_eq!(digest.hash, blake3::hash(b"text").to_hex().as_str());
+    let there = place.files.stat("a/new").await?;
+    assert_eq!((there.len, there.mode, there.modified), (4, 0o640, Some(time)));
+    assert_eq!(place.files.copy("a/new", "copied").await?, 4);
+    assert_eq!(
+        std::fs::metadata(root.join("copied"))?.permissions().mode() & 0o777,
+        0o640
+    );
+    place.files.rename("copied", "moved").await?;
+    place.files.make_dir("x/y/z", true).await?;
+    place.files.make_dir("x/y/z", true).await?;
+    assert_eq!(
+        kind(place.files.make_dir("x", false).await),
+        Some(std::io::ErrorKind::AlreadyExists)
+    );
+    place.files.link("../moved", "x/link").await?;
+    assert_eq!(place.files.read("x/link", 0, 10).await?, "text");
+    assert_eq!(place.files.canonical("x/y/../link").await?, "/moved");
+    assert_eq!(place.files.read_link("x/link").await?, "../moved");
+    place
+        .files
+        .set_attributes(
+            "moved",
+            Attributes {
+                mode: Some(0o4711),
+                ..Attributes::default()
+            },
+        )
+        .await?;
+    assert_eq!(
+        std::fs::metadata(root.join("moved"))?.mode() & 0o7777,
+        0o711,
+        "never set-uid"
+    );
+    assert!(kind(place.files.remove("x", false).await).is_some());
+    place.files.remove("x", true).await?;
+    assert!(root.join("moved").exists() && !root.join("x").exists());
+    for whole in ["", "/", ".", "a/.."] {
+        assert!(place.files.remove(whole, true).await.is_err(), "{whole}");
+    }
+    place
+        .files
+        .write_from(".part", 0, ByteStream::read(&b"parts"[..]))
+        .await?;
+    place.files.replace(".part", "moved", attributes).await?;
+    assert_eq!(std::fs::read_to_string(root.join("moved"))?, "parts");
+    assert_eq!(std::fs::metadata(root.join("moved"))?.mtime(), 1_000_000_000);
+    let left: Vec<_> = std::fs::read_dir(&root)?
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        !left.iter().any(|name| name.to_string_lossy().contains("farref")),
+        "{left:?}"
+    );
+    assert!(place.files.space("/").await?.total > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_shown_read_only_is_only_read() -> Test {
+    let place = place(FilesRoot::read_only);
+    assert!(place.files.is_read_only().await?);
+    assert_eq!(place.files.read("top", 0, 3).await?, "top");
+    place.files.open("top", OpenMode::READ).await?;
+    let failure = place.files.open("top", OpenMode::EDIT).await.unwrap_err();
+    assert_eq!(failure.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(
+        failure.to_string(),
+        "top: these files are shown to be read only, and `open` writes"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn named_pipes_and_devices_hold_nobody_up() -> Test {
+    let place = place(|root| root);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        place.path().join("root/pipe"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )?;
+    let denied = Some(std::io::ErrorKind::PermissionDenied);
+    assert_eq!(kind(place.files.open("pipe", OpenMode::READ).await), denied);
+    assert_eq!(kind(place.files.open("pipe", OpenMode::CREATE).await), denied);
+    assert_eq!(kind(place.files.read("pipe", 0, 1).await), denied);
+    assert_eq!(kind(place.files.copy("pipe", "new").await), denied);
+    assert_eq!(kind(place.files.copy("top", "pipe").await), denied);
+    assert_eq!(kind(place.files.follow("pipe", 1).await), denied);
+    let machine = FilesRoot::machine().share();
+    assert_eq!(kind(machine.read("/dev/zero", 0, 1).await), denied);
+    assert_eq!(machine.stat("/dev/zero").await?.kind, Kind::Other);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_whole_machine_has_absolute_links() -> Test {
+    let place = place(|root| root);
+    let machine = FilesRoot::machine().share();
+    let base = place.path().canonicalize()?;
+    let base = base.to_str().unwrap();
+    symlink(format!("{base}/secret"), place.path().join("absolute"))?;
+    assert_eq!(machine.read(&format!("{base}/absolute"), 0, 9).await?, "secret");
+    assert_eq!(machine.read(&format!("{base}/root/out"), 0, 9).await?, "secret");
+    assert_eq!(
+        machine.canonical(&format!("{base}/root/out")).await?,
+        format!("{base}/secret")
+    );
+    assert_eq!(machine.stat("/").await?.kind, Kind::Directory);
+    machine.make_dir(&format!("{base}/p/q"), true).await?;
+    machine.link("/nowhere", &format!("{base}/p/link")).await?;
+    assert_eq!(
+        machine.link_stat(&format!("{base}/p/link")).await?.kind,
+        Kind::Link
+    );
+    machine.remove(&format!("{base}/p"), true).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_root_has_so_many_files_open_and_no_more() -> Test {
+    let place = place(|root| root.open_files(2));
+    let first = place.files.open("top", OpenMode::READ).await?;
+    let _second = place.files.open("top", OpenMode::READ).await?;
+    assert!(place.files.hash("top", 0, None).await.is_err());
+    drop(first);
+    // What is over does not count.
+    for _ in 0..10 {
+        place.files.hash("top", 0, None).await?;
+    }
+    let _third = place.files.open("top", OpenMode::READ).await?;
+    let failure = place.files.list("/").await.unwrap_err();
+    assert_eq!(failure.kind(), std::io::ErrorKind::ResourceBusy);
+    assert_eq!(
+        failure.to_string(),
+        "/: 2 files are open already, which is the limit"
+    );
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn changes_are_told() -> Test {
+    let place = place(|root| root);
+    let root = place.path().join("root");
+    let mut changes = place.files.watch("", true).await?;
+    std::fs::write(root.join("a/b/new"), "x")?;
+    assert_eq!(changes.next().await.unwrap()?, Change::Created("a/b/new".into()));
+    assert_eq!(changes.next().await.unwrap()?, Change::Modified("a/b/new".into()));
+    std::fs::rename(root.join("a"), root.join("z"))?;
+    let moved = Change::Renamed {
+        from: "a".into(),
+        to: "z".into(),
+    };
+    assert_eq!(changes.next().await.unwrap()?, moved);
+    std::fs::remove_file(root.join("z/b/new"))?;
+    assert_eq!(changes.next().await.unwrap()?, Change::Removed("z/b/new".into()));
+    std::fs::create_dir_all(root.join("p/q"))?;
+    assert_eq!(changes.next().await.unwrap()?, Change::Created("p".into()));
+    assert_eq!(changes.next().await.unwrap()?, Change::Created("p/q".into()));
+    let mut one = place.files.watch("top", false).await?;
+    std::fs::write(root.join("top"), "more")?;
+    assert_eq!(one.next().await.unwrap()?, Change::Modified(String::new()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_grows_is_followed_to_the_one_that_takes_its_place() -> Test {
+    let place = place(|root| root);
+    let log = place.path().join("root/log");
+    std::fs::write(&log, "one\ntwo\nthree\n")?;
+    let mut lines = tokio::io::AsyncBufReadExt::lines(place.files.follow("log", 2).await?);
+    assert_eq!(lines.next_line().await?.as_deref(), Some("two"));
+    assert_eq!(lines.next_line().await?.as_deref(), Some("three"));
+    let mut open = std::fs::OpenOptions::new().append(true).open(&log)?;
+    writeln!(open, "four")?;
+    assert_eq!(lines.next_line().await?.as_deref(), Some("four"));
+    std::fs::rename(&log, place.path().join("root/log.1"))?;
+    std::fs::write(&log, "five\n")?;
+    writeln!(open, "late")?;
+    assert_eq!(lines.next_line().await?.as_deref(), Some("late"));
+    assert_eq!(lines.next_line().await?.as_deref(), Some("five"));
+    Ok(())
+}
+
+#[test]
+fn times_before_1970_are_times() {
+    for time in [
+        Time { seconds: 0, nanos: 0 },
+        Time {
+            seconds: -1,
+            nanos: 999_999_999,
+        },
+        Time {
+            seconds: -5,
+            nanos: 0,
+        },
+        Time {
+            seconds: 1_700_000_000,
+            nanos: 123_456_789,
+        },
+    ] {
+        assert_eq!(Time::from(time.to_system().unwrap()), time);
+    }
+}
