@@ -35,6 +35,9 @@ pub mod host;
 pub mod keys;
 pub mod policy;
 pub mod logs;
+pub mod network;
+pub mod processes;
+pub mod serial_ports;
 pub mod system;
 
 pub use connect::{Connect, IntoAddress, Reconnect, connect};
