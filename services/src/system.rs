@@ -1,11 +1,15 @@
 //! What a machine and a process are, for whoever asks from afar.
 
+mod hosted;
+
 use std::collections::BTreeMap;
 
 use farref_netref::{Result, remote};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Space, Time};
+
+pub use hosted::share;
 
 /// Facts about a machine and the process that tells them. Nothing can be changed.
 #[remote(name = "farref.System")]
