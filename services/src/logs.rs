@@ -1,11 +1,15 @@
 //! What a program logs, read from afar.
 
+mod ring;
+
 use std::collections::BTreeMap;
 
 use farref_netref::{Result, Stream, remote};
 use serde::{Deserialize, Serialize};
 
 use crate::files::Time;
+
+pub use ring::LogRing;
 
 /// What a program has logged, as far as it is kept, and what it logs.
 #[remote(name = "farref.Logs")]
