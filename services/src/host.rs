@@ -1,10 +1,31 @@
 //! What a program shows of a machine: one root, from which everything else is reached.
+//!
+//! ```no_run
+//! use farref_services::Server;
+//! use farref_services::files::FilesRoot;
+//! use farref_services::host::Exposed;
+//!
+//! # async fn example() -> Result<(), farref_netref::Error> {
+//! let exposed = Exposed::nothing()
+//!     .files(FilesRoot::at("/srv/data").read_only())
+//!     .system();
+//! Server::new(exposed).listen("tcp://0.0.0.0:7171").await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod exposed;
 
 use farref_netref::{Netref, Object, Result, remote};
 
 use crate::files::Files;
 use crate::logs::Logs;
+use crate::network::Network;
+use crate::processes::Processes;
+use crate::serial_ports::SerialPorts;
 use crate::system::System;
+
+pub use exposed::Exposed;
 
 /// A machine, as far as a peer may use it.
 ///
@@ -16,9 +37,21 @@ pub trait Host {
     #[property]
     async fn files(&self) -> Result<Netref<dyn Files>>;
 
+    /// What it runs.
+    #[property]
+    async fn processes(&self) -> Result<Netref<dyn Processes>>;
+
     /// What it is and how busy it is.
     #[property]
     async fn system(&self) -> Result<Netref<dyn System>>;
+
+    /// Whom it can reach, and where it can be reached.
+    #[property]
+    async fn network(&self) -> Result<Netref<dyn Network>>;
+
+    /// Its serial ports.
+    #[property]
+    async fn serial(&self) -> Result<Netref<dyn SerialPorts>>;
 
     /// What the program logs.
     #[property]
