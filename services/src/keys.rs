@@ -11,13 +11,14 @@
 //!
 //! They are in `$FARREF_HOME`, else in `$XDG_CONFIG_HOME/farref`, else in `~/.config/farref` ([`KeyStore::of_user`]).
 //! An empty line and one that begins with `#` say nothing. A line that cannot be understood is an error where it
-//! would let somebody in or keep somebody out; nothing is ever overwritten. A file that another account could have
+//! would let somebody in or keep somebody out; no line is ever changed but by who asks for that one. A file that another account could have
 //! written, or put in place of the right one, is not used: it belongs to this account or to root, and nobody else can
 //! write it or a directory on the way to it.
 //!
 //! Nothing here opens a connection.
 
 mod authorized;
+mod edit;
 mod file;
 mod known;
 mod store;
@@ -28,10 +29,10 @@ use std::fmt;
 use farref_transport::address::PeerKey;
 use sha2::{Digest, Sha256};
 
-pub use authorized::{Authorized, Grant, Network};
+pub use authorized::{Authorized, AuthorizedPeer, Grant, Network};
 pub use farref_framing::noise::Psk;
 pub use farref_transport::Identity;
-pub use known::{KnownPeers, Policy, Question};
+pub use known::{KnownPeer, KnownPeers, Policy, Question};
 pub use store::KeyStore;
 pub use trust::Trust;
 

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use farref_boxing::Result;
+use farref_boxing::{Error, Result};
 use farref_transport::address::PeerKey;
 
-use super::file::{Secrecy, Stamp, at, denied, lines, read};
+use super::Fingerprint;
+use super::edit::{append, check_comment, lock, take_out};
+use super::file::{Secrecy, Stamp, at, denied, lines, misuse, read};
 
 /// Which peers are let in, by their keys.
 #[derive(Clone)]
@@ -129,6 +132,145 @@ impl Authorized {
                 Ok(grant)
             }
         }
+    }
+}
+
+/// A line of the file: a peer that is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthorizedPeer {
+    /// Its key.
+    pub key: PeerKey,
+    /// What it may do.
+    pub grant: Grant,
+    /// The number of the line, from 1.
+    pub line: usize,
+}
+
+impl Authorized {
+    /// What the file says, in its order.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse`](farref_boxing::ErrorKind::Misuse) if the file cannot be used, or there is none by design.
+    pub fn list(&self) -> Result<Vec<AuthorizedPeer>> {
+        let path = self.path()?;
+        let text = read(path, Secrecy::Public)?.unwrap_or_default();
+        lines(&text)
+            .map(|(line, said)| {
+                let (key, grant) = parse(said).map_err(|what| at(path, line, &what))?;
+                Ok(AuthorizedPeer { key, grant, line })
+            })
+            .collect()
+    }
+
+    /// Lets the peer with `key` in from now on, with these rights. They expire with a day, in UTC.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse`](farref_boxing::ErrorKind::Misuse) if the key has a line already, the rights cannot be written down, or the file cannot be
+    /// used.
+    pub fn add(&self, key: &PeerKey, grant: &Grant) -> Result<()> {
+        let path = self.path()?;
+        check_comment(&grant.comment)?;
+        let options = grant.to_string();
+        let space = if options.is_empty() { "" } else { " " };
+        let line = format!("{options}{space}{key} {}", grant.comment.trim());
+        let line = line.trim_end();
+        // What would read as something else is not written.
+        let (_, read_again) = parse(line).map_err(misuse)?;
+        if read_again != *grant {
+            return Err(misuse(format!("these rights cannot be written down: {grant:?}")));
+        }
+        let file = lock(path)?;
+        let text = read(path, Secrecy::Public)?.unwrap_or_default();
+        for (number, said) in lines(&text) {
+            if parse(said).is_ok_and(|(known, _)| known == *key) {
+                return Err(at(path, number, "this key has a line already: remove that first"));
+            }
+        }
+        append(path, &file, &text, line)
+    }
+
+    /// Takes out the lines that `which` names: by their key, its fingerprint, or their comment. What was taken out.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse`](farref_boxing::ErrorKind::Misuse) if the file cannot be used.
+    pub fn remove(&self, which: &str) -> Result<Vec<AuthorizedPeer>> {
+        let wanted: Option<PeerKey> = which.parse().ok();
+        take_out(self.path()?, |line, said| {
+            let (key, grant) = parse(said).ok()?;
+            let is_meant = wanted == Some(key)
+                || Fingerprint::of(&key).to_string() == which
+                || (!which.is_empty() && grant.comment == which);
+            is_meant.then_some(AuthorizedPeer { key, grant, line })
+        })
+    }
+
+    fn path(&self) -> Result<&Path> {
+        match &*self.0 {
+            Who::File(path, _) => Ok(path),
+            Who::Anyone | Who::Keys(_) => Err(misuse("peers are not looked up in a file here".to_owned())),
+        }
+    }
+}
+
+/// The options, as a line of the file has them: `services="files",expires=2027-01-31`.
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        let mut option = |text: fmt::Arguments<'_>| {
+            write!(f, "{comma}{text}")?;
+            comma = ",";
+            Ok(())
+        };
+        if !self.services.is_empty() {
+            option(format_args!("services=\"{}\"", self.services.join(",")))?;
+        }
+        if !self.from.is_empty() {
+            let from: Vec<_> = self.from.iter().map(ToString::to_string).collect();
+            option(format_args!("from=\"{}\"", from.join(",")))?;
+        }
+        if let Some(expires) = self.expires {
+            option(format_args!("expires={}", day(expires)))?;
+        }
+        if self.is_read_only {
+            option(format_args!("readonly"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The options, as a line of the file has them; none at all if the text is empty.
+impl FromStr for Grant {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut grant = Self::default();
+        let mut rest = text.trim();
+        let mut seen = Vec::new();
+        while !rest.is_empty() {
+            rest = parse_option(rest, &mut grant, &mut seen).map_err(misuse)?;
+            rest = match rest.strip_prefix(',') {
+                Some(behind) if !behind.is_empty() => behind,
+                None if rest.is_empty() => rest,
+                _ => return Err(misuse(format!("`{text}` is no list of options"))),
+            };
+        }
+        Ok(grant)
+    }
+}
+
+/// `10.0.0.0/8`, or an address alone.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = if self.address.is_ipv4() { 32 } else { 128 };
+        write!(f, "{}", self.address)?;
+        if self.bits != most {
+            write!(f, "/{}", self.bits)?;
+        }
+        Ok(())
     }
 }
 
@@ -302,6 +444,21 @@ fn date(text: &str) -> Option<SystemTime> {
     let years = (year - 1970) * 365 + leaps(year - 1) - leaps(1969);
     let days = years + lengths.iter().take(index).sum::<u64>() + day - 1;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(days * 24 * 60 * 60))
+}
+
+/// The day at whose first moment, in UTC, or just behind which `time` is: `2027-01-31`.
+fn day(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Days of a calendar whose years begin in March, in which the odd day comes last (Howard Hinnant's).
+    let days = since.as_secs() / (24 * 60 * 60) + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = (era * 400 + year, if month < 10 { month + 3 } else { month - 9 });
+    let year = if month <= 2 { year + 1 } else { year };
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[cfg(test)]
@@ -485,6 +642,82 @@ mod tests {
         #[test]
         fn no_line_panics(line in ".{0,200}") {
             let _ = parse(&line);
+        }
+    }
+
+    #[test]
+    fn peers_are_listed_added_and_removed_and_other_lines_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("authorized_peers");
+        let authorized = Authorized::file(&path);
+        assert_eq!(authorized.list().unwrap(), []);
+        let (ann, bob) = (key(1), key(2));
+        let mut grant: Grant =
+            "services=\"files,system\",from=\"10.0.0.0/8,::1\",expires=2028-02-29,readonly"
+                .parse()
+                .unwrap();
+        grant.comment = "ann".into();
+        authorized.add(&ann, &grant).unwrap();
+        authorized.add(&bob, &Grant::default()).unwrap();
+        let error = authorized.add(&bob, &grant).unwrap_err().to_string();
+        assert!(error.contains("authorized_peers:2: "), "{error}");
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                "services=\"files,system\",from=\"10.0.0.0/8,::1\",expires=2028-02-29,readonly {ann} ann\n{bob}\n"
+            )
+        );
+        let listed = authorized.list().unwrap();
+        assert_eq!(listed[0].grant, grant);
+        assert_eq!((listed[1].key, listed[1].line), (bob, 2));
+
+        fs::write(&path, format!("# ours\n{text}odd line\n")).unwrap();
+        assert_eq!(authorized.remove("ann").unwrap().len(), 1);
+        assert_eq!(authorized.remove(&bob.to_string()).unwrap().len(), 1);
+        assert_eq!(authorized.remove("").unwrap().len(), 0);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# ours\nodd line\n");
+    }
+
+    #[test]
+    fn rights_that_would_read_as_others_are_not_written() {
+        let home = tempfile::tempdir().unwrap();
+        let authorized = Authorized::file(home.path().join("authorized_peers"));
+        for (service, comment) in [
+            ("a\",from=\"::1", ""),
+            ("a\" x", ""),
+            ("\",readonly=\"", ""),
+            ("", "x\ny"),
+        ] {
+            let grant = Grant {
+                services: vec![service.to_owned()],
+                comment: comment.to_owned(),
+                ..Grant::default()
+            };
+            assert!(authorized.add(&key(1), &grant).is_err(), "{service} {comment}");
+        }
+        for wrong in [
+            "readonly,",
+            "readonly readonly",
+            "services",
+            "expires=2027-02-29",
+            "x",
+        ] {
+            assert!(wrong.parse::<Grant>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn days_are_written_as_they_are_read() {
+        for text in [
+            "1970-01-01",
+            "1999-12-31",
+            "2000-02-29",
+            "2027-03-01",
+            "2400-02-29",
+            "9999-12-31",
+        ] {
+            assert_eq!(day(date(text).unwrap()), text);
         }
     }
 }

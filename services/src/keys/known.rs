@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,8 +11,8 @@ use farref_transport::Address;
 use farref_transport::address::PeerKey;
 
 use super::Fingerprint;
-use super::file::{Secrecy, at, denied, failed, lines, options, read};
-use super::store::make_directory;
+use super::edit::{append, check_comment, lock, take_out};
+use super::file::{Secrecy, at, denied, lines, misuse, read};
 
 /// What to do about a peer whose key is not known.
 #[derive(Clone, Default)]
@@ -170,6 +168,106 @@ impl KnownPeers {
     }
 }
 
+/// A line of the file: which key belongs to which addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KnownPeer {
+    /// The address, in which `*` stands for any text; `@revoked` where the key is to be believed nowhere.
+    pub pattern: String,
+    /// The key.
+    pub key: PeerKey,
+    /// What is written behind the key.
+    pub comment: String,
+    /// The number of the line, from 1.
+    pub line: usize,
+}
+
+/// The pattern of lines that revoke keys.
+pub(crate) const REVOKED: &str = "@revoked";
+
+impl KnownPeers {
+    /// What the file says, in its order.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Misuse`] if the file cannot be used, or there is none by design.
+    pub fn list(&self) -> Result<Vec<KnownPeer>> {
+        let path = self.path()?;
+        let text = read(path, Secrecy::Public)?.unwrap_or_default();
+        lines(&text)
+            .map(|(number, line)| parse(line, number).ok_or_else(|| at(path, number, FORM)))
+            .collect()
+    }
+
+    /// Adds a line: from now on `key` is believed at `pattern`, an address in which `*` may stand for any text; with
+    /// `@revoked`, it is believed nowhere. Whether that is news.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Misuse`] if the pattern is none, or the file cannot be used; [`ErrorKind::Denied`] if another line
+    /// has another key for that address: [`forget`](Self::forget) it first, if it was set up anew.
+    pub fn add(&self, pattern: &str, key: &PeerKey, comment: &str) -> Result<bool> {
+        let path = self.path()?;
+        check_comment(comment)?;
+        let name = if pattern == REVOKED {
+            REVOKED.into()
+        } else if pattern.contains(char::is_whitespace) || pattern.starts_with(['@', '#']) {
+            return Err(misuse(format!("`{pattern}` is no address")));
+        } else {
+            pattern_of(pattern).map_err(misuse)?
+        };
+        let file = lock(path)?;
+        let text = read(path, Secrecy::Public)?.unwrap_or_default();
+        let is_there = lines(&text)
+            .filter_map(|(number, line)| parse(line, number))
+            .any(|known| known.key == *key && known.pattern == *name);
+        if is_there || (name != REVOKED && is_known(path, &text, &name, key, false)?) {
+            return Ok(false);
+        }
+        let line = format!("{name} {key} {comment}");
+        append(path, &file, &text, line.trim_end())?;
+        Ok(true)
+    }
+
+    /// Takes out the lines that `which` names: by their address, their key, or its fingerprint. What was taken out.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Misuse`] if the file cannot be used.
+    pub fn forget(&self, which: &str) -> Result<Vec<KnownPeer>> {
+        let name = pattern_of(which).unwrap_or(Cow::Borrowed(which));
+        let key: Option<PeerKey> = which.parse().ok();
+        take_out(self.path()?, |number, line| {
+            parse(line, number).filter(|known| {
+                let pattern = pattern_of(&known.pattern).unwrap_or(Cow::Borrowed(&known.pattern));
+                known.pattern == which
+                    || pattern == name
+                    || key == Some(known.key)
+                    || Fingerprint::of(&known.key).to_string() == which
+            })
+        })
+    }
+
+    fn path(&self) -> Result<&Path> {
+        let none = || misuse("peers are not looked up in a file here".to_owned());
+        self.path.as_deref().ok_or_else(none)
+    }
+}
+
+const FORM: &str = "a line is ADDRESS KEY, with a key like ed25519.aaaq...";
+
+fn parse(line: &str, number: usize) -> Option<KnownPeer> {
+    let (pattern, rest) = line.split_once(char::is_whitespace)?;
+    let rest = rest.trim_start();
+    let (key, comment) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    Some(KnownPeer {
+        pattern: pattern.to_owned(),
+        key: key.parse().ok()?,
+        comment: comment.trim().to_owned(),
+        line: number,
+    })
+}
+
 /// What an address is called in the file: without options, key and security. It has no star, which would stand for
 /// other addresses too.
 fn name_of(address: &Address) -> String {
@@ -201,23 +299,19 @@ fn is_known(path: &Path, text: &str, name: &str, key: &PeerKey, may_change: bool
     let mut other = None;
     let mut known = false;
     for (number, line) in lines(text) {
-        let mut words = line.split_whitespace();
-        let word = words.next().unwrap_or_default();
-        let named: PeerKey = words.next().and_then(|word| word.parse().ok()).ok_or_else(|| {
-            at(
-                path,
-                number,
-                "a line is ADDRESS KEY, with a key like ed25519.aaaq...",
-            )
-        })?;
-        if word == "@revoked" {
+        let KnownPeer {
+            pattern: word,
+            key: named,
+            ..
+        } = parse(line, number).ok_or_else(|| at(path, number, FORM))?;
+        if word == REVOKED {
             if named == *key {
                 let text = format!("the key {key} is revoked by {}:{number}", path.display());
                 return Err(denied(text));
             }
             continue;
         }
-        let pattern = pattern_of(word).map_err(|what| at(path, number, &what))?;
+        let pattern = pattern_of(&word).map_err(|what| at(path, number, &what))?;
         if matches(&pattern, name) {
             if named == *key {
                 known = true;
@@ -260,49 +354,13 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// Adds a line. Processes that do so at once wait for each other.
 fn remember(path: &Path, name: &str, key: &PeerKey) -> Result<()> {
-    if let Some(directory) = path.parent() {
-        make_directory(directory)?;
-    }
-    let failed = |error| failed(path, &error);
-    let mut options = options();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(failed)?;
-    file.lock().map_err(failed)?;
-    while !is_at(&file, path) {
-        // An editor has put another file in its place.
-        file = options.open(path).map_err(failed)?;
-        file.lock().map_err(failed)?;
-    }
+    let file = lock(path)?;
     // Somebody may have been faster, with this key or with another.
     let text = read(path, Secrecy::Public)?.unwrap_or_default();
     if is_known(path, &text, name, key, false)? {
         return Ok(());
     }
-    let before = if text.is_empty() || text.ends_with('\n') {
-        ""
-    } else {
-        "\n"
-    };
-    file.write_all(format!("{before}{name} {key}\n").as_bytes())
-        .map_err(failed)?;
-    file.sync_all().map_err(failed)
-}
-
-/// Whether an open file is still the one at `path`.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let number = |metadata: std::io::Result<std::fs::Metadata>| {
-        metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()))
-    };
-    number(file.metadata()) == number(path.metadata())
-}
-
-#[cfg(not(unix))]
-const fn is_at(_: &File, _: &Path) -> bool {
-    true
+    append(path, &file, &text, &format!("{name} {key}"))
 }
 
 fn unknown(address: &Address, name: &str, key: &PeerKey, path: Option<&Path>) -> Error {
@@ -543,5 +601,61 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn peers_are_listed_added_and_forgotten_and_other_lines_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("known_peers");
+        let known = KnownPeers::file(&path, Policy::Strict);
+        assert_eq!(known.list().unwrap(), []);
+        assert!(known.forget("tcp://a:1").unwrap().is_empty());
+        assert!(!path.exists(), "nothing was to be changed");
+        fs::write(&path, "# the bench\nodd line\n").unwrap();
+        let error = known.list().unwrap_err().to_string();
+        assert!(error.contains("known_peers:2: "), "{error}");
+
+        fs::write(&path, "# the bench\n").unwrap();
+        assert!(known.add("tcp://a:1", &key(1), "bench").unwrap());
+        assert!(
+            !known.add("noise+tcp://a:1", &key(1), "").unwrap(),
+            "known already"
+        );
+        let error = known.add("tcp://a:1", &key(2), "").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(known.add("quic://*.lab:7", &key(2), "").unwrap());
+        assert!(known.add("@revoked", &key(3), "stolen").unwrap());
+        assert!(!known.add("@revoked", &key(3), "").unwrap());
+        for wrong in ["", "nonsense", "@other", "tcp://a b:1", "#tcp://a:1"] {
+            let error = known.add(wrong, &key(1), "").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{wrong}: {error}");
+        }
+        assert!(known.add("tcp://b:1", &key(1), "two\nlines").is_err());
+        let listed: Vec<_> = known
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|known| (known.line, known.pattern, known.key, known.comment))
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                (2, "tcp://a:1".to_owned(), key(1), "bench".to_owned()),
+                (3, "quic://*.lab:7".to_owned(), key(2), String::new()),
+                (4, "@revoked".to_owned(), key(3), "stolen".to_owned()),
+            ]
+        );
+
+        fs::write(&path, fs::read_to_string(&path).unwrap() + "odd line\n").unwrap();
+        assert_eq!(known.forget("noise+tcp://a:1").unwrap().len(), 1);
+        assert_eq!(known.forget(&key(2).to_string()).unwrap().len(), 1);
+        let fingerprint = Fingerprint::of(&key(3)).to_string();
+        assert_eq!(known.forget(&fingerprint).unwrap().len(), 1);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# the bench\nodd line\n");
+        assert_eq!(
+            fs::read_dir(home.path()).unwrap().count(),
+            1,
+            "nothing is left behind"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The directory that the files are in, and the identity in it.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,8 @@ use farref_transport::Identity;
 use farref_transport::address::PeerKey;
 use zeroize::Zeroizing;
 
-use super::file::{Secrecy, at, failed, lines, read};
+use super::edit::temporary;
+use super::file::{Secrecy, at, failed, lines, misuse, read};
 use super::{Authorized, KnownPeers, Policy};
 
 const HEADER: &str = "farref-identity-v1";
@@ -18,6 +19,8 @@ const HEADER: &str = "farref-identity-v1";
 #[derive(Debug, Clone)]
 pub struct KeyStore {
     directory: PathBuf,
+    /// Where the identity is, if not in the directory.
+    identity: Option<PathBuf>,
 }
 
 impl KeyStore {
@@ -26,7 +29,23 @@ impl KeyStore {
     pub fn open(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
+            identity: None,
         }
+    }
+
+    /// The identity is in another file, which is not made if it is not there.
+    #[must_use]
+    pub fn with_identity(mut self, path: impl Into<PathBuf>) -> Self {
+        self.identity = Some(path.into());
+        self
+    }
+
+    /// Where the identity is.
+    #[must_use]
+    pub fn identity_path(&self) -> PathBuf {
+        self.identity
+            .clone()
+            .unwrap_or_else(|| self.directory.join("identity"))
     }
 
     /// The keys of the user that this process runs as.
@@ -62,10 +81,13 @@ impl KeyStore {
     ///
     /// The file cannot be read or made, is none of ours, or can be read by others.
     pub fn identity(&self) -> Result<Identity> {
-        let path = self.directory.join("identity");
+        let path = self.identity_path();
         match read(&path, Secrecy::Secret)? {
             Some(text) => parse(&path, &Zeroizing::new(text)),
-            None => self.create(&path),
+            None if self.identity.is_some() => {
+                Err(misuse(format!("there is no identity at {}", path.display())))
+            }
+            None => create(&path),
         }
     }
 
@@ -81,26 +103,48 @@ impl KeyStore {
         Authorized::file(self.directory.join("authorized_peers"))
     }
 
-    fn create(&self, path: &Path) -> Result<Identity> {
-        make_directory(&self.directory)?;
-        let identity = Identity::generate().map_err(|error| failed(path, &error))?;
-        let secret = Zeroizing::new(PeerKey::new(*identity.secret()).to_string());
-        let digits = secret.rsplit('.').next().unwrap_or_default();
-        let line = Zeroizing::new(format!("{HEADER} {digits}\n"));
-        match write_new(path, line.as_bytes(), 0o600) {
-            Ok(()) => {
-                let public = format!("{}\n", identity.public());
-                // For people to look at: nothing depends on it.
-                let _ = fs::write(path.with_extension("pub"), public);
-                Ok(identity)
-            }
-            // Another process was faster: what it made counts.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let text = read(path, Secrecy::Secret)?.unwrap_or_default();
-                parse(path, &Zeroizing::new(text))
-            }
-            Err(error) => Err(failed(path, &error)),
+    /// Makes a new identity at [`identity_path`](Self::identity_path), and `.pub` beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Misuse`] if there is one: nothing is ever overwritten. Whoever wants another moves that away.
+    pub fn make_identity(&self) -> Result<Identity> {
+        let path = self.identity_path();
+        if path.exists() {
+            return Err(misuse(format!(
+                "there is an identity at {} already: move it away first",
+                path.display()
+            )));
         }
+        create(&path)
+    }
+}
+
+/// Makes an identity, unless another process was faster.
+fn create(path: &Path) -> Result<Identity> {
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        make_directory(directory)?;
+    }
+    let identity = Identity::generate().map_err(|error| failed(path, &error))?;
+    let secret = Zeroizing::new(PeerKey::new(*identity.secret()).to_string());
+    let digits = secret.rsplit('.').next().unwrap_or_default();
+    let line = Zeroizing::new(format!("{HEADER} {digits}\n"));
+    match write_new(path, line.as_bytes()) {
+        Ok(()) => {
+            let public = format!("{}\n", identity.public());
+            // For people to look at: nothing depends on it.
+            let _ = fs::write(path.with_extension("pub"), public);
+            Ok(identity)
+        }
+        // Another process was faster: what it made counts.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let text = read(path, Secrecy::Secret)?.unwrap_or_default();
+            parse(path, &Zeroizing::new(text))
+        }
+        Err(error) => Err(failed(path, &error)),
     }
 }
 
@@ -127,24 +171,8 @@ pub(super) fn make_directory(directory: &Path) -> Result<()> {
 }
 
 /// Writes a file that is not there yet: whole, or not at all. Nobody sees a part of it.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let (temporary, mut file) = loop {
-        // A process that died may have left its own behind, and the next may have its number.
-        let mut unique = [0; 8];
-        getrandom::fill(&mut unique).map_err(|error| io::Error::other(error.to_string()))?;
-        let temporary = path.with_file_name(format!("identity.{:016x}.tmp", u64::from_ne_bytes(unique)));
-        match options.open(&temporary) {
-            Ok(file) => break (temporary, file),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    };
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (temporary, mut file) = temporary(path)?;
     let written = (|| {
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -226,7 +254,7 @@ mod tests {
             "farref-identity-v2 x",
         ] {
             let _ = fs::remove_file(&path);
-            write_new(&path, text.as_bytes(), 0o600).unwrap();
+            write_new(&path, text.as_bytes()).unwrap();
             let error = KeyStore::open(home.path()).identity().unwrap_err().to_string();
             assert!(error.contains("identity:1: "), "{text}: {error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
