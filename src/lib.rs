@@ -12,9 +12,7 @@ pub use farref_netref::*;
 pub use farref_services::keys;
 pub use farref_services::{
     Connect, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share, blocking,
-    connect, file, policy, serve,
-    connect, file, files, host, logs, serve, system,
-    connect, file, files, host, logs, network, processes, serial_ports, serve, system,
+    connect, file, files, host, logs, network, policy, processes, serial_ports, serve, system,
 };
 /// Media, carriers and addresses.
 pub use farref_transport as transport;

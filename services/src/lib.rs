@@ -33,9 +33,9 @@ pub mod files;
 pub mod host;
 #[cfg(feature = "noise")]
 pub mod keys;
-pub mod policy;
 pub mod logs;
 pub mod network;
+pub mod policy;
 pub mod processes;
 pub mod serial_ports;
 pub mod system;
