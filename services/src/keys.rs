@@ -19,7 +19,6 @@
 
 mod authorized;
 mod edit;
-mod file;
 mod known;
 mod store;
 mod trust;

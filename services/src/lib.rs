@@ -26,6 +26,8 @@ mod server;
 mod service;
 mod sessions;
 mod source;
+#[cfg_attr(not(feature = "noise"), expect(dead_code, reason = "keys need more of it"))]
+mod trusted_file;
 
 pub mod blocking;
 pub mod file;

@@ -13,7 +13,7 @@ use farref_transport::address::PeerKey;
 
 use super::Fingerprint;
 use super::edit::{append, check_comment, lock, take_out};
-use super::file::{Secrecy, Stamp, at, denied, lines, misuse, read};
+use crate::trusted_file::{Secrecy, Stamp, at, denied, lines, misuse, read};
 
 /// Which peers are let in, by their keys.
 #[derive(Clone)]

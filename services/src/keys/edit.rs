@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use farref_boxing::Result;
 
-use super::file::{Secrecy, failed, misuse, options, read};
 use super::store::make_directory;
+use crate::trusted_file::{Secrecy, failed, misuse, options, read};
 
 /// Opens the file to be changed, makes it if it is not there, and keeps other processes from changing it meanwhile.
 pub(super) fn lock(path: &Path) -> Result<File> {

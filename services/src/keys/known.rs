@@ -12,7 +12,7 @@ use farref_transport::address::PeerKey;
 
 use super::Fingerprint;
 use super::edit::{append, check_comment, lock, take_out};
-use super::file::{Secrecy, at, denied, lines, misuse, read};
+use crate::trusted_file::{Secrecy, at, denied, lines, misuse, read};
 
 /// What to do about a peer whose key is not known.
 #[derive(Clone, Default)]

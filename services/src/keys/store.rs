@@ -10,8 +10,8 @@ use farref_transport::address::PeerKey;
 use zeroize::Zeroizing;
 
 use super::edit::temporary;
-use super::file::{Secrecy, at, failed, lines, misuse, read};
 use super::{Authorized, KnownPeers, Policy};
+use crate::trusted_file::{Secrecy, at, failed, lines, misuse, read};
 
 const HEADER: &str = "farref-identity-v1";
 

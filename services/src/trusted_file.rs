@@ -18,7 +18,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Who else may do what with a file for it to be used.
 #[derive(Clone, Copy)]
-pub(super) enum Secrecy {
+pub(crate) enum Secrecy {
     /// Others may read it.
     Public,
     /// Nobody else may read it.
@@ -26,7 +26,7 @@ pub(super) enum Secrecy {
 }
 
 /// The text of a file; `None` if there is none.
-pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<String>> {
+pub(crate) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<String>> {
     let file = match options().open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<String>> {
 }
 
 /// How a file is opened: a pipe in its place must not hold anybody up.
-pub(super) fn options() -> OpenOptions {
+pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -125,7 +125,7 @@ fn check_owner(_: &Path, _: &Metadata, _: Secrecy) -> Result<()> {
 
 /// What tells a file that has changed from one that has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     modified: SystemTime,
     length: u64,
     /// Its number, and when that was last given another content, owner or mode.
@@ -136,7 +136,7 @@ pub(super) struct Stamp {
 impl Stamp {
     /// That of the file at `path`. None if there is none, or it was changed so short a time ago that another change
     /// would leave the same stamp.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let metadata = path.metadata().ok()?;
         let modified = metadata.modified().ok()?;
         let is_settled = SystemTime::now()
@@ -160,7 +160,7 @@ impl Stamp {
 }
 
 /// The lines that say something, with their numbers from 1.
-pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text
         .lines()
         .enumerate()
@@ -168,20 +168,20 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
-pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
+pub(crate) fn failed(path: &Path, error: &io::Error) -> Error {
     misuse(format!("{}: {error}", path.display()))
 }
 
 /// What is wrong with a line.
-pub(super) fn at(path: &Path, line: usize, what: &str) -> Error {
+pub(crate) fn at(path: &Path, line: usize, what: &str) -> Error {
     misuse(format!("{}:{line}: {what}", path.display()))
 }
 
-pub(super) fn misuse(text: String) -> Error {
+pub(crate) fn misuse(text: String) -> Error {
     Error::new(ErrorKind::Misuse, text)
 }
 
-pub(super) fn denied(text: String) -> Error {
+pub(crate) fn denied(text: String) -> Error {
     Error::new(ErrorKind::Denied, text)
 }
 
