@@ -11,8 +11,9 @@ pub use farref_netref::*;
 #[cfg(feature = "noise")]
 pub use farref_services::keys;
 pub use farref_services::{
-    Connect, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share, blocking,
-    connect, file, files, host, logs, network, policy, processes, serial_ports, serve, system,
+    Connect, Destination, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share,
+    blocking, connect, file, files, host, logs, names, network, policy, processes, serial_ports, serve,
+    system,
 };
 /// Media, carriers and addresses.
 pub use farref_transport as transport;

@@ -42,6 +42,8 @@ mod leading;
 mod lines;
 #[path = "all/manners.rs"]
 mod manners;
+#[path = "all/names.rs"]
+mod names;
 #[path = "all/objects.rs"]
 mod objects;
 #[path = "all/order.rs"]

@@ -10,10 +10,12 @@ use farref_netref::{BoxFuture, Config, Connection, Reconnecting, RemoteTrait, Ro
 use farref_transport::{Address, Media};
 
 use crate::dial::{Anew, Dialler, Way};
+use crate::names::{self, Names};
 use crate::protect::Trust;
 use crate::service::Share;
 
-/// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, …
+/// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, … or a name, which is looked up: `lab7`; see
+/// [`names`](crate::names).
 ///
 /// Awaiting it gives the [`Connection`]; the methods of [`Connect`] come before.
 ///
@@ -30,11 +32,12 @@ use crate::service::Share;
 /// ```
 pub fn connect(address: impl IntoAddress) -> Connect {
     Connect {
-        address: address.into_address(),
+        address: address.into_destination(),
         root: Root::NONE,
         config: Config::default(),
         media: None,
         trust: None,
+        names: None,
         others: Vec::new(),
     }
 }
@@ -47,6 +50,31 @@ pub trait IntoAddress {
     ///
     /// The text is none; the error names the position and the nearest valid form.
     fn into_address(self) -> Result<Address>;
+
+    /// The address, or a name that is to be looked up.
+    ///
+    /// # Errors
+    ///
+    /// The text is neither; the error names the position and the nearest address.
+    fn into_destination(self) -> Result<Destination>
+    where
+        Self: Sized,
+    {
+        self.into_address().map(Destination::Address)
+    }
+}
+
+/// Where a connection is to lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "what is no address is looked up as a name"
+)]
+pub enum Destination {
+    /// To an address.
+    Address(Address),
+    /// To wherever a name leads: see [`names`](crate::names).
+    Name(String),
 }
 
 impl IntoAddress for &str {
@@ -55,17 +83,32 @@ impl IntoAddress for &str {
             Error::new(ErrorKind::Address, error.to_string())
         })
     }
+
+    fn into_destination(self) -> Result<Destination> {
+        if names::is_name(self) {
+            return Ok(Destination::Name(self.to_owned()));
+        }
+        self.into_address().map(Destination::Address)
+    }
 }
 
 impl IntoAddress for String {
     fn into_address(self) -> Result<Address> {
         self.as_str().into_address()
     }
+
+    fn into_destination(self) -> Result<Destination> {
+        self.as_str().into_destination()
+    }
 }
 
 impl IntoAddress for &String {
     fn into_address(self) -> Result<Address> {
         self.as_str().into_address()
+    }
+
+    fn into_destination(self) -> Result<Destination> {
+        self.as_str().into_destination()
     }
 }
 
@@ -102,12 +145,13 @@ impl Reconnect {
 /// A connection about to be made. Await it.
 #[must_use = "nothing is dialled before this is awaited"]
 pub struct Connect {
-    address: Result<Address>,
+    address: Result<Destination>,
     root: Root,
     config: Config,
     media: Option<Media>,
     trust: Option<Trust>,
-    others: Vec<Result<Address>>,
+    names: Option<Names>,
+    others: Vec<Result<Destination>>,
 }
 
 impl Connect {
@@ -143,9 +187,15 @@ impl Connect {
         self
     }
 
-    /// Another address of the same peer: tried when the first does not answer, and when a carrier is lost.
+    /// Asks these for names. Default: [`Names::of_user`].
+    pub fn names(mut self, names: Names) -> Self {
+        self.names = Some(names);
+        self
+    }
+
+    /// Another address of the same peer, or a name: tried when the first does not answer, and when a carrier is lost.
     pub fn also_at(mut self, address: impl IntoAddress) -> Self {
-        self.others.push(address.into_address());
+        self.others.push(address.into_destination());
         self
     }
 
@@ -189,8 +239,17 @@ impl Connect {
 
     async fn dialler(self) -> Result<Arc<Dialler>> {
         let mut ways = Vec::new();
-        for address in std::iter::once(self.address).chain(self.others) {
-            ways.push(Way::new(address?, self.trust.clone(), self.media.clone()).await?);
+        for destination in std::iter::once(self.address).chain(self.others) {
+            let addresses = match destination? {
+                Destination::Address(address) => vec![address],
+                Destination::Name(name) => {
+                    let names = self.names.clone().unwrap_or_else(Names::of_user);
+                    names.resolve(&name).await?
+                }
+            };
+            for address in addresses {
+                ways.push(Way::new(address, self.trust.clone(), self.media.clone()).await?);
+            }
         }
         Ok(Arc::new(Dialler {
             ways,

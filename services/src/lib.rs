@@ -19,6 +19,7 @@ mod connect;
 mod dependable;
 mod dial;
 mod establish;
+mod home;
 #[cfg_attr(not(feature = "noise"), path = "unprotected.rs")]
 mod protect;
 mod refuse;
@@ -36,12 +37,13 @@ pub mod host;
 #[cfg(feature = "noise")]
 pub mod keys;
 pub mod logs;
+pub mod names;
 pub mod network;
 pub mod policy;
 pub mod processes;
 pub mod serial_ports;
 pub mod system;
 
-pub use connect::{Connect, IntoAddress, Reconnect, connect};
+pub use connect::{Connect, Destination, IntoAddress, Reconnect, connect};
 pub use server::{Server, ServerLimits, ServerStats, serve};
 pub use service::{Fixed, Service, Share};

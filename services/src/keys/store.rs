@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use farref_boxing::{Error, ErrorKind, Result};
+use farref_boxing::Result;
 use farref_transport::Identity;
 use farref_transport::address::PeerKey;
 use zeroize::Zeroizing;
@@ -54,19 +54,7 @@ impl KeyStore {
     ///
     /// [`ErrorKind::Unsupported`]: neither `FARREF_HOME`, `XDG_CONFIG_HOME` nor `HOME` is set.
     pub fn of_user() -> Result<Self> {
-        let set = |name| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        set("FARREF_HOME")
-            .or_else(|| set("XDG_CONFIG_HOME").map(|home| home.join("farref")))
-            .or_else(|| set("HOME").map(|home| home.join(".config").join("farref")))
-            .map(Self::open)
-            .ok_or_else(|| {
-                let text = "there is no place for keys: set FARREF_HOME to a directory";
-                Error::new(ErrorKind::Unsupported, text)
-            })
+        crate::home::directory().map(Self::open)
     }
 
     /// The directory.
