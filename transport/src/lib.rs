@@ -40,6 +40,8 @@ pub mod descriptor;
 mod error;
 #[cfg(all(unix, feature = "exec"))]
 pub mod exec;
+#[cfg(all(unix, feature = "activation"))]
+pub mod handover;
 #[cfg(feature = "keys")]
 mod identity;
 mod io;

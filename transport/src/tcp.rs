@@ -81,22 +81,50 @@ impl Transport for Tcp {
                 address: Box::new(address.clone()),
                 source,
             })?;
-            let failed = |source| ListenError::from_io(address, source);
-            let (host, port) = host_and_port(address).map_err(failed)?;
-            let wrong = |source| ListenError::Address {
-                address: Box::new(address.clone()),
-                source,
-            };
-            let addresses = resolve(host, port).await.map_err(wrong)?;
-            let sockets = bind_all(&addresses, bind).map_err(failed)?;
-            let listener = Listening {
-                sockets,
-                turn: 0,
-                options: Options::of(address),
-            };
-            Ok(Box::new(listener) as Box<dyn Listener>)
+            Ok(Box::new(bind_at(address).await?) as Box<dyn Listener>)
         })
     }
+}
+
+/// Listens at every address that a host has.
+pub(crate) async fn bind_at(address: &Address) -> Result<Listening, ListenError> {
+    let failed = |source| ListenError::from_io(address, source);
+    let (host, port) = host_and_port(address).map_err(failed)?;
+    let wrong = |source| ListenError::Address {
+        address: Box::new(address.clone()),
+        source,
+    };
+    let addresses = resolve(host, port).await.map_err(wrong)?;
+    let sockets = bind_all(&addresses, bind).map_err(failed)?;
+    Ok(Listening {
+        sockets,
+        turn: 0,
+        options: Options::of(address),
+    })
+}
+
+/// Listens by a socket that somebody else has opened.
+#[cfg(all(unix, feature = "activation"))]
+pub(crate) fn adopt(socket: std::net::TcpListener) -> io::Result<Box<dyn Listener>> {
+    socket.set_nonblocking(true)?;
+    let socket = TcpListener::from_std(socket)?;
+    let options = Options::of(&Address::tcp(socket.local_addr()?));
+    Ok(Box::new(Listening {
+        sockets: vec![socket],
+        turn: 0,
+        options,
+    }))
+}
+
+/// A connection that somebody else has accepted.
+#[cfg(all(unix, feature = "activation"))]
+pub(crate) fn accepted(stream: TcpStream) -> io::Result<Carrier> {
+    let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+    Options::of(&Address::tcp(local)).set(&stream)?;
+    let mut info = info();
+    info.local = Some(canonical(local));
+    info.remote = Some(canonical(remote));
+    Ok(carrier(stream, info))
 }
 
 /// What the options of an address say.
@@ -134,7 +162,7 @@ impl Options {
 }
 
 /// One listener on every address that a host has.
-struct Listening {
+pub(crate) struct Listening {
     sockets: Vec<TcpListener>,
     /// The socket that is asked first, so that none of them starves.
     turn: usize,
@@ -142,7 +170,10 @@ struct Listening {
 }
 
 impl Listening {
-    fn poll_accept(&mut self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    pub(crate) fn poll_accept(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         let count = self.sockets.len();
         for step in 0..count {
             let turn = (self.turn + step) % count;

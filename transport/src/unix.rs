@@ -71,38 +71,77 @@ impl Transport for Unix {
 
     fn listen<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Box<dyn Listener>, ListenError>> {
         Box::pin(async move {
-            let failed = |source| ListenError::from_io(address, source);
             check_runtime().map_err(|source| ListenError::System {
                 address: Box::new(address.clone()),
                 source,
             })?;
-            let name = name(address).map_err(failed)?;
-            let (socket, file) = match name {
-                UnixName::Abstract(_) => (
-                    bind(&socket_address(name).map_err(failed)?, None).map_err(failed)?,
-                    None,
-                ),
-                UnixName::Path(path) => {
-                    let (socket, file) = bind_file(Path::new(path), mode(address)).await.map_err(failed)?;
-                    (socket, Some(file))
-                }
-            };
-            let socket = UnixListener::from_std(socket).map_err(failed)?;
-            let address = address.clone().without_options();
-            Ok(Box::new(Listening {
-                _file: file,
-                socket,
-                address,
-            }) as Box<dyn Listener>)
+            Ok(Box::new(bind_at(address).await?) as Box<dyn Listener>)
         })
     }
 }
 
-struct Listening {
+/// Listens at a name.
+pub(crate) async fn bind_at(address: &Address) -> Result<Listening, ListenError> {
+    let failed = |source| ListenError::from_io(address, source);
+    let name = name(address).map_err(failed)?;
+    let (socket, file) = match name {
+        UnixName::Abstract(_) => (
+            bind(&socket_address(name).map_err(failed)?, None).map_err(failed)?,
+            None,
+        ),
+        UnixName::Path(path) => {
+            let (socket, file) = bind_file(Path::new(path), mode(address)).await.map_err(failed)?;
+            (socket, Some(file))
+        }
+    };
+    let socket = UnixListener::from_std(socket).map_err(failed)?;
+    let address = Some(address.clone().without_options());
+    Ok(Listening {
+        _file: file,
+        socket,
+        address,
+    })
+}
+
+/// Listens by a socket that somebody else has opened, whose file is that one's affair.
+#[cfg(feature = "activation")]
+pub(crate) fn adopt(socket: net::UnixListener) -> io::Result<Box<dyn Listener>> {
+    socket.set_nonblocking(true)?;
+    let address = socket
+        .local_addr()?
+        .as_pathname()
+        .and_then(Path::to_str)
+        .map(Address::unix);
+    Ok(Box::new(Listening {
+        _file: None,
+        address: address.and_then(Result::ok),
+        socket: UnixListener::from_std(socket)?,
+    }))
+}
+
+/// A connection that somebody else has accepted.
+#[cfg(feature = "activation")]
+pub(crate) fn accepted(stream: UnixStream) -> Carrier {
+    let info = info(&stream);
+    carrier(stream, info)
+}
+
+pub(crate) struct Listening {
     /// Goes first: once the file is gone nobody comes to a socket that is about to close.
     _file: Option<SocketFile>,
     socket: UnixListener,
-    address: Address,
+    /// Where it listens, unless somebody else has opened it and it has no name.
+    address: Option<Address>,
+}
+
+#[cfg(feature = "activation")]
+impl Listening {
+    pub(crate) fn poll_accept(
+        &self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<UnixStream>> {
+        self.socket.poll_accept(cx).map_ok(|(stream, _)| stream)
+    }
 }
 
 impl Listener for Listening {
@@ -114,13 +153,13 @@ impl Listener for Listening {
                 .await
                 .map_err(accept_error)?;
             let mut info = info(&stream);
-            info.local = Some(self.address.clone());
+            info.local.clone_from(&self.address);
             Ok(carrier(stream, info))
         })
     }
 
     fn local_addresses(&self) -> Vec<Address> {
-        vec![self.address.clone()]
+        self.address.iter().cloned().collect()
     }
 }
 
