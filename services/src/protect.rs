@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::keys::{Grant, KnownPeers};
 use crate::service::Service;
-use crate::source::source;
+use crate::source::Visitor;
 
 pub(crate) use crate::keys::Trust;
 
@@ -165,18 +165,18 @@ impl Protection {
     /// # Errors
     ///
     /// [`ErrorKind::Denied`]: it is not. The message is for the peer; this side finds more in its log.
-    pub(crate) async fn admit(&self, info: &CarrierInfo) -> Result<Admitted> {
+    pub(crate) async fn admit(&self, visitor: &Visitor) -> Result<Admitted> {
         let (Self::Medium(trust) | Self::Noise(trust)) = self else {
             return Ok(None);
         };
-        let Some(key) = key_of(info) else {
+        let Some(key) = key_in(&visitor.evidence) else {
             return if self.is_by_secret() {
                 Ok(None)
             } else {
                 Err(keyless())
             };
         };
-        let (authorized, from) = (trust.authorized.clone(), source(info));
+        let (authorized, from) = (trust.authorized.clone(), visitor.source);
         let check = move || authorized.check(&key, from, SystemTime::now());
         let checked = if trust.authorized.is_a_file() {
             let _turn = CHECKS.acquire().await;
@@ -185,7 +185,7 @@ impl Protection {
             check()
         };
         checked.map(Some).map_err(|error| {
-            tracing::warn!(from = ?info.remote, "{error}");
+            tracing::warn!(from = ?visitor.from, "{error}");
             let text = format!(
                 "the listener does not let in {key}, which is the key of this process: whoever runs it can add that \
                  to its authorized_peers"
@@ -254,8 +254,12 @@ fn keyless() -> Error {
 }
 
 fn key_of(info: &CarrierInfo) -> Option<PeerKey> {
-    match info.peer {
-        PeerEvidence::Key(key) => Some(PeerKey::new(key)),
+    key_in(&info.peer)
+}
+
+fn key_in(evidence: &PeerEvidence) -> Option<PeerKey> {
+    match evidence {
+        PeerEvidence::Key(key) => Some(PeerKey::new(*key)),
         _ => None,
     }
 }

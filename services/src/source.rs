@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use farref_transport::CarrierInfo;
 use farref_transport::address::{Host, Target};
+use farref_transport::{Address, CarrierInfo, PeerEvidence};
 
 /// The address of a carrier's other end, if it has one on a network.
 pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
@@ -14,6 +14,25 @@ pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
             Host::Name(_) => None,
         },
         _ => None,
+    }
+}
+
+/// Who is at the other end of a carrier, as far as that says whether it is let in.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    pub(crate) evidence: PeerEvidence,
+    pub(crate) source: Option<IpAddr>,
+    /// For logs.
+    pub(crate) from: Option<Address>,
+}
+
+impl Visitor {
+    pub(crate) fn of(info: &CarrierInfo) -> Self {
+        Self {
+            evidence: info.peer.clone(),
+            source: source(info),
+            from: info.remote.clone(),
+        }
     }
 }
 

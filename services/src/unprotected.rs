@@ -7,6 +7,7 @@ use farref_netref::{Peer, Root};
 use farref_transport::{Address, Carrier, CarrierInfo, Media};
 
 use crate::service::Service;
+use crate::source::Visitor;
 
 /// There is none.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ impl Protection {
         Ok(None)
     }
 
-    pub(crate) async fn admit(&self, _: &CarrierInfo) -> Result<Admitted> {
+    pub(crate) async fn admit(&self, _: &Visitor) -> Result<Admitted> {
         Ok(Admitted)
     }
 
