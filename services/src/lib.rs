@@ -20,6 +20,8 @@ mod dependable;
 mod dial;
 mod establish;
 mod home;
+#[cfg(all(unix, feature = "activation"))]
+pub mod isolated;
 #[cfg_attr(not(feature = "noise"), path = "unprotected.rs")]
 mod protect;
 mod refuse;

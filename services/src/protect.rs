@@ -56,6 +56,12 @@ impl Protection {
         Ok(protection)
     }
 
+    /// Nothing is demanded.
+    #[cfg(all(unix, feature = "activation"))]
+    pub(crate) const fn none() -> Self {
+        Self::None
+    }
+
     /// The address as the medium gets it: encryption is not its affair.
     pub(crate) fn bare(&self, address: &Address) -> Address {
         match self {

@@ -1,6 +1,8 @@
 //! Servers: listeners, limits, and an end that loses nothing.
 
 mod coming;
+#[cfg(all(unix, feature = "activation"))]
+mod inherited;
 mod limits;
 
 use std::collections::BTreeMap;
@@ -16,11 +18,13 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::connect::IntoAddress;
-use crate::protect::{Protection, Trust};
+use crate::protect::{Admitted, Protection, Trust, may_keep};
 use crate::service::{Fixed, Service, Share};
 use crate::sessions::Sessions;
+use crate::source::Visitor;
 
 use self::coming::accept;
+use self::limits::Calls;
 pub use self::limits::{ServerLimits, ServerStats};
 
 /// Shows `object` to everybody who connects to `address`, for as long as the future is polled.
@@ -65,10 +69,14 @@ struct Shared {
     limits: ServerLimits,
     media: Media,
     trust: Mutex<Option<Trust>>,
-    connections: Mutex<BTreeMap<u64, Connection>>,
+    connections: Mutex<BTreeMap<u64, Entry>>,
+    calls: Option<Arc<Calls>>,
+    /// Connections that were let in since the start.
+    let_in: AtomicU64,
     sessions: Sessions,
     /// Connections that are being set up.
     opening: AtomicU64,
+    /// Where these come from.
     sources: PerSource,
     accepted: AtomicU64,
     refused: AtomicU64,
@@ -77,6 +85,42 @@ struct Shared {
     listeners: AtomicU64,
     broken: AtomicU64,
     changed: Notify,
+}
+
+/// A connection that is open.
+struct Entry {
+    connection: Connection,
+    visit: Visit,
+}
+
+/// By which rights a peer is here.
+#[derive(Clone)]
+struct Visit {
+    visitor: Visitor,
+    protection: Protection,
+    admitted: Admitted,
+}
+
+impl Shared {
+    /// Counts one more peer in.
+    fn count_in(&self) -> Result<()> {
+        let most = self.limits.in_all.unwrap_or(u64::MAX);
+        let counted = self
+            .let_in
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count < most).then_some(count.saturating_add(1))
+            });
+        counted.map(drop).map_err(|_| {
+            let text = format!("the server was started for {most} connections, and has had them");
+            Error::new(ErrorKind::Denied, text)
+        })
+    }
+
+    /// Whether nobody else is let in.
+    fn is_used_up(&self) -> bool {
+        let most = self.limits.in_all;
+        most.is_some_and(|most| self.let_in.load(Ordering::Acquire) >= most)
+    }
 }
 
 impl Server {
@@ -99,7 +143,8 @@ impl Server {
 
     /// A server with these settings, limits and media.
     #[must_use]
-    pub fn with(service: impl Service, config: Config, limits: ServerLimits, media: Media) -> Self {
+    pub fn with(service: impl Service, mut config: Config, mut limits: ServerLimits, media: Media) -> Self {
+        limits.share_out(&mut config);
         let per_source = usize::try_from(limits.opening_per_source).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             service: Box::new(service),
@@ -108,6 +153,8 @@ impl Server {
             media,
             trust: Mutex::default(),
             connections: Mutex::default(),
+            calls: limits.calls.map(|most| Arc::new(Calls::new(most))),
+            let_in: AtomicU64::new(0),
             sessions: Sessions::default(),
             opening: AtomicU64::new(0),
             sources: PerSource::new(usize::MAX, per_source),
@@ -170,7 +217,38 @@ impl Server {
     /// The connections that are open.
     #[must_use]
     pub fn connections(&self) -> Vec<Connection> {
-        lock(&self.shared.connections).values().cloned().collect()
+        let connections = lock(&self.shared.connections);
+        connections
+            .values()
+            .map(|entry| entry.connection.clone())
+            .collect()
+    }
+
+    /// Looks up again who is let in, as after a change of `authorized_peers`: connections whose peers are not any more, or
+    /// would get other rights now, are closed. How many. Whoever comes is looked up in any case.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was looked up until then was acted upon.
+    pub async fn reload(&self) -> usize {
+        let visits: Vec<_> = {
+            let connections = lock(&self.shared.connections);
+            let visits = connections
+                .values()
+                .map(|entry| (entry.connection.clone(), entry.visit.clone()));
+            visits.collect()
+        };
+        let mut closed = 0;
+        for (connection, visit) in visits {
+            let now = visit.protection.admit(&visit.visitor).await;
+            if now.is_ok_and(|now| may_keep(&visit.admitted, &now)) {
+                continue;
+            }
+            tracing::warn!(peer = %connection.peer(), "its rights were withdrawn: the connection is closed");
+            connection.start_close();
+            closed += 1;
+        }
+        closed
     }
 
     /// Numbers.
@@ -229,7 +307,8 @@ impl Server {
         }
     }
 
-    /// Waits until the server has stopped accepting: by a shutdown elsewhere, or since no listener is left.
+    /// Waits until the server has stopped accepting: by a shutdown elsewhere, since no listener is left, or since all
+    /// connections that it may have [in all](ServerLimits::in_all) are over.
     ///
     /// # Cancel safety
     ///
@@ -237,9 +316,10 @@ impl Server {
     pub async fn closed(&self) {
         let mut stopped = self.stop.subscribe();
         let shared = &self.shared;
-        let deserted = self.wait_for(|_| {
+        let deserted = self.wait_for(|stats| {
             let broken = shared.broken.load(Ordering::Relaxed);
-            broken > 0 && broken == shared.listeners.load(Ordering::Relaxed)
+            let is_deserted = broken > 0 && broken == shared.listeners.load(Ordering::Relaxed);
+            is_deserted || (shared.is_used_up() && stats.opening == 0 && stats.connections == 0)
         });
         tokio::select! {
             // The sender lives as long as the server: an error cannot come.

@@ -46,6 +46,11 @@ impl Protection {
         Ok(Self)
     }
 
+    #[cfg(all(unix, feature = "activation"))]
+    pub(crate) const fn none() -> Self {
+        Self
+    }
+
     pub(crate) fn bare(&self, address: &Address) -> Address {
         address.clone()
     }

@@ -60,7 +60,7 @@ impl PerSource {
     /// A place for whoever comes from `address`, if there is one.
     #[must_use]
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
-        let source = source(address);
+        let source = Self::source_of(address);
         let mut counts = lock(&self.counts);
         let own = counts.of.get(&source).copied().unwrap_or(0);
         if counts.all >= self.most || own >= self.most_of_one {
@@ -73,6 +73,15 @@ impl PerSource {
             of: Arc::clone(&self.counts),
             source,
         })
+    }
+
+    /// The source that `address` is one of: the address itself, or the network of an IPv6 one.
+    #[must_use]
+    pub const fn source_of(address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+            v4 @ IpAddr::V4(_) => v4,
+        }
     }
 
     /// How many places are taken.
@@ -97,13 +106,6 @@ impl Drop for Place {
         } else {
             counts.of.insert(self.source, left);
         }
-    }
-}
-
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

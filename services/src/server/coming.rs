@@ -1,6 +1,8 @@
 //! The way of a carrier into the server: accepted, set up, let in or let go on with its session, and served to its end.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,10 +10,11 @@ use std::time::Duration;
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::{RejectCode, Rejection, Role};
 use farref_netref::{Connection, Status};
-use farref_transport::{AcceptError, Carrier, Listener, Place};
+use farref_transport::{AcceptError, Carrier, Listener, PerSource, Place};
 use tokio::sync::watch;
 
-use super::{Shared, Stop, lock, stop_of};
+use super::limits::Counted;
+use super::{Entry, Shared, Stop, Visit, lock, stop_of};
 use crate::dependable::dependable;
 use crate::establish::{Heard, Opened, Returning, Wanted};
 use crate::protect::{Admitted, Protection};
@@ -104,7 +107,7 @@ async fn attend(
             return;
         }
     };
-    let connection = known.1.clone();
+    let connection = known.connection.clone();
     let Some(open) = Open::new(known) else {
         shared.refused.fetch_add(1, Ordering::Release);
         tracing::warn!("too many connections: one was turned away when it was set up");
@@ -143,10 +146,18 @@ async fn set_up<'a>(
     let by = tokio::time::Instant::now() + setup;
     let established = tokio::time::timeout_at(by, async {
         let carrier = protection.apply(carrier, role, None).await?;
-        let admitted = protection.admit(&Visitor::of(carrier.info())).await;
+        let visitor = Visitor::of(carrier.info());
+        let admitted = protection.admit(&visitor).await;
         let opened = Opened::new(carrier, role, admitted.is_ok()).await?;
         match opened.hear(&shared.config).await? {
-            Wanted::Connection(heard) => let_in(shared, protection, heard, admitted).await.map(Some),
+            Wanted::Connection(heard) => {
+                let visit = admitted.map(|admitted| Visit {
+                    visitor,
+                    protection: protection.clone(),
+                    admitted,
+                });
+                let_in(shared, heard, visit).await.map(Some)
+            }
             Wanted::Session(returning) => let_go_on(shared, returning, admitted).await.map(|()| None),
         }
     });
@@ -159,7 +170,7 @@ async fn set_up<'a>(
     let Some(known) = known else {
         return Ok(None);
     };
-    let connection = &known.1;
+    let connection = &known.connection;
     let introduced = async {
         // Cancel-safe: it only waits.
         tokio::select! {
@@ -178,25 +189,26 @@ async fn set_up<'a>(
 }
 
 /// A connection for a peer that has introduced itself, if there is room and the service lets it in.
-async fn let_in<'a>(
-    shared: &'a Shared,
-    protection: &Protection,
-    heard: Heard,
-    admitted: Result<Admitted>,
-) -> Result<Known<'a>> {
-    let let_in = admitted.and_then(|admitted| {
-        let root = protection.root(&*shared.service, heard.peer(), &admitted)?;
-        // Last: whoever is not let in pushes nobody out.
-        if make_room(shared) {
-            return Ok((root, admitted));
+async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<Known<'_>> {
+    let let_in = visit.and_then(|visit| {
+        let Visit {
+            visitor,
+            protection,
+            admitted,
+        } = &visit;
+        let mut root = protection.root(&*shared.service, heard.peer(), admitted)?;
+        if let Some(calls) = &shared.calls {
+            root = root.guarded(Counted(Arc::clone(calls)));
         }
-        let text = "the server has as many connections as it may have";
-        Err(Error::new(ErrorKind::Denied, text))
+        // Last: whoever is not let in pushes nobody out.
+        make_room(shared, visitor.source)?;
+        shared.count_in()?;
+        Ok((root, visit))
     });
     match let_in {
-        Ok((root, admitted)) => {
+        Ok((root, visit)) => {
             let connection = heard.accept(root, shared.config.clone());
-            Ok(Known::new(shared, connection, admitted))
+            Ok(Known::new(shared, connection, visit))
         }
         Err(error) => {
             heard.refuse(&error, &shared.config).await;
@@ -220,40 +232,95 @@ async fn let_go_on(shared: &Shared, returning: Returning, admitted: Result<Admit
     }
 }
 
-/// Whether there is room for another connection: one that has lost its carrier makes room for one that has one.
-fn make_room(shared: &Shared) -> bool {
+/// Makes room for another connection: one that has lost its carrier makes room for one that has one.
+///
+/// # Errors
+///
+/// There is none.
+fn make_room(shared: &Shared, source: Option<IpAddr>) -> Result<()> {
     let closed = {
         let mut connections = lock(&shared.connections);
-        if connections.len() < shared.limits.connections.max(1) {
-            return true;
-        }
+        let Some(crowd) = crowd(shared, &connections, source) else {
+            return Ok(());
+        };
         let mut all = connections.iter();
-        let down = all.find(|(_, connection)| matches!(connection.status(), Status::Down(_)));
-        down.map(|(number, _)| *number)
-            .and_then(|number| connections.remove(&number))
+        let down =
+            all.find(|(_, entry)| crowd.has(entry) && matches!(entry.connection.status(), Status::Down(_)));
+        let number = down.map(|(number, _)| *number).ok_or_else(|| crowd.error())?;
+        connections.remove(&number)
     };
-    if let Some(connection) = &closed {
-        connection.start_close();
+    if let Some(entry) = &closed {
+        entry.connection.start_close();
     }
-    closed.is_some()
+    Ok(())
+}
+
+/// Who takes all the room that there is.
+enum Crowd {
+    All,
+    /// Those of one source.
+    Of(IpAddr),
+}
+
+impl Crowd {
+    fn has(&self, entry: &Entry) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(source) => entry.visit.visitor.source.map(PerSource::source_of) == Some(*source),
+        }
+    }
+
+    fn error(&self) -> Error {
+        let text = match self {
+            Self::All => "the server has as many connections as it may have",
+            Self::Of(_) => "the server has as many connections from this address as it may have",
+        };
+        Error::new(ErrorKind::Denied, text)
+    }
+}
+
+/// Who leaves no room for another connection from `source`; `None` if there is room.
+fn crowd(shared: &Shared, connections: &BTreeMap<u64, Entry>, source: Option<IpAddr>) -> Option<Crowd> {
+    if let Some(source) = source.map(PerSource::source_of) {
+        let crowd = Crowd::Of(source);
+        let count = connections.values().filter(|entry| crowd.has(entry)).count();
+        if count >= shared.limits.connections_per_source.max(1) {
+            return Some(crowd);
+        }
+    }
+    (connections.len() >= shared.limits.connections.max(1)).then_some(Crowd::All)
 }
 
 /// A connection to which its peer can come back: from the moment when it was let in, as its carrier may be lost before
 /// it has said another word.
-struct Known<'a>(&'a Shared, Connection);
+struct Known<'a> {
+    shared: &'a Shared,
+    connection: Connection,
+    visit: Visit,
+    /// Whether its peer has introduced itself in time, and there was still room.
+    is_open: bool,
+}
 
 impl<'a> Known<'a> {
-    fn new(shared: &'a Shared, connection: Connection, admitted: Admitted) -> Self {
-        shared.sessions.add(&connection, admitted);
-        Self(shared, connection)
+    fn new(shared: &'a Shared, connection: Connection, visit: Visit) -> Self {
+        shared.sessions.add(&connection, visit.admitted.clone());
+        Self {
+            shared,
+            connection,
+            visit,
+            is_open: false,
+        }
     }
 }
 
 impl Drop for Known<'_> {
     fn drop(&mut self) {
-        self.1.start_close();
-        self.0.sessions.remove(&self.1);
-        self.0.changed.notify_waiters();
+        self.connection.start_close();
+        self.shared.sessions.remove(&self.connection);
+        if !self.is_open {
+            self.shared.let_in.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.shared.changed.notify_waiters();
     }
 }
 
@@ -262,15 +329,20 @@ struct Open<'a>(u64, Known<'a>);
 
 impl<'a> Open<'a> {
     /// None if there are as many as there may be: they can have been set up at once.
-    fn new(known: Known<'a>) -> Option<Self> {
-        let shared = known.0;
+    fn new(mut known: Known<'a>) -> Option<Self> {
+        let shared = known.shared;
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let mut connections = lock(&shared.connections);
-        if connections.len() >= shared.limits.connections.max(1) {
+        if crowd(shared, &connections, known.visit.visitor.source).is_some() {
             drop(connections);
             return None;
         }
-        connections.insert(number, known.1.clone());
+        let entry = Entry {
+            connection: known.connection.clone(),
+            visit: known.visit.clone(),
+        };
+        connections.insert(number, entry);
+        known.is_open = true;
         drop(connections);
         Some(Self(number, known))
     }
@@ -278,8 +350,8 @@ impl<'a> Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let Self(number, Known(shared, _)) = self;
-        lock(&shared.connections).remove(number);
+        let Self(number, known) = self;
+        lock(&known.shared.connections).remove(number);
     }
 }
 
