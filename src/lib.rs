@@ -8,12 +8,14 @@
 #![doc = include_str!("../README.md")]
 
 pub use farref_netref::*;
+#[cfg(all(unix, feature = "activation"))]
+pub use farref_services::isolated;
 #[cfg(feature = "noise")]
 pub use farref_services::keys;
 pub use farref_services::{
     Connect, Destination, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share,
-    blocking, connect, file, files, host, logs, names, network, policy, processes, serial_ports, serve,
-    system,
+    blocking, connect, file, files, host, logs, monitor, names, network, policy, processes, serial_ports,
+    serve, system,
 };
 /// Media, carriers and addresses.
 pub use farref_transport as transport;

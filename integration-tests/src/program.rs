@@ -11,6 +11,38 @@ use farref::transport::{Address, ByteRx, ByteTx, Carrier, DialError, Media, Stre
 
 use crate::media::within;
 
+/// The process at the other end.
+#[farref::remote]
+pub trait Whereabouts {
+    /// Its number.
+    fn pid(&self) -> farref::Result<u32>;
+
+    /// How many descriptors a child of it has beyond the first three.
+    fn child_descriptors(&self) -> farref::Result<usize>;
+
+    /// Ends it as a crash does.
+    fn abort(&self) -> farref::Result<()>;
+}
+
+/// The process that asks.
+pub struct Here;
+
+impl Whereabouts for Here {
+    fn pid(&self) -> farref::Result<u32> {
+        Ok(std::process::id())
+    }
+
+    fn child_descriptors(&self) -> farref::Result<usize> {
+        // `ls` has one more open, the directory that it lists.
+        let listed = Command::new("ls").arg("/proc/self/fd").output().unwrap();
+        Ok(String::from_utf8_lossy(&listed.stdout).lines().count() - 4)
+    }
+
+    fn abort(&self) -> farref::Result<()> {
+        std::process::abort()
+    }
+}
+
 /// The program that is the far side of tests.
 pub fn agent() -> PathBuf {
     let mut path = std::env::current_exe().unwrap();

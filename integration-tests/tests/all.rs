@@ -4,6 +4,9 @@
 #[cfg(unix)]
 #[path = "all/admission.rs"]
 mod admission;
+#[cfg(unix)]
+#[path = "all/bounds.rs"]
+mod bounds;
 #[path = "all/by_name.rs"]
 mod by_name;
 #[path = "all/callbacks.rs"]
@@ -42,6 +45,8 @@ mod leading;
 mod lines;
 #[path = "all/manners.rs"]
 mod manners;
+#[path = "all/monitoring.rs"]
+mod monitoring;
 #[path = "all/names.rs"]
 mod names;
 #[path = "all/objects.rs"]

@@ -39,6 +39,7 @@ pub mod host;
 #[cfg(feature = "noise")]
 pub mod keys;
 pub mod logs;
+pub mod monitor;
 pub mod names;
 pub mod network;
 pub mod policy;

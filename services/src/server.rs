@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_netref::{Config, Connection, RemoteTrait, Status};
@@ -18,10 +18,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::connect::IntoAddress;
+use crate::monitor::{CountedCalls, Monitoring, Seen, Visitor};
 use crate::protect::{Admitted, Protection, Trust, may_keep};
 use crate::service::{Fixed, Service, Share};
 use crate::sessions::Sessions;
-use crate::source::Visitor;
+use crate::source;
 
 use self::coming::accept;
 use self::limits::Calls;
@@ -71,6 +72,7 @@ struct Shared {
     trust: Mutex<Option<Trust>>,
     connections: Mutex<BTreeMap<u64, Entry>>,
     calls: Option<Arc<Calls>>,
+    monitoring: Mutex<Option<Monitoring>>,
     /// Connections that were let in since the start.
     let_in: AtomicU64,
     sessions: Sessions,
@@ -90,18 +92,47 @@ struct Shared {
 /// A connection that is open.
 struct Entry {
     connection: Connection,
+    since: Instant,
     visit: Visit,
 }
 
 /// By which rights a peer is here.
 #[derive(Clone)]
 struct Visit {
-    visitor: Visitor,
+    visitor: source::Visitor,
     protection: Protection,
     admitted: Admitted,
+    /// Its calls, if they are counted.
+    calls: Option<Arc<CountedCalls>>,
 }
 
 impl Shared {
+    fn stats(&self) -> ServerStats {
+        // Against the way of a carrier, so that none is missed on its way from one number to the next.
+        let refused = self.refused.load(Ordering::Acquire);
+        let accepted = self.accepted.load(Ordering::Acquire);
+        let opening = self.opening.load(Ordering::Acquire);
+        let connections = lock(&self.connections).len();
+        ServerStats {
+            connections,
+            opening,
+            accepted,
+            refused,
+        }
+    }
+
+    /// The connections, the oldest first.
+    fn visitors(&self) -> Vec<Visitor> {
+        let connections = lock(&self.connections);
+        let visitors = connections.iter().map(|(number, entry)| Visitor {
+            number: *number,
+            since: entry.since,
+            connection: entry.connection.clone(),
+            calls: entry.visit.calls.clone(),
+        });
+        visitors.collect()
+    }
+
     /// Counts one more peer in.
     fn count_in(&self) -> Result<()> {
         let most = self.limits.in_all.unwrap_or(u64::MAX);
@@ -154,6 +185,7 @@ impl Server {
             trust: Mutex::default(),
             connections: Mutex::default(),
             calls: limits.calls.map(|most| Arc::new(Calls::new(most))),
+            monitoring: Mutex::default(),
             let_in: AtomicU64::new(0),
             sessions: Sessions::default(),
             opening: AtomicU64::new(0),
@@ -178,6 +210,24 @@ impl Server {
     #[must_use]
     pub fn trust(self, trust: Trust) -> Self {
         *lock(&self.shared.trust) = Some(trust);
+        self
+    }
+
+    /// Counts what goes on here, from now on, for the monitor of `monitoring`.
+    #[must_use]
+    pub fn with_monitoring(self, monitoring: &Monitoring) -> Self {
+        // The monitor is among what the server shows: it must not keep the server.
+        let (stats, connections) = (Arc::downgrade(&self.shared), Arc::downgrade(&self.shared));
+        monitoring.watch_over(Seen {
+            stats: Box::new(move || stats.upgrade().map(|shared| shared.stats()).unwrap_or_default()),
+            connections: Box::new(move || {
+                connections
+                    .upgrade()
+                    .map(|shared| shared.visitors())
+                    .unwrap_or_default()
+            }),
+        });
+        *lock(&self.shared.monitoring) = Some(monitoring.clone());
         self
     }
 
@@ -254,18 +304,7 @@ impl Server {
     /// Numbers.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
-        let shared = &self.shared;
-        // Against the way of a carrier, so that none is missed on its way from one number to the next.
-        let refused = shared.refused.load(Ordering::Acquire);
-        let accepted = shared.accepted.load(Ordering::Acquire);
-        let opening = shared.opening.load(Ordering::Acquire);
-        let connections = lock(&shared.connections).len();
-        ServerStats {
-            connections,
-            opening,
-            accepted,
-            refused,
-        }
+        self.shared.stats()
     }
 
     /// Stops accepting, tells the peers to make no further calls, lets those under way end for at most `grace`,

@@ -14,9 +14,10 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, BytesMut};
+use farref::Server;
 use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
-use farref_integration_tests::program::{read, write_all};
+use farref_integration_tests::program::{Here, Whereabouts, read, write_all};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +43,20 @@ fn main() {
                 served = serving => served.unwrap(),
                 () = printing => {}
             }
+        }),
+        ["activated"] => runtime.block_on(async {
+            let server = Server::of::<dyn Whereabouts>(Here);
+            server.listen_inherited(true).await.unwrap();
+            server.closed().await;
+        }),
+        ["inetd"] => runtime.block_on(async {
+            let server = Server::of::<dyn Whereabouts>(Here);
+            server.serve_inherited(true).await.unwrap();
+            server.closed().await;
+            // Until the connection is over.
+            server
+                .wait_for(|stats| stats.connections == 0 && stats.opening == 0)
+                .await;
         }),
         ["relay", address] => runtime.block_on(relay(address)),
         ["exit", code] => std::process::exit(code.parse().unwrap()),

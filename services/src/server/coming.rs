@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::{RejectCode, Rejection, Role};
@@ -17,6 +17,7 @@ use super::limits::Counted;
 use super::{Entry, Shared, Stop, Visit, lock, stop_of};
 use crate::dependable::dependable;
 use crate::establish::{Heard, Opened, Returning, Wanted};
+use crate::monitor::CountedCalls;
 use crate::protect::{Admitted, Protection};
 use crate::source::{Visitor, source};
 
@@ -155,6 +156,9 @@ async fn set_up<'a>(
                     visitor,
                     protection: protection.clone(),
                     admitted,
+                    calls: lock(&shared.monitoring)
+                        .as_ref()
+                        .map(|monitoring| CountedCalls::new(monitoring.counts())),
                 });
                 let_in(shared, heard, visit).await.map(Some)
             }
@@ -195,10 +199,14 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
             visitor,
             protection,
             admitted,
+            calls,
         } = &visit;
         let mut root = protection.root(&*shared.service, heard.peer(), admitted)?;
         if let Some(calls) = &shared.calls {
             root = root.guarded(Counted(Arc::clone(calls)));
+        }
+        if let Some(calls) = calls {
+            root = root.guarded(calls.guard());
         }
         // Last: whoever is not let in pushes nobody out.
         make_room(shared, visitor.source)?;
@@ -339,6 +347,7 @@ impl<'a> Open<'a> {
         }
         let entry = Entry {
             connection: known.connection.clone(),
+            since: Instant::now(),
             visit: known.visit.clone(),
         };
         connections.insert(number, entry);
