@@ -12,6 +12,7 @@ use crate::clock;
 use crate::peer::Peer;
 use crate::protocol::Chain;
 use crate::remote::Conduit;
+use crate::trace::{self, Traced};
 
 /// The call being served.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub(crate) struct Serving {
     pub(crate) chain: Option<Chain>,
     pub(crate) deadline: Option<Nanos>,
     pub(crate) hops: u8,
+    /// Of what trace it is a part, and the span that tells of it.
+    pub(crate) traced: Option<Box<Traced>>,
 }
 
 thread_local! {
@@ -35,6 +38,9 @@ pub(crate) fn serve<R>(serving: &mut Option<Serving>, run: impl FnOnce() -> R) -
             SERVING.with(|current| std::mem::swap(&mut *current.borrow_mut(), self.0));
         }
     }
+    let traced = serving.as_ref().and_then(|serving| serving.traced.as_deref());
+    let _trace = trace::enter(traced.and_then(|traced| traced.context));
+    let _span = traced.map(|traced| traced.span.clone().entered());
     SERVING.with(|current| std::mem::swap(&mut *current.borrow_mut(), serving));
     let _swap = Swap(serving);
     run()

@@ -63,6 +63,7 @@ mod reconnecting;
 pub mod runtime;
 mod shapes;
 pub mod stream;
+pub mod trace;
 
 mod baton;
 mod role;

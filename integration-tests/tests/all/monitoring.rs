@@ -41,19 +41,31 @@ fn a_monitor_tells_what_went_on_and_what_is_held() {
         };
         assert_eq!((used.calls, used.failed, used.exports), (8, 1, 1), "{used:?}");
         assert_eq!((idle.calls, idle.exports), (0, 0), "{idle:?}");
-        assert!(used.is_up && used.medium == "mem" && used.bytes_received > 0, "{used:?}");
+        assert!(
+            used.is_up && used.medium == "mem" && used.bytes_received > 0,
+            "{used:?}"
+        );
         let method = |name: &str| now.methods.iter().find(|method| method.name == name);
         assert_eq!(method("Bench.add").unwrap().calls, 5);
         assert_eq!(method("Bench.plain_failure").unwrap().failed, 1);
         assert_eq!(method("Counter.next").unwrap().calls, 1);
 
         let held = within(monitor.call().holdings(first)).await.unwrap().unwrap();
-        let held = held.exports.iter().find(|held| held.interface.as_deref() == Some("Counter"));
+        let held = held
+            .exports
+            .iter()
+            .find(|held| held.interface.as_deref() == Some("Counter"));
         let held = held.expect("the counter is held");
-        assert!(held.age_millis.is_some() && held.origin.as_deref() == Some("Bench::counter"), "{held:?}");
+        assert!(
+            held.age_millis.is_some() && held.origin.as_deref() == Some("Bench::counter"),
+            "{held:?}"
+        );
 
         let mut watching = within(monitor.call().watch(0)).await.unwrap();
-        assert_eq!(within(watching.next()).await.unwrap().unwrap().connections.len(), 2);
+        assert_eq!(
+            within(watching.next()).await.unwrap().unwrap().connections.len(),
+            2
+        );
         assert!(within(monitor.call().close(first)).await.unwrap());
         within(one.closed()).await;
         while within(watching.next()).await.unwrap().unwrap().connections.len() > 1 {}

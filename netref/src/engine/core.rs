@@ -32,6 +32,7 @@ use crate::references;
 use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome, Remote, TellShape};
 use crate::role::{self, Role};
 use crate::signal::{Signal, Wishes};
+use crate::trace;
 use crate::until::until;
 use crate::waiter::{Callback, ThreadWaiter, Waiter, Woken};
 
@@ -645,6 +646,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         let refs = references::outgoing(encoder.references(), self);
         options.deadline = self.core.deadline(options.deadline);
         options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
+        options.trace = options.trace.or_else(trace::on_wire);
         self.core.commit(target, op, &options, body(encoder), refs)
     }
 
@@ -662,6 +664,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         options.no_pipeline = true;
         let chain = chain::next();
         options.chain = Some(chain);
+        options.trace = options.trace.or_else(trace::on_wire);
         place::sleep(|| {
             // Before the call is sent: a callback may be here before this thread sleeps.
             self.core.waiting_in(Some(chain), |thread| {

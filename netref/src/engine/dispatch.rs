@@ -31,6 +31,7 @@ use crate::place;
 use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, PeerShape, Protocol};
 use crate::remote::{Blocked, Conduit, EngineHandles, Remote, TellShape};
 use crate::shapes;
+use crate::trace::Traced;
 use crate::waiter::{Job, ThreadWaiter};
 
 /// What runs and what waits on the serving side of one connection.
@@ -499,6 +500,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             chain: options.chain,
             deadline: options.deadline,
             hops: options.hops,
+            traced: Traced::of(options.trace.as_ref()),
         };
         let awaited = options.blocking;
         let mut own = Slot::of_all(0);
@@ -525,7 +527,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         self: &Arc<Self>,
         object: Arc<dyn Exported>,
         invocation: Invocation,
-        serving: Serving,
+        mut serving: Serving,
         awaited: bool,
         own: Slot,
     ) -> Next {
@@ -548,6 +550,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             awaited,
             slot: if method.manners.serial { all } else { own },
         };
+        if let (Dispatched::Async(_, method) | Dispatched::Blocking(_, method), Some(traced)) =
+            (&dispatched, &mut serving.traced)
+        {
+            traced.begin(method, &self.peer);
+        }
         match dispatched {
             Dispatched::Async(future, method) => self.run_async(future, method, serving, how(method)),
             Dispatched::Blocking(job, method) => self.run_blocking(job, method, serving, how(method)),

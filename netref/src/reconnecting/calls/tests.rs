@@ -506,6 +506,7 @@ fn serving(subject: &Subject, deadline: Option<Nanos>, chain: Option<crate::prot
         chain,
         deadline,
         hops: 0,
+        traced: None,
     }
 }
 
