@@ -16,7 +16,7 @@ use crate::call::BoxFuture;
 use crate::encoders;
 use crate::hosted::address;
 use crate::interface::{Interface, Method, RemoteTrait};
-use crate::object::{Arguments, Description, Question, name_error, type_error};
+use crate::object::{Arguments, Asked, Description, Operations, Question, name_error, type_error};
 use crate::protocol::{Op, PeerShape, Received, Refs};
 use crate::references;
 use crate::remote::{Conduit, EngineHandles};
@@ -139,7 +139,13 @@ impl Invocation {
     #[must_use]
     pub fn operate<T: ?Sized + RemoteTrait>(self, this: Arc<T>) -> Dispatched {
         match &self.op {
-            Op::Describe | Op::IsInstance(_) => self.refuse(T::INTERFACE),
+            Op::Describe => {
+                let known = Operations::default();
+                // It has no answer but what it adds.
+                this.manner(&Asked::Operations(&known));
+                self.describe(T::INTERFACE, known.names())
+            }
+            Op::IsInstance(_) => self.refuse(T::INTERFACE),
             Op::Index | Op::Len | Op::Compare | Op::Hash | Op::Text | Op::Iterate | Op::Copy => {
                 Dispatched::Blocking(Box::new(move || self.ask(&this)), &OPERATION)
             }
@@ -191,18 +197,24 @@ impl Invocation {
     /// Answers for an object that is handed out as `interface` what that alone can tell, and refuses the rest.
     pub(crate) fn refuse(self, interface: &'static Interface) -> Dispatched {
         let told = match &self.op {
-            Op::Describe => {
-                to_value(&Description::of(interface)).map_err(|error| Error::msg(error.to_string()))
-            }
-            Op::IsInstance(class) => {
-                let is_one = interface.lineage().iter().any(|known| known.name == class);
-                Ok(Value::Bool(is_one))
-            }
+            // It answers nothing else.
+            Op::Describe => return self.describe(interface, Vec::new()),
+            Op::IsInstance(class) => interface.lineage().iter().any(|known| known.name == class),
             _ => return self.unknown(interface),
         };
-        match told {
+        self.reply_value(&Value::Bool(told));
+        Dispatched::Done
+    }
+
+    /// Answers what an object is that is handed out as `interface`.
+    fn describe(self, interface: &'static Interface, operations: Vec<String>) -> Dispatched {
+        let description = Description {
+            operations,
+            ..Description::of(interface)
+        };
+        match to_value(&description) {
             Ok(value) => self.reply_value(&value),
-            Err(error) => self.fail(error, false),
+            Err(error) => self.fail(Error::msg(error.to_string()), false),
         }
         Dispatched::Done
     }

@@ -31,7 +31,7 @@ use crate::result::{MethodResult, decode_outcome};
 
 pub use self::arguments::Arguments;
 #[doc(hidden)]
-pub use self::asked::{Asked, Batch, Other, copy, equal, hash, index, iterate, len, text};
+pub use self::asked::{Asked, Batch, Operations, Other, copy, equal, hash, index, iterate, len, text};
 pub use self::description::{ArgumentDescription, Description, InterfaceDescription, MethodDescription};
 pub use self::items::Items;
 

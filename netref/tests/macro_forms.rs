@@ -865,6 +865,8 @@ mod by_name {
         let marked: Netref<dyn Dial> = Netref::of(Round::<u8>::default());
         let [one, other, marked] = [one, other, marked].map(|dial| dial.dynamic());
         // By the trait, by the impl of it, and by that of its supertrait.
+        let operations = one.describe().await.unwrap().operations;
+        assert_eq!(operations, ["str", "eq", "hash", "len"]);
         assert_eq!(one.str().await.unwrap(), "at 0");
         assert!(one.equals(&other).await.unwrap());
         assert!(!one.equals(&marked).await.unwrap(), "another type");
@@ -878,6 +880,7 @@ mod by_name {
         let above = typed.upcast::<dyn Marked>().dynamic();
         assert_eq!(above.str().await.unwrap(), "Marked");
         assert_eq!(above.len().await.unwrap(), 4);
+        assert_eq!(above.describe().await.unwrap().operations, ["len"]);
         assert!(above.get("at").await.is_err() && above.cast::<dyn Dial>().await.is_err());
     }
 

@@ -257,6 +257,8 @@ async fn descriptions(bench: &Object) {
         .collect();
     assert_eq!(names, [("test.Bench", 3), ("test.Titled", 1)]);
     assert_eq!(described.interfaces[0].extends, ["test.Titled"]);
+    // It has only what every object has.
+    assert!(described.operations.is_empty());
     let dir = within(bench.dir()).await.unwrap();
     assert_eq!(
         dir,
@@ -617,6 +619,11 @@ fn objects_answer_by_the_traits_of_std_that_they_name() {
     over_every_medium(async |medium| {
         let joined = pair::<dyn Shelf>(medium, numbers(100)).await;
         let shelf = within(joined.client.object()).await.unwrap();
+        let described = within(shelf.describe()).await.unwrap();
+        assert_eq!(
+            described.operations,
+            ["str", "eq", "hash", "len", "index", "iter", "copy"]
+        );
         assert_eq!(within(shelf.str()).await.unwrap(), "100 numbers");
         assert_eq!(within(shelf.len()).await.unwrap(), 100);
         assert_eq!(within(shelf.index("n42")).await.unwrap(), Value::from(42));

@@ -47,6 +47,7 @@ pub(crate) fn expand(answers: &[Answer]) -> Option<ImplItem> {
         return None;
     }
     let arms = answers.iter().map(arm);
+    let names = answers.iter().map(|answer| answer.name.to_string());
     Some(parse_quote! {
         #[doc(hidden)]
         #[allow(clippy::all, clippy::pedantic, clippy::nursery, reason = "generated code")]
@@ -56,6 +57,7 @@ pub(crate) fn expand(answers: &[Answer]) -> Option<ImplItem> {
         ) -> ::core::option::Option<::farref::Result<::farref::Value>> {
             match asked {
                 #(#arms)*
+                ::farref::object::Asked::Operations(known) => known.add(&[#(#names),*]),
                 _ => ::core::option::Option::None,
             }
         }

@@ -1,6 +1,7 @@
 //! What every object can be asked, besides its methods, and the answers that std's traits give.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -68,6 +69,31 @@ pub enum Asked<'a> {
     Index(&'a Value),
     /// Some of its elements.
     Iterate(Batch),
+    /// Which of these it answers by itself.
+    Operations(&'a Operations),
+}
+
+/// Takes the names of the operations that an object answers by itself.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Operations(RefCell<Vec<&'static str>>);
+
+/// What an object may answer by itself, as `#[remote(..)]` on an `impl` names it.
+const NAMES: [&str; 7] = ["str", "eq", "hash", "len", "index", "iter", "copy"];
+
+impl Operations {
+    /// For generated code: adds some. There is no answer to give: supertraits may have others.
+    pub fn add(&self, names: &[&'static str]) -> Told {
+        self.0.borrow_mut().extend(names);
+        None
+    }
+
+    /// All that were added, each once.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let added = self.0.borrow();
+        let known = NAMES.iter().filter(|name| added.contains(name));
+        known.map(ToString::to_string).collect()
+    }
 }
 
 /// What an object is compared with.

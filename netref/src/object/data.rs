@@ -25,6 +25,16 @@ impl Data for Value {
                 Self::Record(record) => asked::iterate(record.iter(), batch),
                 _ => None,
             },
+            Asked::Operations(known) => {
+                let held: &[&str] = match self {
+                    Self::List(_) | Self::Tuple(_) | Self::Map(_) | Self::Record(_) => {
+                        &["len", "index", "iter"]
+                    }
+                    _ => &[],
+                };
+                known.add(&["str", "eq", "hash", "copy"]);
+                known.add(held)
+            }
         }
     }
 }

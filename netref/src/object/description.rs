@@ -13,6 +13,9 @@ use crate::interface::{Interface, Method};
 pub struct Description {
     /// The interface as handed out, then those that it extends, each once.
     pub interfaces: Vec<InterfaceDescription>,
+    /// What it answers by itself, of what every object can be asked: `str`, `eq`, `hash`, `len`, `index`, `iter` and
+    /// `copy`, as its `impl` says in `#[remote(..)]`. Empty if its host is older.
+    pub operations: Vec<String>,
 }
 
 /// An interface, as its host has it.
@@ -65,12 +68,13 @@ pub struct ArgumentDescription {
 }
 
 impl Description {
-    /// That of an object of this process which is handed out as `interface`.
+    /// That of an object of this process which is handed out as `interface`, without operations, which are the object's.
     #[must_use]
     pub fn of(interface: &'static Interface) -> Self {
         let lineage = interface.lineage();
         Self {
             interfaces: lineage.into_iter().map(InterfaceDescription::of).collect(),
+            operations: Vec::new(),
         }
     }
 
@@ -150,6 +154,9 @@ impl fmt::Display for Description {
                 f.write_str("\n")?;
             }
             write!(f, "{interface}")?;
+        }
+        if !self.operations.is_empty() {
+            writeln!(f, "\n// answers {}", self.operations.join(", "))?;
         }
         Ok(())
     }

@@ -171,8 +171,12 @@ fn run_time(model: &Model) -> TokenStream {
     let text = model.text.map(|span| {
         let this = Ident::new("self", Span::mixed_site().located_at(span));
         quote_spanned! {span.resolved_at(Span::mixed_site())=>
-            if let ::farref::object::Asked::Text = asked {
-                return ::farref::object::text(#this);
+            match asked {
+                ::farref::object::Asked::Text => return ::farref::object::text(#this),
+                ::farref::object::Asked::Operations(known) => {
+                    known.add(&["str"]);
+                }
+                _ => {}
             }
         }
     });
