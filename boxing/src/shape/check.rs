@@ -53,6 +53,8 @@ impl std::error::Error for ShapeMismatch {}
 impl Shape {
     /// Whether values of this shape may be readable as a type of the shape `reader`.
     ///
+    /// What is opaque is readable as what has the same name and version, and as nothing else; nor can it be skipped.
+    ///
     /// What depends on the value passes, and is found when one is read: a variant that the reader lacks, or that holds
     /// something else there; a number that does not fit. So does what a shape does not tell: whether a field that the
     /// writer lacks has a default.
@@ -142,14 +144,15 @@ impl<'a> Check<'a> {
         };
         match (writer, reader) {
             (Type::Option(writer), Type::Option(reader)) => self.step(inside, writer, reader),
-            (_, Type::Value) => true,
+            (_, Type::Value) => !self.writer.holds_opaque(writer),
             (_, Type::Option(reader)) => self.step(inside, writer, reader),
             (_, Type::Named(number)) => self.named(writer, *number),
             (Type::Named(number), _) => match self.writer.definition(*number).map(|found| &found.kind) {
                 Some(Kind::Struct(Fields::Tuple(types))) => self.sequence(Many::Each(types), reader),
                 Some(Kind::Struct(Fields::Named(_))) => matches!(reader, Type::Map(..)),
                 Some(Kind::Struct(Fields::Unit)) => *reader == Type::Tuple(Vec::new()),
-                Some(Kind::Struct(Fields::Newtype(_)) | Kind::Enum(_)) | None => false,
+                Some(Kind::Struct(Fields::Newtype(_)) | Kind::Enum(_) | Kind::Opaque(_) | Kind::Own)
+                | None => false,
             },
             (Type::List(of), _) => self.sequence(Many::Any(of), reader),
             (Type::Bytes, Type::Bytes | Type::Str) => true,
@@ -195,12 +198,14 @@ impl<'a> Check<'a> {
         };
         let written = match writer {
             Type::Named(number) => match self.writer.definition(*number) {
+                Some(found) if matches!(reader.kind, Kind::Opaque(_)) => return found == reader,
                 Some(found) => Some(&found.kind),
                 None => return false,
             },
             _ => None,
         };
         match (&reader.kind, written) {
+            (Kind::Opaque(_) | Kind::Own, _) => false,
             // Which variant it is decides.
             (Kind::Enum(_), Some(Kind::Enum(_))) => true,
             (Kind::Enum(_), _) | (Kind::Struct(_), Some(Kind::Enum(_))) => {
@@ -215,8 +220,15 @@ impl<'a> Check<'a> {
             (Kind::Struct(Fields::Named(fields)), Some(Kind::Struct(Fields::Named(written)))) => {
                 written.iter().all(|(name, written)| {
                     let found = fields.iter().find(|(found, _)| found == name);
-                    // What the reader lacks is skipped, or has another name there.
-                    found.is_none_or(|(_, of)| self.step(|| format!(".{name}"), written, of))
+                    match found {
+                        Some((_, of)) => self.step(|| format!(".{name}"), written, of),
+                        // What the reader lacks is skipped, or has another name there: both take knowing what it is.
+                        None if self.writer.holds_opaque(written) => {
+                            self.path.push(format!(".{name}"));
+                            false
+                        }
+                        None => true,
+                    }
                 })
             }
             (Kind::Struct(Fields::Named(_)), None) if matches!(writer, Type::Map(..)) => true,

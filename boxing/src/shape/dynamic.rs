@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::read::{unsound, variant};
+use super::read::{unreadable, unsound, variant};
 use super::{Definition, Fields, Kind, Shape, Type};
 use crate::decoder::Decoder;
 use crate::value::{self, Names};
@@ -157,6 +157,7 @@ impl<'de> Dynamic<'_, 'de> {
                     )
                 })
             }
+            Kind::Opaque(_) | Kind::Own => Err(unreadable(definition)),
         }
     }
 

@@ -4,6 +4,7 @@
 //! variants, and the order in which they are written. `trace` finds the shape of a type by asking its `Deserialize`;
 //! `read` reads bytes of one shape as a value of another type.
 
+mod agree;
 mod check;
 mod dynamic;
 mod read;
@@ -89,6 +90,11 @@ pub(crate) struct Definition {
 pub(crate) enum Kind {
     Struct(Fields),
     Enum(Vec<Variant>),
+    /// What its bytes are is its own affair: it is equal to what has the same name and this version.
+    Opaque(u32),
+    /// Opaque, and the reader's type is the same; never written.
+    #[serde(skip)]
+    Own,
 }
 
 /// A variant of an enum. Its number is its place.
@@ -277,6 +283,7 @@ impl Definition {
                     variant.fields.types().for_each(|of| of.each(visit));
                 }
             }
+            Kind::Opaque(_) | Kind::Own => {}
         }
     }
 }
@@ -290,6 +297,7 @@ impl Definition {
                     variant.fields.each_mut(visit);
                 }
             }
+            Kind::Opaque(_) | Kind::Own => {}
         }
     }
 }
@@ -392,6 +400,8 @@ impl Display for Shape {
                         self.write_fields(&variant.fields, f)?;
                     }
                 }
+                Kind::Opaque(version) => write!(f, "{} version {version}", definition.name)?,
+                Kind::Own => f.write_str(&definition.name)?,
             }
         }
         Ok(())

@@ -8,9 +8,9 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected,
     VariantAccess, Visitor,
 };
-use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+use serde::{Deserialize, Deserializer};
 
-use super::{Fields, Kind, Shape, Type, Variant, dynamic};
+use super::{Definition, Fields, Kind, Shape, Type, Variant, dynamic};
 use crate::decoder::Decoder;
 use crate::value::{TOO_LARGE, fits_f32, model};
 use crate::{CodecError, DecodeLimits, Reference, reference};
@@ -127,14 +127,28 @@ enum Look<'de> {
     Plain(&'de Type),
     Struct(&'de Fields),
     Enum(&'de [Variant]),
+    /// Nobody here can read it.
+    Opaque,
+    /// The type that reads knows what it is.
+    Own,
 }
 
-impl<'de> Shaped<'_, 'de> {
+impl<'a, 'de> Shaped<'a, 'de> {
+    fn held_or_own(self) -> Result<Held<'a, 'de>, CodecError> {
+        let this = self.held()?;
+        Ok(match this.look()? {
+            Look::Own => Held::Own(this.decoder),
+            _ => Held::Other(this),
+        })
+    }
+
     fn look(&self) -> Result<Look<'de>, CodecError> {
         Ok(match self.of {
             Type::Named(number) => match &self.shape.definition(*number).ok_or_else(unsound)?.kind {
                 Kind::Struct(fields) => Look::Struct(fields),
                 Kind::Enum(variants) => Look::Enum(variants),
+                Kind::Opaque(_) => Look::Opaque,
+                Kind::Own => Look::Own,
             },
             of => Look::Plain(of),
         })
@@ -153,6 +167,15 @@ impl<'de> Shaped<'_, 'de> {
         }
     }
 
+    #[cold]
+    fn unreadable(&self) -> CodecError {
+        let found = match self.of {
+            Type::Named(number) => self.shape.definition(*number),
+            _ => None,
+        };
+        found.map_or_else(unsound, unreadable)
+    }
+
     /// The same without newtypes around it, which are what they hold.
     fn held(mut self) -> Result<Self, CodecError> {
         while let Look::Struct(Fields::Newtype(of)) = self.look()? {
@@ -161,6 +184,14 @@ impl<'de> Shaped<'_, 'de> {
             self.levels = self.levels.checked_sub(1).ok_or_else(unsound)?;
         }
         Ok(self)
+    }
+
+    fn elements<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        match self.of {
+            Type::Bytes => self.list(&Type::U8, visitor),
+            Type::Tuple(types) => self.tuple(types, visitor),
+            _ => self.deserialize_any(visitor),
+        }
     }
 
     /// Runs `read` a level further in.
@@ -283,6 +314,7 @@ impl<'de> Shaped<'_, 'de> {
                 <(&[u8], Vec<&[u8]>)>::deserialize(&mut *self.decoder)?;
                 Ok(())
             }
+            Look::Opaque | Look::Own => Err(self.unreadable()),
             Look::Plain(_) => {
                 self.deserialize_any(serde::de::IgnoredAny)?;
                 Ok(())
@@ -320,6 +352,19 @@ pub(super) fn variant(variants: &[Variant], index: u32) -> Result<&Variant, Code
     })
 }
 
+/// What is opaque came to a type that is not the same.
+#[cold]
+pub(super) fn unreadable(of: &Definition) -> CodecError {
+    let version = match of.kind {
+        Kind::Opaque(version) => format!(" version {version}"),
+        _ => String::new(),
+    };
+    CodecError::custom(format_args!(
+        "only the type itself can read `{}{version}`, which is opaque",
+        of.name
+    ))
+}
+
 #[cold]
 fn unread(left: u64) -> CodecError {
     CodecError::custom(format_args!("{left} elements or fields more than the type takes"))
@@ -343,6 +388,24 @@ macro_rules! plain {
             Type::Named(_) => Err(unsound()),
         }
     };
+}
+
+/// What is read by itself where the reader's type is the writer's, and by the shape where not.
+macro_rules! own {
+    ($($name:ident)*) => {$(
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+            match self.held_or_own()? {
+                Held::Own(decoder) => decoder.$name(visitor),
+                Held::Other(this) => this.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+/// What there is without newtypes around it.
+enum Held<'a, 'de> {
+    Own(&'a mut Decoder<'de>),
+    Other(Shaped<'a, 'de>),
 }
 
 impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
@@ -369,11 +432,57 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
                     })
                 })
             }
+            Look::Opaque | Look::Own => Err(this.unreadable()),
+        }
+    }
+
+    own! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f64
+        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf
+        deserialize_unit deserialize_map deserialize_identifier
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        match self.held_or_own()? {
+            Held::Own(decoder) => decoder.deserialize_unit_struct(name, visitor),
+            Held::Other(this) => this.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        match self.held_or_own()? {
+            Held::Own(decoder) => decoder.deserialize_struct(name, fields, visitor),
+            Held::Other(this) => this.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        match self.held_or_own()? {
+            Held::Own(decoder) => decoder.deserialize_enum(name, variants, visitor),
+            Held::Other(this) => this.deserialize_any(visitor),
         }
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        let this = self.held()?;
+        let this = match self.held_or_own()? {
+            Held::Own(decoder) => return decoder.deserialize_f32(visitor),
+            Held::Other(this) => this,
+        };
         match this.of {
             Type::F64 => match f64::deserialize(&mut *this.decoder)? {
                 number if fits_f32(number) => visitor.visit_f64(number),
@@ -385,6 +494,10 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        // Around what is the reader's own, something that is held says that it has become an option.
+        if let Look::Own = self.look()? {
+            return self.decoder.deserialize_option(visitor);
+        }
         let this = self.held()?;
         match this.of {
             Type::Option(_) => this.deserialize_any(visitor),
@@ -393,16 +506,13 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        self.deserialize_any(visitor)
-    }
-
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         mut self,
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, CodecError> {
         match self.look()? {
+            Look::Own => self.decoder.deserialize_newtype_struct(name, visitor),
             Look::Plain(Type::Value) if name == model::TOKEN => {
                 (&mut *self.decoder).deserialize_newtype_struct(name, visitor)
             }
@@ -417,25 +527,29 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        let this = self.held()?;
-        match this.of {
-            Type::Bytes => this.list(&Type::U8, visitor),
-            Type::Tuple(types) => this.tuple(types, visitor),
-            _ => this.deserialize_any(visitor),
+        match self.held_or_own()? {
+            Held::Own(decoder) => decoder.deserialize_seq(visitor),
+            Held::Other(this) => this.elements(visitor),
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, CodecError> {
-        self.deserialize_seq(visitor)
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, CodecError> {
+        match self.held_or_own()? {
+            Held::Own(decoder) => decoder.deserialize_tuple(len, visitor),
+            Held::Other(this) => this.elements(visitor),
+        }
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
-        _len: usize,
+        name: &'static str,
+        len: usize,
         visitor: V,
     ) -> Result<V::Value, CodecError> {
-        self.deserialize_seq(visitor)
+        match self.held_or_own()? {
+            Held::Own(decoder) => decoder.deserialize_tuple_struct(name, len, visitor),
+            Held::Other(this) => this.elements(visitor),
+        }
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
@@ -445,11 +559,6 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
 
     fn is_human_readable(&self) -> bool {
         false
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f64 char str string bytes byte_buf unit_struct map
-        struct enum identifier
     }
 }
 

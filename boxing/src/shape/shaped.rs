@@ -17,7 +17,7 @@ use crate::{Error, Reference, Value};
 /// A type that tells its shape, which is that of the bytes that its `Serialize` writes and its `Deserialize` reads.
 ///
 /// Only types that cannot be asked for it need one of their own: those that hold references, or fields with
-/// `#[serde(alias)]`. For all others it is what [`Shape::of`] finds.
+/// `#[serde(alias)]`; and those that are [opaque](Shapes::opaque). For all others it is what [`Shape::of`] finds.
 ///
 /// ```
 /// use farref_boxing::{Shape, ShapeFields, ShapeType, Shaped, Shapes};
@@ -155,6 +155,16 @@ impl Shapes {
             });
             Kind::Enum(variants.collect())
         })
+    }
+
+    /// A type whose bytes nobody else can read: it is equal to what has the same name and version, whatever that is.
+    pub fn opaque(&mut self, name: &str, version: u32) -> ShapeType {
+        let number = self.types.len() as u32;
+        self.types.push(Some(Definition {
+            name: name.into(),
+            kind: Kind::Opaque(version),
+        }));
+        ShapeType(Type::Named(number))
     }
 
     /// A type that does not tell its shape, as its `Deserialize` does. `None` if that cannot, either.
