@@ -139,11 +139,11 @@ fn types_that_hold_themselves_are_told() {
 
 #[test]
 fn what_cannot_be_told_is_not() {
+    /// Which of the names it is written by, nobody says.
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "its shape is asked for")]
-    struct Aliased {
-        #[serde(alias = "b")]
-        a: u8,
+    enum Aliased {
+        #[serde(alias = "B")]
+        A,
     }
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "its shape is asked for")]
@@ -167,6 +167,52 @@ fn what_cannot_be_told_is_not() {
     assert_eq!(Shape::of::<Untagged>(), None);
     assert_eq!(Shape::of::<serde_json::Value>(), None);
     assert!(Shape::of::<NonZeroU8>().is_some());
+}
+
+#[test]
+fn fields_with_several_names_are_told_by_the_one_they_are_written_by() {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    struct Aliased {
+        #[serde(alias = "z", alias = "a")]
+        m: u8,
+        #[serde(rename = "b", alias = "c")]
+        x: Option<Box<Aliased>>,
+        plain: Meters,
+        #[serde(skip)]
+        skipped: u8,
+        #[serde(default, alias = "0")]
+        last: Vec<Either>,
+    }
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    #[serde(deny_unknown_fields)]
+    enum Either {
+        Left {
+            #[serde(alias = "b")]
+            a: i8,
+        },
+        Right {
+            a: u8,
+            #[serde(alias = "a2")]
+            b: Kind,
+            #[serde(alias = "b3")]
+            c: Meters,
+        },
+    }
+    /// The same names, the other way round.
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "its shape is asked for")]
+    struct Turned {
+        #[serde(alias = "a")]
+        b: char,
+    }
+    looks::<(Aliased, Turned)>(
+        "(Aliased, Turned) where Aliased {m: u8, b: Option<Aliased>, plain: Meters, last: Vec<Either>}, \
+         Turned {b: char}, Meters(u32), Either = Left {a: i8} | Right {a: u8, b: Kind, c: Meters}, \
+         Kind = Oak | Other(String) | Pair(u8, i128) | Deep {kind: Deep}, Deep = A | B(Unit) | C(Result), Unit, \
+         Result = Ok(Meters) | Err(char)",
+    );
 }
 
 /// What a derive would write.

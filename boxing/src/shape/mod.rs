@@ -116,8 +116,8 @@ impl Shape {
     /// The shape of `T`, as far as its `Deserialize` tells.
     ///
     /// `None` for what cannot be told: types that take only some of the values that their bytes can have, such as
-    /// those with a netref; types that need a self-describing format; those with `#[serde(alias)]`, whose fields serde
-    /// does not tell apart.
+    /// those with a netref; types that need a self-describing format; enums whose variants have several names, as
+    /// nobody says by which of them they are written.
     #[must_use]
     pub fn of<'de, T: Deserialize<'de>>() -> Option<Self> {
         trace::trace::<T>(None)

@@ -16,8 +16,9 @@ use crate::{Error, Reference, Value};
 
 /// A type that tells its shape, which is that of the bytes that its `Serialize` writes and its `Deserialize` reads.
 ///
-/// Only types that cannot be asked for it need one of their own: those that hold references, or fields with
-/// `#[serde(alias)]`; and those that are [opaque](Shapes::opaque). For all others it is what [`Shape::of`] finds.
+/// Only types that cannot be asked for it need one of their own: those that hold references, take only some of the values
+/// that their bytes can be, or have variants with `#[serde(alias)]`; and those that are [opaque](Shapes::opaque). For all
+/// others it is what [`Shape::of`] finds.
 ///
 /// ```
 /// use farref_boxing::{Shape, ShapeFields, ShapeType, Shaped, Shapes};

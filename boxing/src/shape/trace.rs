@@ -8,7 +8,7 @@
 use std::any::type_name;
 use std::collections::{HashMap, HashSet};
 
-use serde::de::value::{U32Deserializer, UnitDeserializer};
+use serde::de::value::{BorrowedStrDeserializer, U32Deserializer, UnitDeserializer};
 use serde::de::{
     DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
@@ -31,12 +31,17 @@ pub(super) fn trace<'de, T: Deserialize<'de>>(stand_in: Option<&Reference>) -> O
     loop {
         tracer.steps = STEPS;
         let mut root = None;
-        T::deserialize(Probe {
+        let read = T::deserialize(Probe {
             tracer: &mut tracer,
             found: &mut root,
-        })
-        .ok()?;
+        });
         settle(&mut root);
+        match read {
+            Ok(_) => {}
+            // The pass was given up for the name of a field, which is known now.
+            Err(_) if std::mem::take(&mut tracer.has_learned) => continue,
+            Err(_) => return None,
+        }
         if tracer.types.iter().all(Draft::is_complete) {
             return tracer.finish(root?);
         }
@@ -92,6 +97,11 @@ struct Tracer {
     brief: u32,
     levels: u32,
     steps: u32,
+    /// Of structs whose fields have several names, as far as they are known, the one of each name's field that it is
+    /// written by. A struct is a type, or a variant of one.
+    written: HashMap<(&'static str, Option<u32>), Vec<&'static str>>,
+    /// This pass was given up for one of these.
+    has_learned: bool,
 }
 
 impl Tracer {
@@ -187,6 +197,63 @@ impl Tracer {
             unknown().or_else(on_the_way).or(*short).or_else(deeper)
         } else {
             short.or_else(deeper)
+        }
+    }
+
+    /// Reads a struct with fields of these names, which are all that they are known by: those of one field together, in
+    /// the order of the fields.
+    fn structure<'de, V: Visitor<'de>>(
+        &mut self,
+        variant: Option<u32>,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<(V::Value, Option<Fields>), CodecError> {
+        let key = (type_name::<V::Value>(), variant);
+        let known = self.written.get(&key).map(Vec::len);
+        if let Some(name) = known.and_then(|known| names.get(known)) {
+            self.learn(key, name, names, visitor);
+            return Err(unclear());
+        }
+        let mut elements = Elements::new(self, names.len());
+        let result = visitor.visit_seq(&mut elements)?;
+        let types = elements.types;
+        if types.len() < names.len() && known.is_none() {
+            // Some have several names.
+            self.written.insert(key, Vec::new());
+            self.has_learned = true;
+            return Err(unclear());
+        }
+        let mut written = self.written.get(&key).cloned().unwrap_or_else(|| names.to_vec());
+        written.dedup();
+        if types.len() != written.len() {
+            return Err(unclear());
+        }
+        let fields = types.into_iter().zip(written);
+        let fields: Option<Vec<_>> = fields.map(|(of, name)| Some((name.into(), of?))).collect();
+        Ok((result, fields.map(Fields::Named)))
+    }
+
+    /// Finds out which name a field is written by that is also known as `name`: if it comes twice, the type says so.
+    fn learn<'de, V: Visitor<'de>>(
+        &mut self,
+        key: (&'static str, Option<u32>),
+        name: &'static str,
+        names: &[&'static str],
+        visitor: V,
+    ) {
+        let told = visitor.visit_map(Twice {
+            tracer: &mut *self,
+            name,
+            left: 2,
+        });
+        if let Err(CodecError::Invalid(text)) = told
+            && let Some(written) = names
+                .iter()
+                .find(|name| *text == *format!("duplicate field `{name}`"))
+            && let Some(known) = self.written.get_mut(&key)
+        {
+            known.push(written);
+            self.has_learned = true;
         }
     }
 
@@ -387,9 +454,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         visitor: V,
     ) -> Result<V::Value, CodecError> {
         self.record(name, visitor, |visitor, tracer| {
-            let mut elements = Elements::new(tracer, fields.len());
-            let result = visitor.visit_seq(&mut elements)?;
-            Ok((result, elements.named(fields)?))
+            tracer.structure(None, fields, visitor)
         })
     }
 
@@ -484,17 +549,6 @@ impl<'a> Elements<'a> {
         self.types.into_iter().collect()
     }
 
-    /// The fields of these names, if the types of all of them are known.
-    fn named(self, names: &[&str]) -> Result<Option<Fields>, CodecError> {
-        if self.types.len() != names.len() {
-            // Some have several names.
-            return Err(unclear());
-        }
-        let fields = self.types.into_iter().zip(names);
-        let fields: Option<Vec<_>> = fields.map(|(of, name)| Some(((*name).into(), of?))).collect();
-        Ok(fields.map(Fields::Named))
-    }
-
     fn next<'de, S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, CodecError> {
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
@@ -531,6 +585,36 @@ impl<'de> MapAccess<'de> for &mut Elements<'_> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
         self.next(seed)?.ok_or_else(unclear)
+    }
+}
+
+/// A field that comes twice.
+struct Twice<'a> {
+    tracer: &'a mut Tracer,
+    name: &'static str,
+    left: u32,
+}
+
+impl<'de> MapAccess<'de> for Twice<'_> {
+    type Error = CodecError;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, CodecError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        seed.deserialize(BorrowedStrDeserializer::new(self.name))
+            .map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
+        let mut found = None;
+        let result = seed.deserialize(Probe {
+            tracer: &mut *self.tracer,
+            found: &mut found,
+        });
+        settle(&mut found);
+        result
     }
 }
 
@@ -582,9 +666,8 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, CodecError> {
-        let mut elements = Elements::new(self.tracer, fields.len());
-        let result = visitor.visit_seq(&mut elements)?;
-        *self.fields = elements.named(fields)?;
+        let (result, fields) = self.tracer.structure(Some(self.index), fields, visitor)?;
+        *self.fields = fields;
         Ok(result)
     }
 }
