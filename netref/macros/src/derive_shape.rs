@@ -4,7 +4,10 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
-use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Generics, LitStr, Result, Type, Variant};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, GenericParam, Generics, LitInt, LitStr, Result, Type,
+    Variant,
+};
 
 use crate::model::unraw;
 use crate::rename::Rule;
@@ -17,8 +20,22 @@ fn shaped(input: &DeriveInput) -> Result<TokenStream> {
     let container = Attributes::of(&input.attrs, Place::Container)?;
     let ident = &input.ident;
     let name = container.rename.clone().unwrap_or_else(|| unraw(ident));
-    let body = match (&container.stands_for, &input.data) {
-        (Some(other), _) => ask(other),
+    let body = match (&container.own_shape, &input.data) {
+        (Some(Own::As(other)), _) => ask(other),
+        (Some(Own::Opaque { version, .. }), _) => {
+            let unequal = input
+                .generics
+                .params
+                .iter()
+                .find(|parameter| !matches!(parameter, GenericParam::Lifetime(_)));
+            if let Some(parameter) = unequal {
+                let message =
+                    "an opaque type is equal to what has its name and version: it cannot be several types";
+                return Err(Error::new(parameter.span(), message));
+            }
+            let name = container.own_shape.as_ref().and_then(Own::name).unwrap_or(&name);
+            opaque(name, *version)
+        }
         (None, Data::Struct(data)) if container.transparent => {
             let mut fields = kept(&data.fields)?;
             match (fields.pop(), fields.is_empty()) {
@@ -62,6 +79,11 @@ fn shaped(input: &DeriveInput) -> Result<TokenStream> {
 /// What a type of the user's tells, asked for at its place.
 fn ask(of: &Type) -> TokenStream {
     quote_spanned!(of.span()=> <#of as ::farref::__private::Shaped>::shape(shapes))
+}
+
+/// What nobody else can read.
+fn opaque(name: &str, version: u32) -> TokenStream {
+    quote!(shapes.opaque(#name, #version))
 }
 
 /// Arguments have to tell their shape, too.
@@ -150,8 +172,19 @@ fn kept(fields: &Fields) -> Result<Vec<Kept>> {
             continue;
         }
         let ident = ident.as_ref().map(unraw).unwrap_or_default();
-        let of = attributes.stands_for.as_ref().unwrap_or(ty);
-        kept.push(((ident, attributes.rename), ask(of)));
+        let of = match &attributes.own_shape {
+            None => ask(ty),
+            Some(Own::As(of)) => ask(of),
+            Some(Own::Opaque {
+                name: Some(name),
+                version,
+            }) => opaque(name, *version),
+            Some(Own::Opaque { name: None, .. }) => {
+                let message = "an opaque field has no name of its own: say `#[shape(opaque, name = \"..\")]`";
+                return Err(Error::new(field.span(), message));
+            }
+        };
+        kept.push(((ident, attributes.rename), of));
     }
     Ok(kept)
 }
@@ -172,9 +205,84 @@ struct Attributes {
     rename_all_fields: Option<Rule>,
     skip: bool,
     transparent: bool,
-    /// The type that is written in its place.
-    stands_for: Option<Type>,
+    /// What it looks like, if that is not what its fields say.
+    own_shape: Option<Own>,
 }
+
+/// What a type or field looks like by itself.
+enum Own {
+    /// As another type, which is written in its place.
+    As(Box<Type>),
+    Opaque {
+        name: Option<String>,
+        version: u32,
+    },
+}
+
+impl Own {
+    fn name(&self) -> Option<&String> {
+        match self {
+            Self::As(_) => None,
+            Self::Opaque { name, .. } => name.as_ref(),
+        }
+    }
+
+    /// What `#[shape(..)]` says.
+    fn parse(attribute: &Attribute) -> Result<Self> {
+        let (mut of, mut opaque) = (None, None);
+        let (mut name, mut version) = (None::<LitStr>, None::<LitInt>);
+        attribute.parse_nested_meta(|meta| {
+            let is = |name: &str| meta.path.is_ident(name);
+            let is_new = if is("as") {
+                let text: LitStr = meta.value()?.parse()?;
+                of.replace(text.parse()?).is_none()
+            } else if is("opaque") {
+                opaque.replace(meta.path.span()).is_none()
+            } else if is("name") {
+                name.replace(meta.value()?.parse()?).is_none()
+            } else if is("version") {
+                version.replace(meta.value()?.parse()?).is_none()
+            } else {
+                return Err(meta.error(KNOWN));
+            };
+            if is_new {
+                Ok(())
+            } else {
+                Err(meta.error("this is said twice"))
+            }
+        })?;
+        match (of, opaque) {
+            (Some(_), Some(opaque)) => {
+                let message = "it looks like another type, or it is opaque: not both";
+                Err(Error::new(opaque, message))
+            }
+            (of, None) => match (
+                name.map(|name| name.span())
+                    .or(version.map(|version| version.span())),
+                of,
+            ) {
+                (Some(at), _) => Err(Error::new(
+                    at,
+                    "only what is `opaque` has a name and a version of its own",
+                )),
+                (None, Some(of)) => Ok(Self::As(Box::new(of))),
+                (None, None) => Err(Error::new(attribute.span(), KNOWN)),
+            },
+            (None, Some(_)) => {
+                if let Some(name) = name.as_ref().filter(|name| name.value().is_empty()) {
+                    return Err(Error::new(name.span(), "the name is empty"));
+                }
+                Ok(Self::Opaque {
+                    name: name.map(|name| name.value()),
+                    version: version.map_or(Ok(1), |version| version.base10_parse())?,
+                })
+            }
+        }
+    }
+}
+
+const KNOWN: &str = "`#[shape(as = \"Type\")]` and `#[shape(opaque, name = \"..\", version = 1)]` on a type or field are \
+    all there is";
 
 impl Attributes {
     fn of(attributes: &[Attribute], place: Place) -> Result<Self> {
@@ -185,20 +293,14 @@ impl Attributes {
             if attribute.path().is_ident("serde") {
                 attribute.parse_nested_meta(|meta| found.serde(&meta, place, &mut own_form))?;
             } else if attribute.path().is_ident("shape") {
-                attribute.parse_nested_meta(|meta| {
-                    if !meta.path.is_ident("as") || place == Place::Variant {
-                        return Err(
-                            meta.error("`#[shape(as = \"Type\")]` on a type or field is all there is")
-                        );
-                    }
-                    let text: LitStr = meta.value()?.parse()?;
-                    found.stands_for = Some(text.parse()?);
-                    Ok(())
-                })?;
+                if place == Place::Variant {
+                    return Err(Error::new(attribute.span(), KNOWN));
+                }
+                found.own_shape = Some(Own::parse(attribute)?);
             }
         }
         match own_form {
-            Some(error) if found.stands_for.is_none() => Err(error),
+            Some(error) if found.own_shape.is_none() => Err(error),
             _ => Ok(found),
         }
     }
@@ -223,7 +325,7 @@ impl Attributes {
         } else if is("from") || is("try_from") || is("into") {
             let text: LitStr = meta.value()?.parse()?;
             let of: Type = text.parse()?;
-            self.stands_for.get_or_insert(of);
+            self.own_shape.get_or_insert(Own::As(Box::new(of)));
         } else if is("with") || is("serialize_with") || is("deserialize_with") {
             let text: LitStr = meta.value()?.parse()?;
             let path: syn::Path = text.parse()?;

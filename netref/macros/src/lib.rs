@@ -218,8 +218,9 @@ pub fn remote(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Lets a type tell what it looks like on the wire, so that older and newer versions of it can be read as each other.
 ///
-/// Most types need no such thing, as their `Deserialize` tells the same. It is for types with `#[serde(alias)]`, and for
-/// those that take only some of the values that their bytes can have. What holds such a type needs it, too.
+/// Most types need no such thing, as their `Deserialize` tells the same. It is for those that take only some of the values
+/// that their bytes can have, for enums with `#[serde(alias)]` on a variant, and for opaque types. What holds such a type
+/// needs it, too.
 ///
 /// ```
 /// # extern crate farref_netref as farref;
@@ -244,6 +245,51 @@ pub fn remote(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// for other functions, `#[shape(as = "Type")]` on the field or type names a type that looks the same.
 ///
 /// Parameters of a generic type have to tell their shape as well.
+///
+/// # Opaque types
+///
+/// What a type looks like may be nobody's business but its own: it has a format that serde does not see, or takes only
+/// some of the values that its bytes can be. `#[shape(opaque, name = "..", version = 2)]` gives it a name and a version
+/// instead, those of the type and 1 by default. It is read by what has the same name and version, whatever is in it then,
+/// and refused by everything else, before anything is decoded. What holds it may change all the same. A field that holds
+/// one cannot be left out or renamed, as nobody could skip it.
+///
+/// On a field it stands for the field's type, which may be of another crate.
+///
+/// ```
+/// # extern crate farref_netref as farref;
+/// use farref::Shape;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Shape)]
+/// #[shape(opaque, name = "lab.Waveform", version = 2)]
+/// struct Waveform {
+///     packed: Vec<u8>,
+/// }
+///
+/// mod hex {
+/// #   use serde::{Deserialize, Deserializer, Serialize, Serializer};
+///     pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+///         // ..
+/// #       format!("{number:x}").serialize(serializer)
+///     }
+/// #   pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+/// #       u64::from_str_radix(&String::deserialize(deserializer)?, 16).map_err(serde::de::Error::custom)
+/// #   }
+/// }
+///
+/// #[derive(Serialize, Deserialize, Shape)]
+/// struct Capture {
+///     wave: Waveform,
+///     #[serde(with = "hex")]
+///     #[shape(opaque, name = "lab.Hex")]
+///     serial: u64,
+/// }
+/// assert_eq!(
+///     Shape::told_by::<Capture>().to_string(),
+///     "Capture where Capture {wave: lab.Waveform, serial: lab.Hex}, lab.Waveform version 2, lab.Hex version 1",
+/// );
+/// ```
 #[proc_macro_derive(Shape, attributes(serde, shape))]
 pub fn shape(item: TokenStream) -> TokenStream {
     derive_shape::expand(parse_macro_input!(item as syn::DeriveInput)).into()
