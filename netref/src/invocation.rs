@@ -35,6 +35,8 @@ pub struct Invocation {
     arranged: OnceLock<Box<Value>>,
     /// What the peer's argument types look like, if they are others than the method's.
     pub(crate) writer: OnceLock<PeerShape>,
+    /// How these are read as the method's.
+    by: OnceLock<Arc<Shape>>,
 }
 
 /// What is to be done for a call, or that nothing is left to be done.
@@ -82,6 +84,7 @@ impl Invocation {
             references: references::received(refs),
             arranged: OnceLock::new(),
             writer: OnceLock::new(),
+            by: OnceLock::new(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Invocation {
             references: encoder.take_references().collect(),
             arranged: OnceLock::new(),
             writer: OnceLock::new(),
+            by: OnceLock::new(),
         }
     }
 
@@ -290,7 +294,10 @@ impl Invocation {
         let what = format!("what `{}` was called with", method.name);
         let written = method.takes();
         match self.writer.get() {
-            Some(PeerShape::Known(writer)) => own.reads(writer, &what, &written).map(|()| &**writer),
+            Some(PeerShape::Known(writer)) => {
+                let by = own.reads(writer, &what, &written)?;
+                Ok(self.by.get_or_init(|| by))
+            }
             _ => Err(own.mismatch(shape, &what, &written)),
         }
     }

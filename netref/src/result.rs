@@ -104,8 +104,8 @@ where
                 writer,
             } => {
                 let references = crate::references::received(refs);
-                let writer = foreign(hop.ask, failed, shape, writer.as_deref())?;
-                decode_result::<A, R>(failed, &body, &references, writer, Some(hop))
+                let writer = foreign(hop.ask, failed, shape, writer.as_ref())?;
+                decode_result::<A, R>(failed, &body, &references, writer.as_deref(), Some(hop))
             }
         }
     };
@@ -141,12 +141,12 @@ where
 }
 
 /// What the result was written with, if that is another type than it is read as and can be read as that.
-fn foreign<'a>(
+fn foreign(
     ask: Option<&Ask>,
     failed: bool,
     shape: u32,
-    writer: Option<&'a Shape>,
-) -> Result<Option<&'a Shape>, Error> {
+    writer: Option<&Arc<Shape>>,
+) -> Result<Option<Arc<Shape>>, Error> {
     // What is asked by name is answered by values that say what they are.
     let Some(Ask::Method(method)) = ask else {
         return Ok(None);
@@ -158,7 +158,7 @@ fn foreign<'a>(
     }
     let what = format!("what `{}` returned", method.name);
     match writer {
-        Some(writer) => own.reads(writer, &what, method.result).map(|()| Some(writer)),
+        Some(writer) => own.reads(writer, &what, method.result).map(Some),
         None => Err(own.mismatch(shape, &what, method.result)),
     }
 }

@@ -4,15 +4,17 @@
 //! of others only the text is known, and a fingerprint of that stands for the shape.
 
 use std::any::TypeId;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use farref_boxing::{Encoder, Error, ErrorKind, Shape, ShapeType, Shapes};
+use farref_boxing::{Encoder, Error, ErrorKind, Shape, ShapeType, Shaped, Shapes};
 use serde::de::DeserializeOwned;
 
 use crate::exchange::described;
+use crate::interface::shape_of_text;
 use crate::lock::lock;
 use crate::nowhere;
 use crate::panics;
@@ -48,7 +50,18 @@ pub(crate) struct Known {
     /// That of its shape, or of its text if the shape is not known.
     pub(crate) fingerprint: u32,
     shape: Option<Arc<Shape>>,
+    read: Mutex<Vec<Read>>,
 }
+
+/// What somebody writes, and how it is read as a type of this side.
+#[derive(Debug)]
+struct Read {
+    writer: Arc<Shape>,
+    by: Arc<Shape>,
+}
+
+/// So many writers' types are remembered for each of this side.
+const REMEMBERED: usize = 16;
 
 impl MethodShapes {
     /// For generated code.
@@ -96,10 +109,7 @@ impl Known {
         let told = panics::guard(|| Shape::tell(Some(nowhere::reference()), tell));
         match told.ok().flatten() {
             Some(shape) => Self::told(shape),
-            None => Self {
-                fingerprint: text,
-                shape: None,
-            },
+            None => Self::untold(text),
         }
     }
 
@@ -117,14 +127,8 @@ impl Known {
         let told = told.ok().flatten();
         match told {
             Some(shape) if untold == 0 => Self::told(shape),
-            Some(shape) => Self {
-                fingerprint: both(text, shape.fingerprint()),
-                shape: None,
-            },
-            None => Self {
-                fingerprint: text,
-                shape: None,
-            },
+            Some(shape) => Self::untold(both(text, shape.fingerprint())),
+            None => Self::untold(text),
         }
     }
 
@@ -133,25 +137,66 @@ impl Known {
         let (fingerprint, shape) = (shape.fingerprint(), Arc::new(shape));
         lock(ours()).insert(fingerprint, Arc::clone(&shape));
         Self {
-            fingerprint,
             shape: Some(shape),
+            ..Self::untold(fingerprint)
         }
     }
 
-    /// Whether what was written with the type `writer` can be read as this one.
+    const fn untold(fingerprint: u32) -> Self {
+        Self {
+            fingerprint,
+            shape: None,
+            read: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The shape by which what was written with the type `writer` is read as this one.
     ///
     /// # Errors
     ///
-    /// No value of the one is one of the other.
-    pub(crate) fn reads(&self, writer: &Shape, what: &str, written: &str) -> Result<(), Error> {
-        match &self.shape {
-            Some(shape) => readable(writer, shape, what, written),
+    /// No value of the one is one of the other. The message has both shapes, or their beginnings.
+    pub(crate) fn reads(&self, writer: &Arc<Shape>, what: &str, written: &str) -> Result<Arc<Shape>, Error> {
+        let Some(shape) = &self.shape else {
             // It is equal to itself alone.
-            None => {
-                let text = format!("{what} is `{}`, and no {written} on this side", Cut(writer));
-                Err(Error::new(ErrorKind::SchemaMismatch, text))
-            }
+            let text = format!("{what} is `{}`, and no {written} on this side", Cut(writer));
+            return Err(Error::new(ErrorKind::SchemaMismatch, text));
+        };
+        // A fingerprint would not do: whoever wants to finds others with the same.
+        let is_it = |known: &&Read| Arc::ptr_eq(&known.writer, writer) || known.writer == *writer;
+        if let Some(known) = lock(&self.read).iter().find(is_it) {
+            return Ok(Arc::clone(&known.by));
         }
+        let by = match writer.read_by(shape) {
+            Ok(Cow::Borrowed(_)) => Arc::clone(writer),
+            Ok(Cow::Owned(by)) => Arc::new(by),
+            Err(mismatch) => {
+                let place = match mismatch.path() {
+                    "" => String::new(),
+                    path => format!(", for they differ at `{}`", Cut(&path)),
+                };
+                let text = format!(
+                    "{what} is no {written} on this side: `{}` cannot be read as `{}`{place}",
+                    Cut(writer),
+                    Cut(shape),
+                );
+                return Err(Error::new(ErrorKind::SchemaMismatch, text));
+            }
+        };
+        let mut read = lock(&self.read);
+        if read.len() >= REMEMBERED {
+            read.clear();
+        }
+        read.push(Read {
+            writer: Arc::clone(writer),
+            by: Arc::clone(&by),
+        });
+        Ok(by)
+    }
+
+    /// As a peer gets it that asks; nothing if it is not known.
+    pub(crate) fn description(&self) -> Bytes {
+        let told = self.shape.as_ref().and_then(|shape| encode(shape));
+        told.unwrap_or_default()
     }
 
     /// What the peer has written cannot be read as what is `written` on this side, as nobody knows what it looks like.
@@ -167,76 +212,91 @@ impl Known {
     }
 }
 
-/// Whether what `what` is, and was written as `writer`, can be read as `reader`, which is `written` on this side.
-///
-/// # Errors
-///
-/// No value of the one is one of the other. The message has both shapes, or their beginnings.
-fn readable(writer: &Shape, reader: &Shape, what: &str, written: &str) -> Result<(), Error> {
-    writer.readable_as(reader).map_err(|mismatch| {
-        let place = match mismatch.path() {
-            "" => String::new(),
-            path => format!(", for they differ at `{}`", Cut(&path)),
-        };
-        let text = format!(
-            "{what} is no {written} on this side: `{}` cannot be read as `{}`{place}",
-            Cut(writer),
-            Cut(reader),
-        );
-        Error::new(ErrorKind::SchemaMismatch, text)
-    })
+/// A type that only serde is known to read.
+#[derive(Default)]
+struct Item {
+    /// How it is asked, if it tells its shape by itself.
+    tell: Option<Tell>,
+    known: Option<Arc<Known>>,
 }
 
-/// What the items of a stream look like. `None` if their type does not tell.
+fn items() -> &'static Mutex<HashMap<TypeId, Item>> {
+    static ITEMS: OnceLock<Mutex<HashMap<TypeId, Item>>> = OnceLock::new();
+    ITEMS.get_or_init(Mutex::default)
+}
+
+/// Notes that `T` tells its shape by itself.
 ///
-/// It is asked as by [`Shape::of`]: with whatever serde can read it is not known here whether a type tells its shape by
-/// itself.
-pub(crate) fn of_items<T: DeserializeOwned + 'static>() -> Option<ItemShape> {
-    static KNOWN: OnceLock<Mutex<HashMap<TypeId, Option<ItemShape>>>> = OnceLock::new();
-    let known = KNOWN.get_or_init(Mutex::default);
-    if let Some(found) = lock(known).get(&TypeId::of::<T>()) {
-        return found.clone();
+/// Streams, channels and locks take whatever serde can read, and cannot see that. So they say it where a type with one
+/// of them in it is asked: before the first call of the method that it crosses with.
+pub(crate) fn tells<T: Shaped + 'static>() {
+    tells_by::<T>(|shapes| Some(T::shape(shapes)));
+}
+
+/// Notes that `T` is to be asked like that.
+pub(crate) fn tells_by<T: 'static>(tell: Tell) {
+    let mut items = lock(items());
+    let item = items.entry(TypeId::of::<T>()).or_default();
+    if item.tell.is_none() {
+        (item.tell, item.known) = (Some(tell), None);
     }
-    // No lock is held while the type answers.
-    let told = panics::guard(|| {
-        let stand_in = Some(nowhere::reference());
-        Shape::tell(stand_in, |shapes| shapes.traced::<T>())
-    });
-    let told = told.ok().flatten().map(|shape| ItemShape {
-        fingerprint: shape.fingerprint(),
-        shape: Arc::new(shape),
-    });
-    lock(known).insert(TypeId::of::<T>(), told.clone());
-    told
 }
 
-/// What the items of a stream look like.
-#[derive(Debug, Clone)]
-pub(crate) struct ItemShape {
-    pub(crate) fingerprint: u32,
-    pub(crate) shape: Arc<Shape>,
-}
-
-impl ItemShape {
-    /// What whoever makes a stream says that its items look like, if they can be read as these.
-    ///
-    /// # Errors
-    ///
-    /// It is no shape, or no value of it is one of these.
-    pub(crate) fn of_writer(&self, description: Bytes) -> Result<Self, Error> {
-        let nonsense = || {
-            Error::new(
-                ErrorKind::Malformed,
-                "a stream does not tell what its items look like",
-            )
-        };
-        let shape = described(description).ok_or_else(nonsense)?;
-        readable(&shape, &self.shape, "what comes in a stream", "item of it")?;
-        Ok(Self {
-            fingerprint: shape.fingerprint(),
-            shape: Arc::new(shape),
-        })
+/// The shape of `T`, as it tells it by itself or else as it is read.
+pub(crate) fn tell<T: DeserializeOwned + 'static>(shapes: &mut Shapes) -> Option<ShapeType> {
+    let tell = lock(items()).get(&TypeId::of::<T>()).and_then(|item| item.tell);
+    match tell {
+        Some(tell) => tell(shapes),
+        None => shapes.traced::<T>(),
     }
+}
+
+/// What the items of a stream, or the values of a channel or lock look like.
+pub(crate) fn of_items<T: DeserializeOwned + 'static>() -> Arc<Known> {
+    let key = TypeId::of::<T>();
+    if let Some(known) = lock(items()).get(&key).and_then(|item| item.known.as_ref()) {
+        return Arc::clone(known);
+    }
+    loop {
+        let tells = lock(items()).get(&key).is_some_and(|item| item.tell.is_some());
+        // No lock is held while the type answers.
+        let known = Known::ask(tell::<T>, shape_of_text(&name_of::<T>()));
+        let mut items = lock(items());
+        let item = items.entry(key).or_default();
+        // Somebody may have said meanwhile that it tells.
+        if tells == item.tell.is_some() {
+            return Arc::clone(item.known.get_or_insert_with(|| Arc::new(known)));
+        }
+    }
+}
+
+/// The name of a type with its arguments, each path cut to its last segment, as in PROTOCOL.md § 7.8.
+pub(crate) fn name_of<T>() -> String {
+    let mut name = String::new();
+    let mut word = 0;
+    for part in
+        std::any::type_name::<T>().split_inclusive(|next: char| !next.is_alphanumeric() && next != '_')
+    {
+        if part == ":" {
+            // The second of two: what is before the first is a module.
+            name.truncate(word);
+            continue;
+        }
+        word = name.len();
+        name.push_str(part.strip_suffix(':').unwrap_or(part));
+    }
+    name
+}
+
+/// What somebody has told a type to look like.
+pub(crate) fn of_writer(description: Bytes) -> Result<Arc<Shape>, Error> {
+    let nonsense = || {
+        Error::new(
+            ErrorKind::Malformed,
+            "what a type looks like is told by something else",
+        )
+    };
+    described(description).map(Arc::new).ok_or_else(nonsense)
 }
 
 /// One fingerprint of two.
@@ -308,9 +368,18 @@ impl fmt::Write for Short {
 
 #[cfg(test)]
 mod tests {
-    use farref_boxing::{ShapeFields, Shaped};
+    use farref_boxing::ShapeFields;
 
     use super::*;
+
+    #[test]
+    fn a_type_is_named_without_its_modules() {
+        assert_eq!(name_of::<u8>(), "u8");
+        assert_eq!(
+            name_of::<(Option<Vec<String>>, [Known; 2], Box<dyn std::fmt::Debug>)>(),
+            "(Option<Vec<String>>, [Known; 2], Box<dyn Debug>)"
+        );
+    }
 
     #[test]
     fn both_shapes_are_in_the_message_however_long_the_first_is() {
@@ -324,7 +393,11 @@ mod tests {
         }
         let own = Known::told(Shape::told_by::<bool>());
         let error = own
-            .reads(&Shape::told_by::<Long>(), "what `x` returned", "Result<bool>")
+            .reads(
+                &Arc::new(Shape::told_by::<Long>()),
+                "what `x` returned",
+                "Result<bool>",
+            )
             .unwrap_err();
         let message = error.message();
         assert!(message.contains("`Long where Long(String, String"), "{message}");

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use farref_boxing::{CodecError, Error, ErrorKind, Items, ItemsWriter, Result, ShapeType, Shaped, Shapes};
+use farref_boxing::{CodecError, Items, ItemsWriter, Result, ShapeType, Shaped, Shapes};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -30,8 +30,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Item for T {}
 /// ends it at its origin.
 ///
 /// A peer of another version may have another type of item: they are read as arguments and results are, by the shape of
-/// whoever makes the stream. What their type looks like is asked of its `Deserialize`; types that do not tell it, such as
-/// those with `#[serde(alias)]`, have to be the same on both sides.
+/// whoever makes the stream. Types that do not tell what they look like have to have the same name on both sides.
 ///
 /// ```
 /// # extern crate farref_netref as farref;
@@ -164,8 +163,9 @@ impl<'de, T: Item> Deserialize<'de> for Stream<T> {
 }
 
 /// What its items look like is told where they are pulled.
-impl<T: Item> Shaped for Stream<T> {
+impl<T: Item + Shaped> Shaped for Stream<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }
@@ -212,24 +212,18 @@ impl<T: Item> Unit for Coded<T> {
     type Outgoing = ItemsWriter;
 
     fn form() -> Form {
-        Form::Items(shapes::of_items::<T>().map_or(0, |items| items.fingerprint))
+        Form::Items(shapes::of_items::<T>().fingerprint)
     }
 
     fn description() -> Bytes {
-        let told = shapes::of_items::<T>().and_then(|items| shapes::encode(&items.shape));
-        told.unwrap_or_default()
+        shapes::of_items::<T>().description()
     }
 
     fn form_of(description: Bytes) -> Result<(Form, Writer)> {
-        let unknown = || {
-            Error::new(
-                ErrorKind::SchemaMismatch,
-                "the type of the items does not tell its shape",
-            )
-        };
-        let items = shapes::of_items::<T>().ok_or_else(unknown)?;
-        let writer = items.of_writer(description)?;
-        Ok((Form::Items(writer.fingerprint), writer.shape))
+        let writer = shapes::of_writer(description)?;
+        let written = format!("`{}`", shapes::name_of::<T>());
+        let by = shapes::of_items::<T>().reads(&writer, "what comes in a stream", &written)?;
+        Ok((Form::Items(writer.fingerprint()), by))
     }
 
     fn receive(incoming: &mut Read<T>, body: Body, writer: Option<&Writer>) -> Result<()> {

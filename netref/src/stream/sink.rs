@@ -194,9 +194,10 @@ impl<'de, S> Deserialize<'de> for Sink<S> {
     }
 }
 
-impl<S> Shaped for Sink<S> {
-    fn shape(_shapes: &mut Shapes) -> ShapeType {
-        ShapeType::REFERENCE
+impl<S: Shaped> Shaped for Sink<S> {
+    fn shape(shapes: &mut Shapes) -> ShapeType {
+        // It is a reference, too.
+        S::shape(shapes)
     }
 }
 
