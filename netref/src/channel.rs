@@ -10,8 +10,8 @@
 //! They are tokio's channels, and mean the same. The channel lives in the process that made it. An end that crosses is a
 //! reference to it, so the other ends notice when it is dropped over there, and when the connection of whoever holds it is
 //! over. A session that goes on over another carrier is not noticed. Values may be whatever serde can write and read, with
-//! netrefs, streams and further ends of channels in them (PROTOCOL.md § 14). Both sides have to have the same version of
-//! their type: unlike arguments, results and items of streams they do not say what they look like.
+//! netrefs, streams and further ends of channels in them (PROTOCOL.md § 14). A peer of another version may have another
+//! type of value: it is read by the shape of whoever sends it, as arguments, results and items of streams are.
 //!
 //! One call is made for each value that is sent from afar: it returns when the value is in the channel. For many small
 //! values one after the other a [`Stream`](crate::Stream) is faster, as its items travel in batches.
@@ -28,7 +28,7 @@ use farref_boxing::{Certainty, Error, ErrorKind, Result};
 use farref_macros::remote;
 
 use crate::netref::Netref;
-use crate::parcel::Parcel;
+use crate::parcel::{Packer, Parcel};
 use crate::stream::Item;
 
 /// What several receivers can get.
@@ -46,23 +46,53 @@ pub(crate) trait Inbox {
     async fn closed(&self) -> Result<()>;
 }
 
-/// Sends to a channel elsewhere. Waiting for room takes as long as it takes.
-fn send<T: Item>(inbox: &Netref<dyn Inbox>, value: &T) -> impl Future<Output = Result<()>> + Send + use<T> {
-    let sent = Parcel::pack(value).map(|value| inbox.call().send(value).timeout(Duration::MAX));
-    async {
-        if sent?.await? {
-            Ok(())
-        } else {
-            Err(receiver_gone())
+/// The sending end of a channel elsewhere.
+struct Outlet<T: Item> {
+    inbox: Netref<dyn Inbox>,
+    packer: Packer<T>,
+}
+
+impl<T: Item> Outlet<T> {
+    const fn new(inbox: Netref<dyn Inbox>) -> Self {
+        Self {
+            inbox,
+            packer: Packer::new(),
+        }
+    }
+
+    /// Sends a value. Waiting for room takes as long as it takes.
+    fn send(&self, value: &T) -> impl Future<Output = Result<()>> + Send + use<'_, T> {
+        let packed = self.packer.pack(value);
+        let sent = packed.map(|value| self.inbox.call().send(value).timeout(Duration::MAX));
+        async {
+            let has_receiver = sent?.await?;
+            self.packer.was_read();
+            if has_receiver {
+                Ok(())
+            } else {
+                Err(receiver_gone())
+            }
+        }
+    }
+
+    /// Waits until nobody receives any more, or the channel is out of reach.
+    async fn closed(&self) {
+        // An error says that it is out of reach.
+        let _ = self.inbox.call().closed().timeout(Duration::MAX).await;
+    }
+}
+
+impl<T: Item> Clone for Outlet<T> {
+    fn clone(&self) -> Self {
+        Self {
+            inbox: self.inbox.clone(),
+            packer: self.packer.clone(),
         }
     }
 }
 
-/// Waits until nobody receives from a channel elsewhere, or it is out of reach.
-async fn closed(inbox: &Netref<dyn Inbox>) {
-    // An error says that it is out of reach.
-    let _ = inbox.call().closed().timeout(Duration::MAX).await;
-}
+/// What comes in by an inbox.
+const SENT: &str = "what was sent to a channel";
 
 /// Nobody receives any more: what was sent went nowhere.
 fn receiver_gone() -> Error {

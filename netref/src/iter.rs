@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind, Items, ItemsWriter, Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::ser::Error as _;
@@ -15,8 +16,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::call::Call;
 use crate::lock::lock;
 use crate::netref::Netref;
+use crate::parcel::{Unpacker, told};
 use crate::stream::Item;
-use crate::{place, references};
+use crate::{place, references, shapes};
 
 /// What an iterator crosses as (PROTOCOL.md § 14).
 #[remote(name = "farref.Iterator")]
@@ -24,11 +26,16 @@ pub(crate) trait Batches {
     /// The next items, at most so many; fewer if they are long.
     #[reads]
     async fn next(&self, most: u32) -> Result<Batch>;
+
+    /// What the items look like, as a shape is on the wire; nothing if that is not known.
+    async fn shape(&self) -> Result<Bytes>;
 }
 
 /// The next items of an iterator.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Batch {
+    /// The fingerprint of their type.
+    shape: u32,
     items: Items,
     /// How many follow, as [`Iterator::size_hint`] tells.
     left: Left,
@@ -40,8 +47,8 @@ pub(crate) struct Batch {
 ///
 /// One that is elsewhere is lazy: items are made over there as they are used here, in batches that grow, and never more than
 /// some three times as many as were used. It may block there. Whoever wants each item as soon as it is made, or as many as
-/// the wire takes, uses a [`Stream`](crate::Stream). It is used once: passing it on gives it away. Both sides have to have
-/// the same version of the type of its items, which do not say what they look like.
+/// the wire takes, uses a [`Stream`](crate::Stream). It is used once: passing it on gives it away. A peer of another version
+/// may have another type of item: they are read by the shape of whoever makes them.
 ///
 /// ```
 /// # extern crate farref_netref as farref;
@@ -74,7 +81,7 @@ pub struct RemoteIter<T: Item> {
 
 enum Place<T: Item> {
     Here(Box<dyn Iterator<Item = T> + Send>),
-    There(There<T>),
+    There(Box<There<T>>),
     /// It was given away.
     Gone,
     Over,
@@ -86,6 +93,9 @@ struct There<T> {
     /// Items of the batch that the last came in.
     last: usize,
     under_way: Option<Call<Result<Batch>>>,
+    unpacker: Unpacker<T>,
+    /// A batch whose items are of another type, and the question what that looks like.
+    asking: Option<(Batch, Call<Result<Bytes>>)>,
     left: Left,
     ended: bool,
 }
@@ -171,7 +181,9 @@ impl<T: Item> RemoteIter<T> {
         let items: Boxed<T> = match std::mem::replace(&mut *lock(&self.place), Place::Gone) {
             Place::Here(items) => Box::new(items.map(Ok)),
             // Nothing was fetched: whoever gets it fetches from where it is.
-            Place::There(there) if there.last == 0 && there.under_way.is_none() && !there.ended => {
+            Place::There(there)
+                if there.last == 0 && there.under_way.is_none() && there.asking.is_none() && !there.ended =>
+            {
                 return Ok((there.batches, left));
             }
             // What was fetched already goes along.
@@ -209,6 +221,16 @@ impl<T: Item> There<T> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         loop {
+            if let Some((_, asked)) = &mut self.asking {
+                let description = ready!(Pin::new(asked).poll(context));
+                let Some((batch, _)) = self.asking.take() else {
+                    continue;
+                };
+                let taken = told(description).and_then(|description| self.take_in(batch, &description));
+                if let Err(error) = taken {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
             // Half of it was used: the next is on its way when the other half is.
             if self.items.len() <= self.last / 2 {
                 self.fetch();
@@ -221,20 +243,33 @@ impl<T: Item> There<T> {
             };
             let fetched = ready!(Pin::new(call).poll(context));
             self.under_way = None;
-            if let Err(error) = fetched.and_then(|batch| self.take_in(batch)) {
+            let taken = fetched.and_then(|batch| {
+                if self.unpacker.lacks(batch.shape) {
+                    self.asking = Some((batch, self.batches.call().shape().start()));
+                    return Ok(());
+                }
+                self.take_in(batch, &Bytes::new())
+            });
+            if let Err(error) = taken {
                 return Poll::Ready(Some(Err(error)));
             }
         }
     }
 
-    fn take_in(&mut self, batch: Batch) -> Result<()> {
+    /// Takes a batch of items that look as described, if that was not known.
+    fn take_in(&mut self, batch: Batch, description: &Bytes) -> Result<()> {
         let Batch {
+            shape,
             mut items,
             left,
             ended,
         } = batch;
         let count = items.count();
-        items.read(count, &references::limits(), &mut self.items)?;
+        let limits = references::limits();
+        match self.unpacker.by(shape, description)? {
+            Some(by) => items.read_by_shape(count, &by, &limits, &mut self.items)?,
+            None => items.read(count, &limits, &mut self.items)?,
+        }
         if count == 0 && !ended {
             return Err(Error::new(
                 ErrorKind::Malformed,
@@ -253,11 +288,12 @@ struct Hosted<T>(Arc<tokio::sync::Mutex<Option<Boxed<T>>>>);
 impl<T: Item> Batches for Hosted<T> {
     async fn next(&self, most: u32) -> Result<Batch> {
         let mut place = Arc::clone(&self.0).lock_owned().await;
+        let shape = shapes::of_items::<T>().fingerprint;
         let run = move || -> Result<Batch> {
             let mut batch = ItemsWriter::new();
             // Taken out meanwhile: after a panic it is over.
             let Some(mut items) = place.take() else {
-                return Ok(Batch::end(batch));
+                return Ok(Batch::end(shape, batch));
             };
             while batch.count() < most.clamp(1, MOST).into() && batch.len() < LONG {
                 match items.next() {
@@ -267,17 +303,19 @@ impl<T: Item> Batches for Hosted<T> {
                     Some(Err(error)) => {
                         *place = Some(Box::new(std::iter::once(Err(error))));
                         return Ok(Batch {
+                            shape,
                             items: batch.take(),
                             left: (0, None),
                             ended: false,
                         });
                     }
-                    None => return Ok(Batch::end(batch)),
+                    None => return Ok(Batch::end(shape, batch)),
                 }
             }
             let left = hint(&*items);
             *place = Some(items);
             Ok(Batch {
+                shape,
                 items: batch.take(),
                 left,
                 ended: false,
@@ -286,11 +324,16 @@ impl<T: Item> Batches for Hosted<T> {
         let run = crate::runtime::spawn_blocking(run).await;
         run.map_err(|error| Error::wrap(ErrorKind::Panicked, error))?
     }
+
+    async fn shape(&self) -> Result<Bytes> {
+        Ok(shapes::of_items::<T>().description())
+    }
 }
 
 impl Batch {
-    fn end(mut items: ItemsWriter) -> Self {
+    fn end(shape: u32, mut items: ItemsWriter) -> Self {
         Self {
+            shape,
             items: items.take(),
             left: (0, Some(0)),
             ended: true,
@@ -344,19 +387,22 @@ impl<T: Item> Serialize for RemoteIter<T> {
 impl<'de, T: Item> Deserialize<'de> for RemoteIter<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let (batches, left) = Deserialize::deserialize(deserializer)?;
-        Ok(Self::at(Place::There(There {
+        Ok(Self::at(Place::There(Box::new(There {
             batches,
             items: VecDeque::new(),
             last: 0,
             under_way: None,
+            unpacker: Unpacker::new("what an iterator gives"),
+            asking: None,
             left,
             ended: false,
-        })))
+        }))))
     }
 }
 
-impl<T: Item> Shaped for RemoteIter<T> {
+impl<T: Item + Shaped> Shaped for RemoteIter<T> {
     fn shape(shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         <(Netref<dyn Batches>, Left)>::shape(shapes)
     }
 }

@@ -5,21 +5,23 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use farref_boxing::{Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::netref::Netref;
-use crate::parcel::Parcel;
+use crate::parcel::{Packer, Parcel, Unpacker};
+use crate::shapes;
 use crate::stream::Item;
 
 /// A value that one holds at a time, of all in all processes.
 ///
 /// It is cloned and passed on at will: all are the same lock, which lives in the process that made it. Whoever asked
 /// first is next. A guard that is held elsewhere is let go when it is dropped, and when the connection of its holder is
-/// over; a session that goes on over another carrier keeps it. Who gives up waiting is out of the queue. Both sides have to
-/// have the same version of the type of the value, which does not say what it looks like.
+/// over; a session that goes on over another carrier keeps it. Who gives up waiting is out of the queue. A peer of another
+/// version may have another type of value: each reads it by the shape of whoever has put it there.
 ///
 /// ```
 /// # extern crate farref_netref as farref;
@@ -56,8 +58,17 @@ pub struct Mutex<T: Item>(Place<T>);
 
 enum Place<T: Item> {
     Here(Arc<tokio::sync::Mutex<T>>),
-    There(Netref<dyn Lockable>),
+    There(Netref<dyn Lockable>, Arc<Values<T>>),
 }
+
+/// How the values of a lock elsewhere come and go.
+struct Values<T> {
+    packer: Packer<T>,
+    unpacker: Unpacker<T>,
+}
+
+/// What a lock is on, in messages.
+const LOCKED: &str = "what is locked";
 
 /// A lock, for the other side.
 #[remote(name = "farref.Mutex")]
@@ -67,6 +78,9 @@ pub(crate) trait Lockable {
 
     /// The same, if nobody holds it.
     async fn try_lock(&self) -> Result<Option<(Netref<dyn Held>, Parcel)>>;
+
+    /// What the value looks like, as a shape is on the wire; nothing if that is not known.
+    async fn shape(&self) -> Result<Bytes>;
 }
 
 /// A lock that is held.
@@ -98,7 +112,10 @@ impl<T: Item> Mutex<T> {
     pub async fn lock(&self) -> Result<Guard<T>> {
         match &self.0 {
             Place::Here(mutex) => Ok(Guard(Hold::Here(Arc::clone(mutex).lock_owned().await))),
-            Place::There(mutex) => Guard::there(mutex.call().lock().timeout(Duration::MAX).await?),
+            Place::There(mutex, values) => {
+                let locked = mutex.call().lock().timeout(Duration::MAX).await?;
+                Guard::there(mutex, values, locked).await
+            }
         }
     }
 
@@ -117,7 +134,10 @@ impl<T: Item> Mutex<T> {
                 let guard = Arc::clone(mutex).try_lock_owned().ok();
                 Ok(guard.map(|guard| Guard(Hold::Here(guard))))
             }
-            Place::There(mutex) => mutex.call().try_lock().await?.map(Guard::there).transpose(),
+            Place::There(mutex, values) => match mutex.call().try_lock().await? {
+                Some(locked) => Guard::there(mutex, values, locked).await.map(Some),
+                None => Ok(None),
+            },
         }
     }
 }
@@ -129,13 +149,23 @@ pub struct Guard<T: Item>(Hold<T>);
 
 enum Hold<T: Item> {
     Here(OwnedMutexGuard<T>),
-    There { held: Netref<dyn Held>, value: T },
+    There {
+        held: Netref<dyn Held>,
+        value: T,
+        values: Arc<Values<T>>,
+    },
 }
 
 impl<T: Item> Guard<T> {
-    fn there((held, value): (Netref<dyn Held>, Parcel)) -> Result<Self> {
-        let value = value.unpack()?;
-        Ok(Self(Hold::There { held, value }))
+    async fn there(
+        mutex: &Netref<dyn Lockable>,
+        values: &Arc<Values<T>>,
+        (held, value): (Netref<dyn Held>, Parcel),
+    ) -> Result<Self> {
+        let ask = || mutex.call().shape();
+        let value = values.unpacker.unpack_asking(value, ask).await?;
+        let values = Arc::clone(values);
+        Ok(Self(Hold::There { held, value, values }))
     }
 
     /// Puts another value in, for whoever holds the lock next.
@@ -150,8 +180,9 @@ impl<T: Item> Guard<T> {
     pub async fn set(&mut self, new: T) -> Result<()> {
         match &mut self.0 {
             Hold::Here(guard) => **guard = new,
-            Hold::There { held, value } => {
-                held.call().set(Parcel::pack(&new)?).await?;
+            Hold::There { held, value, values } => {
+                held.call().set(values.packer.pack(&new)?).await?;
+                values.packer.was_read();
                 *value = new;
             }
         }
@@ -187,33 +218,49 @@ impl<T: Item> Deref for Guard<T> {
 }
 
 /// A lock of this process, for the other side.
-struct Lock<T>(Arc<tokio::sync::Mutex<T>>);
+struct Lock<T> {
+    mutex: Arc<tokio::sync::Mutex<T>>,
+    unpacker: Arc<Unpacker<T>>,
+}
 
 /// What somebody elsewhere holds. Nothing once it was let go.
-struct Holding<T>(std::sync::Mutex<Option<OwnedMutexGuard<T>>>);
+struct Holding<T> {
+    guard: std::sync::Mutex<Option<OwnedMutexGuard<T>>>,
+    unpacker: Arc<Unpacker<T>>,
+}
 
-fn hold<T: Item>(guard: OwnedMutexGuard<T>) -> Result<(Netref<dyn Held>, Parcel)> {
-    let value = Parcel::pack(&*guard)?;
-    Ok((Netref::of(Holding(std::sync::Mutex::new(Some(guard)))), value))
+impl<T: Item> Lock<T> {
+    fn hold(&self, guard: OwnedMutexGuard<T>) -> Result<(Netref<dyn Held>, Parcel)> {
+        let value = Parcel::pack(&*guard)?;
+        let holding = Holding {
+            guard: std::sync::Mutex::new(Some(guard)),
+            unpacker: Arc::clone(&self.unpacker),
+        };
+        Ok((Netref::of(holding), value))
+    }
 }
 
 #[remote]
 impl<T: Item> Lockable for Lock<T> {
     async fn lock(&self) -> Result<(Netref<dyn Held>, Parcel)> {
-        hold(Arc::clone(&self.0).lock_owned().await)
+        self.hold(Arc::clone(&self.mutex).lock_owned().await)
     }
 
     async fn try_lock(&self) -> Result<Option<(Netref<dyn Held>, Parcel)>> {
-        let guard = Arc::clone(&self.0).try_lock_owned().ok();
-        guard.map(hold).transpose()
+        let guard = Arc::clone(&self.mutex).try_lock_owned().ok();
+        guard.map(|guard| self.hold(guard)).transpose()
+    }
+
+    async fn shape(&self) -> Result<Bytes> {
+        Ok(shapes::of_items::<T>().description())
     }
 }
 
 #[remote]
 impl<T: Item> Held for Holding<T> {
     async fn set(&self, value: Parcel) -> Result<()> {
-        let mut value = value.unpack()?;
-        match &mut *crate::lock::lock(&self.0) {
+        let mut value = self.unpacker.unpack(value)?;
+        match &mut *crate::lock::lock(&self.guard) {
             Some(guard) => std::mem::swap(&mut **guard, &mut value),
             None => return Err(let_go()),
         }
@@ -223,7 +270,7 @@ impl<T: Item> Held for Holding<T> {
     }
 
     async fn unlock(&self) -> Result<()> {
-        let guard = crate::lock::lock(&self.0).take();
+        let guard = crate::lock::lock(&self.guard).take();
         guard.map(drop).ok_or_else(let_go)
     }
 }
@@ -236,7 +283,7 @@ impl<T: Item> Clone for Mutex<T> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Place::Here(mutex) => Place::Here(Arc::clone(mutex)),
-            Place::There(mutex) => Place::There(mutex.clone()),
+            Place::There(mutex, values) => Place::There(mutex.clone(), Arc::clone(values)),
         })
     }
 }
@@ -244,20 +291,32 @@ impl<T: Item> Clone for Mutex<T> {
 impl<T: Item> Serialize for Mutex<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match &self.0 {
-            Place::Here(mutex) => Netref::<dyn Lockable>::of(Lock(Arc::clone(mutex))).serialize(serializer),
-            Place::There(mutex) => mutex.serialize(serializer),
+            Place::Here(mutex) => {
+                let lock = Lock {
+                    mutex: Arc::clone(mutex),
+                    unpacker: Arc::new(Unpacker::new(LOCKED)),
+                };
+                Netref::<dyn Lockable>::of(lock).serialize(serializer)
+            }
+            Place::There(mutex, _) => mutex.serialize(serializer),
         }
     }
 }
 
 impl<'de, T: Item> Deserialize<'de> for Mutex<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Netref::deserialize(deserializer).map(|mutex| Self(Place::There(mutex)))
+        let mutex = Netref::deserialize(deserializer)?;
+        let values = Values {
+            packer: Packer::new(),
+            unpacker: Unpacker::new(LOCKED),
+        };
+        Ok(Self(Place::There(mutex, Arc::new(values))))
     }
 }
 
-impl<T: Item> Shaped for Mutex<T> {
+impl<T: Item + Shaped> Shaped for Mutex<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }
@@ -266,7 +325,7 @@ impl<T: Item> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             Place::Here(_) => "Mutex(local)",
-            Place::There(_) => "Mutex(remote)",
+            Place::There(..) => "Mutex(remote)",
         })
     }
 }

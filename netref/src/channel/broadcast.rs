@@ -4,15 +4,16 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use farref_boxing::{Error, Result, ShapeType, Shaped, Shapes};
+use farref_boxing::{Error, Result, ShapeFields, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::{Shareable, receiver_gone};
+use super::{SENT, Shareable, receiver_gone};
 use crate::netref::Netref;
-use crate::parcel::Parcel;
+use crate::parcel::{Packer, Parcel, Unpacker};
+use crate::shapes;
 use crate::stream::Stream;
 
 /// The sending end, for the other side.
@@ -68,7 +69,7 @@ pub struct Sender<T: Shareable>(Way<T>);
 
 enum Way<T: Shareable> {
     Here(broadcast::Sender<T>),
-    There(Netref<dyn Hub>),
+    There(Netref<dyn Hub>, Packer<T>),
 }
 
 impl<T: Shareable> Sender<T> {
@@ -85,7 +86,11 @@ impl<T: Shareable> Sender<T> {
     pub async fn send(&self, value: T) -> Result<u64> {
         let receivers = match &self.0 {
             Way::Here(sender) => put(sender, value),
-            Way::There(hub) => hub.call().send(Parcel::pack(&value)?).await?,
+            Way::There(hub, packer) => {
+                let receivers = hub.call().send(packer.pack(&value)?).await?;
+                packer.was_read();
+                receivers
+            }
         };
         if receivers > 0 {
             Ok(receivers)
@@ -106,7 +111,7 @@ impl<T: Shareable> Sender<T> {
     pub async fn subscribe(&self) -> Result<Receiver<T>> {
         match &self.0 {
             Way::Here(sender) => Ok(Receiver::of(sender.subscribe())),
-            Way::There(hub) => hub.call().subscribe().await?.unpack(),
+            Way::There(hub, _) => hub.call().subscribe().await?.unpack_plain(),
         }
     }
 }
@@ -200,16 +205,16 @@ impl<T: Shareable> futures_core::Stream for Values<T> {
 }
 
 /// The sender, for the other side.
-struct Entry<T: Shareable>(broadcast::Sender<T>);
+struct Entry<T: Shareable>(broadcast::Sender<T>, Unpacker<T>);
 
 #[remote]
 impl<T: Shareable> Hub for Entry<T> {
     async fn send(&self, value: Parcel) -> Result<u64> {
-        Ok(put(&self.0, value.unpack()?))
+        Ok(put(&self.0, self.1.unpack(value)?))
     }
 
     async fn subscribe(&self) -> Result<Parcel> {
-        Parcel::pack(&Receiver::of(self.0.subscribe()))
+        Parcel::pack_plain(&Receiver::of(self.0.subscribe()))
     }
 }
 
@@ -217,7 +222,7 @@ impl<T: Shareable> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Way::Here(sender) => Way::Here(sender.clone()),
-            Way::There(hub) => Way::There(hub.clone()),
+            Way::There(hub, packer) => Way::There(hub.clone(), packer.clone()),
         })
     }
 }
@@ -225,20 +230,24 @@ impl<T: Shareable> Clone for Sender<T> {
 impl<T: Shareable> Serialize for Sender<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match &self.0 {
-            Way::Here(sender) => Netref::<dyn Hub>::of(Entry(sender.clone())).serialize(serializer),
-            Way::There(hub) => hub.serialize(serializer),
+            Way::Here(sender) => {
+                let entry = Entry(sender.clone(), Unpacker::new(SENT));
+                Netref::<dyn Hub>::of(entry).serialize(serializer)
+            }
+            Way::There(hub, _) => hub.serialize(serializer),
         }
     }
 }
 
 impl<'de, T: Shareable> Deserialize<'de> for Sender<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Netref::deserialize(deserializer).map(|hub| Self(Way::There(hub)))
+        Netref::deserialize(deserializer).map(|hub| Self(Way::There(hub, Packer::new())))
     }
 }
 
-impl<T: Shareable> Shaped for Sender<T> {
+impl<T: Shareable + Shaped> Shaped for Sender<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }
@@ -250,18 +259,32 @@ impl<T: Shareable> Serialize for Receiver<T> {
     ///
     /// It was given away before, or no message is being boxed.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        shapes::tells_by::<Heard<T>>(heard::<T>);
         self.0.serialize(serializer)
     }
 }
 
+/// What comes to a receiver looks like that, as far as its values tell.
+fn heard<T: Shareable>(shapes: &mut Shapes) -> Option<ShapeType> {
+    let value = shapes::tell::<T>(shapes)?;
+    Some(shapes.enumeration::<Heard<T>, _>("Heard", |shapes| {
+        [
+            ("Value", ShapeFields::newtype(value)),
+            ("Missed", ShapeFields::newtype(u64::shape(shapes))),
+        ]
+    }))
+}
+
 impl<'de, T: Shareable> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        shapes::tells_by::<Heard<T>>(heard::<T>);
         Stream::deserialize(deserializer).map(Self)
     }
 }
 
-impl<T: Shareable> Shaped for Receiver<T> {
+impl<T: Shareable + Shaped> Shaped for Receiver<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }
@@ -270,7 +293,7 @@ impl<T: Shareable> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             Way::Here(_) => "Sender(local)",
-            Way::There(_) => "Sender(remote)",
+            Way::There(..) => "Sender(remote)",
         })
     }
 }

@@ -9,9 +9,10 @@ use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::mpsc;
 
-use super::{Inbox, receiver_gone};
+use super::{Inbox, Outlet, SENT, receiver_gone};
 use crate::netref::Netref;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Unpacker};
+use crate::shapes;
 use crate::stream::{Item, Stream};
 
 /// A channel in which at most `capacity` values wait, at least 1.
@@ -59,7 +60,7 @@ pub struct Sender<T: Item>(Way<T>);
 
 enum Way<T: Item> {
     Here(mpsc::Sender<T>),
-    There(Netref<dyn Inbox>),
+    There(Outlet<T>),
 }
 
 impl<T: Item> Sender<T> {
@@ -76,7 +77,7 @@ impl<T: Item> Sender<T> {
     pub async fn send(&self, value: T) -> Result<()> {
         match &self.0 {
             Way::Here(sender) => sender.send(value).await.map_err(|_| receiver_gone()),
-            Way::There(inbox) => super::send(inbox, &value).await,
+            Way::There(outlet) => outlet.send(&value).await,
         }
     }
 
@@ -88,7 +89,7 @@ impl<T: Item> Sender<T> {
     pub async fn closed(&self) {
         match &self.0 {
             Way::Here(sender) => sender.closed().await,
-            Way::There(inbox) => super::closed(inbox).await,
+            Way::There(outlet) => outlet.closed().await,
         }
     }
 }
@@ -133,12 +134,12 @@ impl<T> futures_core::Stream for Values<T> {
 }
 
 /// The sender, for the other side.
-struct Entry<T: Item>(mpsc::Sender<T>);
+struct Entry<T: Item>(mpsc::Sender<T>, Unpacker<T>);
 
 #[remote]
 impl<T: Item> Inbox for Entry<T> {
     async fn send(&self, value: Parcel) -> Result<bool> {
-        Ok(self.0.send(value.unpack()?).await.is_ok())
+        Ok(self.0.send(self.1.unpack(value)?).await.is_ok())
     }
 
     async fn closed(&self) -> Result<()> {
@@ -151,7 +152,7 @@ impl<T: Item> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Way::Here(sender) => Way::Here(sender.clone()),
-            Way::There(inbox) => Way::There(inbox.clone()),
+            Way::There(outlet) => Way::There(outlet.clone()),
         })
     }
 }
@@ -159,20 +160,24 @@ impl<T: Item> Clone for Sender<T> {
 impl<T: Item> Serialize for Sender<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match &self.0 {
-            Way::Here(sender) => Netref::<dyn Inbox>::of(Entry(sender.clone())).serialize(serializer),
-            Way::There(inbox) => inbox.serialize(serializer),
+            Way::Here(sender) => {
+                let entry = Entry(sender.clone(), Unpacker::new(SENT));
+                Netref::<dyn Inbox>::of(entry).serialize(serializer)
+            }
+            Way::There(outlet) => outlet.inbox.serialize(serializer),
         }
     }
 }
 
 impl<'de, T: Item> Deserialize<'de> for Sender<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Netref::deserialize(deserializer).map(|inbox| Self(Way::There(inbox)))
+        Netref::deserialize(deserializer).map(|inbox| Self(Way::There(Outlet::new(inbox))))
     }
 }
 
-impl<T: Item> Shaped for Sender<T> {
+impl<T: Item + Shaped> Shaped for Sender<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }
@@ -194,8 +199,9 @@ impl<'de, T: Item> Deserialize<'de> for Receiver<T> {
     }
 }
 
-impl<T: Item> Shaped for Receiver<T> {
+impl<T: Item + Shaped> Shaped for Receiver<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }

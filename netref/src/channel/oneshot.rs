@@ -12,10 +12,11 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
-use super::{Inbox, is_gone, receiver_gone, sender_gone};
+use super::{Inbox, Outlet, SENT, is_gone, receiver_gone, sender_gone};
 use crate::lock::lock;
 use crate::netref::Netref;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Unpacker};
+use crate::shapes;
 use crate::stream::{Item, Stream};
 
 /// A channel for one value.
@@ -60,7 +61,7 @@ pub struct Sender<T: Item>(Mutex<Option<Way<T>>>);
 
 enum Way<T: Item> {
     Here(oneshot::Sender<T>),
-    There(Netref<dyn Inbox>),
+    There(Outlet<T>),
 }
 
 impl<T: Item> Sender<T> {
@@ -78,7 +79,7 @@ impl<T: Item> Sender<T> {
         let way = lock(&self.0).take().ok_or_else(is_gone)?;
         match way {
             Way::Here(sender) => sender.send(value).map_err(|_| receiver_gone()),
-            Way::There(inbox) => super::send(&inbox, &value).await,
+            Way::There(outlet) => outlet.send(&value).await,
         }
     }
 
@@ -88,12 +89,12 @@ impl<T: Item> Sender<T> {
     ///
     /// Safe.
     pub async fn closed(&mut self) {
-        let inbox = match &*lock(&self.0) {
-            Some(Way::There(inbox)) => Some(inbox.clone()),
+        let outlet = match &*lock(&self.0) {
+            Some(Way::There(outlet)) => Some(outlet.clone()),
             Some(Way::Here(_)) | None => None,
         };
-        match inbox {
-            Some(inbox) => super::closed(&inbox).await,
+        match outlet {
+            Some(outlet) => outlet.closed().await,
             None => {
                 std::future::poll_fn(|context| match &mut *lock(&self.0) {
                     Some(Way::Here(sender)) => sender.poll_closed(context),
@@ -137,12 +138,12 @@ impl<T> futures_core::Stream for Value<T> {
 }
 
 /// The sender, for the other side.
-struct Entry<T>(Mutex<Option<oneshot::Sender<T>>>);
+struct Entry<T>(Mutex<Option<oneshot::Sender<T>>>, Unpacker<T>);
 
 #[remote]
 impl<T: Item> Inbox for Entry<T> {
     async fn send(&self, value: Parcel) -> Result<bool> {
-        let value = value.unpack()?;
+        let value = self.1.unpack(value)?;
         let sender = lock(&self.0).take().ok_or_else(is_gone)?;
         Ok(sender.send(value).is_ok())
     }
@@ -167,21 +168,24 @@ impl<T: Item> Serialize for Sender<T> {
         let way = lock(&self.0).take();
         match way.ok_or_else(|| S::Error::custom(is_gone()))? {
             Way::Here(sender) => {
-                Netref::<dyn Inbox>::of(Entry(Mutex::new(Some(sender)))).serialize(serializer)
+                let entry = Entry(Mutex::new(Some(sender)), Unpacker::new(SENT));
+                Netref::<dyn Inbox>::of(entry).serialize(serializer)
             }
-            Way::There(inbox) => inbox.serialize(serializer),
+            Way::There(outlet) => outlet.inbox.serialize(serializer),
         }
     }
 }
 
 impl<'de, T: Item> Deserialize<'de> for Sender<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Netref::deserialize(deserializer).map(|inbox| Self(Mutex::new(Some(Way::There(inbox)))))
+        let inbox = Netref::deserialize(deserializer)?;
+        Ok(Self(Mutex::new(Some(Way::There(Outlet::new(inbox))))))
     }
 }
 
-impl<T: Item> Shaped for Sender<T> {
+impl<T: Item + Shaped> Shaped for Sender<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }
@@ -203,8 +207,9 @@ impl<'de, T: Item> Deserialize<'de> for Receiver<T> {
     }
 }
 
-impl<T: Item> Shaped for Receiver<T> {
+impl<T: Item + Shaped> Shaped for Receiver<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }

@@ -1,16 +1,19 @@
 //! The latest value, for whoever wants to know.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use farref_boxing::{Result, ShapeType, Shaped, Shapes};
 use farref_macros::remote;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::watch;
 
-use super::{Inbox, Shareable, receiver_gone, sender_gone};
+use super::{Inbox, Outlet, SENT, Shareable, receiver_gone, sender_gone};
 use crate::netref::Netref;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Unpacker};
+use crate::shapes;
 
 /// Where receivers that went elsewhere look.
 #[remote(name = "farref.Watched")]
@@ -22,6 +25,9 @@ pub(crate) trait Watched {
     /// The same, once the number is another than `seen`; nothing if it stays, as nobody sends any more.
     #[reads]
     async fn changed(&self, seen: u64) -> Result<Option<(u64, Parcel)>>;
+
+    /// What the value looks like, as a shape is on the wire; nothing if that is not known.
+    async fn shape(&self) -> Result<Bytes>;
 }
 
 /// A channel that holds `value` until another is sent.
@@ -77,7 +83,7 @@ pub struct Sender<T: Shareable>(Inward<T>);
 
 enum Inward<T: Shareable> {
     Here(watch::Sender<Numbered<T>>),
-    There(Netref<dyn Inbox>),
+    There(Outlet<T>),
 }
 
 impl<T: Shareable> Sender<T> {
@@ -93,7 +99,7 @@ impl<T: Shareable> Sender<T> {
     pub async fn send(&self, value: T) -> Result<()> {
         match &self.0 {
             Inward::Here(sender) => put(sender, value).then_some(()).ok_or_else(receiver_gone),
-            Inward::There(inbox) => super::send(inbox, &value).await,
+            Inward::There(outlet) => outlet.send(&value).await,
         }
     }
 
@@ -105,7 +111,7 @@ impl<T: Shareable> Sender<T> {
     pub async fn closed(&self) {
         match &self.0 {
             Inward::Here(sender) => sender.closed().await,
-            Inward::There(inbox) => super::closed(inbox).await,
+            Inward::There(outlet) => outlet.closed().await,
         }
     }
 }
@@ -134,7 +140,8 @@ pub struct Receiver<T: Shareable> {
 
 enum Way<T: Shareable> {
     Here(watch::Receiver<Numbered<T>>),
-    There(Netref<dyn Watched>),
+    /// What comes from there is of its type.
+    There(Netref<dyn Watched>, Arc<Unpacker<T>>),
 }
 
 impl<T: Shareable> Receiver<T> {
@@ -150,7 +157,7 @@ impl<T: Shareable> Receiver<T> {
     pub async fn latest(&mut self) -> Result<T> {
         let (number, value) = match &self.way {
             Way::Here(receiver) => here(&receiver.borrow()),
-            Way::There(watched) => there(watched.call().latest().await?)?,
+            Way::There(watched, unpacker) => there(watched, unpacker, watched.call().latest().await?).await?,
         };
         self.seen = number;
         Ok(value)
@@ -172,9 +179,9 @@ impl<T: Shareable> Receiver<T> {
                 let other = receiver.wait_for(|latest| latest.number != seen).await;
                 here(&*other.map_err(|_| sender_gone())?)
             }
-            Way::There(watched) => {
+            Way::There(watched, unpacker) => {
                 let changed = watched.call().changed(self.seen).timeout(Duration::MAX);
-                there(changed.await?.ok_or_else(sender_gone)?)?
+                there(watched, unpacker, changed.await?.ok_or_else(sender_gone)?).await?
             }
         };
         self.seen = number;
@@ -186,17 +193,22 @@ fn here<T: Clone>(latest: &Numbered<T>) -> (u64, T) {
     (latest.number, latest.value.clone())
 }
 
-fn there<T: Shareable>((number, value): (u64, Parcel)) -> Result<(u64, T)> {
-    Ok((number, value.unpack()?))
+async fn there<T: Shareable>(
+    watched: &Netref<dyn Watched>,
+    unpacker: &Unpacker<T>,
+    (number, value): (u64, Parcel),
+) -> Result<(u64, T)> {
+    let ask = || watched.call().shape();
+    Ok((number, unpacker.unpack_asking(value, ask).await?))
 }
 
 /// The sender, for the other side.
-struct Entry<T: Shareable>(watch::Sender<Numbered<T>>);
+struct Entry<T: Shareable>(watch::Sender<Numbered<T>>, Unpacker<T>);
 
 #[remote]
 impl<T: Shareable> Inbox for Entry<T> {
     async fn send(&self, value: Parcel) -> Result<bool> {
-        Ok(put(&self.0, value.unpack()?))
+        Ok(put(&self.0, self.1.unpack(value)?))
     }
 
     async fn closed(&self) -> Result<()> {
@@ -223,13 +235,17 @@ impl<T: Shareable> Watched for Window<T> {
         let packed = |(number, value)| Ok((number, Parcel::pack(&value)?));
         changed.map(packed).transpose()
     }
+
+    async fn shape(&self) -> Result<Bytes> {
+        Ok(shapes::of_items::<T>().description())
+    }
 }
 
 impl<T: Shareable> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Inward::Here(sender) => Inward::Here(sender.clone()),
-            Inward::There(inbox) => Inward::There(inbox.clone()),
+            Inward::There(outlet) => Inward::There(outlet.clone()),
         })
     }
 }
@@ -238,7 +254,7 @@ impl<T: Shareable> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         let way = match &self.way {
             Way::Here(receiver) => Way::Here(receiver.clone()),
-            Way::There(watched) => Way::There(watched.clone()),
+            Way::There(watched, unpacker) => Way::There(watched.clone(), Arc::clone(unpacker)),
         };
         Self { way, seen: self.seen }
     }
@@ -247,20 +263,24 @@ impl<T: Shareable> Clone for Receiver<T> {
 impl<T: Shareable> Serialize for Sender<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match &self.0 {
-            Inward::Here(sender) => Netref::<dyn Inbox>::of(Entry(sender.clone())).serialize(serializer),
-            Inward::There(inbox) => inbox.serialize(serializer),
+            Inward::Here(sender) => {
+                let entry = Entry(sender.clone(), Unpacker::new(SENT));
+                Netref::<dyn Inbox>::of(entry).serialize(serializer)
+            }
+            Inward::There(outlet) => outlet.inbox.serialize(serializer),
         }
     }
 }
 
 impl<'de, T: Shareable> Deserialize<'de> for Sender<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Netref::deserialize(deserializer).map(|inbox| Self(Inward::There(inbox)))
+        Netref::deserialize(deserializer).map(|inbox| Self(Inward::There(Outlet::new(inbox))))
     }
 }
 
-impl<T: Shareable> Shaped for Sender<T> {
+impl<T: Shareable + Shaped> Shaped for Sender<T> {
     fn shape(_shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         ShapeType::REFERENCE
     }
 }
@@ -272,7 +292,7 @@ impl<T: Shareable> Serialize for Receiver<T> {
                 let window = Netref::<dyn Watched>::of(Window(receiver.clone()));
                 (window, self.seen).serialize(serializer)
             }
-            Way::There(watched) => (watched, self.seen).serialize(serializer),
+            Way::There(watched, _) => (watched, self.seen).serialize(serializer),
         }
     }
 }
@@ -281,14 +301,15 @@ impl<'de, T: Shareable> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let (watched, seen) = Deserialize::deserialize(deserializer)?;
         Ok(Self {
-            way: Way::There(watched),
+            way: Way::There(watched, Arc::new(Unpacker::new("what is watched"))),
             seen,
         })
     }
 }
 
-impl<T: Shareable> Shaped for Receiver<T> {
+impl<T: Shareable + Shaped> Shaped for Receiver<T> {
     fn shape(shapes: &mut Shapes) -> ShapeType {
+        shapes::tells::<T>();
         <(Netref<dyn Watched>, u64)>::shape(shapes)
     }
 }
@@ -306,7 +327,7 @@ impl<T: Shareable> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match &self.way {
             Way::Here(_) => "local",
-            Way::There(_) => "remote",
+            Way::There(..) => "remote",
         };
         write!(f, "Receiver({place}, seen {})", self.seen)
     }
