@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use farref::{ErrorKind, Netref, Result, Shape, Stream, remote};
+use farref::channel::{broadcast, mpsc, oneshot, watch};
+use farref::mutex::Mutex;
+use farref::{ErrorKind, Netref, RemoteIter, Result, Shape, Stream, remote};
 use farref_integration_tests::media::{pair, runtime, within};
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +56,23 @@ macro_rules! service {
             async fn give(&self) -> Result<T>;
             async fn stream(&self) -> Result<Stream<T>>;
             async fn drain(&self, of: Stream<T>) -> Result<u8>;
+            async fn look(&self) -> Result<Kinds>;
+            async fn send(&self, many: mpsc::Sender<T>, one: oneshot::Sender<T>) -> Result<()>;
+            async fn turn(
+                &self,
+                lock: Mutex<T>,
+                last: watch::Sender<T>,
+                all: broadcast::Sender<T>,
+            ) -> Result<()>;
         }
+
+        /// What values come out of.
+        pub(super) type Kinds = (
+            watch::Receiver<T>,
+            broadcast::Receiver<T>,
+            Mutex<T>,
+            RemoteIter<T>,
+        );
 
         pub(super) struct Server;
 
@@ -99,6 +117,84 @@ macro_rules! service {
                 }
                 Ok(count)
             }
+
+            async fn look(&self) -> Result<Kinds> {
+                let (sender, receiver) = broadcast::channel(3);
+                sender.send(sample()).await?;
+                let items = RemoteIter::new(std::iter::repeat_with(sample).take(3));
+                Ok((
+                    watch::channel(sample()).1,
+                    receiver,
+                    Mutex::new(sample()),
+                    items,
+                ))
+            }
+
+            async fn send(&self, many: mpsc::Sender<T>, one: oneshot::Sender<T>) -> Result<()> {
+                for _ in 0..3 {
+                    many.send(sample()).await?;
+                }
+                one.send(sample()).await
+            }
+
+            async fn turn(
+                &self,
+                lock: Mutex<T>,
+                last: watch::Sender<T>,
+                all: broadcast::Sender<T>,
+            ) -> Result<()> {
+                let mut guard = lock.lock().await?;
+                Self::check(&guard)?;
+                guard.set(sample()).await?;
+                guard.set(sample()).await?;
+                last.send(sample()).await?;
+                all.send(sample()).await.map(drop)
+            }
+        }
+
+        /// The same with channels, locks and iterators, made on either side.
+        async fn meet(root: &Netref<dyn Service>, expected: &Read<T>, understood: bool) {
+            let (mut last, mut all, lock, mut items) = within(root.call().look()).await.unwrap();
+            assert_eq!(or_refused(within(last.latest()).await), *expected);
+            assert_eq!(or_refused(within(last.clone().latest()).await), *expected);
+            match within(all.recv()).await {
+                Err(broadcast::RecvError::Lost(error)) => assert_eq!(or_refused(Err(error)), *expected),
+                heard => assert_eq!(heard.ok(), *expected),
+            }
+            for _ in 0..if expected.is_some() { 3 } else { 1 } {
+                assert_eq!(
+                    or_refused(within(items.next_item()).await.unwrap()),
+                    *expected
+                );
+            }
+            assert!(within(items.next_item()).await.is_none());
+            let guard = within(lock.lock()).await;
+            assert_eq!(or_refused(guard.map(|guard| (*guard).clone())), *expected);
+
+            let (many, mut sent) = mpsc::channel(3);
+            let (one, sent_once) = oneshot::channel();
+            let result = within(root.call().send(many, one)).await;
+            assert_eq!(or_refused(result).is_some(), expected.is_some());
+            if expected.is_some() {
+                for _ in 0..3 {
+                    assert_eq!(within(sent.recv()).await.unwrap().ok(), *expected);
+                }
+                assert_eq!(within(sent_once).await.ok(), *expected);
+            }
+            let (lock, (last, mut seen), (all, mut heard)) = (
+                Mutex::new(sample()),
+                watch::channel(sample()),
+                broadcast::channel(1),
+            );
+            let result = within(root.call().turn(lock.clone(), last, all)).await;
+            let is_done = understood && expected.is_some();
+            assert_eq!(or_refused(result).is_some(), is_done);
+            if is_done {
+                let locked = (*within(lock.lock()).await.unwrap()).clone();
+                assert_eq!(Some(locked), *expected);
+                assert_eq!(within(seen.changed()).await.ok(), *expected);
+                assert_eq!(within(heard.recv()).await.ok(), *expected);
+            }
         }
 
         /// Calls a server of this or of the other version, which reads our sample if it is `understood`, and sends
@@ -115,6 +211,7 @@ macro_rules! service {
             }
             assert!(within(stream.next()).await.is_none());
             drop(stream);
+            meet(&root, &expected, understood).await;
             let drained = within(root.call().drain(Stream::from_iter([sample(), sample()]))).await;
             assert_eq!(or_refused(drained), understood.then_some(2));
             let Some(expected) = expected.filter(|_| understood) else {
@@ -227,6 +324,152 @@ versions! {
         pub(super) struct T { #[serde(alias = "size")] length: u64 }
         pub(super) fn sample() -> T { T { length: 4 } }
         pub(super) fn other() -> Read<T> { Some(T { length: 3 }) }
+    }
+}
+
+versions! {
+    a_field_is_renamed_of_a_type_that_serde_alone_knows:
+    old {
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub(super) struct T { note: String, #[serde(alias = "length", alias = "len")] size: u16 }
+        pub(super) fn sample() -> T { T { note: "old".into(), size: 3 } }
+        pub(super) fn other() -> Read<T> { Some(T { note: "new".into(), size: 4 }) }
+    }
+    new {
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub(super) struct T { #[serde(alias = "size")] length: u64, note: String }
+        pub(super) fn sample() -> T { T { length: 4, note: "new".into() } }
+        pub(super) fn other() -> Read<T> { Some(T { length: 3, note: "old".into() }) }
+    }
+}
+
+/// Takes only some of what its bytes can be, and is no shape by itself.
+macro_rules! waveform {
+    ($version:literal) => {
+        #[derive(Debug, Clone, PartialEq, Serialize, Shape)]
+        #[shape(opaque, name = "lab.Waveform", version = $version)]
+        pub(super) struct Waveform(pub(super) Vec<u8>);
+
+        impl<'de> Deserialize<'de> for Waveform {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> std::result::Result<Self, D::Error> {
+                match <Vec<u8>>::deserialize(deserializer)? {
+                    packed if packed.first() == Some(&$version) => Ok(Self(packed)),
+                    packed => Err(serde::de::Error::custom(format!(
+                        "{packed:?} is not of version {}",
+                        $version
+                    ))),
+                }
+            }
+        }
+    };
+}
+
+versions! {
+    what_holds_an_opaque_type_changes:
+    old {
+        waveform!(2);
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Shape)]
+        pub(super) struct T { name: String, waves: Vec<Waveform>, last: Waveform }
+        pub(super) fn sample() -> T {
+            T { name: "old".into(), waves: vec![Waveform(vec![2, 0])], last: Waveform(vec![2]) }
+        }
+        pub(super) fn other() -> Read<T> { Some(T { name: "new".into(), ..sample() }) }
+    }
+    new {
+        waveform!(2);
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Shape)]
+        pub(super) struct T { waves: Vec<Waveform>, #[serde(default)] size: u32, name: String, last: Waveform }
+        pub(super) fn sample() -> T {
+            T { waves: vec![Waveform(vec![2, 0])], size: 0, name: "new".into(), last: Waveform(vec![2]) }
+        }
+        pub(super) fn other() -> Read<T> { Some(T { name: "old".into(), ..sample() }) }
+    }
+}
+
+/// An opaque type has another version.
+mod named {
+    use super::*;
+
+    macro_rules! version {
+        ($name:ident $version:literal) => {
+            mod $name {
+                use super::*;
+
+                waveform!($version);
+
+                #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Shape)]
+                pub(super) struct T {
+                    last: Waveform,
+                }
+
+                pub(super) fn sample() -> T {
+                    T {
+                        last: Waveform(vec![$version]),
+                    }
+                }
+
+                fn other() -> Read<T> {
+                    None
+                }
+
+                service!();
+            }
+        };
+    }
+
+    version!(old 1);
+    version!(new 2);
+
+    #[test]
+    fn another_version_of_an_opaque_type_is_refused() {
+        runtime().block_on(async {
+            for medium in ["mem", "tcp"] {
+                old::call(medium, new::Server, None, false).await;
+                new::call(medium, old::Server, None, false).await;
+                old::call(medium, old::Server, Some(old::sample()), true).await;
+                new::call(medium, new::Server, Some(new::sample()), true).await;
+            }
+        });
+    }
+
+    #[test]
+    fn both_versions_are_named() {
+        runtime().block_on(async {
+            let pair = old::Server.serve("mem").await;
+            let root: Netref<dyn new::Service> = pair.root().await;
+            let (mut last, ..) = within(root.call().look()).await.unwrap();
+            let (many, _sent) = mpsc::channel(3);
+            let (one, _sent_once) = oneshot::channel();
+            let errors = [
+                within(root.call().give()).await.map(drop),
+                within(within(root.call().stream()).await.unwrap().next())
+                    .await
+                    .unwrap()
+                    .map(drop),
+                within(last.latest()).await.map(drop),
+                within(root.call().send(many, one)).await,
+            ];
+            let whats = [
+                "what `give` returned",
+                "what comes in a stream",
+                "what is watched",
+                "what was sent to a channel",
+            ];
+            for (what, error) in whats.iter().zip(errors) {
+                let error = error.unwrap_err();
+                let message = error.message();
+                assert!(message.starts_with(&format!("{what} is no ")), "{message}");
+                let of = |version: u8| {
+                    format!("`T where T {{last: lab.Waveform}}, lab.Waveform version {version}`")
+                };
+                let differ = format!("{} cannot be read as {}, for they differ at `last`", of(1), of(2));
+                assert!(message.ends_with(&differ), "{message}");
+            }
+            drop((root, last));
+            pair.at_rest().await;
+        });
     }
 }
 
