@@ -275,6 +275,8 @@ impl Invocation {
 
     /// The arguments of a call that does not know their types (PROTOCOL.md § 13.2).
     fn arguments_by_name<'a, A: Deserialize<'a>>(&'a self, method: &Method) -> Result<A, Error> {
+        // Streams and channels in the result have to know which types tell their shape by themselves.
+        method.told();
         let arguments = match &self.op {
             Op::Get(_) => Vec::new(),
             Op::Set(_) => vec![self.decode()?],

@@ -262,3 +262,128 @@ fn other_shape() -> Error {
         "what a type looks like is told with the fingerprint of another",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use farref_boxing::{DecodeLimits, Encoder, ShapeFields, decode};
+    use serde::Deserializer;
+
+    use super::*;
+
+    fn bytes(parcel: &Parcel) -> Bytes {
+        let mut encoder = Encoder::new();
+        encoder.encode(parcel).unwrap();
+        encoder.body().to_bytes()
+    }
+
+    fn crossed(parcel: &Parcel) -> Parcel {
+        decode(&bytes(parcel), &[], &DecodeLimits::default()).unwrap()
+    }
+
+    #[test]
+    fn a_value_is_these_bytes() {
+        let shape = Shape::told_by::<u16>().fingerprint().to_le_bytes();
+        let packer = Packer::<u16>::new();
+        // Its fingerprint; what it looks like, in two bytes; one item of one byte, and no slots.
+        let described = [&[0xfc][..], &shape, &[2, 2, 0], &[1, 1, 7, 0]].concat();
+        assert_eq!(bytes(&packer.pack(&7).unwrap()), described);
+        assert_eq!(bytes(&packer.pack(&7).unwrap()), described);
+        packer.was_read();
+        let named = [&[0xfc][..], &shape, &[0], &[1, 1, 7, 0]].concat();
+        assert_eq!(bytes(&packer.pack(&7).unwrap()), named);
+        assert_eq!(bytes(&Parcel::pack(&7_u16).unwrap()), named);
+        assert_eq!(
+            bytes(&Parcel::pack_plain(&7_u16).unwrap()),
+            &[0, 0, 1, 1, 7, 0][..]
+        );
+    }
+
+    #[test]
+    fn what_was_described_once_is_known() {
+        let unpacker = Unpacker::<Option<u64>>::new("it");
+        let packer = Packer::<u8>::new();
+        let first = crossed(&packer.pack(&7).unwrap());
+        assert!(unpacker.lacks(first.shape));
+        packer.was_read();
+        let second = crossed(&packer.pack(&8).unwrap());
+        // The second comes first.
+        let early = unpacker.unpack(crossed(&second)).unwrap_err();
+        assert_eq!(early.kind(), ErrorKind::SchemaMismatch);
+        assert!(
+            early.message().contains("which the peer does not tell"),
+            "{early}"
+        );
+        assert_eq!(unpacker.unpack(first).unwrap(), Some(7));
+        assert!(!unpacker.lacks(second.shape));
+        assert_eq!(unpacker.unpack(second).unwrap(), Some(8));
+        let error = unpacker.unpack(Packer::new().pack(&String::new()).unwrap());
+        assert_eq!(
+            error.unwrap_err().message(),
+            "it is no `Option<u64>` on this side: `String` cannot be read as `Option<u64>`"
+        );
+    }
+
+    #[test]
+    fn a_fingerprint_stays_with_the_shape_that_it_came_with() {
+        let unpacker = Unpacker::<u64>::new("it");
+        let mut other = Packer::<u8>::new().pack(&7).unwrap();
+        other.description = Packer::<u16>::new().pack(&7).unwrap().description;
+        assert_eq!(unpacker.unpack(other).unwrap_err().kind(), ErrorKind::Malformed);
+        // Two with one fingerprint are not found in passing: one is put there.
+        let honest = Packer::<u8>::new().pack(&7).unwrap();
+        let shape = Arc::new(Shape::told_by::<u16>());
+        unpacker
+            .remember(Writer {
+                fingerprint: honest.shape,
+                shape: Arc::clone(&shape),
+                by: shape,
+            })
+            .unwrap();
+        assert_eq!(unpacker.unpack(honest).unwrap_err().kind(), ErrorKind::Malformed);
+    }
+
+    #[test]
+    fn so_many_types_are_known_and_no_more() {
+        struct Numbered;
+        let unpacker = Unpacker::<()>::new("it");
+        let shapes = (0..=MOST).map(|number| {
+            Shape::tell(None, |shapes| {
+                let name = format!("N{number}");
+                Some(shapes.structure::<Numbered>(&name, |_| ShapeFields::UNIT))
+            })
+        });
+        for (index, shape) in shapes.flatten().enumerate() {
+            let read = unpacker.by(shape.fingerprint(), &shapes::encode(&shape).unwrap());
+            match index < MOST {
+                true => assert!(read.unwrap().is_some()),
+                false => assert_eq!(read.unwrap_err().kind(), ErrorKind::Limit),
+            }
+        }
+    }
+
+    /// It does not tell what it looks like.
+    #[derive(Debug, PartialEq, Serialize)]
+    struct Silent(u8);
+
+    impl<'de> Deserialize<'de> for Silent {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+            match u8::deserialize(deserializer)? {
+                7 => Ok(Self(7)),
+                _ => Err(serde::de::Error::custom("not 7")),
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_tell_is_equal_by_its_name() {
+        let parcel = || crossed(&Packer::new().pack(&Silent(7)).unwrap());
+        assert_eq!(Unpacker::<Silent>::new("it").unpack(parcel()).unwrap(), Silent(7));
+        let error = Unpacker::<u8>::new("it").unpack(parcel()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaMismatch);
+        let error = Unpacker::<Silent>::new("it").unpack(Packer::new().pack(&7_u8).unwrap());
+        assert_eq!(
+            error.unwrap_err().message(),
+            "it is `u8`, and no `Silent` on this side"
+        );
+    }
+}

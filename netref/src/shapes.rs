@@ -13,7 +13,7 @@ use bytes::Bytes;
 use farref_boxing::{Encoder, Error, ErrorKind, Shape, ShapeType, Shaped, Shapes};
 use serde::de::DeserializeOwned;
 
-use crate::exchange::described;
+use crate::exchange::{LONGEST, described};
 use crate::interface::shape_of_text;
 use crate::lock::lock;
 use crate::nowhere;
@@ -193,10 +193,10 @@ impl Known {
         Ok(by)
     }
 
-    /// As a peer gets it that asks; nothing if it is not known.
+    /// As a peer gets it that asks; nothing if it is not known, or longer than anybody takes.
     pub(crate) fn description(&self) -> Bytes {
         let told = self.shape.as_ref().and_then(|shape| encode(shape));
-        told.unwrap_or_default()
+        told.filter(|told| told.len() <= LONGEST).unwrap_or_default()
     }
 
     /// What the peer has written cannot be read as what is `written` on this side, as nobody knows what it looks like.

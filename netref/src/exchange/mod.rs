@@ -62,7 +62,7 @@ use window::Window;
 use wire::{Outbox, Written};
 
 pub use breach::Breach;
-pub(crate) use shapes::described;
+pub(crate) use shapes::{LONGEST, described};
 pub use wire::Wire;
 
 /// Most connections that a call may cross (PROTOCOL.md § 7.7).

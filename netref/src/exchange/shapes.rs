@@ -16,7 +16,7 @@ use crate::protocol::{Event, Handles, Outcome, PeerShape};
 const MOST_ASKED: u32 = 1024;
 
 /// Longest description of a type that is told or taken, in bytes.
-pub(super) const LONGEST: usize = 16 << 10;
+pub(crate) const LONGEST: usize = 16 << 10;
 
 /// Bytes of descriptions that are kept of one peer.
 const MOST_KEPT: usize = 256 << 10;
