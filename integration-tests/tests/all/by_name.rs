@@ -816,3 +816,98 @@ fn streams_go_by_name_as_well() {
         joined.at_rest().await;
     });
 }
+
+#[cfg(unix)]
+mod given_up {
+    use std::borrow::Cow;
+    use std::sync::mpsc;
+
+    use farref::Server;
+    use farref::message::{Message, Operation};
+    use farref::protocol::{CancelReason, Op};
+    use farref_integration_tests::raw_peer::{RawPeer, call};
+
+    use super::*;
+
+    /// A shelf without an end, that says when elements are passed over and when nobody does any more.
+    struct Slow(Mutex<Option<Passing>>);
+
+    struct Passing {
+        begun: mpsc::Sender<()>,
+        go_on: mpsc::Receiver<()>,
+        times: u32,
+        over: mpsc::Sender<u32>,
+    }
+
+    #[remote(iter)]
+    impl Shelf for Slow {
+        async fn twin(&self) -> Result<Netref<dyn Shelf>> {
+            Err(Error::msg("there is but one"))
+        }
+    }
+
+    impl IntoIterator for &Slow {
+        type Item = u8;
+        type IntoIter = Passing;
+
+        fn into_iter(self) -> Passing {
+            self.0.lock().unwrap().take().unwrap()
+        }
+    }
+
+    impl Iterator for Passing {
+        type Item = u8;
+
+        fn next(&mut self) -> Option<u8> {
+            Some(0)
+        }
+
+        fn nth(&mut self, _: usize) -> Option<u8> {
+            self.times += 1;
+            if self.times == 1 {
+                self.begun.send(()).unwrap();
+                self.go_on.recv().unwrap();
+            }
+            Some(0)
+        }
+    }
+
+    impl Drop for Passing {
+        fn drop(&mut self) {
+            let _ = self.over.send(self.times);
+        }
+    }
+
+    /// It used to go on on its thread, with nobody to wait for it.
+    #[test]
+    fn elements_are_not_passed_over_for_whoever_has_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let runtime = runtime();
+        let ((begun, has_begun), (go, go_on), (over, is_over)) =
+            (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let passing = Passing {
+            begun,
+            go_on,
+            times: 0,
+            over,
+        };
+        let server = Server::of::<dyn Shelf>(Slow(Mutex::new(Some(passing))));
+        runtime
+            .block_on(server.listen(format!("unix:{}", path.display())))
+            .unwrap();
+        let mut peer = RawPeer::dial(&path);
+        let mut iterating = call::<dyn Shelf>(1, 0, "twin");
+        iterating.operation = Operation::Known(Cow::Owned(Op::Iterate));
+        // The first is 2^29, and one is wanted.
+        peer.say_with(&Message::Call(iterating), &[0xfc, 0, 0, 0, 0x20, 1]);
+        has_begun.recv().unwrap();
+        peer.say(&Message::Cancel {
+            call: 1,
+            reason: CancelReason::Dropped,
+        });
+        peer.answer_to(1);
+        go.send(()).unwrap();
+        assert_eq!(is_over.recv().unwrap(), 1);
+    }
+}

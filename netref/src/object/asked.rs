@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use farref_boxing::{Error, ErrorKind, Value, from_value, to_value};
 use serde::{Deserialize, Serialize};
 
+use crate::context;
 use crate::hosted::Handle;
 use crate::interface::Interface;
 use crate::panics;
@@ -195,26 +196,56 @@ pub fn index<'a, K: Deserialize<'a>, T: Serialize>(
 /// For generated code: `iter`, from [`IntoIterator`] of a reference.
 #[doc(hidden)]
 pub fn iterate<T: Serialize>(elements: impl IntoIterator<Item = T>, batch: &Batch) -> Told {
-    let skipped = usize::try_from(batch.from).unwrap_or(usize::MAX);
     let most = usize::try_from(batch.most).unwrap_or(usize::MAX);
-    let mut elements = elements.into_iter().skip(skipped);
+    let mut elements = elements.into_iter();
     let (mut items, mut weight) = (Vec::new(), 0_usize);
-    let mut is_end = false;
-    while items.len() < most && weight < ENOUGH {
+    let mut is_end = match skip(&mut elements, batch.from) {
+        Ok(has_more) => !has_more,
+        Err(error) => return Some(Err(error)),
+    };
+    while !is_end && items.len() < most && weight < ENOUGH {
         match elements.next().map(|element| value(&element)) {
             Some(Ok(item)) => {
                 weight = weight.saturating_add(weigh(&item));
                 items.push(item);
             }
             Some(Err(error)) => return Some(Err(error)),
-            None => {
-                is_end = true;
-                break;
-            }
+            None => is_end = true,
         }
     }
     is_end = is_end || elements.next().is_none();
     Some(Ok(Value::Tuple(vec![Value::List(items), Value::Bool(is_end)])))
+}
+
+/// Elements that are passed over for one answer, at most: there may be no end of them.
+const MOST_SKIPPED: u64 = 1 << 30;
+
+/// So many are passed over before it is seen whether anybody still wants the answer.
+const STEP: usize = 1 << 14;
+
+/// Passes over so many elements; whether there were as many.
+fn skip(elements: &mut impl Iterator, many: u64) -> Result<bool, Error> {
+    let refused = || {
+        let text = format!("no more than {MOST_SKIPPED} elements are passed over, and {many} were to be");
+        Error::new(ErrorKind::Limit, text)
+    };
+    let left = Some(many).filter(|many| *many <= MOST_SKIPPED);
+    let mut left = usize::try_from(left.ok_or_else(refused)?).map_err(|_| refused())?;
+    while left > 0 {
+        if context::is_cancelled() {
+            return Err(Error::new(
+                ErrorKind::Cancelled,
+                "given up while elements were passed over",
+            ));
+        }
+        let step = left.min(STEP);
+        // For many iterators it is one step, however far it is.
+        if elements.nth(step.saturating_sub(1)).is_none() {
+            return Ok(false);
+        }
+        left = left.saturating_sub(step);
+    }
+    Ok(true)
 }
 
 /// About as many bytes as it takes.
@@ -242,4 +273,35 @@ pub fn copy<T: Serialize>(of: &T) -> Told {
 
 fn value<T: Serialize>(of: &T) -> Result<Value, Error> {
     to_value(of).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(from: u64) -> Result<Value, Error> {
+        iterate(0..100_000_u32, &Batch { from, most: 2 }).unwrap()
+    }
+
+    fn answer(elements: &[u32], is_end: bool) -> Result<Value, Error> {
+        let elements = elements.iter().copied().map(Value::from).collect();
+        Ok(Value::Tuple(vec![Value::List(elements), Value::Bool(is_end)]))
+    }
+
+    #[test]
+    fn elements_are_passed_over_as_far_as_there_are_any() {
+        let step = STEP as u32;
+        assert_eq!(batch(0), answer(&[0, 1], false));
+        for from in [1, step - 1, step, step + 1, 3 * step] {
+            assert_eq!(batch(from.into()), answer(&[from, from + 1], false));
+        }
+        assert_eq!(batch(99_998), answer(&[99_998, 99_999], true));
+        assert_eq!(batch(99_999), answer(&[99_999], true));
+        for beyond in [100_000, 100_001, MOST_SKIPPED] {
+            assert_eq!(batch(beyond), answer(&[], true));
+        }
+        for endless in [MOST_SKIPPED + 1, u64::MAX] {
+            assert_eq!(batch(endless).unwrap_err().kind(), ErrorKind::Limit);
+        }
+    }
 }
