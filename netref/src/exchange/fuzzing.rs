@@ -1,14 +1,15 @@
 //! Bodies of fuzz targets; also run as property tests.
 
 use bytes::Bytes;
-use farref_boxing::{Error, ErrorKind};
+use farref_boxing::{DecodeLimits, Error, ErrorKind, Shape, decode};
 use farref_framing::LaneId;
 
 use super::stand_in::{Lines, Marks, Numbers, Thing};
 use super::{Exchange, ExchangeConfig, Inbound};
-use crate::message::{Descriptor, Handed, Hello, Message, PeerLimits};
+use crate::message::{Descriptor, Handed, Hello, Message, PeerLimits, SHAPES};
 use crate::protocol::{
-    BodyRef, CallOptions, CallStart, CancelReason, Event, Op, Outgoing, Received, Refs, Reply, Target,
+    BodyRef, CallOptions, CallStart, CancelReason, Event, Op, Outgoing, Received, Refs, Reply, ResultShapes,
+    Target,
 };
 
 /// A hostile peer: `data` says what it sends, and what this side does meanwhile.
@@ -107,7 +108,7 @@ impl Table {
             let hello = Hello {
                 version: 1,
                 limits,
-                features: 0,
+                features: SHAPES,
                 root,
                 name: String::new(),
             };
@@ -124,7 +125,8 @@ impl Table {
         let lane = LaneId::new((what & 7).into());
         match what >> 3 {
             0..12 => return self.receive(Bytes::copy_from_slice(script.bytes()), None),
-            12..15 => {
+            14 => return self.shape(script),
+            12..14 => {
                 let bytes = Bytes::copy_from_slice(script.bytes());
                 return self.receive(bytes, Some((lane, script.byte().into())));
             }
@@ -164,6 +166,26 @@ impl Table {
             .is_ok()
     }
 
+    /// A type is asked for or told, by one of the two.
+    fn shape(&mut self, script: &mut Script<'_>) -> bool {
+        let what = script.byte();
+        let (shape, description) = plain(what);
+        let mut message = Vec::new();
+        match what >> 6 {
+            0 => {
+                self.exchange.shape(shape, &mut self.wire);
+                return true;
+            }
+            1 => Message::GetShape { shape }.encode(&mut message),
+            2 => {
+                Message::Shape { shape }.encode(&mut message);
+                message.extend(description);
+            }
+            _ => Message::Shape { shape }.encode(&mut message),
+        }
+        self.receive(message.into(), None)
+    }
+
     fn take_events(&mut self) {
         while let Some(event) = self.exchange.poll_event(&mut self.wire) {
             match event {
@@ -173,6 +195,11 @@ impl Table {
                 }
                 Event::Cancelled { answer, .. } => self.answers.retain(|other| *other != answer),
                 Event::Opened(root) => self.held.push(root),
+                Event::ShapeWanted(shape) => {
+                    let description = [(shape & 15) as u8, 0];
+                    let description = (shape & 16 == 0).then_some(&description[..]);
+                    self.exchange.tell_shape(shape, description, &mut self.wire);
+                }
                 _ => {}
             }
         }
@@ -225,6 +252,10 @@ impl Table {
             no_pipeline: flags & 1 == 0,
             one_way: flags & 6 == 0,
             deadline: (flags & 8 == 0).then(|| self.now.saturating_add(flags.into())),
+            results: ResultShapes {
+                value: plain(flags).0,
+                failure: 0,
+            },
             ..CallOptions::default()
         };
         let refs = self.references(script);
@@ -295,6 +326,17 @@ impl Table {
             (0, 0, 0, 0)
         );
     }
+}
+
+/// The fingerprint and the description of one of the types without a name.
+pub(super) fn plain(what: u8) -> (u32, [u8; 2]) {
+    let description = [what & 15, 0];
+    let shape = decode::<Shape>(
+        &Bytes::copy_from_slice(&description),
+        &[],
+        &DecodeLimits::default(),
+    );
+    (shape.map_or(0, |shape| shape.fingerprint()), description)
 }
 
 /// Takes one of several out.

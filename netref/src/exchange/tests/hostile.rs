@@ -547,6 +547,9 @@ fn any_message() -> impl Strategy<Value = Message<'static>> {
         3 => (1..8_u64, refs()).prop_map(|(call, descriptors)| {
             Message::Return(Return { descriptors, ..returned(call) })
         }),
+        2 => (1..8_u64, any::<u8>()).prop_map(|(call, what)| {
+            Message::Return(Return { shape: fuzzing::plain(what).0, ..returned(call) })
+        }),
         1 => (1..12_u64).prop_map(|call| Message::Cancel { call, reason: CancelReason::Dropped }),
         1 => (1..12_u64).prop_map(|call| Message::Finish { call }),
         1 => (0..4_u64, 1..3_u64).prop_map(|of| Message::Release { exports: vec![of].into() }),
@@ -572,7 +575,8 @@ fn any_script() -> impl Strategy<Value = Vec<u8>> {
         bytes[0] |= 0x80;
         bytes
     });
-    let steps = proptest::collection::vec(prop_oneof![message, other], 0..60);
+    let shape = any::<u8>().prop_map(|what| vec![14 << 3, what]);
+    let steps = proptest::collection::vec(prop_oneof![3 => message, 3 => other, 2 => shape], 0..60);
     steps.prop_map(|steps| std::iter::once(0).chain(steps.concat()).collect())
 }
 
