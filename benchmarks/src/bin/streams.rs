@@ -78,15 +78,28 @@ async fn main() -> Result<()> {
         ["client", medium, contender, farref, raw] => return measure(medium, contender, farref, raw).await,
         _ => {}
     }
+    if arguments.iter().any(|argument| argument.starts_with('-')) {
+        help();
+        return Ok(());
+    }
     let mut arguments = arguments.into_iter();
     let media: Vec<&str> = arguments.next().unwrap_or("tcp,unix").split(',').collect();
     let chosen = arguments.next().map(|of| of.split(',').collect::<Vec<_>>());
     let turns = arguments.next().map_or(Ok(TURNS), str::parse)?;
+    let mut named = chosen.iter().flatten();
+    if let Some(unknown) = named.find(|name| CONTENDERS.iter().all(|(known, _)| known != *name)) {
+        return Err(format!("no contender is called `{unknown}`: try --help").into());
+    }
+    if let Some(unknown) = media.iter().find(|medium| !["tcp", "unix"].contains(medium)) {
+        return Err(format!("the medium is tcp or unix, and not `{unknown}`: try --help").into());
+    }
     let is_named = |name: &str| chosen.as_ref().is_none_or(|chosen| chosen.contains(&name));
     let reads_files = ["file", "file-buf", "file-std"].into_iter().any(is_named);
     let is_chosen = |name: &str| name == "raw" || (name == "raw-file" && reads_files) || is_named(name);
     let file = Removed(in_temp("file"));
-    fill(&file.0)?;
+    if reads_files || is_named("raw-file") {
+        fill(&file.0)?;
+    }
     for medium in media {
         let contenders = CONTENDERS.iter().filter(|(name, _)| is_chosen(name));
         let mut found: Vec<_> = contenders.map(|of| (of, Vec::new())).collect();
@@ -100,6 +113,16 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+fn help() {
+    println!("streams [MEDIA [CONTENDERS [TURNS]]]\n");
+    println!("MEDIA       tcp, unix or both (tcp,unix), which is the default");
+    println!("CONTENDERS  of these, with commas between them; all by default:");
+    for (name, what) in CONTENDERS {
+        println!("  {name:9} {what}");
+    }
+    println!("TURNS       of each contender; {TURNS} by default");
+}
+
 /// What one turn took.
 struct Turn {
     seconds: f64,
@@ -111,6 +134,8 @@ struct Turn {
 
 /// Lets a client and a server do it.
 fn turn(medium: &str, contender: &str, path: &str) -> Result<Turn> {
+    // The server is killed in the end, and may not get to remove them itself.
+    let _sockets = sockets(path).map(Removed);
     let (mut server, mut said) = start(&["server", medium, path])?;
     let (farref, raw) = said_pair(&mut said)?;
     let (_client, mut tells) = start(&["client", medium, contender, &farref, &raw])?;
@@ -225,7 +250,8 @@ fn tell(start: Instant, before: Duration) -> Result<()> {
 async fn serve(medium: &str, path: &str) -> Result<()> {
     let server = Server::of::<dyn Source>(Served(path.to_owned()));
     let path = path.to_owned();
-    let sockets = [Removed(in_temp("farref")), Removed(in_temp("raw"))];
+    // Whoever has started it may be gone.
+    let sockets = sockets(&path).map(Removed);
     let (farref, raw) = if medium == "unix" {
         let listener = UnixListener::bind(&sockets[1].0)?;
         tokio::spawn(async move {
@@ -273,6 +299,11 @@ async fn send(mut stream: impl Both, path: &str) -> std::io::Result<()> {
         tokio::io::copy_buf(&mut file, &mut stream).await?;
     }
     stream.shutdown().await
+}
+
+/// Where the server listens, beside the file that it serves.
+fn sockets(path: &str) -> [String; 2] {
+    ["farref", "raw"].map(|name| format!("{path}-{name}"))
 }
 
 /// A process, ended with this.
