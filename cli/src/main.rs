@@ -1,0 +1,112 @@
+//! The program `farref`: remote objects, files and processes from the command line.
+//!
+//! One file per command; [`context`] has what they share, [`failure`] how they end, [`output`] what they print.
+
+mod context;
+mod failure;
+mod output;
+
+mod authorize;
+mod call;
+mod completions;
+mod fingerprint;
+mod keygen;
+mod peers;
+mod ping;
+mod results;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::context::Global;
+use crate::failure::{CODES, Failure, Outcome};
+
+const ADDRESSES: &str = "\
+Addresses:
+  tcp://HOST:PORT       encrypted; HOST:PORT#KEY names the key that must answer
+  quic://HOST:PORT      encrypted, over UDP
+  ssh://USER@HOST?command=PROGRAM
+  unix:/run/farref      a socket of this machine
+  serial:/dev/ttyUSB0?baud=921600
+  exec:PROGRAM?arg=..   a child process
+  plain+tcp://..        not encrypted, for whoever wants to read along
+
+Examples:
+  farref keygen                                        who this machine is
+  farref serve tcp://0.0.0.0:7000 --files /srv:ro      show files
+  farref ls tcp://rig7:7000::/                         list them from elsewhere
+  farref shell tcp://rig7:7000                         explore what is there
+  farref exec tcp://rig7:7000 -- uname -a              run a command there
+";
+
+/// Remote objects, files and processes, over any wire.
+#[derive(Debug, Parser)]
+#[command(name = "farref", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "`farref --help` shows addresses, examples and exit codes.")]
+#[command(after_long_help = format!("{ADDRESSES}\n{CODES}"), subcommand_value_name = "COMMAND")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Call(call::Call),
+    Ping(ping::Ping),
+    Keygen(keygen::Keygen),
+    Fingerprint(fingerprint::FingerprintOf),
+    Peers(peers::Peers),
+    Authorize(authorize::Authorize),
+    Completions(completions::Completions),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if !failure.is_quiet() {
+                // There is nobody left to tell if that fails.
+                let _ = writeln!(std::io::stderr(), "farref: {failure}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Runs the command; the code to end with.
+fn run(Cli { command, global }: &Cli) -> Outcome<u8> {
+    global.start_log(tracing::Level::ERROR);
+    match command {
+        Command::Keygen(command) => command.run(global)?,
+        Command::Fingerprint(command) => command.run(global)?,
+        Command::Peers(command) => command.run(global)?,
+        Command::Authorize(command) => command.run(global)?,
+        Command::Completions(command) => command.run::<Cli>()?,
+        connected => return attend(connected, global),
+    }
+    Ok(0)
+}
+
+/// Runs a command that talks to a peer.
+fn attend(command: &Command, global: &Global) -> Outcome<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("cannot start", &error))?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Call(command) => command.run(global).await?,
+            Command::Ping(command) => command.run(global).await?,
+            _ => {}
+        }
+        Ok(0)
+    });
+    // A thread may still wait for standard input: it is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
