@@ -28,7 +28,7 @@ pub(crate) struct Call {
     #[arg(value_name = "PATH.METHOD")]
     path: Option<String>,
     /// The arguments
-    #[arg(value_name = "ARGUMENT", allow_hyphen_values = true, trailing_var_arg = true)]
+    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
     arguments: Vec<String>,
 }
 

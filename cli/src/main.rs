@@ -14,6 +14,8 @@ mod keygen;
 mod peers;
 mod ping;
 mod results;
+mod shell;
+mod speed;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::context::Global;
-use crate::failure::{CODES, Failure, Outcome};
+use crate::failure::{CODES, Code, Failure, Outcome};
 
 const ADDRESSES: &str = "\
 Addresses:
@@ -55,8 +57,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Shell(shell::Shell),
     Call(call::Call),
     Ping(ping::Ping),
+    Speed(speed::SpeedOf),
     Keygen(keygen::Keygen),
     Fingerprint(fingerprint::FingerprintOf),
     Peers(peers::Peers),
@@ -89,7 +93,7 @@ fn run(Cli { command, global }: &Cli) -> Outcome<u8> {
         Command::Completions(command) => command.run::<Cli>()?,
         connected => return attend(connected, global),
     }
-    Ok(0)
+    Ok(Code::Done as u8)
 }
 
 /// Runs a command that talks to a peer.
@@ -98,13 +102,19 @@ fn attend(command: &Command, global: &Global) -> Outcome<u8> {
         .enable_all()
         .build()
         .map_err(|error| Failure::io("cannot start", &error))?;
+    if let Command::Shell(command) = command {
+        let outcome = command.run(&runtime, global);
+        runtime.shutdown_background();
+        return outcome.map(|()| Code::Done as u8);
+    }
     let outcome = runtime.block_on(async {
         match command {
             Command::Call(command) => command.run(global).await?,
             Command::Ping(command) => command.run(global).await?,
+            Command::Speed(command) => command.run(global).await?,
             _ => {}
         }
-        Ok(0)
+        Ok(Code::Done as u8)
     });
     // A thread may still wait for standard input: it is not waited for.
     runtime.shutdown_background();

@@ -175,6 +175,11 @@ fn tabular(items: &[Value]) -> Option<(Vec<String>, Vec<Vec<String>>)> {
     Some((heads, rows))
 }
 
+/// Whether a list of these is shown as a table.
+pub(crate) fn is_table(items: &[Value]) -> bool {
+    tabular(items).is_some()
+}
+
 /// A value within a table.
 fn cell(value: &Value) -> String {
     match value {

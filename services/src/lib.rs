@@ -45,6 +45,7 @@ pub mod network;
 pub mod policy;
 pub mod processes;
 pub mod serial_ports;
+pub mod speed;
 pub mod system;
 
 pub use connect::{Connect, Destination, IntoAddress, Reconnect, connect};

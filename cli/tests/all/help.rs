@@ -1,0 +1,61 @@
+//! Help that helps: every command shows how it is used.
+
+use std::path::Path;
+
+use crate::kit::run;
+
+fn commands() -> Vec<String> {
+    let help = run(Path::new("/nonexistent"), &["--help"], "");
+    let listed = help
+        .ok()
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|name| name != "help")
+        .collect::<Vec<_>>();
+    assert!(listed.len() > 5, "{}", help.out);
+    listed
+}
+
+#[test]
+fn the_help_of_every_command_has_an_example_of_it() {
+    for command in commands() {
+        let help = run(Path::new("/nonexistent"), &[&command, "--help"], "");
+        let (_, examples) = help.ok().split_once("Examples:").unwrap_or_default();
+        assert!(
+            examples.contains(&format!("farref {command}")),
+            "{command}: {}",
+            help.out
+        );
+    }
+}
+
+#[test]
+fn the_help_fits_a_terminal_and_tells_the_exit_codes() {
+    let help = run(Path::new("/nonexistent"), &["--help"], "");
+    assert!(help.ok().contains("Exit codes:"), "{}", help.out);
+    for command in commands() {
+        let help = run(Path::new("/nonexistent"), &[&command, "-h"], "");
+        for line in help.ok().lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_2_and_names_what_may_have_been_meant() {
+    let ran = run(Path::new("/nonexistent"), &["pin", "tcp://a:1"], "");
+    assert!(ran.failed(2).contains("ping"), "{ran:?}");
+    let ran = run(Path::new("/nonexistent"), &["ping", "a:1"], "");
+    assert!(ran.failed(2).starts_with("farref: "), "{ran:?}");
+}
+
+#[test]
+fn completions_are_made_for_each_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = run(Path::new("/nonexistent"), &["completions", shell], "");
+        assert!(ran.ok().contains("fingerprint"), "{shell}");
+    }
+}
