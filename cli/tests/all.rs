@@ -1,8 +1,14 @@
 //! The program as people and scripts use it: run against servers, its output and exit codes read.
+#![cfg(test)]
 
+#[path = "all/kit.rs"]
 mod kit;
 
+#[path = "all/calls.rs"]
 mod calls;
+#[path = "all/help.rs"]
 mod help;
+#[path = "all/keys.rs"]
 mod keys;
+#[path = "all/shell.rs"]
 mod shell;
