@@ -25,6 +25,9 @@ mod cuts;
 mod dynamic_values;
 #[path = "all/ends.rs"]
 mod ends;
+#[cfg(unix)]
+#[path = "all/far_processes.rs"]
+mod far_processes;
 #[path = "all/files.rs"]
 mod files;
 #[path = "all/guards.rs"]

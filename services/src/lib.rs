@@ -16,6 +16,7 @@
 extern crate farref_netref as farref;
 
 mod connect;
+mod denied;
 mod dependable;
 mod dial;
 mod establish;

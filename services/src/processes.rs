@@ -6,8 +6,24 @@
 //!                           └─ wait, signal, resize, close_stdin
 //! ```
 //!
+//! [`run`] is the short way for a command whose output is wanted as a whole.
+//!
 //! A process lives as long as somebody holds it: with the last netref of it, or with the connection, its whole group is told
 //! to end, unless the command is [detached](Command::detached).
+
+#[cfg(unix)]
+mod child;
+#[cfg(unix)]
+mod feed;
+#[cfg(unix)]
+mod host;
+#[cfg(unix)]
+mod output;
+mod run;
+#[cfg(unix)]
+mod signal;
+#[cfg(unix)]
+mod start;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +31,10 @@ use std::str::FromStr;
 
 use farref_netref::{ByteStream, Netref, remote};
 use serde::{Deserialize, Serialize};
+
+#[cfg(unix)]
+pub use host::{Limits, share};
+pub use run::{Captured, Run, run};
 
 use crate::file::Failure;
 
@@ -100,13 +120,13 @@ pub struct Started {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Command {
-    /// What is run.
-    pub run: Run,
+    /// What it runs.
+    pub what: What,
     /// Variables that it gets, with a value, or does not, in this order.
     pub env: Vec<(String, Option<String>)>,
     /// Whether it gets no other variables than those.
     pub clear_env: bool,
-    /// The directory it starts in; by default that of the service, for [`Run::Login`] the account's home.
+    /// The directory it starts in; by default that of the service, for [`What::Login`] the account's home.
     pub cwd: Option<String>,
     /// Where its standard output goes.
     pub stdout: Output,
@@ -121,7 +141,7 @@ pub struct Command {
 /// What a [`Command`] runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Run {
+pub enum What {
     /// A program, by its path or as `PATH` has it, and its arguments.
     Program(String, Vec<String>),
     /// A line for `sh -c`.
@@ -158,24 +178,24 @@ impl Command {
     /// A program, by its path or as `PATH` has it over there.
     #[must_use]
     pub fn new(program: impl Into<String>) -> Self {
-        Self::of(Run::Program(program.into(), Vec::new()))
+        Self::of(What::Program(program.into(), Vec::new()))
     }
 
     /// A line for the shell.
     #[must_use]
     pub fn shell(line: impl Into<String>) -> Self {
-        Self::of(Run::Shell(line.into()))
+        Self::of(What::Shell(line.into()))
     }
 
     /// The login shell of the account over there.
     #[must_use]
     pub const fn login() -> Self {
-        Self::of(Run::Login)
+        Self::of(What::Login)
     }
 
-    const fn of(run: Run) -> Self {
+    const fn of(what: What) -> Self {
         Self {
-            run,
+            what,
             env: Vec::new(),
             clear_env: false,
             cwd: None,
@@ -195,7 +215,7 @@ impl Command {
     /// Adds arguments. A shell line has none.
     #[must_use]
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        if let Run::Program(_, all) = &mut self.run {
+        if let What::Program(_, all) = &mut self.what {
             all.extend(args.into_iter().map(Into::into));
         }
         self
@@ -270,6 +290,15 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What a shell calls it: the code, or 128 and the number of the signal.
+    #[must_use]
+    pub fn shell_code(&self) -> i32 {
+        match self {
+            Self::Code(code) => *code,
+            Self::Signal(signal) => 128 + signal.usual_number(),
+        }
+    }
+
     /// Whether it ended with the code 0.
     #[must_use]
     pub const fn is_success(&self) -> bool {
@@ -321,7 +350,37 @@ impl Signal {
     /// Whatever the program makes of it.
     pub const USR2: Self = Self(Cow::Borrowed("USR2"));
 
-    /// Its name, without `SIG`.
+    /// The number that it has on most systems, or 0.
+    fn usual_number(&self) -> i32 {
+        match self.name() {
+            "HUP" => 1,
+            "INT" => 2,
+            "QUIT" => 3,
+            "ILL" => 4,
+            "TRAP" => 5,
+            "ABRT" => 6,
+            "BUS" => 7,
+            "FPE" => 8,
+            "KILL" => 9,
+            "USR1" => 10,
+            "SEGV" => 11,
+            "USR2" => 12,
+            "PIPE" => 13,
+            "ALRM" => 14,
+            "TERM" => 15,
+            "STKFLT" => 16,
+            "XCPU" => 24,
+            "XFSZ" => 25,
+            "VTALRM" => 26,
+            "PROF" => 27,
+            "IO" => 29,
+            "PWR" => 30,
+            "SYS" => 31,
+            other => other.parse().unwrap_or(0),
+        }
+    }
+
+    /// Its name, without `SIG`; of those that have none the number over there.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
@@ -348,5 +407,27 @@ impl FromStr for Signal {
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_go_by_name_with_or_without_its_beginning() {
+        for text in ["TERM", "SIGTERM", "term", "sigterm"] {
+            assert_eq!(text.parse::<Signal>().unwrap(), Signal::TERM);
+        }
+        for text in ["", "SIG", "9", "TE RM", "-9"] {
+            assert!(text.parse::<Signal>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_end_has_the_code_that_a_shell_gives_it() {
+        assert_eq!(Exit::Code(3).shell_code(), 3);
+        assert_eq!(Exit::Signal(Signal::KILL).shell_code(), 137);
+        assert_eq!(Exit::Signal(Signal::KILL).to_string(), "killed by SIGKILL");
     }
 }

@@ -1,6 +1,7 @@
 //! The far side of tests that need another process: `serve` shows a bench on `stdio:`, `relay ADDRESS` joins `stdio:`
-//! with what is there, `noisy` serves and prints, `exit CODE` does that, `deaf` neither speaks nor ends. Any other manner
-//! takes an address, `stdio:` unless it is given, and says what it hears; some do something of their own before.
+//! with what is there, `start ADDRESS` has a process started there and says its number, `noisy` serves and prints,
+//! `exit CODE` does that, `deaf` neither speaks nor ends. Any other manner takes an address, `stdio:` unless it is given,
+//! and says what it hears; some do something of their own before.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,8 @@ use std::io::{self, IoSlice};
 
 use bytes::{Buf, BytesMut};
 use farref::Server;
+use farref::Netref;
+use farref::processes::{Command, Processes};
 use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::program::{Here, Whereabouts, read, write_all};
@@ -59,6 +62,7 @@ fn main() {
                 .await;
         }),
         ["relay", address] => runtime.block_on(relay(address)),
+        ["start", address] => runtime.block_on(start(address)),
         ["exit", code] => std::process::exit(code.parse().unwrap()),
         ["deaf", ..] => loop {
             std::thread::park();
@@ -67,6 +71,17 @@ fn main() {
         [manner, address] => echo_alone(address, manner),
         _ => panic!("usage: farref-test-agent MANNER [..]"),
     }
+}
+
+/// Holds a process over there for ever.
+async fn start(address: &str) {
+    let connection = farref::connect(address).await.unwrap();
+    let machine: Netref<dyn Processes> = connection.root().await.unwrap();
+    let command = Command::new("sleep").arg("1000");
+    let started = machine.call().spawn(command, None).await.unwrap();
+    println!("{}", started.id);
+    std::future::pending::<()>().await;
+    drop(started);
 }
 
 /// On one thread, as a small program would.
