@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use farref::keys::{Fingerprint, KeyStore, Policy, Question, Trust};
+use farref::logs::LogRing;
 use farref::transport::address::PeerKey;
 use farref::transport::{Address, Security};
 use farref::{Config, Connection, Error, ErrorKind, Object, Peer, connect};
@@ -105,8 +106,8 @@ impl Global {
         })
     }
 
-    /// Shows what the layers below tell, on standard error.
-    pub(crate) fn start_log(&self, at_least: tracing::Level) {
+    /// Shows what the layers below tell, on standard error, and keeps it.
+    pub(crate) fn start_log(&self, at_least: tracing::Level, kept: Option<LogRing>) {
         use tracing::Level;
         use tracing_subscriber::filter::{LevelFilter, Targets};
         use tracing_subscriber::prelude::*;
@@ -129,6 +130,7 @@ impl Global {
         // A second one is a bug, and no reason to fail.
         let _ = tracing_subscriber::registry()
             .with(lines.with_filter(targets))
+            .with(kept)
             .try_init();
     }
 
@@ -267,7 +269,7 @@ fn is_answered_with_yes(question: &Question<'_>) -> bool {
 }
 
 /// Whether dialling there takes keys.
-fn needs_keys(address: &Address) -> bool {
+pub(crate) fn needs_keys(address: &Address) -> bool {
     address.scheme() == "quic"
         || address.peer_key().is_some()
         || address.security() == Some(Security::Noise)

@@ -8,12 +8,16 @@ mod output;
 
 mod authorize;
 mod call;
+mod cat;
 mod completions;
+mod far;
 mod fingerprint;
 mod keygen;
+mod ls;
 mod peers;
 mod ping;
 mod results;
+mod serve;
 mod shell;
 mod speed;
 
@@ -21,6 +25,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use farref::logs::LogRing;
 
 use crate::context::Global;
 use crate::failure::{CODES, Code, Failure, Outcome};
@@ -57,8 +62,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     Shell(shell::Shell),
     Call(call::Call),
+    Ls(ls::Ls),
+    Cat(cat::Cat),
     Ping(ping::Ping),
     Speed(speed::SpeedOf),
     Keygen(keygen::Keygen),
@@ -84,20 +92,26 @@ fn main() -> ExitCode {
 
 /// Runs the command; the code to end with.
 fn run(Cli { command, global }: &Cli) -> Outcome<u8> {
-    global.start_log(tracing::Level::ERROR);
+    let ring = serve::ring();
+    // A server has something to tell, and nobody else to tell it to.
+    let (least, kept) = match command {
+        Command::Serve(_) => (tracing::Level::WARN, Some(ring.clone())),
+        _ => (tracing::Level::ERROR, None),
+    };
+    global.start_log(least, kept);
     match command {
         Command::Keygen(command) => command.run(global)?,
         Command::Fingerprint(command) => command.run(global)?,
         Command::Peers(command) => command.run(global)?,
         Command::Authorize(command) => command.run(global)?,
         Command::Completions(command) => command.run::<Cli>()?,
-        connected => return attend(connected, global),
+        connected => return attend(connected, global, ring),
     }
     Ok(Code::Done as u8)
 }
 
 /// Runs a command that talks to a peer.
-fn attend(command: &Command, global: &Global) -> Outcome<u8> {
+fn attend(command: &Command, global: &Global, ring: LogRing) -> Outcome<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -110,6 +124,9 @@ fn attend(command: &Command, global: &Global) -> Outcome<u8> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Call(command) => command.run(global).await?,
+            Command::Serve(command) => command.run(global, &ring).await?,
+            Command::Ls(command) => command.run(global).await?,
+            Command::Cat(command) => command.run(global).await?,
             Command::Ping(command) => command.run(global).await?,
             Command::Speed(command) => command.run(global).await?,
             _ => {}

@@ -1,0 +1,361 @@
+//! `farref serve`: shows what it is told to show, and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use farref::files::FilesRoot;
+use farref::host::Exposed;
+use farref::keys::Trust;
+use farref::logs::LogRing;
+use farref::transport::address::PeerKey;
+use farref::transport::{Address, PeerEvidence, Security};
+use farref::{Connection, Peer, Server, speed};
+
+use crate::context::{Global, duration};
+use crate::failure::{Failure, Outcome};
+use crate::output::{Out, map};
+
+/// Show files, processes and other services of this machine to peers.
+///
+/// Nothing is shown that is not asked for here, and nobody is let in whose key is not authorized (`farref authorize`).
+/// What a key may do can be narrowed down there. A service called `speed` is always shown: it measures the link.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  farref serve tcp://0.0.0.0:7000 --files /srv:ro --system
+  farref serve quic://0.0.0.0:7000 tcp://0.0.0.0:7000 --files /srv --processes
+  farref serve unix:/run/farref --everything
+  farref serve serial:/dev/ttyUSB0?baud=921600 --system --logs
+  ssh://host?command=farref&arg=serve&arg=--stdio&arg=--everything    as an address, from elsewhere
+
+Signals: TERM and INT let calls end that are under way, a second one does not; HUP turns away peers whose key is
+not authorized any more.")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 is any free one
+    #[arg(value_name = "ADDRESS")]
+    addresses: Vec<String>,
+    /// Talk over standard input and output: for a farref that starts this one, as by ssh
+    #[arg(long)]
+    stdio: bool,
+    /// A directory with all that is in it; `:ro` lets nothing be changed
+    #[arg(long, value_name = "DIRECTORY[:ro]", help_heading = "What to show")]
+    files: Option<String>,
+    /// Run programs: whoever may do that can do whatever this process can
+    #[arg(long, help_heading = "What to show")]
+    processes: bool,
+    /// What this machine is, and how busy
+    #[arg(long, help_heading = "What to show")]
+    system: bool,
+    /// What this program logs
+    #[arg(long, help_heading = "What to show")]
+    logs: bool,
+    /// All of it: every file, every program, every connection. For who has full trust
+    #[arg(long, help_heading = "What to show")]
+    everything: bool,
+    /// Also at addresses where nobody proves who they are, such as `plain+tcp`
+    #[arg(long)]
+    anyone: bool,
+    /// How long calls may go on that are under way at the end
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    grace: Duration,
+}
+
+/// Records that are kept for `--logs`.
+const RECORDS: usize = 10_000;
+
+impl Serve {
+    pub(crate) async fn run(&self, global: &Global, ring: &LogRing) -> Outcome {
+        self.check()?;
+        let mut addresses: Vec<Address> = Vec::new();
+        for text in &self.addresses {
+            let address = Global::address(text)?;
+            self.check_strangers(&address)?;
+            addresses.push(address);
+        }
+        if self.stdio {
+            addresses.push(Global::address("stdio:")?);
+        }
+        let mut server = Server::new(self.exposed(ring)?);
+        let mut trust = None;
+        if addresses.iter().any(crate::context::needs_keys) {
+            let keys = Trust::of_store(&global.keys()?, farref::keys::Policy::Strict)
+                .map_err(|error| Failure::of("cannot use the keys", &error))?;
+            server = server.trust(keys.clone());
+            trust = Some(keys);
+        }
+        let mut terminate = signals()?;
+        let mut locals = Vec::new();
+        for address in &addresses {
+            let local = server.listen(address).await.map_err(|error| {
+                let shown = address.clone().without_options();
+                Failure::of(format_args!("cannot listen at `{shown}`"), &error)
+            })?;
+            locals.push(local);
+        }
+        if !self.stdio {
+            self.announce(global, &locals, trust.is_some())?;
+        }
+        loop {
+            tokio::select! {
+                () = server.closed() => break,
+                signal = terminate.next() => match signal {
+                    Signal::Again => self.review(global, &server)?,
+                    Signal::End => {
+                        tracing::info!("ending: calls that are under way may go on for {:?}", self.grace);
+                        tokio::select! {
+                            () = server.shutdown(self.grace) => {}
+                            () = terminate.end() => {}
+                        }
+                        return Ok(());
+                    }
+                },
+            }
+        }
+        // The one carrier of standard input and output may go on.
+        for connection in server.connections() {
+            connection.closed().await;
+        }
+        Ok(())
+    }
+
+    /// Something must be shown, somewhere.
+    fn check(&self) -> Outcome {
+        if self.addresses.is_empty() && !self.stdio {
+            return Err(Failure::usage("there is no address to listen at")
+                .hint("farref serve tcp://0.0.0.0:7000 .., or --stdio"));
+        }
+        if self.stdio && !self.addresses.is_empty() {
+            return Err(Failure::usage(
+                "--stdio is for one peer: give no addresses with it",
+            ));
+        }
+        let shows = self.files.is_some() || self.processes || self.system || self.logs || self.everything;
+        if !shows {
+            return Err(Failure::usage("what is to be shown?")
+                .hint("say --files DIRECTORY[:ro], --processes, --system, --logs, or --everything if you trust them fully"));
+        }
+        Ok(())
+    }
+
+    /// Who proves nothing gets nothing that does harm, unless that is said.
+    fn check_strangers(&self, address: &Address) -> Outcome {
+        let is_open = address.scheme() == "tcp" && address.security() == Some(Security::Plain);
+        let writes = self.files.as_deref().is_some_and(|files| !files.ends_with(":ro"));
+        if !is_open || self.anyone || !(self.processes || self.everything || writes) {
+            return Ok(());
+        }
+        Err(Failure::usage(format_args!(
+            "whoever finds `{address}` could change files or run programs here: nobody proves who they are there"
+        ))
+        .hint("use tcp:// without plain+, show less, or say --anyone"))
+    }
+
+    fn exposed(&self, ring: &LogRing) -> Outcome<Exposed> {
+        let mut exposed = Exposed::nothing().with_reading("speed", &speed::share());
+        match &self.files {
+            Some(text) => exposed = exposed.files(files(text)?),
+            None if self.everything => exposed = exposed.files(FilesRoot::machine()),
+            None => {}
+        }
+        #[cfg(unix)]
+        if self.processes || self.everything {
+            exposed = exposed.processes(farref::processes::share(farref::processes::Limits::default()));
+        }
+        if self.system || self.everything {
+            exposed = exposed.system();
+        }
+        if self.logs || self.everything {
+            exposed = exposed.logs(ring.share());
+        }
+        Ok(exposed)
+    }
+
+    /// Says where to dial.
+    fn announce(&self, global: &Global, locals: &[Address], has_keys: bool) -> Outcome {
+        let mut out = Out::new(global);
+        for local in locals {
+            let (shown, is_any) = dialled(local);
+            if global.json {
+                out.json(&map([("address", shown.into())]))?;
+            } else {
+                let from = if is_any { "dial from elsewhere" } else { "dial" };
+                out.note(&format!("{from}: {shown}"))?;
+            }
+        }
+        if has_keys
+            && global
+                .keys()?
+                .authorized_peers()
+                .list()
+                .is_ok_and(|peers| peers.is_empty())
+        {
+            out.note("nobody is let in yet: farref authorize KEY, with the key that `farref fingerprint` shows there")?;
+        }
+        out.finish()
+    }
+
+    /// Turns away whose key is not authorized any more. Others find the changes in the files when they come.
+    fn review(&self, global: &Global, server: &Server) -> Outcome {
+        let authorized = global.keys()?.authorized_peers();
+        for connection in server.connections() {
+            let peer = connection.peer();
+            let PeerEvidence::Key(key) = peer.evidence else {
+                continue;
+            };
+            let checked = authorized.check(&PeerKey::new(key), source(&peer), SystemTime::now());
+            if let Err(error) = checked {
+                tracing::warn!(%peer, "{error}");
+                Connection::start_close(&connection);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a peer comes from, if it comes by a network.
+fn source(peer: &Peer) -> Option<std::net::IpAddr> {
+    let (_, rest) = peer.address.as_deref()?.split_once("://")?;
+    let end = rest.find(['#', '?', '/']).unwrap_or(rest.len());
+    let at: std::net::SocketAddr = rest.get(..end)?.parse().ok()?;
+    Some(at.ip())
+}
+
+/// What is logged, for `--logs`.
+pub(crate) fn ring() -> LogRing {
+    LogRing::new(RECORDS)
+}
+
+/// `DIRECTORY`, or `DIRECTORY:ro`.
+fn files(text: &str) -> Outcome<FilesRoot> {
+    let (path, is_read_only) = match text.strip_suffix(":ro") {
+        Some(path) => (path, true),
+        None => (text.strip_suffix(":rw").unwrap_or(text), false),
+    };
+    let path: PathBuf = path.into();
+    if !Path::is_dir(&path) {
+        return Err(Failure::usage(format_args!(
+            "`{}` is no directory to show",
+            path.display()
+        )));
+    }
+    let root = FilesRoot::at(path);
+    Ok(if is_read_only { root.read_only() } else { root })
+}
+
+/// An address as others dial it: where it listens at all addresses of the machine, by its name; and whether it does.
+fn dialled(local: &Address) -> (String, bool) {
+    let text = local.to_string();
+    for any in ["://0.0.0.0:", "://[::]:"] {
+        if text.contains(any) {
+            return (text.replace(any, &format!("://{}:", host_name())), true);
+        }
+    }
+    (text, false)
+}
+
+fn host_name() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+    };
+    if is_name(&name) { name } else { "HOST".to_owned() }
+}
+
+/// What a signal asks for.
+enum Signal {
+    End,
+    /// To look at the keys again.
+    Again,
+}
+
+#[cfg(unix)]
+struct Signals {
+    end: [tokio::signal::unix::Signal; 2],
+    again: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+fn signals() -> Outcome<Signals> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|error| Failure::io("cannot listen for signals", &error));
+    Ok(Signals {
+        end: [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?],
+        again: listen(SignalKind::hangup())?,
+    })
+}
+
+#[cfg(unix)]
+impl Signals {
+    async fn next(&mut self) -> Signal {
+        let Self {
+            end: [first, second],
+            again,
+        } = self;
+        tokio::select! {
+            _ = first.recv() => Signal::End,
+            _ = second.recv() => Signal::End,
+            _ = again.recv() => Signal::Again,
+        }
+    }
+
+    async fn end(&mut self) {
+        while !matches!(self.next().await, Signal::End) {}
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "other systems may refuse")]
+fn signals() -> Outcome<Signals> {
+    Ok(Signals)
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    async fn next(&mut self) -> Signal {
+        // Without it, the program is ended by the system.
+        let _ = tokio::signal::ctrl_c().await;
+        Signal::End
+    }
+
+    async fn end(&mut self) {
+        self.next().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_all_interfaces_is_shown_by_the_name_of_the_machine() {
+        let shown = |text: &str| dialled(&text.parse().unwrap());
+        assert_eq!(
+            shown("tcp://127.0.0.1:7"),
+            ("tcp://127.0.0.1:7".to_owned(), false)
+        );
+        let (any, is_any) = shown("tcp://0.0.0.0:7");
+        assert!(is_any && !any.contains("0.0.0.0") && any.ends_with(":7"), "{any}");
+    }
+
+    #[test]
+    fn where_a_peer_comes_from_is_read_from_its_address() {
+        let of = |address: &str| source(&Peer::new("tcp", Some(address.to_owned()), PeerEvidence::None));
+        assert_eq!(of("tcp://10.0.0.1:7#ed25519.x"), Some([10, 0, 0, 1].into()));
+        assert_eq!(of("tcp://[::1]:7").map(|ip| ip.is_loopback()), Some(true));
+        assert_eq!(of("unix:/run/x"), None);
+    }
+}
