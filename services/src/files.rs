@@ -20,6 +20,7 @@
 mod follow;
 mod hosted;
 mod path;
+mod transfer;
 mod tree;
 #[cfg_attr(not(target_os = "linux"), path = "files/no_watch.rs")]
 mod watch;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::file::{Failure, File};
 
 pub use hosted::FilesRoot;
+pub use transfer::{Report, Step, Transfer};
 
 /// A tree of files.
 ///

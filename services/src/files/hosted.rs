@@ -86,8 +86,8 @@ impl FilesRoot {
 
 /// So many threads work for one root at once: a slow disk does not take them all.
 const AT_ONCE: usize = 32;
-/// What is read or written at a time.
-const PIECE: usize = 256 << 10;
+/// What is read at a time: with what is around it, it fits what may be sent without asking (PROTOCOL.md § 3.4).
+const PIECE: usize = 252 << 10;
 /// Entries that are looked up at a time, and that may wait to be read.
 const ENTRIES: usize = 128;
 /// Most bytes that [`Files::read`] gives.
