@@ -10,6 +10,8 @@ mod authorize;
 mod call;
 mod cat;
 mod completions;
+mod cp;
+mod exec;
 mod far;
 mod fingerprint;
 mod keygen;
@@ -67,6 +69,8 @@ enum Command {
     Call(call::Call),
     Ls(ls::Ls),
     Cat(cat::Cat),
+    Cp(cp::Cp),
+    Exec(exec::Exec),
     Ping(ping::Ping),
     Speed(speed::SpeedOf),
     Keygen(keygen::Keygen),
@@ -127,6 +131,8 @@ fn attend(command: &Command, global: &Global, ring: LogRing) -> Outcome<u8> {
             Command::Serve(command) => command.run(global, &ring).await?,
             Command::Ls(command) => command.run(global).await?,
             Command::Cat(command) => command.run(global).await?,
+            Command::Cp(command) => command.run(global).await?,
+            Command::Exec(command) => return command.run(global).await,
             Command::Ping(command) => command.run(global).await?,
             Command::Speed(command) => command.run(global).await?,
             _ => {}
