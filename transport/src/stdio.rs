@@ -95,7 +95,7 @@ impl Listener for Listening {
                 self.gone = None;
             }
             Err(AcceptError::Broken(io::Error::new(
-                io::ErrorKind::NotConnected,
+                io::ErrorKind::UnexpectedEof,
                 "standard input and output serve one connection, which has ended",
             )))
         })
