@@ -87,7 +87,17 @@ impl Exec {
             Some(limit) => spawning.timeout(limit).await,
             None => spawning.await,
         };
-        let started = started.map_err(|error| failed("the command was not started", error))?;
+        let started = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let what = "the command was not started";
+                // Why there are no processes to be used says more than that a call of them failed.
+                return Err(match far.host.call().processes().await {
+                    Err(denied) => far.failed(what, &denied),
+                    Ok(_) => failed(what, error),
+                });
+            }
+        };
         if self.detach {
             let mut out = crate::output::Out::new(global);
             out.note(&format!("runs there as process {}", started.id))?;

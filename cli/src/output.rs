@@ -63,13 +63,15 @@ impl Out {
             return self.line(nothing);
         }
         let text = table(heads, &rows, self.has_colours);
-        self.to.write_all(text.as_bytes())
+        self.line(&clip(text.trim_end(), width()))
     }
 
     /// A value for people.
     pub(crate) fn value(&mut self, value: &Value) -> io::Result<()> {
         let text = shown(value, self.has_colours);
-        self.line(&text)
+        // Text is what it is; only tables are cut.
+        let width = if value.as_str().is_some() { None } else { width() };
+        self.line(&clip(&text, width))
     }
 
     /// Writes out what was held back: to be called at the end, and before waiting.
@@ -160,19 +162,100 @@ fn fields(record: &Record, has_colours: bool) -> String {
     out.trim_end().to_owned()
 }
 
-/// The heads and rows of a table, if all are structs of one form with simple fields.
+/// The heads and rows of a table, if all are structs of one form. What is a struct in each row is spread out.
 fn tabular(items: &[Value]) -> Option<(Vec<String>, Vec<Vec<String>>)> {
     let first = items.first()?.as_record()?;
-    let heads: Vec<String> = first.field_names()?.map(str::to_uppercase).collect();
-    let rows = items.iter().map(|item| {
-        let record = item.as_record()?;
-        let is_alike = record.type_name() == first.type_name()
-            && record.variant().is_none()
-            && record.values().len() == heads.len();
-        is_alike.then(|| record.values().iter().map(cell).collect())
-    });
-    let rows = rows.collect::<Option<_>>()?;
+    let is_plain = |record: &Record| record.variant().is_none() && record.field_names().is_some();
+    let is_alike = |record: &Record, other: &Record| {
+        is_plain(record)
+            && record.type_name() == other.type_name()
+            && record.values().len() == other.values().len()
+    };
+    let records: Option<Vec<&Record>> = items
+        .iter()
+        .map(|item| item.as_record().filter(|record| is_alike(record, first)))
+        .collect();
+    let records = records?;
+    let (mut heads, mut rows) = (Vec::new(), vec![Vec::new(); records.len()]);
+    for (at, name) in first.field_names()?.enumerate() {
+        let column: Vec<&Value> = records
+            .iter()
+            .filter_map(|record| record.values().get(at))
+            .collect();
+        let inner = column
+            .first()
+            .and_then(|value| value.as_record())
+            .filter(|inner| is_plain(inner) && date(inner).is_none());
+        let inner = inner.filter(|inner| {
+            column
+                .iter()
+                .all(|value| value.as_record().is_some_and(|record| is_alike(record, inner)))
+        });
+        match inner {
+            None => {
+                heads.push(name.to_uppercase());
+                for (row, value) in rows.iter_mut().zip(&column) {
+                    row.push(cell(value));
+                }
+            }
+            Some(inner) => {
+                heads.extend(inner.field_names()?.map(str::to_uppercase));
+                for (row, value) in rows.iter_mut().zip(&column) {
+                    row.extend(value.as_slice().unwrap_or_default().iter().map(cell));
+                }
+            }
+        }
+    }
     Some((heads, rows))
+}
+
+/// A point in time, if a struct is one, as a date in UTC.
+fn date(record: &Record) -> Option<String> {
+    let is_time = record.type_name() == "Time" && record.values().len() == 2;
+    let seconds = record.get("seconds").filter(|_| is_time)?.as_i64()?;
+    let nanos = record.get("nanos")?.as_u64()?.try_into().ok()?;
+    Some(crate::ls::date(farref::files::Time { seconds, nanos }))
+}
+
+/// Lines that are no wider than a terminal; what is cut off is marked.
+pub(crate) fn clip(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width.filter(|width| *width > 8) else {
+        return text.to_owned();
+    };
+    let lines: Vec<_> = text.lines().map(|line| clip_line(line, width)).collect();
+    lines.join("\n")
+}
+
+fn clip_line(line: &str, width: usize) -> String {
+    let (mut out, mut count, mut is_escape) = (String::new(), 0_usize, false);
+    for char in line.chars() {
+        // Colours take no room, and are kept: the last of them puts things back.
+        is_escape = is_escape || char == '\u{1b}';
+        if is_escape {
+            out.push(char);
+            is_escape = char != 'm';
+            continue;
+        }
+        count = count.saturating_add(1);
+        if count < width {
+            out.push(char);
+        } else if count == width {
+            out.push('…');
+        }
+    }
+    // Exactly as wide as it may be: nothing was cut off.
+    if count <= width { line.to_owned() } else { out }
+}
+
+/// Characters in a line of the terminal that standard output is.
+pub(crate) fn width() -> Option<usize> {
+    #[cfg(unix)]
+    {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        Some(usize::from(size.ws_col)).filter(|width| *width > 0)
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Whether a list of these is shown as a table.
@@ -187,7 +270,7 @@ fn cell(value: &Value) -> String {
         Value::Str(text) => harmless(text).replace(['\n', '\t'], " "),
         Value::Record(record) => match (record.variant(), record.values()) {
             (Some(variant), []) => variant.to_owned(),
-            _ => value.to_string(),
+            _ => date(record).unwrap_or_else(|| value.to_string()),
         },
         value => value.to_string(),
     }
@@ -429,6 +512,31 @@ mod tests {
         assert_eq!(shown("[]"), "[]");
         let many = format!("[{}]", "12345678, ".repeat(10));
         assert_eq!(shown(&many).lines().count(), 12);
+    }
+
+    #[test]
+    fn structs_within_structs_are_spread_out_and_times_are_dates() {
+        let of = |text: &str| shown(&text.parse().unwrap(), false);
+        let row = "E {path: \"a\", m: M {len: 1, at: Time {seconds: 0, nanos: 0}}}";
+        assert_eq!(
+            of(&format!("[{row}, {row}]")).lines().next(),
+            Some("PATH  LEN  AT")
+        );
+        assert_eq!(
+            of(&format!("[{row}]")).lines().nth(1),
+            Some("a       1  1970-01-01 00:00")
+        );
+        // Not in each row: it stays what it is.
+        assert_eq!(of("[E {m: M {a: 1}}, E {m: null}]"), "M\nM {a: 1}");
+    }
+
+    #[test]
+    fn lines_are_cut_to_the_width_of_a_terminal_and_colours_are_not() {
+        assert_eq!(clip("0123456789\nab", Some(10)), "0123456789\nab");
+        assert_eq!(clip("0123456789x", Some(10)), "012345678…");
+        let red = format!("{}!", paint(true, RED, "0123456789"));
+        assert_eq!(clip(&red, Some(10)), "\u{1b}[31m012345678…\u{1b}[0m");
+        assert_eq!(clip("0123456789x", None), "0123456789x");
     }
 
     #[test]

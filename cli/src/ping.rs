@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use farref::Value;
 
-use crate::context::{Global, duration};
+use crate::context::{Global, duration, name_of};
 use crate::failure::{Code, Failure, Outcome};
 use crate::output::{Out, map, time};
 
@@ -34,11 +34,8 @@ impl Ping {
         let connection = global.connect(&self.address).await?;
         let connecting = start.elapsed();
         let mut out = Out::new(global);
-        out.note(&format!(
-            "{} answers after {}",
-            connection.peer(),
-            time(connecting)
-        ))?;
+        let name = name_of(&connection.peer());
+        out.note(&format!("{name} answers after {}", time(connecting)))?;
         out.flush()?;
         let mut times = Vec::new();
         let mut ticks = tokio::time::interval(self.interval.max(Duration::from_millis(1)));
@@ -74,7 +71,7 @@ impl Ping {
             out.flush()?;
         }
         if !global.json {
-            self.summary(&mut out, &times, start.elapsed())?;
+            self.summary(&mut out, &name, &times, start.elapsed())?;
         }
         out.finish()?;
         connection.close().await;
@@ -87,8 +84,8 @@ impl Ping {
         }
     }
 
-    fn summary(&self, out: &mut Out, times: &[Duration], took: Duration) -> std::io::Result<()> {
-        out.note(&format!("--- {} ---", self.address))?;
+    fn summary(&self, out: &mut Out, name: &str, times: &[Duration], took: Duration) -> std::io::Result<()> {
+        out.note(&format!("--- {name} ---"))?;
         out.note(&format!(
             "{} asked, {} answered, in {}",
             self.count,

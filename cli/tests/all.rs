@@ -10,5 +10,8 @@ mod calls;
 mod help;
 #[path = "all/keys.rs"]
 mod keys;
+#[cfg(unix)]
+#[path = "all/machine.rs"]
+mod machine;
 #[path = "all/shell.rs"]
 mod shell;

@@ -452,6 +452,11 @@ impl Session {
             return;
         }
         let text = harmless_but_colours(text, self.style.colours);
+        let width = self.style.lines.and_then(|_| crate::output::width());
+        let text = match value.as_str() {
+            Some(_) => text,
+            None => crate::output::clip(&text, width),
+        };
         let count = text.lines().count();
         match self.style.lines {
             Some(most) if count > most.max(4) => {

@@ -11,7 +11,9 @@ fn commands() -> Vec<String> {
         .lines()
         .skip_while(|line| *line != "Commands:")
         .skip(1)
-        .take_while(|line| line.starts_with("  "))
+        .take_while(|line| line.is_empty() || line.starts_with("  "))
+        // Longer descriptions go on below, further to the right.
+        .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .filter(|name| name != "help")
         .collect::<Vec<_>>();

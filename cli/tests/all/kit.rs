@@ -201,14 +201,15 @@ pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(home: &Path, arguments: &[S], input
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // It may end without reading.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
+    let input = input.to_owned();
+    // It may end without reading, or write before it has read all.
+    let feeding = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let Output {
         status,
         stdout,
         stderr,
     } = child.wait_with_output().unwrap();
+    feeding.join().unwrap();
     Ran {
         code: status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&stdout).into_owned(),
