@@ -32,6 +32,9 @@ mod far_processes;
 mod files;
 #[path = "all/guards.rs"]
 mod guards;
+#[cfg(unix)]
+#[path = "all/forwarding.rs"]
+mod forwarding;
 #[path = "all/holdings.rs"]
 mod holdings;
 #[path = "all/hostile.rs"]

@@ -5,15 +5,29 @@
 //!   target here   ◀── accepted ◀────── listen ◀── program over there          forward_remote, like ssh -R
 //! ```
 //!
+//! What may be reached is for [`NetworkRules`] to say; [`forward_socks`] asks whoever connects where to, like `ssh -D`.
+//!
 //! A connection is a stream of bytes each way. The end of one is the end of its direction alone; one that fails, or is
 //! dropped before its end, resets the connection.
 
+mod forward;
+mod host;
+mod link;
+mod rules;
+mod socks;
+
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use farref_netref::stream::Sink;
 use farref_netref::{ByteStream, Shape, Stream, remote};
 use serde::{Deserialize, Serialize};
+
+pub use forward::{Forwarding, LocalListener, Trouble, forward_local, forward_remote};
+pub use host::share;
+pub use rules::NetworkRules;
+pub use socks::forward_socks;
 
 use crate::file::Failure;
 
@@ -38,7 +52,7 @@ pub trait Network {
 }
 
 /// A connection that was made.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Shape)]
 #[non_exhaustive]
 pub struct Connected {
     /// What comes from there.
@@ -48,7 +62,7 @@ pub struct Connected {
 }
 
 /// Somebody listens over there.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Shape)]
 #[non_exhaustive]
 pub struct Listening {
     /// Where.
@@ -58,7 +72,7 @@ pub struct Listening {
 }
 
 /// A connection that was accepted over there.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Shape)]
 #[non_exhaustive]
 pub struct Incoming {
     /// Where it came from, as far as that is told.
@@ -143,6 +157,12 @@ impl FromStr for Target {
 /// Bytes of a target, at most.
 const LONGEST: usize = 4096;
 
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self::tcp(address.ip().to_string(), address.port())
+    }
+}
+
 impl TryFrom<String> for Target {
     type Error = Failure;
 
@@ -164,5 +184,38 @@ impl fmt::Display for Target {
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix { path } => write!(f, "unix:{path}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_read_as_it_is_written() {
+        for text in [
+            "localhost:80",
+            "10.0.0.1:0",
+            "[::1]:65535",
+            "[fe80::1%eth0]:22",
+            "unix:/run/x.sock",
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            ":80",
+            "host",
+            "host:",
+            "host:65536",
+            "::1:80",
+            "[::1]",
+            "unix:",
+            "a/b:80",
+            "a\0b:80",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+        assert!(format!("{}:1", "a".repeat(5000)).parse::<Target>().is_err());
     }
 }
