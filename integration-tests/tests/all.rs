@@ -28,6 +28,9 @@ mod ends;
 #[cfg(unix)]
 #[path = "all/far_processes.rs"]
 mod far_processes;
+#[cfg(unix)]
+#[path = "all/far_serial.rs"]
+mod far_serial;
 #[path = "all/files.rs"]
 mod files;
 #[path = "all/guards.rs"]

@@ -1,7 +1,30 @@
-//! Serial ports of the machine over there: listed, read and written, or used as a carrier from here.
+//! Serial ports of the machine over there: listed, read and written, used as a medium from here, or by programs of this
+//! machine.
+//!
+//! ```text
+//!   connect("serial:/dev/ttyUSB0").media(media(&ports)) ──┐
+//!   any program ◀── pty ── Bridge ────────────────────────┼── open ──▶ /dev/ttyUSB0 over there
+//!   ByteStream each way ──────────────────────────────────┘
+//! ```
+//!
+//! As on every serial line, what comes while nobody reads is lost in the end, and so is what noise makes of it.
+
+#[cfg(all(unix, feature = "serial"))]
+mod bridge;
+#[cfg(all(unix, feature = "serial"))]
+mod host;
+#[cfg(feature = "serial")]
+mod medium;
 
 use farref_netref::{ByteStream, remote};
 use serde::{Deserialize, Serialize};
+
+#[cfg(all(unix, feature = "serial"))]
+pub use bridge::{Bridge, bridge};
+#[cfg(all(unix, feature = "serial"))]
+pub use host::{share, share_only};
+#[cfg(feature = "serial")]
+pub use medium::{carrier, media};
 
 use crate::file::Failure;
 
@@ -144,6 +167,63 @@ impl Settings {
     pub const fn dtr(mut self, is_on: bool) -> Self {
         self.dtr = Some(is_on);
         self
+    }
+}
+
+impl Settings {
+    /// As options of an address: `baud=9600&parity=even`.
+    #[cfg(feature = "serial")]
+    fn to_options(self) -> String {
+        let parity = match self.parity {
+            Parity::None => "none",
+            Parity::Even => "even",
+            Parity::Odd => "odd",
+        };
+        let flow = match self.flow {
+            FlowControl::None => "none",
+            FlowControl::RtsCts => "rts",
+            FlowControl::XonXoff => "xon",
+        };
+        let dtr = match self.dtr {
+            None => "keep",
+            Some(true) => "on",
+            Some(false) => "off",
+        };
+        let Self {
+            baud,
+            data_bits,
+            stop_bits,
+            ..
+        } = self;
+        format!("baud={baud}&data={data_bits}&parity={parity}&stop={stop_bits}&flow={flow}&dtr={dtr}")
+    }
+
+    /// From the options of an address, which has checked them.
+    #[cfg(feature = "serial")]
+    fn of(address: &farref_transport::Address) -> Self {
+        let small = |name| address.number(name).and_then(|number| u8::try_from(number).ok());
+        let baud = address.number("baud").and_then(|baud| u32::try_from(baud).ok());
+        let default = Self::default();
+        Self {
+            baud: baud.unwrap_or(default.baud),
+            data_bits: small("data").unwrap_or(default.data_bits),
+            parity: match address.option("parity") {
+                Some("even") => Parity::Even,
+                Some("odd") => Parity::Odd,
+                _ => Parity::None,
+            },
+            stop_bits: small("stop").unwrap_or(default.stop_bits),
+            flow: match address.option("flow") {
+                Some("rts") => FlowControl::RtsCts,
+                Some("xon") => FlowControl::XonXoff,
+                _ => FlowControl::None,
+            },
+            dtr: match address.option("dtr") {
+                Some("on") => Some(true),
+                Some("off") => Some(false),
+                _ => None,
+            },
+        }
     }
 }
 

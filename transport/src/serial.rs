@@ -50,6 +50,7 @@ mod stream;
 use std::io;
 use std::time::Duration;
 
+pub use name::{PortInfo, UsbInfo, ports};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 

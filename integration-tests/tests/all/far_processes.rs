@@ -269,25 +269,23 @@ fn resident() -> usize {
 #[test]
 fn a_process_waits_for_a_slow_reader() {
     on_unix(async |_pair, machine| {
-        let mut started = spawn(&machine, Command::shell("yes & echo $!; wait")).await;
+        let mut started = spawn(&machine, Command::new("yes")).await;
+        let id = started.id;
         let mut output = started.stdout.take().unwrap().credit(4096);
-        let child = until(&mut output, "\n").await;
         // What is on its way, and in pipes, is all that it can have written.
-        let written = async || {
-            let path = format!("/proc/{}/io", child.trim());
-            let told = std::fs::read_to_string(path).unwrap_or_default();
+        let written = || {
+            let told = std::fs::read_to_string(format!("/proc/{id}/io")).unwrap_or_default();
             let line = told.lines().find_map(|line| line.strip_prefix("wchar: "));
             line.and_then(|count| count.parse::<u64>().ok())
         };
         for _ in 0..100 {
-            assert_eq!(within(output.read_u8()).await.unwrap(), b'y');
-            assert_eq!(within(output.read_u8()).await.unwrap(), b'\n');
-            if let Some(written) = written().await {
+            assert_eq!(until(&mut output, "\n").await, "y\n");
+            if let Some(written) = written() {
                 assert!(written < 4 << 20, "{written} bytes");
             }
         }
         drop((output, started));
-        is_gone(child.trim().parse().unwrap()).await;
+        is_gone(id).await;
     });
 }
 

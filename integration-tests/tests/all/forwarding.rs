@@ -274,8 +274,7 @@ fn a_listener_is_closed_with_its_stream_or_its_connection() {
         is_closed(&at).await;
         let listening = within(far.call().listen(any)).await.unwrap();
         let at = listening.address.clone();
-        drop(pair.client);
-        drop(far);
+        within(pair.client.close()).await;
         is_closed(&at).await;
         drop(listening);
     });

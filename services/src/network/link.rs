@@ -167,7 +167,12 @@ impl Link {
 
     async fn send_all(&self, mut bytes: ByteStream) -> io::Result<()> {
         while let Some(piece) = bytes.next().await {
-            self.write_all(&piece.map_err(io::Error::from)?).await?;
+            // The other end did not send all: that is a reset, whatever it was over there.
+            let piece = piece.map_err(|error| {
+                let error = io::Error::from(error);
+                io::Error::new(io::ErrorKind::ConnectionReset, error)
+            })?;
+            self.write_all(&piece).await?;
         }
         // A peer that was faster is no error.
         let _ = on!(&self.socket, socket => SockRef::from(socket).shutdown(Shutdown::Write));

@@ -38,6 +38,60 @@ fn available() -> Vec<SerialPortInfo> {
     tokio_serial::available_ports().unwrap_or_default()
 }
 
+/// A serial port that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PortInfo {
+    /// Its path.
+    pub path: String,
+    /// What the device behind it says of itself, if that is on USB.
+    pub usb: Option<UsbInfo>,
+}
+
+/// What a USB device says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UsbInfo {
+    /// The number of its vendor.
+    pub vendor: u16,
+    /// The vendor's number for it.
+    pub product: u16,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// The vendor in words.
+    pub vendor_name: Option<String>,
+    /// The product in words.
+    pub product_name: Option<String>,
+}
+
+/// The serial ports that the system knows of, by path; none where it does not tell. Blocks for a moment.
+#[must_use]
+pub fn ports() -> Vec<PortInfo> {
+    let mut ports: Vec<_> = available().into_iter().map(PortInfo::from).collect();
+    ports.sort_by(|a, b| a.path.cmp(&b.path));
+    ports.dedup_by(|a, b| a.path == b.path);
+    ports
+}
+
+impl From<SerialPortInfo> for PortInfo {
+    fn from(port: SerialPortInfo) -> Self {
+        let usb = match port.port_type {
+            SerialPortType::UsbPort(usb) => Some(UsbInfo {
+                vendor: usb.vid,
+                product: usb.pid,
+                serial: usb.serial_number,
+                vendor_name: usb.manufacturer,
+                product_name: usb.product,
+            }),
+            _ => None,
+        };
+        Self {
+            path: port.port_name,
+            usb,
+        }
+    }
+}
+
 /// A USB device, as an address names it.
 #[derive(Debug, PartialEq, Eq)]
 struct UsbName<'a> {
