@@ -14,6 +14,7 @@ mod cp;
 mod exec;
 mod far;
 mod fingerprint;
+mod forward;
 mod keygen;
 mod ls;
 mod peers;
@@ -71,6 +72,7 @@ enum Command {
     Cat(cat::Cat),
     Cp(cp::Cp),
     Exec(exec::Exec),
+    Forward(forward::Forward),
     Ping(ping::Ping),
     Speed(speed::SpeedOf),
     Keygen(keygen::Keygen),
@@ -132,6 +134,7 @@ fn attend(command: &Command, global: &Global, ring: LogRing) -> Outcome<u8> {
             Command::Ls(command) => command.run(global).await?,
             Command::Cat(command) => command.run(global).await?,
             Command::Cp(command) => command.run(global).await?,
+            Command::Forward(command) => command.run(global).await?,
             Command::Exec(command) => return command.run(global).await,
             Command::Ping(command) => command.run(global).await?,
             Command::Speed(command) => command.run(global).await?,

@@ -8,6 +8,7 @@ use farref::files::FilesRoot;
 use farref::host::Exposed;
 use farref::keys::Trust;
 use farref::logs::LogRing;
+use farref::network::{self, NetworkRules};
 use farref::transport::address::PeerKey;
 use farref::transport::{Address, PeerEvidence, Security};
 use farref::{Connection, Peer, Server, speed};
@@ -25,6 +26,7 @@ use crate::output::{Out, map};
 Examples:
   farref serve tcp://0.0.0.0:7000 --files /srv:ro --system
   farref serve quic://0.0.0.0:7000 tcp://0.0.0.0:7000 --files /srv --processes
+  farref serve tcp://0.0.0.0:7000 --network 'connect=*.lab:443,connect=10.0.0.0/8:22,listen=127.0.0.1:8000-8099'
   farref serve unix:/run/farref --everything
   farref serve serial:/dev/ttyUSB0?baud=921600 --system --logs
   ssh://host?command=farref&arg=serve&arg=--stdio&arg=--everything    as an address, from elsewhere
@@ -51,6 +53,12 @@ pub(crate) struct Serve {
     /// What this machine is, and how busy
     #[arg(long, help_heading = "What to show")]
     system: bool,
+    /// Connections from here and to here: `connect=PATTERN`, `listen=PATTERN`, `all`; several with commas between
+    #[arg(long, value_name = "RULES", help_heading = "What to show")]
+    network: Option<String>,
+    /// The serial ports
+    #[arg(long, help_heading = "What to show")]
+    serial: bool,
     /// What this program logs
     #[arg(long, help_heading = "What to show")]
     logs: bool,
@@ -134,23 +142,28 @@ impl Serve {
                 "--stdio is for one peer: give no addresses with it",
             ));
         }
-        let shows = self.files.is_some() || self.processes || self.system || self.logs || self.everything;
+        let shows = self.files.is_some() || self.system || self.logs || self.acts();
         if !shows {
             return Err(Failure::usage("what is to be shown?")
-                .hint("say --files DIRECTORY[:ro], --processes, --system, --logs, or --everything if you trust them fully"));
+                .hint("say --files DIRECTORY[:ro], --processes, --system, --network RULES, --serial, --logs, or --everything if you trust them fully"));
         }
         Ok(())
+    }
+
+    /// Whether it lets more be done than to look, apart from files.
+    const fn acts(&self) -> bool {
+        self.processes || self.network.is_some() || self.serial || self.everything
     }
 
     /// Who proves nothing gets nothing that does harm, unless that is said.
     fn check_strangers(&self, address: &Address) -> Outcome {
         let is_open = address.scheme() == "tcp" && address.security() == Some(Security::Plain);
         let writes = self.files.as_deref().is_some_and(|files| !files.ends_with(":ro"));
-        if !is_open || self.anyone || !(self.processes || self.everything || writes) {
+        if !is_open || self.anyone || !(self.acts() || writes) {
             return Ok(());
         }
         Err(Failure::usage(format_args!(
-            "whoever finds `{address}` could change files or run programs here: nobody proves who they are there"
+            "whoever finds `{address}` could do as they like here: nobody proves who they are there"
         ))
         .hint("use tcp:// without plain+, show less, or say --anyone"))
     }
@@ -168,6 +181,15 @@ impl Serve {
         }
         if self.system || self.everything {
             exposed = exposed.system();
+        }
+        match &self.network {
+            Some(text) => exposed = exposed.network(network::share(rules(text)?)),
+            None if self.everything => exposed = exposed.network(network::share(NetworkRules::everything())),
+            None => {}
+        }
+        #[cfg(unix)]
+        if self.serial || self.everything {
+            exposed = exposed.serial(farref::serial_ports::share());
         }
         if self.logs || self.everything {
             exposed = exposed.logs(ring.share());
@@ -245,6 +267,24 @@ fn files(text: &str) -> Outcome<FilesRoot> {
     }
     let root = FilesRoot::at(path);
     Ok(if is_read_only { root.read_only() } else { root })
+}
+
+/// What connections may be made, by `connect=PATTERN,listen=PATTERN`, or `all`.
+fn rules(text: &str) -> Outcome<NetworkRules> {
+    let mut rules = NetworkRules::nothing();
+    for rule in text.split(',').map(str::trim) {
+        let added = match rule.split_once('=') {
+            Some(("connect", pattern)) => rules.connect(pattern),
+            Some(("listen", pattern)) => rules.listen(pattern),
+            None if rule == "all" => Ok(NetworkRules::everything()),
+            _ => {
+                return Err(Failure::usage(format_args!("`{rule}` is no rule for the network"))
+                    .hint("write connect=HOST:PORT, listen=HOST:PORT or all; * stands for any, 10.0.0.0/8 for a network"));
+            }
+        };
+        rules = added.map_err(|error| Failure::usage(format_args!("`{rule}`: {error}")))?;
+    }
+    Ok(rules)
 }
 
 /// An address as others dial it: where it listens at all addresses of the machine, by its name; and whether it does.
@@ -349,6 +389,22 @@ mod tests {
         );
         let (any, is_any) = shown("tcp://0.0.0.0:7");
         assert!(is_any && !any.contains("0.0.0.0") && any.ends_with(":7"), "{any}");
+    }
+
+    #[test]
+    fn rules_for_the_network_are_read_one_by_one() {
+        let allowed = rules("connect=*.lab:443, listen=127.0.0.1:8000-8099").ok();
+        let allows = |target: &str| {
+            let target = target.parse().unwrap();
+            allowed
+                .as_ref()
+                .map(|rules| (rules.may_connect(&target), rules.may_listen(&target)))
+        };
+        assert_eq!(allows("a.lab:443"), Some((true, false)));
+        assert_eq!(allows("127.0.0.1:8001"), Some((false, true)));
+        for wrong in ["", "connect", "connect=", "all=1", "x=*:1", "connect=*:1,"] {
+            assert!(rules(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -375,3 +375,54 @@ fn a_server_behind_a_command_talks_over_its_standard_input_and_output() {
         "hello\n"
     );
 }
+
+/// What somebody gets who connects there and is told something.
+fn told(address: &str) -> String {
+    let mut text = String::new();
+    std::net::TcpStream::connect(address)
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    text
+}
+
+/// Tells everybody who connects the same, and where it is.
+fn teller(what: &'static str) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.unwrap().write_all(what.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn connections_are_forwarded_both_ways() {
+    let machine = Machine::serving(&["--network", "connect=127.0.0.1:*,listen=127.0.0.1:*"]);
+    let (there, here) = (teller("there"), teller("here"));
+    let mut child = command(&machine.client())
+        .args([
+            "forward",
+            &machine.address,
+            "-L",
+            &format!("0:{there}"),
+            "-R",
+            &format!("0:{here}"),
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    let (local, remote) = (next(), next());
+    assert_eq!(told(local.split(' ').next().unwrap()), "there");
+    assert_eq!(told(remote.split(' ').next().unwrap()), "here");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(child.wait().unwrap().success());
+    machine.run(&["forward", "@"]).failed(2);
+    machine.run(&["forward", "@", "-L", "x"]).failed(2);
+    let denied = machine.run(&["forward", "@", "-R", "0.0.0.0:0:127.0.0.1:1"]);
+    assert!(denied.failed(4).contains("0.0.0.0:0"), "{denied:?}");
+}
