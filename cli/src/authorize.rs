@@ -28,6 +28,13 @@ pub(crate) struct Authorize {
     /// The key, or a file with it
     #[arg(value_name = "KEY|FILE")]
     key: String,
+    #[command(flatten)]
+    rights: Rights,
+}
+
+/// What a key may do.
+#[derive(Debug, Args)]
+pub(crate) struct Rights {
     /// The services that it may use: files, processes, system, network, serial, logs, and the server's own
     /// [default: all that a server shows]
     #[arg(long, value_name = "NAMES")]
@@ -43,18 +50,16 @@ pub(crate) struct Authorize {
     expires: Option<String>,
     /// What to write behind the key
     #[arg(long, default_value = "", hide_default_value = true)]
-    comment: String,
+    pub(crate) comment: String,
 }
 
 impl Authorize {
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let (key, behind) = read_key(&self.key)?;
-        let mut grant = self.grant()?;
-        grant.comment = if self.comment.is_empty() {
-            behind
-        } else {
-            self.comment.clone()
-        };
+        let mut grant = self.rights.grant()?;
+        if grant.comment.is_empty() {
+            grant.comment = behind;
+        }
         let authorized = global.keys()?.authorized_peers();
         authorized.add(&key, &grant).map_err(|error| {
             let is_there = error.to_string().contains("has a line already");
@@ -76,9 +81,11 @@ impl Authorize {
         }
         out.finish()
     }
+}
 
+impl Rights {
     /// What the options say.
-    fn grant(&self) -> Outcome<Grant> {
+    pub(crate) fn grant(&self) -> Outcome<Grant> {
         let mut options = Vec::new();
         if let Some(services) = &self.services {
             options.push(format!("services=\"{services}\""));
@@ -112,6 +119,7 @@ impl Authorize {
             return Err(Failure::usage("a quote in an option is not understood"));
         }
         let mut grant = grant;
+        grant.comment.clone_from(&self.comment);
         if let Some(time) = from_now {
             grant.expires = Some(end_of_day(time)?);
         }

@@ -5,6 +5,7 @@
 mod context;
 mod failure;
 mod output;
+mod pair;
 
 mod authorize;
 mod call;
@@ -79,6 +80,7 @@ enum Command {
     Fingerprint(fingerprint::FingerprintOf),
     Peers(peers::Peers),
     Authorize(authorize::Authorize),
+    Pair(pair::Pair),
     Completions(completions::Completions),
 }
 
@@ -134,6 +136,7 @@ fn attend(command: &Command, global: &Global, ring: LogRing) -> Outcome<u8> {
             Command::Ls(command) => command.run(global).await?,
             Command::Cat(command) => command.run(global).await?,
             Command::Cp(command) => command.run(global).await?,
+            Command::Pair(command) => command.run(global).await?,
             Command::Forward(command) => command.run(global).await?,
             Command::Exec(command) => return command.run(global).await,
             Command::Ping(command) => command.run(global).await?,

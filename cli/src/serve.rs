@@ -288,7 +288,7 @@ fn rules(text: &str) -> Outcome<NetworkRules> {
 }
 
 /// An address as others dial it: where it listens at all addresses of the machine, by its name; and whether it does.
-fn dialled(local: &Address) -> (String, bool) {
+pub(crate) fn dialled(local: &Address) -> (String, bool) {
     let text = local.to_string();
     for any in ["://0.0.0.0:", "://[::]:"] {
         if text.contains(any) {

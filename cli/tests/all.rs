@@ -15,3 +15,6 @@ mod keys;
 mod machine;
 #[path = "all/shell.rs"]
 mod shell;
+#[cfg(unix)]
+#[path = "all/terminal.rs"]
+mod terminal;

@@ -114,11 +114,12 @@ impl Shell {
             // There is none the first time.
             let _ = editor.load_history(history);
         }
+        let mut interrupts = Interrupts::listen(runtime)?;
         let mut stdout = std::io::stdout();
         if !global.quiet {
             let text = format!(
-                "{}. `help` shows what can be typed, Tab completes names.",
-                connection.peer()
+                "Connected to {}. `help` shows what can be typed, Tab completes names.",
+                name_of(&connection.peer())
             );
             writeln!(stdout, "{}", paint(colours, DIM, &text))?;
         }
@@ -140,7 +141,7 @@ impl Shell {
                 tokio::select! {
                     done = session.run(&line, &mut say) => Some(done),
                     // Gives up the call that is under way, and nothing else.
-                    _ = tokio::signal::ctrl_c() => None,
+                    () = interrupts.next() => None,
                 }
             });
             if let Some(assistant) = editor.helper() {
@@ -164,6 +165,38 @@ impl Shell {
             let _ = editor.save_history(history);
         }
         outcome
+    }
+}
+
+/// Ctrl-C while a call is under way; at the prompt it is a key like others.
+struct Interrupts {
+    #[cfg(unix)]
+    signals: tokio::signal::unix::Signal,
+}
+
+impl Interrupts {
+    #[cfg(unix)]
+    fn listen(runtime: &Runtime) -> Outcome<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let _in_runtime = runtime.enter();
+        let signals = signal(SignalKind::interrupt());
+        let signals = signals.map_err(|error| Failure::io("cannot listen for Ctrl-C", &error))?;
+        Ok(Self { signals })
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unnecessary_wraps, reason = "other systems may refuse")]
+    fn listen(_: &Runtime) -> Outcome<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        self.signals.recv().await;
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 

@@ -155,3 +155,77 @@ fn rights_are_written_as_they_were_asked_for() {
     let soon = run(home.path(), &["authorize", key, "--expires", "30d"], "");
     assert!(soon.ok().contains("until "), "{soon:?}");
 }
+
+#[test]
+fn two_sides_are_paired_by_people_who_compare_both_keys() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::Stdio;
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let spawn = |home: &std::path::Path, arguments: &[&str]| {
+        crate::kit::command(home)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let listen = [
+        "pair",
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--services",
+        "files",
+        "--comment",
+        "ann",
+    ];
+    for answer in ["no\n", "yes\n"] {
+        let mut listening = spawn(there.path(), &listen);
+        let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
+        let line = lines.next().unwrap().unwrap();
+        let address = line.rsplit(' ').next().unwrap().to_owned();
+        let mut dialling = spawn(here.path(), &["pair", &address]);
+        // Both show the same before anybody answers.
+        let shown = |from: &mut dyn Read| {
+            let mut text = String::new();
+            let mut byte = [0];
+            while !text.ends_with("(yes/no)? ") {
+                from.read_exact(&mut byte).unwrap();
+                text.push(byte[0].into());
+            }
+            text.lines()
+                .filter(|line| line.starts_with("  "))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let (at_dialler, at_listener) = (
+            shown(dialling.stderr.as_mut().unwrap()),
+            shown(listening.stderr.as_mut().unwrap()),
+        );
+        assert_eq!((at_dialler.len(), &at_dialler), (2, &at_listener));
+        dialling
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(answer.as_bytes())
+            .unwrap();
+        listening
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(answer.as_bytes())
+            .unwrap();
+        let codes = [dialling.wait().unwrap().code(), listening.wait().unwrap().code()];
+        if answer == "no\n" {
+            assert_eq!(codes, [Some(4); 2]);
+            assert!(
+                !here.path().join("known_peers").exists() && !there.path().join("authorized_peers").exists()
+            );
+        } else {
+            assert_eq!(codes, [Some(0); 2]);
+            assert!(run(here.path(), &["peers", "list"], "").ok().contains(&address));
+            assert!(run(there.path(), &["peers", "list"], "").ok().contains("files"));
+        }
+    }
+    run(here.path(), &["pair", "unix:/nonexistent"], "").failed(2);
+}
