@@ -15,9 +15,7 @@ pub use farref_services::keys;
 pub use farref_services::{
     Connect, Destination, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share,
     blocking, connect, file, files, host, logs, monitor, names, network, policy, processes, serial_ports,
-    serve, system,
-    Connect, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share, blocking,
-    connect, file, files, host, logs, network, processes, serial_ports, serve, speed, system,
+    serve, speed, system,
 };
 /// Media, carriers and addresses.
 pub use farref_transport as transport;
