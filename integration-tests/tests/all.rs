@@ -31,6 +31,8 @@ mod far_processes;
 #[cfg(unix)]
 #[path = "all/far_serial.rs"]
 mod far_serial;
+#[path = "all/far_files.rs"]
+mod far_files;
 #[path = "all/files.rs"]
 mod files;
 #[path = "all/guards.rs"]
@@ -66,6 +68,9 @@ mod order;
 mod outcomes;
 #[path = "all/pipelining.rs"]
 mod pipelining;
+#[cfg(unix)]
+#[path = "all/policy_files.rs"]
+mod policy_files;
 #[cfg(unix)]
 #[path = "all/processes.rs"]
 mod processes;

@@ -1,7 +1,8 @@
 //! The far side of tests that need another process: `serve` shows a bench on `stdio:`, `relay ADDRESS` joins `stdio:`
-//! with what is there, `start ADDRESS` has a process started there and says its number, `noisy` serves and prints,
-//! `exit CODE` does that, `deaf` neither speaks nor ends. Any other manner takes an address, `stdio:` unless it is given,
-//! and says what it hears; some do something of their own before.
+//! with what is there, `start ADDRESS` has a process started there and says its number, `files DIRECTORY` shows that
+//! directory and the machine on `stdio:`, `noisy` serves and prints, `exit CODE` does that, `deaf` neither speaks nor ends,
+//! `activated` and `inetd` serve what is handed over. Any other manner takes an address, `stdio:` unless it is given, and
+//! says what it hears; some do something of their own before.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +19,8 @@ use bytes::{Buf, BytesMut};
 use farref::Server;
 use farref::Netref;
 use farref::processes::{Command, Processes};
+use farref::files::FilesRoot;
+use farref::host::Exposed;
 use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::program::{Here, Whereabouts, read, write_all};
@@ -33,6 +36,12 @@ fn main() {
         ["serve"] => runtime
             .block_on(farref::serve::<dyn Bench>("stdio:", Rig::new().0))
             .unwrap(),
+        ["files", directory] => runtime.block_on(async {
+            let exposed = Exposed::nothing().files(FilesRoot::at(directory)).system();
+            let server = Server::new(exposed);
+            server.listen("stdio:").await.unwrap();
+            server.closed().await;
+        }),
         ["noisy"] => runtime.block_on(async {
             let serving = farref::serve::<dyn Bench>("stdio:", Rig::new().0);
             let printing = async {

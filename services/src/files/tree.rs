@@ -362,7 +362,8 @@ fn check_file(found: &cap_std::fs::Metadata) -> io::Result<()> {
 fn check_replaceable(dir: &Dir, path: &Path) -> io::Result<()> {
     match dir.symlink_metadata(path) {
         Ok(found) => check_file(&found),
-        Err(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

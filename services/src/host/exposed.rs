@@ -17,7 +17,7 @@ use crate::system::{self, System};
 
 /// The services that a program shows to its peers, as one [`Host`]: nothing but what it names.
 ///
-/// A peer whose key has the option `services="files,system"` gets those of them; one with `read-only` gets the files to
+/// A peer whose key has the option `services="files,system"` gets those of them; one with `readonly` gets the files to
 /// be read, `system`, `logs` and [what only reads](Self::with_reading), and nothing else. What a peer may not use is
 /// [`Denied`](ErrorKind::Denied), and logged with its name.
 #[derive(Clone, Default)]
@@ -185,7 +185,7 @@ impl Shown {
                 format!("its key is for services=\"{granted}\"; add `{name}` there in authorized_peers")
             }
             Some(Err(Why::OnlyReads)) => {
-                "its key has the option read-only in authorized_peers, and this service does more than read"
+                "its key has the option `readonly` in authorized_peers, and this service does more than read"
                     .to_owned()
             }
             None => "the program over there does not offer it".to_owned(),
@@ -322,7 +322,7 @@ mod tests {
         );
         let reads = shown(&exposed, &[], true);
         assert_eq!(reads.services().await?, ["facts", "files", "system"]);
-        assert!(why(reads.service("bench").await).contains("read-only"));
+        assert!(why(reads.service("bench").await).contains("`readonly`"));
         assert!(reads.files().await?.open("x", OpenMode::CREATE).await.is_err());
         Ok(())
     }
