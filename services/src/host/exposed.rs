@@ -56,6 +56,22 @@ impl Exposed {
         Self::default()
     }
 
+    /// All that this account may do: its files, processes, connections and ports. For whoever is trusted with it, as by ssh.
+    ///
+    /// What the program logs is added by [`logs`](Self::logs).
+    #[must_use]
+    pub fn everything() -> Self {
+        let exposed = Self::nothing()
+            .files(FilesRoot::machine())
+            .system()
+            .network(crate::network::share(crate::network::NetworkRules::everything()));
+        #[cfg(unix)]
+        let exposed = exposed.processes(crate::processes::share(crate::processes::Limits::default()));
+        #[cfg(all(unix, feature = "serial"))]
+        let exposed = exposed.serial(crate::serial_ports::share());
+        exposed
+    }
+
     /// Shows these files. Each peer gets limits of its own.
     #[must_use]
     pub fn files(self, root: FilesRoot) -> Self {
@@ -302,6 +318,17 @@ mod tests {
                 .await?
                 .is_empty()
         );
+        Ok(())
+    }
+
+    #[cfg(all(unix, feature = "serial"))]
+    #[tokio::test]
+    async fn everything_is_what_an_account_may_do() -> Result<()> {
+        let all = Exposed::everything();
+        let names = ["files", "network", "processes", "serial", "system"];
+        assert_eq!(shown(&all, &[], false).services().await?, names);
+        // With a key that may only look, that is not much.
+        assert_eq!(shown(&all, &[], true).services().await?, ["files", "system"]);
         Ok(())
     }
 
