@@ -6,7 +6,7 @@
 //!                           └─ wait, signal, resize, close_stdin
 //! ```
 //!
-//! [`run`] is the short way for a command whose output is wanted as a whole.
+//! [`run()`] is the short way for a command whose output is wanted as a whole.
 //!
 //! A process lives as long as somebody holds it: with the last netref of it, or with the connection, its whole group is told
 //! to end, unless the command is [detached](Command::detached).
