@@ -50,12 +50,20 @@ pub trait Processes {
     /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) if the command makes no sense;
     /// [`QuotaExceeded`](std::io::ErrorKind::QuotaExceeded) if too many run already.
     async fn spawn(&self, command: Command, stdin: Option<ByteStream>) -> Result<Started, Failure>;
+
+    /// Runs a line of the shell, which reads nothing, to its end: for whoever calls by name. [`run`] does more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`spawn`](Self::spawn); [`FileTooLarge`](std::io::ErrorKind::FileTooLarge) if it writes more than 1 MiB.
+    async fn output(&self, line: String) -> Result<Captured, Failure>;
 }
 
 /// A process that was started.
 ///
 /// Dropping the last netref of it ends it, and the rest of its process group: by SIGHUP if it has a terminal, otherwise by
-/// SIGTERM, and by SIGKILL if it has not ended two seconds later. A detached one goes on.
+/// SIGTERM, and by SIGKILL if it has not ended two seconds later. A detached one goes on. What it leaves behind in its group
+/// is ended also while it is held, as soon as none of its outputs is read any more.
 #[remote(name = "farref.Process")]
 pub trait Process {
     /// Its number over there.
@@ -117,24 +125,33 @@ pub struct Started {
 /// let login = Command::login().pty(24, 80, "xterm-256color");
 /// # drop((make, count, login));
 /// ```
+///
+/// By name all but `what` may be left out: `{"what": {"Shell": "ls | wc -l"}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Command {
     /// What it runs.
     pub what: What,
     /// Variables that it gets, with a value, or does not, in this order.
+    #[serde(default)]
     pub env: Vec<(String, Option<String>)>,
     /// Whether it gets no other variables than those.
+    #[serde(default)]
     pub clear_env: bool,
     /// The directory it starts in; by default that of the service, for [`What::Login`] the account's home.
+    #[serde(default)]
     pub cwd: Option<String>,
     /// Where its standard output goes.
+    #[serde(default)]
     pub stdout: Output,
     /// Where its standard error goes.
+    #[serde(default)]
     pub stderr: Output,
     /// The terminal it runs on, which then is its input and both its outputs.
+    #[serde(default)]
     pub pty: Option<Pty>,
     /// Whether it goes on when nobody holds it any more.
+    #[serde(default)]
     pub detached: bool,
 }
 
@@ -151,10 +168,11 @@ pub enum What {
 }
 
 /// Where the output of a process goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Output {
     /// To whoever started it.
+    #[default]
     Pipe,
     /// Nowhere.
     Null,

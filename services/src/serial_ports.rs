@@ -79,7 +79,10 @@ pub struct Usb {
 /// let slow = Settings::new(9600).parity(Parity::Even);
 /// # drop(slow);
 /// ```
+///
+/// By name whatever is left out is as by default: `{"baud": 9600}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Settings {
     /// Bits per second.

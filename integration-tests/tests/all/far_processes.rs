@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farref::processes::{self, Command, Exit, Limits, Output, Process, Processes, Signal, Started};
 use farref::stream::Sender;
-use farref::{ByteStream, Netref, Server};
+use farref::{ByteStream, Netref, Object, Server, Value};
 use farref_integration_tests::media::{Pair, over_every_medium, pair, runtime, within};
 use farref_integration_tests::program::{agent, gone, signal};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
@@ -108,6 +108,31 @@ fn a_command_is_what_it_says() {
         assert_eq!(out(merged).await, "one\ntwo\nthree\n");
         assert_eq!(out(Command::new("cat")).await, "", "it reads nothing");
         assert_eq!(out(Command::shell("echo x").stdout(Output::Null)).await, "");
+    });
+}
+
+#[test]
+fn processes_are_run_by_name() {
+    on_unix(async |_pair, machine| {
+        let machine = machine.dynamic();
+        let captured = within(machine.call("output", ("echo hi; exit 3",)))
+            .await
+            .unwrap();
+        assert_eq!(
+            captured.to_string(),
+            r#"Captured {exit: Exit::Code(3), stdout: b"hi\n", stderr: b""}"#
+        );
+        let command: Value = r#"{"what": {"Program": ["sleep", ["1000"]]}}"#.parse().unwrap();
+        let started = within(machine.call("spawn", (command, Value::Null)))
+            .await
+            .unwrap();
+        let process = Object::try_from(started["process"].clone()).unwrap();
+        assert_eq!(within(process.get("id")).await.unwrap(), started["id"]);
+        within(process.call("signal", ("TERM",))).await.unwrap();
+        let exit = within(process.call("wait", ())).await.unwrap();
+        assert!(exit.to_string().contains("TERM"), "{exit}");
+        let endless = within(machine.call("output", ("yes",))).await.unwrap_err();
+        assert!(endless.to_string().contains("1048576 bytes"), "{endless}");
     });
 }
 

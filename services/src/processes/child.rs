@@ -249,7 +249,7 @@ impl Drop for Farewell {
 
 /// A thread that does no more than wait.
 fn small_thread(name: &str) -> thread::Builder {
-    thread::Builder::new().name(name.into()).stack_size(64 << 10)
+    thread::Builder::new().name(name.into()).stack_size(128 << 10)
 }
 
 /// How long after it was told to end a child is killed.

@@ -11,8 +11,9 @@ use tokio::sync::{Notify, Semaphore};
 use super::child::Child;
 use super::feed::feed;
 use super::output::{Output, Progress};
+use super::run::captured;
 use super::start::{Parts, start};
-use super::{Command, Exit, Process, Processes, Signal, Started, signal};
+use super::{Captured, Command, Exit, Process, Processes, Signal, Started, signal};
 use crate::denied::denied;
 use crate::file::Failure;
 
@@ -123,7 +124,15 @@ impl Processes for Machine {
             process: Netref::of(running),
         })
     }
+
+    async fn output(&self, line: String) -> Result<Captured, Failure> {
+        let started = self.spawn(Command::shell(line), None).await?;
+        captured(started, MOST_CAPTURED).await
+    }
 }
+
+/// Bytes of each output that [`Processes::output`] gives, at most.
+const MOST_CAPTURED: usize = 1 << 20;
 
 /// A process, which ends with this.
 struct Running {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farref_netref::{ByteStream, Netref};
+use serde::{Deserialize, Serialize};
 
 use super::{Command, Exit, Output, Process, Processes, Started};
 use crate::file::Failure;
@@ -48,14 +49,16 @@ pub struct Run {
 }
 
 /// What [`Run::output`] gives, as `std::process::Output` does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Captured {
     /// How it ended.
     pub exit: Exit,
     /// What it wrote to its standard output.
+    #[serde(with = "farref_netref::bytes")]
     pub stdout: Vec<u8>,
     /// What it wrote to its standard error.
+    #[serde(with = "farref_netref::bytes")]
     pub stderr: Vec<u8>,
 }
 
@@ -128,6 +131,19 @@ impl Run {
             never = draining => never,
         }
     }
+}
+
+/// Collects what a process writes up to its end, `limit` bytes of each output.
+pub(super) async fn captured(started: Started, limit: usize) -> Result<Captured, Failure> {
+    let Started {
+        process,
+        stdout,
+        stderr,
+        ..
+    } = started;
+    let (stdout, stderr) = tokio::try_join!(collect(stdout, limit), collect(stderr, limit))?;
+    let exit = wait(&process).await?;
+    Ok(Captured { exit, stdout, stderr })
 }
 
 /// Waits for its end for as long as that takes.
