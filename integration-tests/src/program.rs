@@ -17,8 +17,8 @@ pub trait Whereabouts {
     /// Its number.
     fn pid(&self) -> farref::Result<u32>;
 
-    /// How many descriptors a child of it has beyond the first three.
-    fn child_descriptors(&self) -> farref::Result<usize>;
+    /// How many sockets a child of it has.
+    fn sockets_of_a_child(&self) -> farref::Result<usize>;
 
     /// Ends it as a crash does.
     fn abort(&self) -> farref::Result<()>;
@@ -32,10 +32,9 @@ impl Whereabouts for Here {
         Ok(std::process::id())
     }
 
-    fn child_descriptors(&self) -> farref::Result<usize> {
-        // `ls` has one more open, the directory that it lists.
-        let listed = Command::new("ls").arg("/proc/self/fd").output().unwrap();
-        Ok(String::from_utf8_lossy(&listed.stdout).lines().count() - 4)
+    fn sockets_of_a_child(&self) -> farref::Result<usize> {
+        let listed = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+        Ok(String::from_utf8_lossy(&listed.stdout).matches("socket:").count())
     }
 
     fn abort(&self) -> farref::Result<()> {

@@ -25,21 +25,21 @@ mod cuts;
 mod dynamic_values;
 #[path = "all/ends.rs"]
 mod ends;
+#[path = "all/far_files.rs"]
+mod far_files;
 #[cfg(unix)]
 #[path = "all/far_processes.rs"]
 mod far_processes;
 #[cfg(unix)]
 #[path = "all/far_serial.rs"]
 mod far_serial;
-#[path = "all/far_files.rs"]
-mod far_files;
 #[path = "all/files.rs"]
 mod files;
-#[path = "all/guards.rs"]
-mod guards;
 #[cfg(unix)]
 #[path = "all/forwarding.rs"]
 mod forwarding;
+#[path = "all/guards.rs"]
+mod guards;
 #[path = "all/holdings.rs"]
 mod holdings;
 #[path = "all/hostile.rs"]

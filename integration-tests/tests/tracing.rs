@@ -1,7 +1,12 @@
 //! A trace goes wherever a request leads, and whoever watches sees it. In a program of its own, since there is one
 //! subscriber for all of it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -71,7 +76,8 @@ struct Fields<'a>(&'a mut BTreeMap<&'static str, String>);
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
+        self.0
+            .insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
     }
 }
 
@@ -91,7 +97,9 @@ impl<S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'
         if event.metadata().target() == "tracing" {
             let inside = context.lookup_current().map(|span| span.id().into_u64());
             let mut kept = self.0.lock().unwrap();
-            let fields = inside.and_then(|id| kept.open.get(&id).cloned()).unwrap_or_default();
+            let fields = inside
+                .and_then(|id| kept.open.get(&id).cloned())
+                .unwrap_or_default();
             kept.events.push(fields);
         }
     }
@@ -106,7 +114,9 @@ fn a_trace_goes_wherever_a_request_leads() {
     let (server, far) = runtime.block_on(async {
         let server = Server::new(Fixed::new::<dyn Traced>(Here));
         let address = server.listen("mem:tracing").await.unwrap();
-        let connection = within(std::future::IntoFuture::into_future(connect(address))).await.unwrap();
+        let connection = within(std::future::IntoFuture::into_future(connect(address)))
+            .await
+            .unwrap();
         let far: Netref<dyn Traced> = within(connection.root()).await.unwrap();
         (server, far)
     });
@@ -128,20 +138,38 @@ fn a_trace_goes_wherever_a_request_leads() {
             is_ours(far.call().seen_by_blocking(here.clone()).await.unwrap());
         });
         within(traced).await;
-        assert_eq!(within(far.call().seen()).await.unwrap(), None, "the scope is over");
+        assert_eq!(
+            within(far.call().seen()).await.unwrap(),
+            None,
+            "the scope is over"
+        );
     });
     let blocking = far.clone();
     let seen = on_plain_thread(move || context.scope(|| blocking.seen_blocking()));
     is_ours(seen.unwrap());
 
     let kept = spans.0.lock().unwrap();
-    let first = kept.all.iter().find(|span| span.contains_key("trace_id")).unwrap();
-    assert_eq!((first["method"].as_str(), first["level"].as_str()), ("seen", "INFO"));
+    let first = kept
+        .all
+        .iter()
+        .find(|span| span.contains_key("trace_id"))
+        .unwrap();
+    assert_eq!(
+        (first["method"].as_str(), first["level"].as_str()),
+        ("seen", "INFO")
+    );
     assert_eq!(first["trace_id"], format!("{:032x}", context.trace_id()));
     assert_eq!(first["parent_id"], format!("{:016x}", context.span_id()));
     assert!(first["peer"].contains("mem"), "{first:?}");
-    let untraced = kept.all.iter().find(|span| !span.contains_key("trace_id")).unwrap();
-    assert_eq!((untraced["method"].as_str(), untraced["level"].as_str()), ("seen", "DEBUG"));
+    let untraced = kept
+        .all
+        .iter()
+        .find(|span| !span.contains_key("trace_id"))
+        .unwrap();
+    assert_eq!(
+        (untraced["method"].as_str(), untraced["level"].as_str()),
+        ("seen", "DEBUG")
+    );
     assert_eq!(kept.events.len(), 3, "what a method says is in its span");
     assert_eq!(&kept.events[1], first);
     drop(kept);

@@ -7,7 +7,7 @@ mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,8 @@ struct Shared {
     monitoring: Mutex<Option<Monitoring>>,
     /// Connections that were let in since the start.
     let_in: AtomicU64,
+    /// Whether nobody can come back here: the next carrier meets another process.
+    is_once: AtomicBool,
     sessions: Sessions,
     /// Connections that are being set up.
     opening: AtomicU64,
@@ -107,6 +109,15 @@ struct Visit {
 }
 
 impl Shared {
+    /// The settings of a connection.
+    fn config(&self) -> Config {
+        let mut config = self.config.clone();
+        if self.is_once.load(Ordering::Relaxed) {
+            config.resume = Some(false);
+        }
+        config
+    }
+
     fn stats(&self) -> ServerStats {
         // Against the way of a carrier, so that none is missed on its way from one number to the next.
         let refused = self.refused.load(Ordering::Acquire);
@@ -187,6 +198,7 @@ impl Server {
             calls: limits.calls.map(|most| Arc::new(Calls::new(most))),
             monitoring: Mutex::default(),
             let_in: AtomicU64::new(0),
+            is_once: AtomicBool::new(false),
             sessions: Sessions::default(),
             opening: AtomicU64::new(0),
             sources: PerSource::new(usize::MAX, per_source),

@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_source_is_its_network() {
-        let of = |text: &str| source(text.parse().unwrap());
+        let of = |text: &str| PerSource::source_of(text.parse().unwrap());
         assert_eq!(of("2001:db8::1:2:3:4"), of("2001:db8::"));
         assert_ne!(of("2001:db8:0:1::"), of("2001:db8::"));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));

@@ -16,11 +16,11 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, BytesMut};
-use farref::Server;
 use farref::Netref;
-use farref::processes::{Command, Processes};
+use farref::Server;
 use farref::files::FilesRoot;
 use farref::host::Exposed;
+use farref::processes::{Command, Processes};
 use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::program::{Here, Whereabouts, read, write_all};

@@ -168,7 +168,7 @@ fn a_peer_whose_key_is_taken_out_is_gone_with_the_next_reload() {
         within(staying.ping()).await.unwrap();
         refused(join(&goes).await, ErrorKind::Denied, "authorized_peers");
         // Other rights than it got: it has to come again.
-        std::fs::write(&path, format!("read-only {}\n", stays.public())).unwrap();
+        std::fs::write(&path, format!("readonly {}\n", stays.public())).unwrap();
         assert_eq!(within(server.reload()).await, 1);
         within(staying.closed()).await;
     });
@@ -206,7 +206,7 @@ fn sockets_that_a_supervisor_has_opened_are_listened_on() {
         let expected = child.id().unwrap();
         assert_eq!((pid(&by_tcp).await, pid(&by_unix).await), (expected, expected));
         let whereabouts: Netref<dyn Whereabouts> = by_tcp.root().await.unwrap();
-        assert_eq!(within(whereabouts.call().child_descriptors()).await.unwrap(), 0);
+        assert_eq!(within(whereabouts.call().sockets_of_a_child()).await.unwrap(), 0);
         child.kill().await.unwrap();
     });
 }

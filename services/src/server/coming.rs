@@ -142,7 +142,8 @@ async fn set_up<'a>(
         found = dependable(carrier, Role::Listener, None) => found,
     };
     let (carrier, role) = found?;
-    let setup = shared.config.setup_timeout;
+    let config = shared.config();
+    let setup = config.setup_timeout;
     let is_silent = |_| Error::new(ErrorKind::Incompatible, format!("it was silent for {setup:?}"));
     let by = tokio::time::Instant::now() + setup;
     let established = tokio::time::timeout_at(by, async {
@@ -150,7 +151,7 @@ async fn set_up<'a>(
         let visitor = Visitor::of(carrier.info());
         let admitted = protection.admit(&visitor).await;
         let opened = Opened::new(carrier, role, admitted.is_ok()).await?;
-        match opened.hear(&shared.config).await? {
+        match opened.hear(&config).await? {
             Wanted::Connection(heard) => {
                 let visit = admitted.map(|admitted| Visit {
                     visitor,
@@ -215,7 +216,7 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
     });
     match let_in {
         Ok((root, visit)) => {
-            let connection = heard.accept(root, shared.config.clone());
+            let connection = heard.accept(root, shared.config());
             Ok(Known::new(shared, connection, visit))
         }
         Err(error) => {

@@ -37,7 +37,7 @@ impl Server {
     }
 
     /// Serves the one connection that is the standard input of this process, as inetd hands it over. When that is over, the
-    /// server is at its end. TCP is encrypted as by [`listen`](Self::listen), unless `plain`.
+    /// server is at its end; its peer cannot come back to a session, as it would meet another process. TCP is encrypted as by [`listen`](Self::listen), unless `plain`.
     ///
     /// # Errors
     ///
@@ -49,6 +49,7 @@ impl Server {
     /// The connection is closed.
     pub async fn serve_inherited(&self, plain: bool) -> Result<()> {
         let carrier = handover::inherited_connection().map_err(|error| failed(&error))?;
+        self.shared.is_once.store(true, Ordering::Relaxed);
         self.listen_by(Box::new(OnlyOne::new(carrier)), plain).await?;
         Ok(())
     }
