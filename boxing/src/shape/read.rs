@@ -20,7 +20,8 @@ use crate::{CodecError, DecodeLimits, Reference, reference};
 /// It is read by the names of fields and variants. So the type may have more fields with a default, fewer, in another
 /// order, and with `#[serde(alias)]` others; its enums may lack variants that the value does not use. What was a value
 /// may have become an option of it, a number a wider one, and a type a newtype around it. What is read as a
-/// [`Value`](crate::Value) may be anything.
+/// [`Value`](crate::Value) may be anything. What is opaque is read where [`Shape::read_by`] has found the same on both
+/// sides, and refused otherwise.
 ///
 /// # Errors
 ///
