@@ -103,6 +103,7 @@ const WAYS_OUT: &[Probe] = &[
     Read("..\\x2fsecret"),
     Read("..\\secret"),
     Read("..\0/secret"),
+    Read("../secret\nWARN a peer that is not there"),
     Read("inside/file\0"),
     Read("~/secret"),
     Read("file:///etc/passwd"),
@@ -442,6 +443,8 @@ async fn check_log(ring: &LogRing, key: &str, least: usize) {
     );
     for record in refusals {
         assert!(record.fields["peer"].contains(key), "{record:?}");
+        let lines = record.fields.values().flat_map(|value| value.lines()).count();
+        assert_eq!(lines, record.fields.len(), "{record:?}");
     }
 }
 

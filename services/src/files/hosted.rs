@@ -28,7 +28,8 @@ use crate::file::{self, Failure, File};
 ///
 /// Nothing outside of the directory can be reached by way of it: not by `..`, not by links, whoever makes them and
 /// whenever. Links that lead outside are shown as what they are and not followed. What cannot be told from the inside is
-/// inside: hard links, and what is mounted below it.
+/// inside: hard links, and what is mounted below it. Where peers may write, whoever else works in the directory minds its
+/// links: one that leads outside is not made, but a link that is moved leads elsewhere.
 #[derive(Debug, Clone)]
 pub struct FilesRoot {
     tree: Arc<Tree>,
@@ -154,7 +155,9 @@ impl Request {
             let peer = self
                 .peer
                 .map_or_else(|| "this process".into(), |peer| peer.to_string());
-            tracing::warn!(%peer, method = self.method, path = %self.path, %error, "files: refused");
+            // A path is the peer's: it is no line of its own in a log, and not longer than one.
+            let path: String = self.path.chars().take(200).collect();
+            tracing::warn!(%peer, method = self.method, ?path, %error, "files: refused");
         }
         io::Error::new(kind, format!("{}: {error}", self.path)).into()
     }

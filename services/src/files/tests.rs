@@ -307,6 +307,37 @@ async fn changes_are_told() -> Test {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whoever_reads_changes_too_slowly_is_told() -> Test {
+    let place = place(|root| root);
+    let mut changes = place.files.watch("", false).await?;
+    let queued: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")?
+        .trim()
+        .parse()?;
+    let path = place.path().join("root/flicker");
+    // More than the kernel keeps and than is kept here, twice per turn.
+    for _ in 0..queued / 2 + 8000 {
+        std::fs::write(&path, "")?;
+        std::fs::remove_file(&path)?;
+    }
+    while changes.next().await.unwrap()? != Change::Overflow {}
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_what_is_watched() -> Test {
+    let place = place(|root| root);
+    let mut changes = place.files.watch("a/b/deep", false).await?;
+    std::fs::remove_file(place.path().join("root/a/b/deep"))?;
+    let mut last = None;
+    while let Some(change) = changes.next().await {
+        last = Some(change?);
+    }
+    assert_eq!(last, Some(Change::Removed(String::new())));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_file_that_grows_is_followed_to_the_one_that_takes_its_place() -> Test {
     let place = place(|root| root);

@@ -114,11 +114,11 @@ impl Watch {
         Ok(())
     }
 
-    /// What the kernel has to tell; `false` if that was the last.
-    fn read(&mut self) -> io::Result<(Vec<Change>, bool)> {
+    /// What the kernel has to tell, and how it goes on.
+    fn read(&mut self) -> io::Result<(Vec<Change>, Next)> {
         let (mut changes, mut new) = (Vec::new(), Vec::new());
         let mut moved: Option<(u32, String)> = None;
-        let mut goes_on = true;
+        let mut next = Next::Wait;
         let events = self.events.try_clone()?;
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = Reader::new(events, &mut buffer);
@@ -135,7 +135,9 @@ impl Watch {
             }
             if flags.contains(ReadFlags::IGNORED) {
                 self.prefixes.remove(&event.wd());
-                goes_on = !self.prefixes.is_empty();
+                if self.prefixes.is_empty() {
+                    next = Next::End;
+                }
                 continue;
             }
             let Some(prefix) = self.prefixes.get(&event.wd()) else {
@@ -174,6 +176,8 @@ impl Watch {
                 }
             }
             if changes.len() >= MOST && reader.is_buffer_empty() {
+                // So much is told first; nothing wakes for what is there already.
+                next = Next::Again;
                 break;
             }
         }
@@ -188,7 +192,7 @@ impl Watch {
                 Err(_) => {}
             }
         }
-        Ok((changes, goes_on))
+        Ok((changes, next))
     }
 
     /// What was made in a new directory before it was watched.
@@ -217,6 +221,15 @@ impl Watch {
     }
 }
 
+/// What follows what was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Wait,
+    Again,
+    /// What was watched is gone.
+    End,
+}
+
 fn join(parent: &str, path: &str) -> String {
     match (parent.is_empty(), path.is_empty()) {
         (true, _) => path.to_owned(),
@@ -232,16 +245,18 @@ async fn run(
     mut sender: Sender<Change>,
     hold: OwnedSemaphorePermit,
 ) {
-    let mut goes_on = true;
-    while goes_on {
-        let ready = tokio::select! {
-            ready = readable.readable() => ready,
-            () = sender.closed() => break,
-        };
-        match ready {
-            // All of it is read below; what comes meanwhile wakes this again.
-            Ok(mut ready) => ready.clear_ready(),
-            Err(_) => break,
+    let mut next = Next::Wait;
+    while next != Next::End {
+        if next == Next::Wait {
+            let ready = tokio::select! {
+                ready = readable.readable() => ready,
+                () = sender.closed() => break,
+            };
+            match ready {
+                // All of it is read below; what comes meanwhile wakes this again.
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => break,
+            }
         }
         let read = work.run(move || {
             let read = watch.read();
@@ -250,8 +265,8 @@ async fn run(
         let Ok((same, read)) = read.await else { break };
         watch = same;
         match read {
-            Ok((changes, more)) => {
-                goes_on = more;
+            Ok((changes, then)) => {
+                next = then;
                 for change in changes {
                     if sender.send(change).await.is_err() {
                         return;
