@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -223,6 +223,9 @@ impl Transfer {
         let streams = Arc::new(Semaphore::new(STREAMS));
         let mut copies = JoinSet::new();
         while let Some(entry) = entries.next().await {
+            if let Some(failure) = sums.lost.get() {
+                return Err(failure.clone());
+            }
             let entry = entry?;
             while copies.try_join_next().is_some() {}
             let (source, target) = (join(from, &entry.path), join(to, &entry.path));
@@ -254,13 +257,18 @@ impl Transfer {
                 };
                 let copied = job.entry(&source, &target, &entry, &sums).await;
                 drop(stream);
-                if let Err(failure) = copied {
-                    // Out of reach is out of reach for the rest as well, which will be told below.
-                    _ = job.failed(&source, failure, &sums);
+                if let Err(failure) = copied
+                    && let Err(failure) = job.failed(&source, failure, &sums)
+                {
+                    // It is for the rest as well.
+                    _ = sums.lost.set(failure);
                 }
             });
         }
         while copies.join_next().await.is_some() {}
+        if let Some(failure) = sums.lost.get() {
+            return Err(failure.clone());
+        }
         // From below: to fill a directory changes it.
         for (path, found) in directories.iter().rev() {
             if let Err(failure) = job.to.set_attributes(path, attributes(found)).await {
@@ -544,6 +552,8 @@ struct Sums {
     resumed: AtomicU64,
     failed: AtomicU64,
     failures: Mutex<Vec<(String, Failure)>>,
+    /// One side is out of reach.
+    lost: OnceLock<Failure>,
 }
 
 impl Sums {
