@@ -76,7 +76,7 @@ pub trait Process {
 
     /// Waits for its end, which it also tells later. What it wrote until then is on its way to whoever reads it.
     ///
-    /// Calls have a timeout: [`Call::timeout`](farref_netref::Call::timeout) allows more.
+    /// Where the connection gives calls a timeout, [`Call::timeout`](farref_netref::Call::timeout) allows more.
     #[idempotent]
     async fn wait(&self) -> Result<Exit, Failure>;
 
