@@ -53,6 +53,13 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// The host is there, but no program of ours runs on it: the cause says what to change there, or in the address.
+    NotStarted {
+        /// What was dialled.
+        address: Box<Address>,
+        /// What is in the way.
+        source: io::Error,
+    },
     /// The peer is not the one that is known by this name: find out why before you trust it.
     Untrusted {
         /// What was dialled.
@@ -132,6 +139,7 @@ impl DialError {
             | Self::Unresolved { address, .. }
             | Self::NotListening { address, .. }
             | Self::NotPermitted { address, .. }
+            | Self::NotStarted { address, .. }
             | Self::Untrusted { address, .. }
             | Self::Unreachable { address, .. }
             | Self::WrongKey { address, .. }
@@ -172,6 +180,7 @@ impl fmt::Display for DialError {
                 )
             }
             Self::NotPermitted { address, .. } => write!(f, "this account may not dial `{address}`"),
+            Self::NotStarted { address, .. } => write!(f, "no program could be started at `{address}`"),
             Self::Untrusted { address, .. } => {
                 write!(
                     f,
@@ -212,6 +221,7 @@ impl Error for DialError {
             | Self::Unresolved { source, .. }
             | Self::NotListening { source, .. }
             | Self::NotPermitted { source, .. }
+            | Self::NotStarted { source, .. }
             | Self::Untrusted { source, .. }
             | Self::Unreachable { source, .. }
             | Self::Missing { source, .. }

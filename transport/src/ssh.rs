@@ -1,19 +1,29 @@
-//! Programs on other hosts as peers: `ssh:` has the system's ssh start one.
+//! Programs on other hosts as peers: `ssh:` has the system's ssh start one, and brings it along if it is not there.
 //!
-//! Knows the command line of ssh, how to find the start of the program behind what a login shell prints,
-//! and what it means when ssh fails. Keys, jump hosts, agents and known hosts are ssh's own business, by the
-//! user's configuration; nothing here weakens its checks. The life of the local ssh is in
-//! [`process`](crate::process).
+//! Knows the command line of ssh, and how to find the start of the program behind what a login shell prints. How a
+//! program is brought is in `ssh/deploy`, what it means when ssh fails in `ssh/failure`. Keys, jump hosts, agents and
+//! known hosts are ssh's own business, by the user's configuration; nothing here weakens its checks. The life of the local
+//! ssh is in [`process`](crate::process).
 //!
 //! | option      | default    | meaning                                                                 |
 //! |-------------|------------|-------------------------------------------------------------------------|
-//! | `command=`  | none       | what to run over there, one line as for `sh`: `agent%20--stdio`. Required |
+//! | `command=`  | none       | what to run over there, one line as for `sh`: `agent%20--stdio`. Without, a program is brought ([`Deploy`]) |
 //! | `batch=`    | 1          | ask the user nothing; with 0, ssh may ask on the terminal                 |
 //! | `config=`   | the user's | another configuration file for ssh; `none` for none                     |
 //! | `identity=` | the user's | the file of the only key to offer                                         |
 //! | `opt=`      | none       | an option for ssh, `Name=value`; repeated; comes before our own           |
 //! | `token=`    | 1          | the command says a token first, as every `stdio:` does; with 0 it is any program, and a login shell that prints something is in its way |
-//! | `wait=`     | 30s        | how long the start may take                                               |
+//! | `wait=`     | 30s        | how long the start may take; of an upload, how long it may stand still      |
+//!
+//! Where a program is brought:
+//!
+//! | option     | default         | meaning                                                              |
+//! |------------|-----------------|----------------------------------------------------------------------|
+//! | `agent=`   | auto            | the file to bring, here; by itself the one that is right for the host    |
+//! | `arg=`     | `agent`         | an argument to start it with; repeated, in order                         |
+//! | `deploy=`  | auto            | `auto` if it is not there yet, `always`, or `never`: it must be there      |
+//! | `path=`    | `~/.cache/NAME` | where it is kept over there; `~/` is the home of the account               |
+//! | `persist=` | 1               | what runs over there outlives its ssh, and waits for the next; with 0 it ends with it |
 //!
 //! Our own options: no terminal, no forwarding of anything, 10 s to connect, a sign of life every 15 s of
 //! silence (the carrier ends after 45 s without), no sharing of connections.
@@ -21,8 +31,13 @@
 //! The command is run by `sh`, whatever the account's login shell. When the carrier is dropped its standard
 //! input ends; a program that does not care for that is left alone over there.
 
+mod agents;
+mod answers;
+mod deploy;
 mod failure;
 mod line;
+mod platform;
+mod script;
 
 use std::ffi::OsString;
 use std::future::poll_fn;
@@ -36,25 +51,30 @@ use crate::address::{Address, Host, Target};
 use crate::carrier::{BoxFuture, ByteRx, Carrier, CarrierInfo, PeerEvidence, StreamCarrier};
 use crate::error::{Absence, DialError, ListenError};
 use crate::medium::{Listener, Transport};
-use crate::process::{ChildRx, Process, Stderr, ended, printable};
+use crate::process::{ChildRx, Explain, Process, Stderr, printable};
 use crate::token::{Search, Token};
 
-use failure::{Cause, NotStarted};
+use agents::{Agent, Agents};
+use answers::Answers;
+use deploy::{Conversation, too_much_noise};
+pub use deploy::{Deploy, Progress};
+use failure::{Cause, Failed, NotStarted, Trouble};
 use line::wrapped;
+use platform::{Libc, Platform};
+use script::{Script, Upload};
 
 /// The medium `ssh`. It can be dialled only.
 #[derive(Clone, Debug)]
 pub struct Ssh {
     program: OsString,
+    deploy: Deploy,
 }
 
 impl Ssh {
     /// The `ssh` that is found in `PATH`.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            program: "ssh".into(),
-        }
+        Self::with_program("ssh")
     }
 
     /// Another program that takes the same arguments.
@@ -62,7 +82,16 @@ impl Ssh {
     pub fn with_program(program: impl Into<OsString>) -> Self {
         Self {
             program: program.into(),
+            deploy: Deploy::program("farref"),
         }
+    }
+
+    /// Brings this program to hosts for which the address names no command. Default: the program `farref`, if it is
+    /// installed here or lies where [`Deploy`] looks for it.
+    #[must_use]
+    pub fn deploying(mut self, deploy: Deploy) -> Self {
+        self.deploy = deploy;
+        self
     }
 }
 
@@ -79,7 +108,8 @@ impl Transport for Ssh {
 
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Carrier, DialError>> {
         Box::pin(async move {
-            let plan = Plan::of(address).map_err(|source| DialError::from_io(address, source))?;
+            let plan =
+                Plan::of(address, &self.deploy).map_err(|source| DialError::from_io(address, source))?;
             plan.dial(&self.program).await
         })
     }
@@ -100,30 +130,31 @@ struct Plan<'a> {
     user: Option<&'a str>,
     host: String,
     port: Option<u16>,
-    /// The line for the login shell over there.
-    remote: String,
-    token: Option<Token>,
+    start: Start,
+}
+
+/// What is to be started over there.
+enum Start {
+    /// A command, which says this token first if it knows of tokens.
+    Command(String, Option<Token>),
+    Brought(Brought),
+}
+
+/// A program that is brought, if need be.
+struct Brought {
+    deploy: Deploy,
+    upload: Upload,
+    /// Where it is kept over there.
+    directory: Option<String>,
+    persists: bool,
+    token: Token,
 }
 
 impl<'a> Plan<'a> {
-    fn of(address: &'a Address) -> io::Result<Self> {
+    fn of(address: &'a Address, deploy: &Deploy) -> io::Result<Self> {
         let Target::Ssh { user, host, port } = address.target() else {
             return Err(misuse("not an address of ssh"));
         };
-        if let Some(name) = NOT_YET.into_iter().find(|name| address.option(name).is_some()) {
-            return Err(misuse(format!(
-                "nothing is installed over there yet: leave `{name}=` out"
-            )));
-        }
-        if address.option("deploy").is_some_and(|deploy| deploy != "never") {
-            return Err(misuse("nothing is installed over there yet: leave `deploy=` out"));
-        }
-        let command = address.option("command").ok_or_else(|| {
-            misuse("say what to run over there by `command=`, such as `?command=agent%20--stdio`")
-        })?;
-        if command.contains(['\n', '\r', '\0']) {
-            return Err(misuse("the command must be one line"));
-        }
         let host = match host {
             Host::Name(name) => name.clone(),
             Host::V4(address) => address.to_string(),
@@ -134,21 +165,12 @@ impl<'a> Plan<'a> {
         if host.starts_with('-') || user.is_some_and(|user| user.starts_with('-')) {
             return Err(misuse("ssh would take a name that begins with `-` for an option"));
         }
-        let token = match address.option("token") {
-            Some("0") => None,
-            _ => Some(Token::random()?),
-        };
-        let remote = match &token {
-            Some(token) => wrapped(command, token),
-            None => command.to_owned(),
-        };
         Ok(Self {
             address,
             user,
             host,
             port: *port,
-            remote,
-            token,
+            start: Start::of(address, deploy)?,
         })
     }
 
@@ -156,34 +178,44 @@ impl<'a> Plan<'a> {
     ///
     /// Cancel-safe: what is started ends with the future.
     async fn dial(&self, program: &OsString) -> Result<Carrier, DialError> {
-        let process = self.process(program);
-        let (mut rx, tx, mut lifeline) = process.start().map_err(|source| match source.kind() {
+        let wanted = match &self.start {
+            Start::Brought(brought) => brought.wanted().await,
+            Start::Command(..) => None,
+        };
+        let process = self.process(program, self.remote(wanted.as_ref()));
+        let (mut rx, mut tx, mut lifeline) = process.start().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => self.no_ssh(),
             _ => DialError::from_io(self.address, source),
         })?;
         let patience = lifeline.hurry();
         let wait = self.address.duration("wait").unwrap_or(WAIT);
-        let mut search = self.token.as_ref().map(Search::new);
-        let started = async {
-            let start = async {
-                match &mut search {
-                    Some(search) => find(&mut rx, search).await,
-                    None => Ok(()),
+        let start = async {
+            match &self.start {
+                Start::Command(_, None) => Ok(()),
+                Start::Command(_, Some(token)) => find(&mut rx, &mut Search::new(token), wait).await,
+                Start::Brought(brought) => {
+                    let mut conversation = Conversation {
+                        rx: &mut rx,
+                        tx: &mut tx,
+                        answers: Answers::of(&brought.token),
+                        deploy: &brought.deploy,
+                        wanted,
+                        host: &self.host,
+                        wait,
+                        has_answered: false,
+                    };
+                    let held = conversation.hold().await;
+                    held.map_err(|failed| NotStarted {
+                        failed,
+                        noise: printable(conversation.answers.noise()),
+                        wait,
+                        script: Some(conversation.has_answered),
+                    })
                 }
-            };
-            let account = async { Ok(self.account(program).await) };
-            tokio::try_join!(start, account).map(|((), user)| user)
-        };
-        let user = match tokio::time::timeout(wait, started).await {
-            Ok(Ok(user)) => user,
-            failed => {
-                let noise = search
-                    .as_ref()
-                    .map_or_else(String::new, |search| printable(search.noise()));
-                let error = failed.ok().and_then(Result::err);
-                return Err(self.not_started(NotStarted { error, noise, wait }));
             }
         };
+        let account = async { Ok(self.account(program).await) };
+        let ((), user) = tokio::try_join!(start, account).map_err(|told| self.not_started(told))?;
         lifeline.take_time(patience);
         let mut info = CarrierInfo::new("ssh");
         info.remote = Some(self.address.clone());
@@ -196,16 +228,42 @@ impl<'a> Plan<'a> {
         Ok(StreamCarrier::new(rx, tx, info).with_guard(lifeline).into())
     }
 
-    fn process(&self, program: &OsString) -> Process {
+    /// The line for the login shell over there; `wanted` is the program that is brought, if the host is like this one.
+    fn remote(&self, wanted: Option<&Agent>) -> String {
+        let brought = match &self.start {
+            Start::Command(command, None) => return command.clone(),
+            Start::Command(command, Some(token)) => return wrapped(command, token),
+            Start::Brought(brought) => brought,
+        };
+        let system = rustix::system::uname();
+        let system = [system.sysname(), system.machine()].map(|word| word.to_string_lossy().into_owned());
+        let system = system.join(" ");
+        Script {
+            token: &brought.token,
+            name: &brought.deploy.agents.name,
+            directory: brought.directory.as_deref(),
+            upload: brought.upload,
+            wanted: wanted.map(|agent| (agent.hash.as_str(), system.as_str())),
+            persists: brought.persists,
+            arguments: &brought.deploy.arguments,
+        }
+        .line()
+    }
+
+    fn process(&self, program: &OsString, remote: String) -> Process {
+        let explain: Explain = match self.start {
+            Start::Command(..) => |outcome, words| Cause::of(outcome, words).meaning(),
+            Start::Brought(_) => |outcome, words| Cause::of(outcome, words).meaning_of_brought(),
+        };
         let mut command = Command::new(program);
         command.args(["-T", "-x", "-a"]);
         self.arguments(&mut command);
-        command.args(["--", &self.host, &self.remote]);
+        command.args(["--", &self.host, &remote]);
         Process::new(command)
             .name(format!("ssh to {}", self.host))
             .stderr(Stderr::Log)
             .own_group(self.is_batch())
-            .explain(|outcome, words| Cause::of(outcome, words).meaning())
+            .explain(explain)
     }
 
     fn arguments(&self, command: &mut Command) {
@@ -275,51 +333,116 @@ impl<'a> Plan<'a> {
 
     /// Sorts a start that failed by who can act.
     fn not_started(&self, told: NotStarted) -> DialError {
-        let cause = match &told.error {
-            Some(error) => ended(error).map_or(Cause::Silent, |ended| {
-                Cause::of(ended.outcome(), ended.last_words())
-            }),
-            None if told.noise.is_empty() => Cause::Unreachable,
-            None => Cause::Silent,
-        };
+        let cause = told.failed.cause(told.noise.is_empty());
+        let is_brought = told.script.is_some();
         let address = Box::new(self.address.clone());
+        let is_ours = matches!(&told.failed, Failed::Trouble(Trouble::Missing(_)));
+        let is_theirs = matches!(&told.failed, Failed::Trouble(_));
         let source = io::Error::other(told);
         match cause {
+            _ if is_ours => DialError::Address { address, source },
+            _ if is_theirs => DialError::NotStarted { address, source },
             Cause::Unresolved => DialError::Unresolved { address, source },
             Cause::Refused => DialError::NotListening { address, source },
-            Cause::KeyRefused | Cause::NotRunnable => DialError::NotPermitted { address, source },
             Cause::HostUnknown | Cause::HostChanged => DialError::Untrusted { address, source },
+            Cause::KeyRefused => DialError::NotPermitted { address, source },
             Cause::Unreachable | Cause::Lost => DialError::Unreachable { address, source },
-            Cause::BadOption | Cause::NoCommand | Cause::Failed | Cause::Silent => {
-                DialError::Address { address, source }
+            Cause::BadOption => DialError::Address { address, source },
+            Cause::OldLibrary | Cause::NoShell => DialError::NotStarted { address, source },
+            Cause::NoCommand | Cause::NotRunnable | Cause::Failed | Cause::Silent if is_brought => {
+                DialError::NotStarted { address, source }
             }
+            Cause::NotRunnable => DialError::NotPermitted { address, source },
+            Cause::NoCommand | Cause::Failed | Cause::Silent => DialError::Address { address, source },
             Cause::Killed | Cause::SshKilled | Cause::Other => DialError::System { address, source },
         }
+    }
+}
+
+impl Start {
+    fn of(address: &Address, deploy: &Deploy) -> io::Result<Self> {
+        for (name, value) in address.options() {
+            if value.contains(['\n', '\r', '\0']) {
+                return Err(misuse(format!("`{name}=` must be one line")));
+            }
+        }
+        let Some(command) = address.option("command") else {
+            return Brought::of(address, deploy).map(Self::Brought);
+        };
+        let beside = |name: &&str| address.option(name).is_some();
+        if let Some(name) = OF_BROUGHT.into_iter().find(beside) {
+            return Err(misuse(format!(
+                "`command=` names a program that is there, and `{name}=` one that is brought: leave one of them out"
+            )));
+        }
+        let token = match address.option("token") {
+            Some("0") => None,
+            _ => Some(Token::random()?),
+        };
+        Ok(Self::Command(command.to_owned(), token))
+    }
+}
+
+impl Brought {
+    fn of(address: &Address, deploy: &Deploy) -> io::Result<Self> {
+        let mut deploy = deploy.clone();
+        if let Some(agent) = address.option("agent").filter(|agent| *agent != "auto") {
+            deploy.agents.only = Some(agent.into());
+        }
+        let arguments = address.options().filter(|(name, _)| *name == "arg");
+        let arguments: Vec<_> = arguments.map(|(_, value)| value.to_owned()).collect();
+        if !arguments.is_empty() {
+            deploy.arguments = arguments;
+        }
+        Ok(Self {
+            deploy,
+            upload: Upload::of(address.option("deploy")),
+            directory: address.option("path").map(ToOwned::to_owned),
+            persists: address.option("persist") != Some("0"),
+            token: Token::random()?,
+        })
+    }
+
+    /// What is wanted if the host is like this one.
+    async fn wanted(&self) -> Option<Agent> {
+        let agents: Agents = self.deploy.agents.clone();
+        let looked = tokio::task::spawn_blocking(move || agents.find(&Platform::here(), Libc::Unknown));
+        looked.await.ok()?.ok()
     }
 }
 
 /// Reads until behind the token.
 ///
 /// Not cancel-safe: what was read is in `search`.
-async fn find(rx: &mut ChildRx, search: &mut Search) -> io::Result<()> {
-    let mut into = BytesMut::new();
-    loop {
-        into.clear();
-        into.reserve(4096);
-        if poll_fn(|cx| rx.poll_read(cx, &mut into)).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+async fn find(rx: &mut ChildRx, search: &mut Search, wait: Duration) -> Result<(), NotStarted> {
+    let found = async {
+        let mut into = BytesMut::new();
+        loop {
+            into.clear();
+            into.reserve(4096);
+            if poll_fn(|cx| rx.poll_read(cx, &mut into)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(behind) = search.take(&into) {
+                rx.put_back(behind);
+                return Ok(());
+            }
+            if search.is_full() {
+                return Err(too_much_noise());
+            }
         }
-        if let Some(behind) = search.take(&into) {
-            rx.put_back(behind);
-            return Ok(());
-        }
-        if search.is_full() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "more than 64 KiB came without it",
-            ));
-        }
-    }
+    };
+    let failed = match tokio::time::timeout(wait, found).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => Failed::Carrier(error),
+        Err(_) => Failed::Late,
+    };
+    Err(NotStarted {
+        failed,
+        noise: printable(search.noise()),
+        wait,
+        script: None,
+    })
 }
 
 fn misuse(told: impl Into<String>) -> io::Error {
@@ -336,8 +459,8 @@ const OPTIONS: [&str; 6] = [
     "ServerAliveInterval=15",
 ];
 
-/// Options of the address that are about installing the program over there.
-const NOT_YET: [&str; 3] = ["agent", "path", "persist"];
+/// Options of the address that are about a program that is brought.
+const OF_BROUGHT: [&str; 5] = ["agent", "arg", "deploy", "path", "persist"];
 
 /// How long a start may take.
 const WAIT: Duration = Duration::from_secs(30);
@@ -347,12 +470,10 @@ const MOST_CONFIGURED: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error;
-    use std::process::Command;
-
     use super::*;
     use crate::medium::Media;
     use crate::testing::block_on;
+    use std::error::Error;
 
     fn address(text: &str) -> Address {
         text.parse().unwrap()
@@ -360,7 +481,7 @@ mod tests {
 
     fn arguments(text: &str) -> Vec<String> {
         let address = address(text);
-        let plan = Plan::of(&address).unwrap();
+        let plan = Plan::of(&address, &Deploy::program("farref")).unwrap();
         let mut command = Command::new("ssh");
         plan.arguments(&mut command);
         let arguments = command
@@ -382,10 +503,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_a_command_is_told_the_option() {
+    fn a_command_and_a_program_that_is_brought_exclude_each_other() {
         for (text, told) in [
-            ("ssh://rig7", "`command=`"),
             ("ssh://rig7?command=a%0Ab", "one line"),
+            ("ssh://rig7?path=a%0Ab", "one line"),
             ("ssh://rig7?command=x&deploy=auto", "`deploy=`"),
             ("ssh://rig7?command=x&persist=1", "`persist=`"),
         ] {
@@ -394,6 +515,23 @@ mod tests {
             let cause = error.source().unwrap().to_string();
             assert!(cause.contains(told), "{cause}");
         }
+    }
+
+    #[test]
+    fn the_options_of_what_is_brought_come_before_those_of_the_program() {
+        let text = "ssh://rig7?agent=/x&arg=serve&arg=-v&deploy=never&path=~/y&persist=0";
+        let brought = Brought::of(&address(text), &Deploy::this_program()).unwrap();
+        let agents = brought.deploy.agents;
+        assert_eq!(
+            (agents.only.as_deref(), agents.is_own),
+            (Some("/x".as_ref()), true)
+        );
+        assert_eq!(brought.deploy.arguments, ["serve", "-v"]);
+        assert_eq!((brought.upload, brought.persists), (Upload::Never, false));
+        assert_eq!(brought.directory.as_deref(), Some("~/y"));
+        let plain = Brought::of(&address("ssh://rig7"), &Deploy::this_program().arguments(["x"])).unwrap();
+        assert_eq!(plain.deploy.arguments, ["x"]);
+        assert_eq!((plain.upload, plain.persists), (Upload::Auto, true));
     }
 
     #[test]

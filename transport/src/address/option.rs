@@ -149,6 +149,7 @@ const EXEC: &[Rule] = &[
 
 const SSH: &[Rule] = &[
     Rule::new("agent", Values::Text, "auto"),
+    Rule::repeated("arg", "agent"),
     Rule::new("batch", Values::Switch, "1"),
     Rule::new("command", Values::Text, "farref"),
     Rule::new("config", Values::Text, "none"),

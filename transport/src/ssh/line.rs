@@ -23,6 +23,11 @@ pub(super) fn quoted(text: &str) -> String {
     word
 }
 
+/// One word for `sh` alone.
+pub(super) fn quoted_for_sh(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
