@@ -207,7 +207,7 @@ impl<'a> Plan<'a> {
                     let held = conversation.hold().await;
                     held.map_err(|failed| NotStarted {
                         failed,
-                        noise: printable(conversation.answers.noise()),
+                        noise: printable(&conversation.answers.noise()),
                         wait,
                         script: Some(conversation.has_answered),
                     })

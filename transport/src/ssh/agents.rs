@@ -79,9 +79,13 @@ impl Agents {
             sought: Vec::new(),
             unfit: Vec::new(),
         };
-        for (path, file) in self.candidates(platform, &mut missing.sought) {
+        let candidates = self.candidates(platform, &mut missing.sought);
+        for (index, (path, file)) in candidates.into_iter().enumerate() {
+            let is_own = index == 0 && self.is_own && self.only.is_none();
             let agent = file.and_then(|file| {
-                let fit = Needs::of(&file)?.fit(platform, libc);
+                let needs = Needs::of(&file)?;
+                let needs = if is_own { needs.running_here() } else { needs };
+                let fit = needs.fit(platform, libc);
                 Ok(match fit {
                     Ok(()) => Ok(Agent::of(path.clone(), file)?),
                     Err(misfit) => Err(misfit),

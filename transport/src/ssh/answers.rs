@@ -77,8 +77,8 @@ impl Answers {
     }
 
     /// What came beside answers, without the empty lines around it.
-    pub(super) fn noise(&self) -> &[u8] {
-        self.noise.trim_ascii()
+    pub(super) fn noise(&self) -> Vec<u8> {
+        [&*self.noise, &*self.heard].concat().trim_ascii().to_owned()
     }
 
     fn pass_over(&mut self, count: usize) {
@@ -121,7 +121,7 @@ mod tests {
         let behind = format!("behind\n{} x\n", token.text());
         answers.take(format!("{}{behind}", token.line()).as_bytes());
         assert_eq!(all(&mut answers), [Heard::Started(behind.as_bytes().into())]);
-        let noise = String::from_utf8_lossy(answers.noise());
+        let noise = String::from_utf8(answers.noise()).unwrap();
         assert!(
             noise.starts_with("Welcome!") && noise.contains("You have mail"),
             "{noise}"

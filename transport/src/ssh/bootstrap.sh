@@ -18,7 +18,7 @@ say() { printf '\n%s %s\n' "$T" "$*"; };
 fail() { say failed "$@"; exit 0; };
 
 [ -n "$D" ] || D=${XDG_CACHE_HOME:-${HOME:-}/.cache}/$N;
-case $D in /*) ;; *) D=$PWD/$D ;; esac;
+case $D in /*) ;; *) D=${HOME:-$PWD}/$D ;; esac;
 
 for K in sha256sum shasum openssl sha256 none; do
     command -v $K >/dev/null 2>&1 && break;

@@ -215,8 +215,10 @@ impl Conversation<'_> {
         let libc = Libc::of(&facts.libc);
         let (agents, wanted) = (self.deploy.agents.clone(), self.wanted.take());
         let looked = move || {
-            let fits =
-                |agent: &Agent| Needs::of(&agent.file).is_ok_and(|needs| needs.fit(&platform, libc).is_ok());
+            let fits = |agent: &Agent| {
+                let needs = Needs::of(&agent.file);
+                platform == Platform::here() && needs.is_ok_and(|needs| needs.fit(&platform, libc).is_ok())
+            };
             match wanted.filter(fits) {
                 Some(agent) => Ok(agent),
                 None => agents.find(&platform, libc),

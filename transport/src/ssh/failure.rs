@@ -180,7 +180,11 @@ impl Refusal {
         };
         Self {
             reason,
-            told: printable(told.trim().as_bytes()),
+            told: printable(
+                if reason == Reason::Other { said } else { told }
+                    .trim()
+                    .as_bytes(),
+            ),
             directory: printable(directory.as_bytes()),
             hash: agent.map_or_else(String::new, |agent| agent.hash.clone()),
             size: agent.map_or(0, |agent| agent.size),
@@ -198,6 +202,7 @@ impl fmt::Display for Refusal {
             ..
         } = self;
         let size = mebibytes(*size);
+        let (count, complaint) = told.split_once(' ').unwrap_or((told, ""));
         let is_full = [
             "No space left",
             "uota exceeded",
@@ -231,11 +236,14 @@ impl fmt::Display for Refusal {
                     mebibytes(free)
                 )
             }
-            Reason::Directory | Reason::Write | Reason::Short if is_full => write!(
-                f,
-                "there is no space left for the program at `{directory}` on the host: it needs {size} ({told}); make \
-                 room, or name another place by `path=`"
-            ),
+            Reason::Directory | Reason::Write | Reason::Short if is_full => {
+                let told = if self.reason == Reason::Short { complaint } else { told };
+                write!(
+                    f,
+                    "there is no space left for the program at `{directory}` on the host: it needs {size} ({told}); \
+                     make room, or name another place by `path=`"
+                )
+            }
             Reason::Directory => write!(
                 f,
                 "the directory `{directory}` cannot be made on the host ({told}): name a place where the account may \
@@ -253,7 +261,13 @@ impl fmt::Display for Refusal {
             Reason::Head => f.write_str(
                 "the host has no `head -c` to take a program in with: copy it there by hand, and name it by `command=`",
             ),
-            Reason::Short => write!(f, "the program was cut on its way to the host, after {told}: try again"),
+            Reason::Short => {
+                write!(f, "the program was cut on its way to the host, after {count} bytes")?;
+                if !complaint.is_empty() {
+                    write!(f, " ({complaint})")?;
+                }
+                f.write_str(": try again")
+            }
             Reason::Hash => f.write_str("the program came to the host other than it was sent: try again"),
             Reason::Other => write!(f, "the host could not take the program in: {told}"),
         }
@@ -361,6 +375,8 @@ impl Cause {
                  built statically",
             ),
             Self::NotRunnable => Some("the host does not run the program"),
+            // It may as well have been the shell.
+            Self::Failed => None,
             other => other.meaning(),
         }
     }
@@ -413,6 +429,26 @@ const MOST_SHOWN: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_full_disk_makes_of_an_upload_is_told_from_one_that_was_cut() {
+        let told = |said: &str| Refusal::of(said, "/home/eva/x".to_owned(), None).to_string();
+        let full = told("short 65536 head: write error: No space left on device");
+        assert!(
+            full.starts_with("there is no space left for the program at `/home/eva/x`"),
+            "{full}"
+        );
+        assert!(
+            full.contains("(head: write error: No space left on device)"),
+            "{full}"
+        );
+        assert_eq!(
+            told("short 7"),
+            "the program was cut on its way to the host, after 7 bytes: try again"
+        );
+        assert!(told("space 2048").contains("there is 2.0 MiB"));
+        assert!(told("rust all of it").ends_with("could not take the program in: rust all of it"));
+    }
 
     #[test]
     fn the_words_of_ssh_are_understood() {

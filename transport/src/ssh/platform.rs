@@ -107,7 +107,8 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// What a program needs of the host that it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
-    platform: Platform,
+    /// None if it does not say.
+    platform: Option<Platform>,
     /// None if it is linked statically.
     libc: Option<Libc>,
 }
@@ -129,7 +130,7 @@ impl fmt::Display for Misfit {
 }
 
 impl Needs {
-    /// What the program in `file` needs. One that is not ELF is taken to be for the system that *this* program is for.
+    /// What the program in `file` needs. One that is not ELF does not say.
     ///
     /// # Errors
     ///
@@ -138,16 +139,22 @@ impl Needs {
         match Elf::of(file)? {
             Some(elf) => elf.needs(),
             None => Ok(Self {
-                platform: Platform::here(),
+                platform: None,
                 libc: None,
             }),
         }
     }
 
+    /// The same of a program that runs here, whatever it says.
+    pub(super) fn running_here(mut self) -> Self {
+        self.platform = Some(Platform::here());
+        self
+    }
+
     /// Whether it runs on a host of that kind, as far as can be told.
     pub(super) fn fit(&self, platform: &Platform, libc: Libc) -> Result<(), Misfit> {
-        if self.platform != *platform {
-            return Err(Misfit::Platform(self.platform.clone()));
+        if let Some(own) = self.platform.as_ref().filter(|own| *own != platform) {
+            return Err(Misfit::Platform(own.clone()));
         }
         let Some(needs) = self.libc else {
             return Ok(());
@@ -225,7 +232,7 @@ impl<'a> Elf<'a> {
             Ok::<_, io::Error>(newest.map_or(Libc::Unknown, |(major, minor)| Libc::Glibc(major, minor)))
         });
         Ok(Needs {
-            platform,
+            platform: Some(platform),
             libc: libc.transpose()?,
         })
     }
@@ -373,7 +380,7 @@ mod tests {
     fn a_program_runs_where_the_library_is_new_enough() {
         let here = Platform::here();
         let needs = |libc| Needs {
-            platform: here.clone(),
+            platform: Some(here.clone()),
             libc,
         };
         let old = needs(Some(Libc::Glibc(2, 30)));
@@ -395,7 +402,7 @@ mod tests {
     fn a_program_tells_what_it_needs() {
         let own = File::open("/proc/self/exe").unwrap();
         let needs = Needs::of(&own).unwrap();
-        assert_eq!(needs.platform, Platform::here());
+        assert_eq!(needs.platform, Some(Platform::here()));
         if cfg!(all(target_env = "gnu", not(target_feature = "crt-static"))) {
             let Some(Libc::Glibc(2, minor)) = needs.libc else {
                 panic!("{needs:?}")
@@ -412,7 +419,9 @@ mod tests {
             file
         };
         let script = Needs::of(&file(b"#!/bin/sh\nexit 0\n")).unwrap();
-        assert_eq!(script.fit(&Platform::here(), Libc::Unknown), Ok(()));
+        let foreign = Platform::of("Linux", "sparc64", "").unwrap();
+        assert_eq!(script.fit(&foreign, Libc::Unknown), Ok(()));
+        assert!(script.running_here().fit(&foreign, Libc::Unknown).is_err());
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         if own.starts_with(b"\x7fELF") {
             assert!(Needs::of(&file(&own[..40])).is_err());
