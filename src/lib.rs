@@ -10,6 +10,8 @@
 pub use farref_netref::*;
 #[cfg(all(unix, feature = "activation"))]
 pub use farref_services::isolated;
+#[cfg(all(unix, feature = "ssh"))]
+pub use farref_services::agent;
 #[cfg(feature = "noise")]
 pub use farref_services::keys;
 pub use farref_services::{

@@ -33,6 +33,8 @@ mod source;
 #[cfg_attr(not(feature = "noise"), expect(dead_code, reason = "keys need more of it"))]
 mod trusted_file;
 
+#[cfg(all(unix, feature = "ssh"))]
+pub mod agent;
 pub mod blocking;
 pub mod file;
 pub mod files;
