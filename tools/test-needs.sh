@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Brings what the tests need beside cargo: an ssh server and client. Does nothing where they are there.
+# Brings what the tests need beside cargo: an ssh server and client, and the login shells that accounts
+# over there may have. Does nothing where they are there.
 #
 #   tools/test-needs.sh
 #
@@ -11,6 +12,9 @@ has() { PATH=$PATH:/usr/sbin:/usr/local/sbin:/sbin command -v "$1" >/dev/null; }
 missing=()
 has sshd || missing+=(openssh-server)
 has ssh && has ssh-keygen || missing+=(openssh-client)
+for shell in busybox dash fish ksh tcsh zsh; do
+    has "$shell" || missing+=("$shell")
+done
 ((${#missing[@]})) || exit 0
 
 if [[ $(id -u) != 0 ]] || ! has apt-get; then

@@ -156,6 +156,31 @@ pub fn signal(signal: &str, pid: &str) -> bool {
         .success()
 }
 
+/// The ids of all processes whose command line has this word in it.
+pub fn processes(word: &str) -> Vec<String> {
+    let told = Command::new("ps")
+        .args(["-A", "-o", "pid=,args="])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let found = told.lines().filter(|line| line.contains(word));
+    found
+        .filter_map(|line| line.split_whitespace().next().map(ToOwned::to_owned))
+        .collect()
+}
+
+/// Waits until that holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it does not come true: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The ids of our children whose command line has this word in it.
 pub fn children(word: &str) -> Vec<String> {
     let ours = std::process::id().to_string();

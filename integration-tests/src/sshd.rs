@@ -75,12 +75,24 @@ impl Sshd {
 
     /// The same, with another of the keys: `stranger` is let in nowhere.
     pub fn address_with(&self, command: &str, key: &str) -> Address {
+        self.bare_address(key).with_option("command", command).unwrap()
+    }
+
+    /// Where to dial to have this program brought and started with these arguments.
+    pub fn bringing(&self, program: &Path, arguments: &[&str]) -> Address {
+        let address = self.bare_address("client");
+        let address = address.with_option("agent", program.to_str().unwrap()).unwrap();
+        arguments.iter().fold(address, |address, argument| {
+            address.with_option("arg", argument).unwrap()
+        })
+    }
+
+    fn bare_address(&self, key: &str) -> Address {
         let address: Address = format!("ssh://{}@127.0.0.1:{}", self.user, self.port)
             .parse()
             .unwrap();
         let known = format!("UserKnownHostsFile={}", self.path("known_hosts").display());
         [
-            ("command", command),
             ("config", "none"),
             ("identity", self.path(key).to_str().unwrap()),
             ("opt", &known),

@@ -21,6 +21,9 @@ mod channels;
 mod connections;
 #[path = "all/cuts.rs"]
 mod cuts;
+#[cfg(unix)]
+#[path = "all/deploy.rs"]
+mod deploy;
 #[path = "all/dynamic_values.rs"]
 mod dynamic_values;
 #[path = "all/ends.rs"]

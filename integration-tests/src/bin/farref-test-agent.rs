@@ -1,8 +1,8 @@
 //! The far side of tests that need another process: `serve` shows a bench on `stdio:`, `relay ADDRESS` joins `stdio:`
 //! with what is there, `start ADDRESS` has a process started there and says its number, `files DIRECTORY` shows that
-//! directory and the machine on `stdio:`, `noisy` serves and prints, `exit CODE` does that, `deaf` neither speaks nor ends,
-//! `activated` and `inetd` serve what is handed over. Any other manner takes an address, `stdio:` unless it is given, and
-//! says what it hears; some do something of their own before.
+//! directory and the machine on `stdio:`, `agent [MILLISECONDS]` serves a bench to whoever started it by ssh, `noisy` serves
+//! and prints, `exit CODE` does that, `deaf` neither speaks nor ends, `activated` and `inetd` serve what is handed over. Any
+//! other manner takes an address, `stdio:` unless it is given, and says what it hears; some do something of their own before.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use farref::Netref;
@@ -21,6 +22,8 @@ use farref::Server;
 use farref::files::FilesRoot;
 use farref::host::Exposed;
 use farref::processes::{Command, Processes};
+use farref::Fixed;
+use farref::agent::{self, Options};
 use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::program::{Here, Whereabouts, read, write_all};
@@ -42,6 +45,8 @@ fn main() {
             server.listen("stdio:").await.unwrap();
             server.closed().await;
         }),
+        ["agent"] => runtime.block_on(agent("60000")),
+        ["agent", linger] => runtime.block_on(agent(linger)),
         ["noisy"] => runtime.block_on(async {
             let serving = farref::serve::<dyn Bench>("stdio:", Rig::new().0);
             let printing = async {
@@ -91,6 +96,11 @@ async fn start(address: &str) {
     println!("{}", started.id);
     std::future::pending::<()>().await;
     drop(started);
+/// As a program that is brought by ssh does; `linger` is how long it waits for the next connection.
+async fn agent(linger: &str) {
+    let options = Options::default().linger(Duration::from_millis(linger.parse().unwrap()));
+    let served = agent::run(Fixed::new::<dyn Bench>(Rig::new().0), options).await;
+    served.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// On one thread, as a small program would.
