@@ -8,9 +8,15 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 use farref::keys::{Fingerprint, KeyStore, Policy, Question, Trust};
 use farref::logs::LogRing;
+#[cfg(unix)]
+use farref::transport::Media;
 use farref::transport::address::PeerKey;
+#[cfg(unix)]
+use farref::transport::ssh::{Deploy, Ssh};
 use farref::transport::{Address, Security};
 use farref::{Config, Connection, Error, ErrorKind, Object, Peer, connect};
+#[cfg(unix)]
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::failure::{Code, Failure, Outcome};
 
@@ -153,13 +159,19 @@ impl Global {
         }
         let met = Arc::new(Mutex::new(None));
         let mut connecting = connect(&address).config(config);
+        #[cfg(unix)]
+        if address.scheme() == "ssh" {
+            connecting = connecting.media(self.bringing());
+        }
         let mut own = None;
         if needs_keys(&address) {
             let trust = self.trust(&met)?;
             own = trust.identity().map(farref::keys::Identity::public);
             connecting = connecting.trust(trust);
         }
-        let connected = match self.limit() {
+        // What is brought by ssh may take long; ssh itself minds that something happens.
+        let limit = self.limit().filter(|_| address.scheme() != "ssh");
+        let connected = match limit {
             Some(limit) => tokio::time::timeout(limit, connecting.into_future())
                 .await
                 .unwrap_or_else(|_| {
@@ -172,6 +184,30 @@ impl Global {
             let unknown = *met.lock().unwrap_or_else(PoisonError::into_inner);
             self.not_connected(&address, &error, unknown, own)
         })
+    }
+
+    /// The usual media, of which ssh brings this program along, and shows how far it is.
+    #[cfg(unix)]
+    fn bringing(&self) -> Media {
+        let deploy = Deploy::this_program();
+        let deploy = if self.shows_progress() {
+            let bar = ProgressBar::hidden();
+            deploy.on_progress(move |progress| {
+                if progress.sent == 0 {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                    bar.set_length(progress.total);
+                    bar.set_style(bringing_style());
+                    bar.set_message(progress.host.clone());
+                }
+                bar.set_position(progress.sent);
+                if progress.sent == progress.total {
+                    bar.finish_and_clear();
+                }
+            })
+        } else {
+            deploy
+        };
+        Media::standard().with(Ssh::new().deploying(deploy))
     }
 
     /// Connects to `text`, and gets what is shown there first.
@@ -232,6 +268,12 @@ impl Global {
             _ => failure,
         }
     }
+}
+
+#[cfg(unix)]
+fn bringing_style() -> ProgressStyle {
+    let template = "brings farref to {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Remembers the key that was met, and asks about it if there is somebody to ask.

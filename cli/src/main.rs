@@ -7,6 +7,8 @@ mod failure;
 mod output;
 mod pair;
 
+#[cfg(unix)]
+mod agent;
 mod authorize;
 mod call;
 mod cat;
@@ -38,7 +40,7 @@ const ADDRESSES: &str = "\
 Addresses:
   tcp://HOST:PORT       encrypted; HOST:PORT#KEY names the key that must answer
   quic://HOST:PORT      encrypted, over UDP
-  ssh://USER@HOST?command=PROGRAM
+  ssh://USER@HOST       by ssh; farref is brought there if it is missing
   unix:/run/farref      a socket of this machine
   serial:/dev/ttyUSB0?baud=921600
   exec:PROGRAM?arg=..   a child process
@@ -50,6 +52,7 @@ Examples:
   farref ls tcp://rig7:7000::/                         list them from elsewhere
   farref shell tcp://rig7:7000                         explore what is there
   farref exec tcp://rig7:7000 -- uname -a              run a command there
+  farref exec ssh://rig7 -- uname -a                   the same where nothing of farref is installed
 ";
 
 /// Remote objects, files and processes, over any wire.
@@ -82,6 +85,9 @@ enum Command {
     Authorize(authorize::Authorize),
     Pair(pair::Pair),
     Completions(completions::Completions),
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Agent(agent::Agent),
 }
 
 fn main() -> ExitCode {
@@ -104,6 +110,8 @@ fn run(Cli { command, global }: &Cli) -> Outcome<u8> {
     // A server has something to tell, and nobody else to tell it to.
     let (least, kept) = match command {
         Command::Serve(_) => (tracing::Level::WARN, Some(ring.clone())),
+        #[cfg(unix)]
+        Command::Agent(_) => (tracing::Level::ERROR, Some(ring.clone())),
         _ => (tracing::Level::ERROR, None),
     };
     global.start_log(least, kept);
@@ -133,6 +141,8 @@ fn attend(command: &Command, global: &Global, ring: LogRing) -> Outcome<u8> {
         match command {
             Command::Call(command) => command.run(global).await?,
             Command::Serve(command) => command.run(global, &ring).await?,
+            #[cfg(unix)]
+            Command::Agent(command) => command.run(&ring).await?,
             Command::Ls(command) => command.run(global).await?,
             Command::Cat(command) => command.run(global).await?,
             Command::Cp(command) => command.run(global).await?,

@@ -29,7 +29,7 @@ Examples:
   farref serve tcp://0.0.0.0:7000 --network 'connect=*.lab:443,connect=10.0.0.0/8:22,listen=127.0.0.1:8000-8099'
   farref serve unix:/run/farref --everything
   farref serve serial:/dev/ttyUSB0?baud=921600 --system --logs
-  ssh://host?command=farref&arg=serve&arg=--stdio&arg=--everything    as an address, from elsewhere
+  ssh://host?command=farref%20serve%20--stdio%20--files%20/srv    as an address, from elsewhere
 
 Signals: TERM and INT let calls end that are under way, a second one does not; HUP turns away peers whose key is
 not authorized any more.")]
@@ -245,6 +245,19 @@ fn source(peer: &Peer) -> Option<std::net::IpAddr> {
     let end = rest.find(['#', '?', '/']).unwrap_or(rest.len());
     let at: std::net::SocketAddr = rest.get(..end)?.parse().ok()?;
     Some(at.ip())
+}
+
+/// All there is, for who has full trust.
+#[cfg(unix)]
+pub(crate) fn everything(ring: &LogRing) -> Exposed {
+    Exposed::nothing()
+        .with_reading("speed", &speed::share())
+        .files(FilesRoot::machine())
+        .processes(farref::processes::share(farref::processes::Limits::default()))
+        .system()
+        .network(network::share(NetworkRules::everything()))
+        .serial(farref::serial_ports::share())
+        .logs(ring.share())
 }
 
 /// What is logged, for `--logs`.
