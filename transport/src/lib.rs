@@ -21,7 +21,7 @@
 //! | `quic`   | `quic://rig7:7000`              | muxed          | key          | `quic`  |
 //! | `stdio`  | `stdio:`                        | stream         | unknown      | `stdio` |
 //! | `exec`   | `exec:/usr/bin/agent?arg=-v`    | stream         | unknown      | `exec`  |
-//! | `ssh`    | `ssh://eva@rig7?command=agent`  | stream         | account, host | `ssh`  |
+//! | `ssh`    | `ssh://eva@rig7`, `ssh://rig7?command=agent` | stream         | account, host | `ssh`  |
 //! | `serial` | `serial:/dev/ttyUSB0?baud=921600` | stream, lossy | unknown    | `serial` |
 //! | `mem`    | `mem:bench`, `mem:bench?mux=1`  | stream, muxed  | unknown      |         |
 //! | (yours)  | `x-own:anything`                | as you make it | as you know  |         |

@@ -96,6 +96,8 @@ async fn start(address: &str) {
     println!("{}", started.id);
     std::future::pending::<()>().await;
     drop(started);
+}
+
 /// As a program that is brought by ssh does; `linger` is how long it waits for the next connection.
 async fn agent(linger: &str) {
     let options = Options::default().linger(Duration::from_millis(linger.parse().unwrap()));
