@@ -26,6 +26,7 @@ mod results;
 mod serve;
 mod shell;
 mod speed;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -77,6 +78,7 @@ enum Command {
     Cp(cp::Cp),
     Exec(exec::Exec),
     Forward(forward::Forward),
+    Top(top::Top),
     Ping(ping::Ping),
     Speed(speed::SpeedOf),
     Keygen(keygen::Keygen),
@@ -146,6 +148,7 @@ fn attend(command: &Command, global: &Global, ring: LogRing) -> Outcome<u8> {
             Command::Ls(command) => command.run(global).await?,
             Command::Cat(command) => command.run(global).await?,
             Command::Cp(command) => command.run(global).await?,
+            Command::Top(command) => command.run(global).await?,
             Command::Pair(command) => command.run(global).await?,
             Command::Forward(command) => command.run(global).await?,
             Command::Exec(command) => return command.run(global).await,

@@ -8,6 +8,7 @@ use farref::files::FilesRoot;
 use farref::host::Exposed;
 use farref::keys::Trust;
 use farref::logs::LogRing;
+use farref::monitor::Observer;
 use farref::network::{self, NetworkRules};
 use farref::transport::address::PeerKey;
 use farref::transport::{Address, PeerEvidence, Security};
@@ -62,6 +63,9 @@ pub(crate) struct Serve {
     /// What this program logs
     #[arg(long, help_heading = "What to show")]
     logs: bool,
+    /// Who is connected and what they hold, for `farref top`
+    #[arg(long, help_heading = "What to show")]
+    monitor: bool,
     /// All of it: every file, every program, every connection. For who has full trust
     #[arg(long, help_heading = "What to show")]
     everything: bool,
@@ -88,7 +92,14 @@ impl Serve {
         if self.stdio {
             addresses.push(Global::address("stdio:")?);
         }
-        let mut server = Server::new(self.exposed(ring)?);
+        let exposed = self.exposed(ring)?;
+        let observer = Observer::new();
+        let mut server = if self.monitor || self.everything {
+            let exposed = exposed.with_reading("monitor", &observer.share());
+            Server::new(observer.around(exposed))
+        } else {
+            Server::new(exposed)
+        };
         let mut trust = None;
         if addresses.iter().any(crate::context::needs_keys) {
             let keys = Trust::of_store(&global.keys()?, farref::keys::Policy::Strict)
@@ -142,10 +153,10 @@ impl Serve {
                 "--stdio is for one peer: give no addresses with it",
             ));
         }
-        let shows = self.files.is_some() || self.system || self.logs || self.acts();
+        let shows = self.files.is_some() || self.system || self.logs || self.monitor || self.acts();
         if !shows {
             return Err(Failure::usage("what is to be shown?")
-                .hint("say --files DIRECTORY[:ro], --processes, --system, --network RULES, --serial, --logs, or --everything if you trust them fully"));
+                .hint("say --files DIRECTORY[:ro], --processes, --system, --network RULES, --serial, --logs, --monitor, or --everything if you trust them fully"));
         }
         Ok(())
     }
