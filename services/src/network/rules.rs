@@ -197,10 +197,12 @@ impl FromStr for Pattern {
             None => port(ports)?..=port(ports)?,
             Some((first, last)) => port(first)?..=port(last)?,
         };
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let number = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = match number {
+            Some(number) => number,
+            None if host.contains(':') => return Err(wrong()),
+            None => host,
+        };
         Ok(Self::Tcp {
             host: Host::read(host).ok_or_else(wrong)?,
             ports,
