@@ -8,10 +8,10 @@
 #![doc = include_str!("../README.md")]
 
 pub use farref_netref::*;
-#[cfg(all(unix, feature = "activation"))]
-pub use farref_services::isolated;
 #[cfg(all(unix, feature = "ssh"))]
 pub use farref_services::agent;
+#[cfg(all(unix, feature = "activation"))]
+pub use farref_services::isolated;
 #[cfg(feature = "noise")]
 pub use farref_services::keys;
 pub use farref_services::{

@@ -17,13 +17,13 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use farref::Fixed;
 use farref::Netref;
 use farref::Server;
+use farref::agent::{self, Options};
 use farref::files::FilesRoot;
 use farref::host::Exposed;
 use farref::processes::{Command, Processes};
-use farref::Fixed;
-use farref::agent::{self, Options};
 use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::program::{Here, Whereabouts, read, write_all};
