@@ -8,7 +8,7 @@ use farref::files::FilesRoot;
 use farref::host::Exposed;
 use farref::keys::Trust;
 use farref::logs::LogRing;
-use farref::monitor::Observer;
+use farref::monitor::Monitoring;
 use farref::network::{self, NetworkRules};
 use farref::transport::address::PeerKey;
 use farref::transport::{Address, PeerEvidence, Security};
@@ -93,10 +93,10 @@ impl Serve {
             addresses.push(Global::address("stdio:")?);
         }
         let exposed = self.exposed(ring)?;
-        let observer = Observer::new();
+        let monitoring = Monitoring::new();
         let mut server = if self.monitor || self.everything {
-            let exposed = exposed.with_reading("monitor", &observer.share());
-            Server::new(observer.around(exposed))
+            let exposed = exposed.with("monitor", &monitoring.monitor());
+            Server::new(exposed).with_monitoring(&monitoring)
         } else {
             Server::new(exposed)
         };
@@ -180,7 +180,7 @@ impl Serve {
     }
 
     fn exposed(&self, ring: &LogRing) -> Outcome<Exposed> {
-        let mut exposed = Exposed::nothing().with_reading("speed", &speed::share());
+        let mut exposed = Exposed::nothing().with("speed", &speed::share());
         match &self.files {
             Some(text) => exposed = exposed.files(files(text)?),
             None if self.everything => exposed = exposed.files(FilesRoot::machine()),
@@ -262,7 +262,7 @@ fn source(peer: &Peer) -> Option<std::net::IpAddr> {
 #[cfg(unix)]
 pub(crate) fn everything(ring: &LogRing) -> Exposed {
     Exposed::nothing()
-        .with_reading("speed", &speed::share())
+        .with("speed", &speed::share())
         .files(FilesRoot::machine())
         .processes(farref::processes::share(farref::processes::Limits::default()))
         .system()

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use farref::monitor::{CallReport, ConnectionReport, HoldingReport, Monitor};
+use farref::monitor::{ConnectionState, Held, Holdings, MethodState, Monitor, Snapshot, Underway};
 use farref::{Error, Netref, to_value};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -20,7 +20,7 @@ use crate::failure::{Failure, Outcome};
 use crate::far::Far;
 use crate::output::{Out, harmless, size};
 
-/// Watch the connections of a server: their traffic, calls and latencies, and the objects that are held over them.
+/// Watch a server: who is connected, what is called and how long that takes, and who holds what since when.
 ///
 /// The server must show the service `monitor`: `farref serve --monitor`.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ use crate::output::{Out, harmless, size};
 Examples:
   farref top tcp://rig7:7000
   farref top tcp://rig7:7000 --interval 5s
-  farref top tcp://rig7:7000 --json | jq .peer     a line for each connection, once
+  farref top tcp://rig7:7000 --json | jq '.connections[].peer'     one look, as data
 
 Keys: up and down choose a connection, q ends it.")]
 pub(crate) struct Top {
@@ -43,10 +43,11 @@ pub(crate) struct Top {
 #[derive(Default)]
 struct View {
     connections: Vec<Shown>,
+    methods: Vec<Called>,
     /// The number of the connection that is chosen.
     chosen: Option<u64>,
-    holdings: Vec<HoldingReport>,
-    calls: Vec<CallReport>,
+    groups: Vec<Group>,
+    under_way: Vec<Underway>,
     /// What went wrong, to be shown.
     trouble: Option<String>,
     title: String,
@@ -54,11 +55,32 @@ struct View {
 
 /// A connection, and how much goes over it in a second.
 struct Shown {
-    report: ConnectionReport,
-    messages: f64,
+    state: ConnectionState,
+    calls: f64,
     received: f64,
     sent: f64,
 }
+
+/// A method, and how often it is called in a second.
+struct Called {
+    state: MethodState,
+    calls: f64,
+}
+
+/// Objects of one interface that are held by one side, and came by one method.
+#[derive(Debug, PartialEq, Eq)]
+struct Group {
+    by_peer: bool,
+    interface: String,
+    origin: String,
+    objects: u64,
+    /// Milliseconds since the oldest is held, and since one of them was used.
+    oldest: Option<u64>,
+    idle: Option<u64>,
+}
+
+/// The look before, and when that was.
+type Before = Option<(Instant, Snapshot)>;
 
 impl Top {
     pub(crate) async fn run(&self, global: &Global) -> Outcome {
@@ -93,7 +115,7 @@ impl Top {
             title,
             ..View::default()
         };
-        let mut before = BTreeMap::new();
+        let mut before = None;
         let mut ticks = tokio::time::interval(self.interval.max(Duration::from_millis(50)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -116,8 +138,8 @@ impl Top {
                 Some(Key::Quit) => return Ok(()),
                 Some(Key::Move(by)) => {
                     view.choose(by);
-                    view.holdings.clear();
-                    view.calls.clear();
+                    view.groups.clear();
+                    view.under_way.clear();
                     // What it holds is looked up at once.
                     ticks.reset_immediately();
                 }
@@ -132,57 +154,66 @@ impl Top {
 
 /// One look, as data.
 async fn once(monitor: &Netref<dyn Monitor>, global: &Global) -> Outcome {
-    let all = monitor.call().connections().await;
+    let all = monitor.call().snapshot().await;
     let all = all.map_err(|error| Failure::of("cannot watch", &error))?;
+    let all = to_value(&all).map_err(Failure::usage)?;
     let mut out = Out::new(global);
     if global.json {
-        for connection in &all {
-            out.json(&to_value(connection).map_err(Failure::usage)?)?;
-        }
-        return out.finish();
+        out.json(&all)?;
+    } else {
+        out.value(&all)?;
     }
-    out.value(&to_value(&all).map_err(Failure::usage)?)?;
     out.finish()
 }
 
 /// Takes a look: what there is, and how much came since the last one.
-async fn look(
-    monitor: &Netref<dyn Monitor>,
-    view: &mut View,
-    before: &mut BTreeMap<u64, (Instant, ConnectionReport)>,
-) -> Result<(), Error> {
-    let all = monitor.call().connections().await?;
+async fn look(monitor: &Netref<dyn Monitor>, view: &mut View, before: &mut Before) -> Result<(), Error> {
+    let all = monitor.call().snapshot().await?;
     let now = Instant::now();
-    view.connections = all
-        .iter()
-        .map(|report| {
-            let was = before.get(&report.number);
-            let rate = |of: fn(&ConnectionReport) -> u64| match was {
-                Some((then, was)) => {
-                    let seconds = now.duration_since(*then).as_secs_f64().max(1e-3);
-                    of(report).saturating_sub(of(was)) as f64 / seconds
-                }
-                None => 0.0,
-            };
-            Shown {
-                messages: rate(|report| report.messages_received),
-                received: rate(|report| report.bytes_received),
-                sent: rate(|report| report.bytes_sent),
-                report: report.clone(),
-            }
-        })
-        .collect();
-    *before = all
-        .into_iter()
-        .map(|report| (report.number, (now, report)))
-        .collect();
+    view.rates(&all, before.as_ref(), now);
+    *before = Some((now, all));
     view.choose(0);
     if let Some(chosen) = view.chosen {
         // It may just have ended: then the next look shows another.
-        view.holdings = monitor.call().holdings(chosen).await.unwrap_or_default();
-        view.calls = monitor.call().calls(chosen).await.unwrap_or_default();
+        let held = monitor.call().holdings(chosen).await?.unwrap_or_default();
+        view.groups = groups(&held);
+        view.under_way = held.answers;
     }
     Ok(())
+}
+
+/// How many there are of each interface and origin, the most first.
+fn groups(held: &Holdings) -> Vec<Group> {
+    let mut groups: BTreeMap<(bool, &str, &str), Group> = BTreeMap::new();
+    let here = held.imports.iter().map(|held| (false, held));
+    for (by_peer, held) in held.exports.iter().map(|held| (true, held)).chain(here) {
+        let Held {
+            interface, origin, ..
+        } = held;
+        let (interface, origin) = (
+            interface.as_deref().unwrap_or("(unknown)"),
+            origin.as_deref().unwrap_or(""),
+        );
+        let group = groups
+            .entry((by_peer, interface, origin))
+            .or_insert_with(|| Group {
+                by_peer,
+                interface: harmless(interface),
+                origin: harmless(origin),
+                objects: 0,
+                oldest: None,
+                idle: None,
+            });
+        group.objects += 1;
+        group.oldest = group.oldest.max(held.age_millis);
+        group.idle = match (group.idle, held.idle_millis) {
+            (Some(before), Some(idle)) => Some(before.min(idle)),
+            (before, idle) => before.or(idle),
+        };
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.objects));
+    groups
 }
 
 /// What a key asks for.
@@ -219,32 +250,72 @@ fn keys() -> mpsc::Receiver<Key> {
 }
 
 impl View {
+    /// What there is, and how much of it came in each second since the look before.
+    fn rates(&mut self, all: &Snapshot, before: Option<&(Instant, Snapshot)>, now: Instant) {
+        let seconds = before.map(|(then, _)| now.duration_since(*then).as_secs_f64().max(1e-3));
+        let rate = |is: u64, was: Option<u64>| match (seconds, was) {
+            (Some(seconds), Some(was)) => is.saturating_sub(was) as f64 / seconds,
+            _ => 0.0,
+        };
+        let before = before.map(|(_, snapshot)| snapshot);
+        let connection = |state: &ConnectionState| {
+            let mut known = before.into_iter().flat_map(|snapshot| &snapshot.connections);
+            let was = known.find(|was| was.number == state.number);
+            Shown {
+                calls: rate(state.calls, was.map(|was| was.calls)),
+                received: rate(state.bytes_received, was.map(|was| was.bytes_received)),
+                sent: rate(state.bytes_sent, was.map(|was| was.bytes_sent)),
+                state: state.clone(),
+            }
+        };
+        let method = |state: &MethodState| {
+            let mut known = before.into_iter().flat_map(|snapshot| &snapshot.methods);
+            // One that was not there was never called before.
+            let was = known
+                .find(|was| was.name == state.name)
+                .map_or(0, |was| was.calls);
+            Called {
+                calls: rate(state.calls, before.map(|_| was)),
+                state: state.clone(),
+            }
+        };
+        self.connections = all.connections.iter().map(connection).collect();
+        self.methods = all.methods.iter().map(method).collect();
+        self.methods.sort_by(|a, b| b.calls.total_cmp(&a.calls));
+    }
+
     fn place(&self) -> Option<usize> {
         let chosen = self.chosen?;
         self.connections
             .iter()
-            .position(|shown| shown.report.number == chosen)
+            .position(|shown| shown.state.number == chosen)
     }
 
     /// Chooses the connection that is so many lines below; the first if there is none chosen.
     fn choose(&mut self, by: isize) {
         let last = self.connections.len().saturating_sub(1);
         let place = self.place().unwrap_or(0).saturating_add_signed(by).min(last);
-        self.chosen = self.connections.get(place).map(|shown| shown.report.number);
+        self.chosen = self.connections.get(place).map(|shown| shown.state.number);
     }
 
     fn draw(&self, frame: &mut Frame<'_>) {
-        let lines = u16::try_from(self.connections.len()).unwrap_or(u16::MAX);
-        let most = frame.area().height / 2;
+        let height = frame.area().height;
+        let rows = |of: usize| u16::try_from(of).unwrap_or(u16::MAX).saturating_add(1);
         let areas = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(lines.saturating_add(1).clamp(2, most.max(2))),
+            Constraint::Length(rows(self.connections.len()).clamp(2, (height / 3).max(2))),
+            Constraint::Length(
+                rows(self.methods.len())
+                    .saturating_add(1)
+                    .clamp(2, (height / 3).max(2)),
+            ),
             Constraint::Min(3),
             Constraint::Length(1),
         ]);
-        let [head, connections, below, foot] = areas.areas(frame.area());
+        let [head, connections, methods, below, foot] = areas.areas(frame.area());
         self.head(frame, head);
         self.table(frame, connections);
+        self.methods(frame, methods);
         self.chosen(frame, below);
         let keys = match &self.trouble {
             Some(trouble) => Line::from(harmless(trouble).red()),
@@ -255,11 +326,10 @@ impl View {
 
     fn head(&self, frame: &mut Frame<'_>, area: Rect) {
         let sum = |of: fn(&Shown) -> f64| self.connections.iter().map(of).sum::<f64>();
-        let calls: u64 = self.connections.iter().map(|shown| shown.report.answers).sum();
         let text = format!(
-            "  {} connections   {calls} calls   {:.0} messages/s   in {}/s   out {}/s",
+            "  {} connected   {:.0} calls/s   in {}/s   out {}/s",
             self.connections.len(),
-            sum(|shown| shown.messages),
+            sum(|shown| shown.calls),
             bytes(sum(|shown| shown.received)),
             bytes(sum(|shown| shown.sent)),
         );
@@ -267,26 +337,58 @@ impl View {
         frame.render_widget(Paragraph::new(line), area);
     }
 
+    /// What is called the most just now, and how long it takes.
+    fn methods(&self, frame: &mut Frame<'_>, area: Rect) {
+        let block = Block::new()
+            .borders(Borders::TOP)
+            .title(" calls since the start ");
+        let inner = block.inner(area);
+        frame.render_widget(block, area);
+        let rows = self.methods.iter().map(|called| {
+            let state = &called.state;
+            let time = |micros: u64| crate::output::time(Duration::from_micros(micros));
+            Row::new([
+                harmless(&state.name),
+                state.calls.to_string(),
+                format!("{:.0}", called.calls),
+                state.failed.to_string(),
+                time(state.median_micros),
+                time(state.p99_micros),
+            ])
+        });
+        let widths = [
+            Constraint::Fill(1),
+            Constraint::Length(9),
+            Constraint::Length(7),
+            Constraint::Length(6),
+            Constraint::Length(8),
+            Constraint::Length(8),
+        ];
+        let heads = Row::new(["METHOD", "CALLS", "IN 1 S", "FAILED", "HALF IN", "99% IN"]);
+        let table = Table::new(rows, widths).header(heads.style(Style::new().add_modifier(Modifier::BOLD)));
+        frame.render_widget(table, inner);
+    }
+
     fn table(&self, frame: &mut Frame<'_>, area: Rect) {
         let heads = [
-            "PEER", "AGE", "TRIP", "OBJECTS", "CALLS", "MSG/S", "IN/S", "OUT/S",
+            "PEER", "AGE", "TRIP", "CARR", "OBJECTS", "CALLS/S", "IN/S", "OUT/S",
         ];
         let rows = self.connections.iter().map(|shown| {
-            let report = &shown.report;
-            let trip = report.round_trip.map_or(String::new(), |trip| {
+            let state = &shown.state;
+            let trip = state.round_trip_micros.map_or(String::new(), |trip| {
                 crate::output::time(Duration::from_micros(trip))
             });
             let row = Row::new([
-                peer(report),
-                age(report.age),
+                peer(state),
+                age(state.age_millis),
                 trip,
-                report.exports.to_string(),
-                report.answers.to_string(),
-                format!("{:.0}", shown.messages),
+                state.carriers.to_string(),
+                state.exports.to_string(),
+                format!("{:.0}", shown.calls),
                 bytes(shown.received),
                 bytes(shown.sent),
             ]);
-            if report.is_up {
+            if state.is_up {
                 row
             } else {
                 row.style(Style::new().yellow())
@@ -296,9 +398,9 @@ impl View {
             Constraint::Fill(1),
             Constraint::Length(5),
             Constraint::Length(8),
+            Constraint::Length(4),
             Constraint::Length(7),
-            Constraint::Length(5),
-            Constraint::Length(6),
+            Constraint::Length(7),
             Constraint::Length(9),
             Constraint::Length(9),
         ];
@@ -316,16 +418,15 @@ impl View {
             return;
         };
         let title = format!(
-            " {}: {} carriers, {} in, {} out ",
-            harmless(&shown.report.peer).chars().take(40).collect::<String>(),
-            shown.report.carriers,
-            size(shown.report.bytes_received),
-            size(shown.report.bytes_sent)
+            " {}: {} in, {} out ",
+            harmless(&shown.state.peer).chars().take(48).collect::<String>(),
+            size(shown.state.bytes_received),
+            size(shown.state.bytes_sent)
         );
         let block = Block::new().borders(Borders::TOP).title(title);
         let inner = block.inner(area);
         frame.render_widget(block, area);
-        let calls = u16::try_from(self.calls.len())
+        let calls = u16::try_from(self.under_way.len())
             .unwrap_or(u16::MAX)
             .saturating_add(1);
         let areas = Layout::vertical([
@@ -333,18 +434,14 @@ impl View {
             Constraint::Length(calls.min(inner.height / 3)),
         ]);
         let [held, under_way] = areas.areas(inner);
-        let rows = self.holdings.iter().map(|line| {
-            let interface = match line.interface.as_str() {
-                "" => "(unknown)".to_owned(),
-                interface => harmless(interface),
-            };
+        let rows = self.groups.iter().map(|group| {
             Row::new([
-                if line.by_peer { "peer" } else { "here" }.to_owned(),
-                interface,
-                line.objects.to_string(),
-                line.oldest.map_or(String::new(), age),
-                line.idle.map_or(String::new(), age),
-                harmless(&line.origin),
+                if group.by_peer { "peer" } else { "here" }.to_owned(),
+                group.interface.clone(),
+                group.objects.to_string(),
+                group.oldest.map_or(String::new(), age),
+                group.idle.map_or(String::new(), age),
+                group.origin.clone(),
             ])
         });
         let widths = [
@@ -358,25 +455,25 @@ impl View {
         let heads = Row::new(["HELD", "OBJECTS OF", "NUMBER", "OLDEST", "IDLE", "CAME BY"]);
         let table = Table::new(rows, widths).header(heads.style(Style::new().add_modifier(Modifier::BOLD)));
         frame.render_widget(table, held);
-        let rows = self
-            .calls
-            .iter()
-            .map(|call| Row::new([harmless(&call.method), age(call.age)]));
+        let rows = self.under_way.iter().map(|call| {
+            let method = call.method.as_deref().unwrap_or("(unknown)");
+            Row::new([harmless(method), age(call.age_millis)])
+        });
         let heads = Row::new(["CALL UNDER WAY", "AGE"]).style(Style::new().add_modifier(Modifier::BOLD));
         let table = Table::new(rows, [Constraint::Fill(1), Constraint::Length(6)]).header(heads);
-        if !self.calls.is_empty() {
+        if !self.under_way.is_empty() {
             frame.render_widget(table, under_way);
         }
     }
 }
 
 /// Where a peer is, without its key.
-fn peer(report: &ConnectionReport) -> String {
-    let text = harmless(&report.peer);
+fn peer(state: &ConnectionState) -> String {
+    let text = harmless(&state.peer);
     let rest = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
     let end = rest.find(['#', '?']).unwrap_or(rest.len());
     let name = rest.get(..end).unwrap_or(rest);
-    if report.is_up {
+    if state.is_up {
         name.to_owned()
     } else {
         format!("{name} (down)")
@@ -406,22 +503,36 @@ mod tests {
 
     use super::*;
 
-    fn connection(number: u64) -> ConnectionReport {
-        ConnectionReport {
+    fn connection(number: u64, calls: u64) -> ConnectionState {
+        ConnectionState {
             number,
             peer: format!("tcp://10.0.0.{number}:4000#ed25519.x (ed25519.x)"),
-            age: 65_000,
+            medium: "tcp".to_owned(),
+            age_millis: 65_000,
             is_up: number != 2,
-            carriers: 1,
-            round_trip: Some(210),
+            carriers: 3,
+            round_trip_micros: Some(210),
             exports: 3,
-            imports: 0,
-            answers: 1,
-            calls: 0,
-            bytes_received: 2048,
+            calls,
+            bytes_received: 1024 * calls,
             bytes_sent: 1 << 30,
-            messages_received: 10,
-            messages_sent: 10,
+            ..ConnectionState::default()
+        }
+    }
+
+    fn snapshot(calls: u64) -> Snapshot {
+        let method = MethodState {
+            name: "Bench.voltage".to_owned(),
+            calls: 2 * calls,
+            failed: 1,
+            micros: 1,
+            median_micros: 120,
+            p99_micros: 4000,
+        };
+        Snapshot {
+            connections: (1..=2).map(|number| connection(number, calls)).collect(),
+            methods: vec![method],
+            ..Snapshot::default()
         }
     }
 
@@ -444,36 +555,44 @@ mod tests {
             ..View::default()
         };
         assert!(screen(&view).contains("nobody is connected"));
-        view.connections = (1..=2)
-            .map(|number| Shown {
-                report: connection(number),
-                messages: 12.0,
-                received: 1024.0,
-                sent: 0.0,
-            })
-            .collect();
+        let now = Instant::now();
+        let before = (now - Duration::from_secs(2), snapshot(100));
+        view.rates(&snapshot(124), Some(&before), now);
         view.choose(0);
-        view.holdings = vec![HoldingReport {
-            by_peer: true,
-            interface: "farref.File".to_owned(),
-            objects: 7,
-            oldest: Some(5000),
-            idle: Some(100),
-            origin: "farref.Files.open".to_owned(),
-        }];
-        view.calls = vec![CallReport {
-            method: "farref.Process.wait".to_owned(),
-            age: 3000,
+        let file = Held {
+            interface: Some("farref.File".to_owned()),
+            age_millis: Some(5000),
+            idle_millis: Some(100),
+            origin: Some("farref.Files::open".to_owned()),
+            ..Held::default()
+        };
+        let older = Held {
+            age_millis: Some(9000),
+            idle_millis: None,
+            ..file.clone()
+        };
+        view.groups = groups(&Holdings {
+            exports: vec![file, older],
+            ..Holdings::default()
+        });
+        assert_eq!(view.groups.len(), 1);
+        view.under_way = vec![Underway {
+            method: Some("farref.Process::wait".to_owned()),
+            age_millis: 3000,
         }];
         let shown = screen(&view);
         for text in [
-            "rig7:7000  2 connections   2 calls   24 messages/s   in 2.0 KiB/s   out 0 B/s",
+            "rig7:7000  2 connected   24 calls/s   in 24.0 KiB/s   out 0 B/s",
             "10.0.0.1:4000",
             "10.0.0.2:4000 (down)",
             "210 us",
-            "farref.File ",
-            "farref.Files.open",
-            "farref.Process.wait",
+            "Bench.voltage ",
+            "120 us",
+            "4.0 ms",
+            "farref.File  ",
+            "9s",
+            "farref.Files::open",
+            "farref.Process::wait",
             "1.0 GiB out",
         ] {
             assert!(shown.contains(text), "{text}:\n{shown}");

@@ -47,46 +47,58 @@ pub trait Files {
     /// `mode` does.
     async fn open(&self, path: &str, mode: OpenMode) -> Result<Netref<dyn File>, Failure>;
 
-    /// What is in a directory, in no order. Reads only.
+    /// What is in a directory, in no order.
+    #[reads]
     async fn list(&self, path: &str) -> Result<Stream<Entry>, Failure>;
 
     /// What is under a directory, each directory before what is in it, with paths from there on; links are not followed.
     /// `depth` is how many levels are shown, 1 for those that [`list`](Self::list) shows; more than 128 there must not be.
-    /// Reads only.
+    #[reads]
     async fn walk(&self, path: &str, depth: u32) -> Result<Stream<Entry>, Failure>;
 
-    /// What is known of a file, or of what a link leads to. Reads only.
+    /// What is known of a file, or of what a link leads to.
+    #[reads]
     async fn stat(&self, path: &str) -> Result<Metadata, Failure>;
 
-    /// What is known of a file, or of a link itself. Reads only.
+    /// What is known of a file, or of a link itself.
+    #[reads]
     async fn link_stat(&self, path: &str) -> Result<Metadata, Failure>;
 
-    /// Where a symbolic link leads to, as it says. Reads only.
+    /// Where a symbolic link leads to, as it says.
+    #[reads]
     async fn read_link(&self, path: &str) -> Result<String, Failure>;
 
-    /// The path without links and `..`. Reads only.
+    /// The path without links and `..`.
+    #[reads]
     async fn canonical(&self, path: &str) -> Result<String, Failure>;
 
-    /// Reads `len` bytes of a file, at most 4 MiB, or up to its end. Reads only.
+    /// Reads `len` bytes of a file, at most 4 MiB, or up to its end.
+    #[reads]
     async fn read(&self, path: &str, at: u64, len: u32) -> Result<Bytes, Failure>;
 
-    /// A file from a position on, and what it was by number and hash once it was read to its end. Reads only.
+    /// A file from a position on, and what it was by number and hash once it was read to its end.
+    #[reads]
     async fn read_from(&self, path: &str, at: u64) -> Result<Content, Failure>;
 
     /// The lines that a file ends with, and what is written to it from then on, without an end: also when it is put aside
-    /// and begun anew under its name, as logs are. Reads only.
+    /// and begun anew under its name, as logs are.
+    #[reads]
     async fn follow(&self, path: &str, lines: u32) -> Result<ByteStream, Failure>;
 
-    /// The BLAKE3 hash of `len` bytes, or up to the end. Reads only.
+    /// The BLAKE3 hash of `len` bytes, or up to the end.
+    #[reads]
     async fn hash(&self, path: &str, at: u64, len: Option<u64>) -> Result<Digest, Failure>;
 
-    /// How much room there is where a path leads. Reads only.
+    /// How much room there is where a path leads.
+    #[reads]
     async fn space(&self, path: &str) -> Result<Space, Failure>;
 
-    /// What changes at a path, and with `is_recursive` in all that is below it, from now on. Reads only.
+    /// What changes at a path, and with `is_recursive` in all that is below it, from now on.
+    #[reads]
     async fn watch(&self, path: &str, is_recursive: bool) -> Result<Stream<Change>, Failure>;
 
-    /// Whether nothing can be written by way of this. Reads only.
+    /// Whether nothing can be written by way of this.
+    #[reads]
     async fn is_read_only(&self) -> Result<bool, Failure>;
 
     /// Writes a whole file, at most what fits a message. It is there at once and as a whole, in place of what was there.

@@ -15,10 +15,12 @@ pub use ring::LogRing;
 #[remote(name = "farref.Logs")]
 pub trait Logs {
     /// The last records that `filter` lets through, the oldest of them first; `most` of them at most.
+    #[reads]
     async fn recent(&self, filter: LogFilter, most: u32) -> Result<Vec<LogRecord>>;
 
     /// Records behind the one with the number `after` that are kept, and those to come; 0 for all, `None` for those to
     /// come alone. Whoever reads too slowly misses some: their numbers are missing.
+    #[reads]
     async fn follow(&self, filter: LogFilter, after: Option<u64>) -> Result<Stream<LogRecord>>;
 }
 

@@ -27,12 +27,15 @@ use farref_netref::{ByteStream, Netref, Result, remote};
 #[remote(name = "farref.Speed")]
 pub trait Speed {
     /// What was sent.
+    #[reads]
     async fn echo(&self, bytes: Bytes) -> Result<Bytes>;
 
     /// So many bytes, none of which means anything.
+    #[reads]
     async fn source(&self, len: u64) -> Result<ByteStream>;
 
     /// Takes bytes up to their end; how many they were.
+    #[reads]
     async fn sink(&self, bytes: ByteStream) -> Result<u64>;
 }
 

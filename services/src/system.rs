@@ -15,27 +15,35 @@ pub use hosted::share;
 #[remote(name = "farref.System")]
 pub trait System {
     /// What does not change while the process runs.
+    #[reads]
     async fn facts(&self) -> Result<Facts>;
 
     /// How busy the machine is.
+    #[reads]
     async fn usage(&self) -> Result<Usage>;
 
     /// What is mounted where, without what has no room of its own.
+    #[reads]
     async fn disks(&self) -> Result<Vec<Disk>>;
 
     /// The users that the machine lists itself.
+    #[reads]
     async fn users(&self) -> Result<Vec<User>>;
 
     /// A variable of the environment of the process.
+    #[reads]
     async fn variable(&self, name: &str) -> Result<Option<String>>;
 
     /// All of them; bytes that are not UTF-8 are replaced.
+    #[reads]
     async fn variables(&self) -> Result<BTreeMap<String, String>>;
 
     /// What time it is there.
+    #[reads]
     async fn time(&self) -> Result<Time>;
 
     /// The working directory of the process.
+    #[reads]
     async fn working_directory(&self) -> Result<String>;
 }
 

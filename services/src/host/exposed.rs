@@ -10,6 +10,7 @@ use super::Host;
 use crate::files::{Files, FilesRoot};
 use crate::logs::Logs;
 use crate::network::Network;
+use crate::policy::Policy;
 use crate::processes::Processes;
 use crate::serial_ports::SerialPorts;
 use crate::service::Service;
@@ -18,7 +19,7 @@ use crate::system::{self, System};
 /// The services that a program shows to its peers, as one [`Host`]: nothing but what it names.
 ///
 /// A peer whose key has the option `services="files,system"` gets those of them; one with `readonly` gets the files to
-/// be read, `system`, `logs` and [what only reads](Self::with_reading), and nothing else. What a peer may not use is
+/// be read, `system`, `logs` and the program's own read only, and nothing else. What a peer may not use is
 /// [`Denied`](ErrorKind::Denied), and logged with its name.
 #[derive(Clone, Default)]
 pub struct Exposed {
@@ -34,17 +35,16 @@ enum Offer {
     Network(Netref<dyn Network>),
     Serial(Netref<dyn SerialPorts>),
     Logs(Netref<dyn Logs>),
-    /// One of the program's own, and whether it only reads.
-    Other(Object, bool),
+    /// One of the program's own.
+    Other(Object),
 }
 
 impl Offer {
     fn only_reads(&self) -> bool {
         match self {
             // They are made to.
-            Self::Files(_) | Self::System(_) | Self::Logs(_) => true,
+            Self::Files(_) | Self::System(_) | Self::Logs(_) | Self::Other(_) => true,
             Self::Processes(_) | Self::Network(_) | Self::Serial(_) => false,
-            Self::Other(_, only_reads) => *only_reads,
         }
     }
 }
@@ -108,16 +108,11 @@ impl Exposed {
         self.offer("logs", Offer::Logs(logs))
     }
 
-    /// Shows a service of the program's own under `name`. A peer that may only read does not get it.
+    /// Shows a service of the program's own under `name`. A peer that may only read gets it read only: see
+    /// [`Policy::read_only`].
     #[must_use]
     pub fn with<T: ?Sized + RemoteTrait>(self, name: &str, service: &Netref<T>) -> Self {
-        self.offer(name, Offer::Other(service.dynamic(), false))
-    }
-
-    /// The same for one that changes nothing, whatever is asked of it: also for peers that may only read.
-    #[must_use]
-    pub fn with_reading<T: ?Sized + RemoteTrait>(self, name: &str, service: &Netref<T>) -> Self {
-        self.offer(name, Offer::Other(service.dynamic(), true))
+        self.offer(name, Offer::Other(service.dynamic()))
     }
 
     fn offer(mut self, name: &str, offer: Offer) -> Self {
@@ -143,7 +138,10 @@ impl Exposed {
                 Offer::Network(network) => Ok(Offered::Network(network.clone())),
                 Offer::Serial(ports) => Ok(Offered::Serial(ports.clone())),
                 Offer::Logs(logs) => Ok(Offered::Logs(logs.clone())),
-                Offer::Other(object, _) => Ok(Offered::Other(object.clone())),
+                Offer::Other(object) if reads => {
+                    Ok(Offered::Other(object.guarded(Policy::new().read_only())))
+                }
+                Offer::Other(object) => Ok(Offered::Other(object.clone())),
             };
             shown.services.insert(name.clone(), service);
         }
@@ -296,17 +294,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_gets_what_is_exposed_and_nothing_else() -> Result<()> {
-        let bench = crate::system::share();
         let exposed = Exposed::nothing()
             .files(FilesRoot::at("."))
             .system()
-            .with("bench", &bench);
+            .with("bench", &Netref::<dyn Tap>::of(Kitchen));
         let host = shown(&exposed, &[], false);
         assert_eq!(host.services().await?, ["bench", "files", "system"]);
         host.files().await?.stat("/").await?;
         host.system().await?.facts().await?;
-        let pid = host.service("bench").await?.call("facts", ()).await?;
-        assert!(pid.to_string().contains(&std::process::id().to_string()), "{pid}");
+        let level = host.service("bench").await?.call("level", ()).await?;
+        assert_eq!(level.as_u64(), Some(7));
         assert_eq!(
             why(host.processes().await),
             "`processes` is not exposed to this peer: the program over there does not offer it"
@@ -332,14 +329,31 @@ mod tests {
         Ok(())
     }
 
+    #[remote]
+    trait Tap {
+        #[reads]
+        fn level(&self) -> Result<u32>;
+        fn open(&self) -> Result<()>;
+    }
+
+    struct Kitchen;
+
+    impl Tap for Kitchen {
+        fn level(&self) -> Result<u32> {
+            Ok(7)
+        }
+
+        fn open(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
     #[tokio::test]
     async fn the_options_of_a_key_are_kept_to() -> Result<()> {
-        let bench = crate::system::share();
         let exposed = Exposed::nothing()
             .files(FilesRoot::at("."))
             .system()
-            .with("bench", &bench)
-            .with_reading("facts", &bench);
+            .with("bench", &Netref::<dyn Tap>::of(Kitchen));
         let some = shown(&exposed, &["files", "absent"], false);
         assert_eq!(some.services().await?, ["files"]);
         assert_eq!(
@@ -348,8 +362,10 @@ mod tests {
              authorized_peers"
         );
         let reads = shown(&exposed, &[], true);
-        assert_eq!(reads.services().await?, ["facts", "files", "system"]);
-        assert!(why(reads.service("bench").await).contains("`readonly`"));
+        assert_eq!(reads.services().await?, ["bench", "files", "system"]);
+        let tap: Netref<dyn Tap> = reads.service("bench").await?.cast().await?;
+        assert_eq!(tap.call().level().await?, 7);
+        assert!(why(tap.call().open().await).contains("read only"));
         assert!(reads.files().await?.open("x", OpenMode::CREATE).await.is_err());
         Ok(())
     }
