@@ -257,6 +257,52 @@ fn a_copy_goes_on_where_it_was_when_a_process_was_killed() {
 }
 
 #[test]
+fn a_tree_is_given_up_with_the_other_side_and_gone_on_with_later() {
+    runtime().block_on(async {
+        let (_directory, far, here) = places();
+        std::fs::create_dir(here.join("many")).unwrap();
+        for at in 0..500 {
+            std::fs::write(here.join(format!("many/{at}")), bytes(at)).unwrap();
+        }
+        let local = FilesRoot::at(&here).share();
+        let (_connection, files, pid) = process(&far).await;
+        let (finished, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let copy = Transfer::new(local.clone(), files).at_once(8).progress({
+            let (finished, failed) = (Arc::clone(&finished), Arc::clone(&failed));
+            move |step| match step {
+                Step::Finished { .. } if finished.fetch_add(1, Ordering::Relaxed) == 50 => {
+                    _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+                Step::Failed { .. } => {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        });
+        let failure = within(copy.tree("many", "many")).await.unwrap_err();
+        assert_eq!(failure.kind(), std::io::ErrorKind::BrokenPipe, "{failure}");
+        // What was under way then, and not all that there is.
+        assert!(failed.load(Ordering::Relaxed) < 100, "{failed:?}");
+
+        let (_connection, files, _) = process(&far).await;
+        let report = within(Transfer::new(local, files).tree("many", "many"))
+            .await
+            .unwrap();
+        assert_eq!(
+            (report.files + report.skipped, report.failed),
+            (500, 0),
+            "{report:?}"
+        );
+        assert!(report.skipped > 40, "{report:?}");
+        // A process that is killed may leave what it was writing under a name of its own.
+        let there = std::fs::read_dir(far.join("many")).unwrap();
+        let names = there.map(|entry| entry.unwrap().file_name());
+        let copied = names.filter(|name| !name.to_string_lossy().starts_with(".farref-"));
+        assert_eq!(copied.count(), 500);
+    });
+}
+
+#[test]
 fn what_belongs_to_another_file_is_not_gone_on_with() {
     runtime().block_on(async {
         let (_directory, far, here) = places();
