@@ -22,6 +22,7 @@ mod hosted;
 mod path;
 mod transfer;
 mod tree;
+mod walk;
 #[cfg_attr(not(target_os = "linux"), path = "files/no_watch.rs")]
 mod watch;
 

@@ -10,7 +10,8 @@ use cap_std::fs::{Dir, OpenOptions};
 use cap_std::time::SystemTime;
 
 use super::path::{invalid, leads_out, parse, parse_target, show, show_rooted};
-use super::{Attributes, Digest, Entry, Kind, Metadata, OpenMode, Space, Time};
+use super::walk::Walk;
+use super::{Attributes, Digest, Kind, Metadata, OpenMode, Space, Time};
 
 /// A directory, and all that is below it.
 ///
@@ -32,9 +33,6 @@ pub(super) enum Links {
     Follow,
     Stay,
 }
-
-/// So many levels are walked at most: each takes an open file.
-pub(super) const DEEPEST: usize = 128;
 
 impl Tree {
     pub(super) const fn at(place: PathBuf) -> Self {
@@ -301,14 +299,7 @@ impl Tree {
     pub(super) fn walk(&self, path: &str, depth: u32) -> io::Result<Walk> {
         let (root, path) = (self.dir()?, self.locate(path, Links::Follow)?);
         let dir = root.open_dir(path)?;
-        let mut walk = Walk {
-            levels: Vec::new(),
-            depth: usize::try_from(depth).unwrap_or(usize::MAX),
-        };
-        if depth > 0 {
-            walk.enter(dir, String::new())?;
-        }
-        Ok(walk)
+        Walk::new(dir, depth)
     }
 
     /// The directory or file itself, opened to be watched.
@@ -402,7 +393,7 @@ fn kind(found: &cap_std::fs::Metadata) -> Kind {
     }
 }
 
-fn metadata(found: &cap_std::fs::Metadata) -> Metadata {
+pub(super) fn metadata(found: &cap_std::fs::Metadata) -> Metadata {
     let time = |time: io::Result<SystemTime>| time.ok().map(|time| Time::from(time.into_std()));
     #[cfg(unix)]
     let (mode, owner, identity) = {
@@ -428,91 +419,6 @@ fn metadata(found: &cap_std::fs::Metadata) -> Metadata {
         created: time(found.created()),
         owner,
         identity,
-    }
-}
-
-/// A walk through a tree, from one entry to the next.
-pub(super) struct Walk {
-    levels: Vec<Level>,
-    depth: usize,
-}
-
-struct Level {
-    dir: Dir,
-    entries: cap_std::fs::ReadDir,
-    /// What the paths of its entries begin with.
-    prefix: String,
-}
-
-impl Walk {
-    fn enter(&mut self, dir: Dir, prefix: String) -> io::Result<()> {
-        let entries = dir.entries()?;
-        self.levels.push(Level { dir, entries, prefix });
-        Ok(())
-    }
-}
-
-impl Iterator for Walk {
-    type Item = io::Result<Entry>;
-
-    fn next(&mut self) -> Option<io::Result<Entry>> {
-        loop {
-            let level = self.levels.last_mut()?;
-            let Some(next) = level.entries.next() else {
-                self.levels.pop();
-                continue;
-            };
-            let found = match next.and_then(|entry| Ok((entry.file_name(), entry.metadata()?))) {
-                Ok(found) => found,
-                // It went while it was looked at.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Some(Err(error)),
-            };
-            let (name, found) = (found.0, metadata(&found.1));
-            let path = format!("{}{}", level.prefix, show(&name));
-            let target = match found.kind {
-                Kind::Link => level.dir.read_link_contents(&name).ok(),
-                _ => None,
-            };
-            let entry = Entry {
-                path,
-                metadata: found,
-                target: target.map(|target| show(target.as_os_str())),
-            };
-            if found.kind == Kind::Directory
-                && self.levels.len() < self.depth
-                && let Err(error) = self.descend(&name, &entry.path)
-            {
-                return Some(Err(error));
-            }
-            return Some(Ok(entry));
-        }
-    }
-}
-
-impl Walk {
-    fn descend(&mut self, name: &std::ffi::OsStr, path: &str) -> io::Result<()> {
-        if self.levels.len() >= DEEPEST {
-            return Err(io::Error::other(format!(
-                "`{path}` is more than {DEEPEST} levels down: walk from there on"
-            )));
-        }
-        let Some(level) = self.levels.last() else {
-            return Ok(());
-        };
-        match level.dir.open_dir_nofollow(name) {
-            Ok(dir) => self.enter(dir, format!("{path}/")),
-            // It is shown, though what is in it is not for us, or is no more.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

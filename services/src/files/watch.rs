@@ -16,7 +16,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::hosted::{Work, stream_error};
 use super::path::show;
-use super::tree::{DEEPEST, Tree};
+use super::tree::Tree;
+use super::walk::DEEPEST;
 use super::{Change, Kind};
 
 /// Directories that are watched at once, at most, by one watch.
