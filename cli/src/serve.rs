@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     /// What this program logs
     #[arg(long, help_heading = "What to show")]
     logs: bool,
-    /// Who is connected and what they hold, for `farref top`
+    /// Who is connected, what they call and hold, for `farref top`, which can also turn them away
     #[arg(long, help_heading = "What to show")]
     monitor: bool,
     /// All of it: every file, every program, every connection. For who has full trust
@@ -93,10 +93,9 @@ impl Serve {
             addresses.push(Global::address("stdio:")?);
         }
         let exposed = self.exposed(ring)?;
-        let monitoring = Monitoring::new();
         let mut server = if self.monitor || self.everything {
-            let exposed = exposed.with("monitor", &monitoring.monitor());
-            Server::new(exposed).with_monitoring(&monitoring)
+            let monitoring = Monitoring::new();
+            Server::new(exposed.with("monitor", &monitoring.monitor())).with_monitoring(&monitoring)
         } else {
             Server::new(exposed)
         };

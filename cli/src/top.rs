@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use farref::monitor::{ConnectionState, Held, Holdings, MethodState, Monitor, Snapshot, Underway};
+use farref::monitor::{ConnectionState, Held, MethodState, Monitor, Snapshot, Underway};
 use farref::{Error, Netref, to_value};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -28,7 +28,7 @@ use crate::output::{Out, harmless, size};
 Examples:
   farref top tcp://rig7:7000
   farref top tcp://rig7:7000 --interval 5s
-  farref top tcp://rig7:7000 --json | jq '.connections[].peer'     one look, as data
+  farref top tcp://rig7:7000 --json | jq .connections     once, as data
 
 Keys: up and down choose a connection, q ends it.")]
 pub(crate) struct Top {
@@ -46,11 +46,11 @@ struct View {
     methods: Vec<Called>,
     /// The number of the connection that is chosen.
     chosen: Option<u64>,
-    groups: Vec<Group>,
-    under_way: Vec<Underway>,
+    held: Vec<Line5>,
     /// What went wrong, to be shown.
     trouble: Option<String>,
     title: String,
+    refused: u64,
 }
 
 /// A connection, and how much goes over it in a second.
@@ -67,20 +67,8 @@ struct Called {
     calls: f64,
 }
 
-/// Objects of one interface that are held by one side, and came by one method.
-#[derive(Debug, PartialEq, Eq)]
-struct Group {
-    by_peer: bool,
-    interface: String,
-    origin: String,
-    objects: u64,
-    /// Milliseconds since the oldest is held, and since one of them was used.
-    oldest: Option<u64>,
-    idle: Option<u64>,
-}
-
-/// The look before, and when that was.
-type Before = Option<(Instant, Snapshot)>;
+/// A line of what is held or under way: what, how many, since when, when last, and by which method it came.
+type Line5 = [String; 5];
 
 impl Top {
     pub(crate) async fn run(&self, global: &Global) -> Outcome {
@@ -138,8 +126,7 @@ impl Top {
                 Some(Key::Quit) => return Ok(()),
                 Some(Key::Move(by)) => {
                     view.choose(by);
-                    view.groups.clear();
-                    view.under_way.clear();
+                    view.held.clear();
                     // What it holds is looked up at once.
                     ticks.reset_immediately();
                 }
@@ -154,66 +141,136 @@ impl Top {
 
 /// One look, as data.
 async fn once(monitor: &Netref<dyn Monitor>, global: &Global) -> Outcome {
-    let all = monitor.call().snapshot().await;
-    let all = all.map_err(|error| Failure::of("cannot watch", &error))?;
-    let all = to_value(&all).map_err(Failure::usage)?;
+    let now = monitor.call().snapshot().await;
+    let now = now.map_err(|error| Failure::of("cannot watch", &error))?;
     let mut out = Out::new(global);
     if global.json {
-        out.json(&all)?;
-    } else {
-        out.value(&all)?;
+        out.json(&to_value(&now).map_err(Failure::usage)?)?;
+        return out.finish();
+    }
+    out.value(&to_value(&now.connections).map_err(Failure::usage)?)?;
+    if !now.methods.is_empty() {
+        out.line("")?;
+        out.value(&to_value(&now.methods).map_err(Failure::usage)?)?;
     }
     out.finish()
 }
 
 /// Takes a look: what there is, and how much came since the last one.
-async fn look(monitor: &Netref<dyn Monitor>, view: &mut View, before: &mut Before) -> Result<(), Error> {
-    let all = monitor.call().snapshot().await?;
+async fn look(
+    monitor: &Netref<dyn Monitor>,
+    view: &mut View,
+    before: &mut Option<(Instant, Snapshot)>,
+) -> Result<(), Error> {
+    let snapshot = monitor.call().snapshot().await?;
     let now = Instant::now();
-    view.rates(&all, before.as_ref(), now);
-    *before = Some((now, all));
+    let seconds = before.as_ref().map_or(f64::INFINITY, |(then, _)| {
+        now.duration_since(*then).as_secs_f64().max(1e-3)
+    });
+    let rate = |is: u64, was: Option<u64>| was.map_or(0.0, |was| is.saturating_sub(was) as f64 / seconds);
+    let was = before.as_ref().map(|(_, snapshot)| snapshot);
+    view.connections = snapshot
+        .connections
+        .iter()
+        .map(|state| {
+            let was = was.and_then(|was| was.connections.iter().find(|was| was.number == state.number));
+            Shown {
+                calls: rate(state.calls, was.map(|was| was.calls)),
+                received: rate(state.bytes_received, was.map(|was| was.bytes_received)),
+                sent: rate(state.bytes_sent, was.map(|was| was.bytes_sent)),
+                state: state.clone(),
+            }
+        })
+        .collect();
+    view.methods = snapshot
+        .methods
+        .iter()
+        .map(|state| {
+            let was = was.and_then(|was| was.methods.iter().find(|was| was.name == state.name));
+            Called {
+                // A method that was never called before has begun with none.
+                calls: rate(
+                    state.calls,
+                    before.as_ref().map(|_| was.map_or(0, |was| was.calls)),
+                ),
+                state: state.clone(),
+            }
+        })
+        .collect();
+    // What is called most now comes first; the rest stays in the order of the time that it took.
+    view.methods.sort_by(|a, b| b.calls.total_cmp(&a.calls));
+    view.refused = snapshot.refused;
+    *before = Some((now, snapshot));
     view.choose(0);
-    if let Some(chosen) = view.chosen {
+    view.held.clear();
+    if let Some(chosen) = view.chosen
         // It may just have ended: then the next look shows another.
-        let held = monitor.call().holdings(chosen).await?.unwrap_or_default();
-        view.groups = groups(&held);
-        view.under_way = held.answers;
+        && let Some(holdings) = monitor.call().holdings(chosen).await?
+    {
+        view.held
+            .extend(sum(holdings.exports.iter().map(|held| of_held("peer", held))));
+        view.held
+            .extend(sum(holdings.imports.iter().map(|held| of_held("here", held))));
+        view.held.extend(sum(holdings.answers.iter().map(of_call)));
     }
     Ok(())
 }
 
-/// How many there are of each interface and origin, the most first.
-fn groups(held: &Holdings) -> Vec<Group> {
-    let mut groups: BTreeMap<(bool, &str, &str), Group> = BTreeMap::new();
-    let here = held.imports.iter().map(|held| (false, held));
-    for (by_peer, held) in held.exports.iter().map(|held| (true, held)).chain(here) {
-        let Held {
-            interface, origin, ..
-        } = held;
-        let (interface, origin) = (
-            interface.as_deref().unwrap_or("(unknown)"),
-            origin.as_deref().unwrap_or(""),
-        );
-        let group = groups
-            .entry((by_peer, interface, origin))
-            .or_insert_with(|| Group {
-                by_peer,
-                interface: harmless(interface),
-                origin: harmless(origin),
-                objects: 0,
-                oldest: None,
-                idle: None,
-            });
-        group.objects += 1;
-        group.oldest = group.oldest.max(held.age_millis);
-        group.idle = match (group.idle, held.idle_millis) {
-            (Some(before), Some(idle)) => Some(before.min(idle)),
-            (before, idle) => before.or(idle),
-        };
+/// What is held or under way, before it is summed up: what, since when, when last, and by which method it came.
+type One = (String, Option<u64>, Option<u64>, String);
+
+fn of_held(by: &str, held: &Held) -> One {
+    let interface = held.interface.as_deref().unwrap_or("(unknown)");
+    (
+        format!("{by}  {}", harmless(interface)),
+        held.age_millis,
+        held.idle_millis,
+        harmless(held.origin.as_deref().unwrap_or_default()),
+    )
+}
+
+fn of_call(call: &Underway) -> One {
+    let method = call.method.as_deref().unwrap_or("(unknown)");
+    (
+        format!("call  {}", harmless(method)),
+        Some(call.age_millis),
+        None,
+        String::new(),
+    )
+}
+
+#[derive(Default)]
+struct Sum {
+    count: u64,
+    oldest: Option<u64>,
+    idle: Option<u64>,
+}
+
+/// A line for all that are of one kind and origin.
+fn sum(all: impl Iterator<Item = One>) -> Vec<Line5> {
+    let mut lines: BTreeMap<(String, String), Sum> = BTreeMap::new();
+    for (what, oldest, idle, origin) in all {
+        let line = lines.entry((what, origin)).or_default();
+        line.count = line.count.saturating_add(1);
+        line.oldest = line.oldest.max(oldest);
+        // None is less than anything, and says nothing here.
+        line.idle = [line.idle, idle].into_iter().flatten().min();
     }
-    let mut groups: Vec<Group> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.objects));
-    groups
+    let mut lines: Vec<_> = lines.into_iter().collect();
+    lines.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.count));
+    lines
+        .into_iter()
+        .map(|((what, origin), sum)| {
+            let time = |of: Option<u64>| of.map_or(String::new(), age);
+            [
+                what,
+                sum.count.to_string(),
+                time(sum.oldest),
+                time(sum.idle),
+                origin,
+            ]
+        })
+        .collect()
 }
 
 /// What a key asks for.
@@ -299,24 +356,20 @@ impl View {
     }
 
     fn draw(&self, frame: &mut Frame<'_>) {
-        let height = frame.area().height;
-        let rows = |of: usize| u16::try_from(of).unwrap_or(u16::MAX).saturating_add(1);
+        let lines = |of: usize| u16::try_from(of).unwrap_or(u16::MAX).saturating_add(1);
+        let third = (frame.area().height / 3).max(2);
         let areas = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(rows(self.connections.len()).clamp(2, (height / 3).max(2))),
-            Constraint::Length(
-                rows(self.methods.len())
-                    .saturating_add(1)
-                    .clamp(2, (height / 3).max(2)),
-            ),
+            Constraint::Length(lines(self.connections.len()).clamp(2, third)),
+            Constraint::Length(lines(self.methods.len()).saturating_add(1).clamp(3, third)),
             Constraint::Min(3),
             Constraint::Length(1),
         ]);
         let [head, connections, methods, below, foot] = areas.areas(frame.area());
         self.head(frame, head);
-        self.table(frame, connections);
+        self.connections(frame, connections);
         self.methods(frame, methods);
-        self.chosen(frame, below);
+        self.held(frame, below);
         let keys = match &self.trouble {
             Some(trouble) => Line::from(harmless(trouble).red()),
             None => Line::from(vec!["↑↓".bold(), " choose   ".into(), "q".bold(), " quit".into()]).dim(),
@@ -327,8 +380,9 @@ impl View {
     fn head(&self, frame: &mut Frame<'_>, area: Rect) {
         let sum = |of: fn(&Shown) -> f64| self.connections.iter().map(of).sum::<f64>();
         let text = format!(
-            "  {} connected   {:.0} calls/s   in {}/s   out {}/s",
+            "  {} peers  {} refused  {:.0} calls/s  in {}/s  out {}/s",
             self.connections.len(),
+            self.refused,
             sum(|shown| shown.calls),
             bytes(sum(|shown| shown.received)),
             bytes(sum(|shown| shown.sent)),
@@ -337,54 +391,20 @@ impl View {
         frame.render_widget(Paragraph::new(line), area);
     }
 
-    /// What is called the most just now, and how long it takes.
-    fn methods(&self, frame: &mut Frame<'_>, area: Rect) {
-        let block = Block::new()
-            .borders(Borders::TOP)
-            .title(" calls since the start ");
-        let inner = block.inner(area);
-        frame.render_widget(block, area);
-        let rows = self.methods.iter().map(|called| {
-            let state = &called.state;
-            let time = |micros: u64| crate::output::time(Duration::from_micros(micros));
-            Row::new([
-                harmless(&state.name),
-                state.calls.to_string(),
-                format!("{:.0}", called.calls),
-                state.failed.to_string(),
-                time(state.median_micros),
-                time(state.p99_micros),
-            ])
-        });
-        let widths = [
-            Constraint::Fill(1),
-            Constraint::Length(9),
-            Constraint::Length(7),
-            Constraint::Length(6),
-            Constraint::Length(8),
-            Constraint::Length(8),
-        ];
-        let heads = Row::new(["METHOD", "CALLS", "IN 1 S", "FAILED", "HALF IN", "99% IN"]);
-        let table = Table::new(rows, widths).header(heads.style(Style::new().add_modifier(Modifier::BOLD)));
-        frame.render_widget(table, inner);
-    }
-
-    fn table(&self, frame: &mut Frame<'_>, area: Rect) {
+    fn connections(&self, frame: &mut Frame<'_>, area: Rect) {
         let heads = [
-            "PEER", "AGE", "TRIP", "CARR", "OBJECTS", "CALLS/S", "IN/S", "OUT/S",
+            "PEER", "AGE", "TRIP", "OBJECTS", "CALLS/S", "BUSY", "IN/S", "OUT/S",
         ];
         let rows = self.connections.iter().map(|shown| {
             let state = &shown.state;
-            let trip = state.round_trip_micros.map_or(String::new(), |trip| {
-                crate::output::time(Duration::from_micros(trip))
-            });
+            let trip = state.round_trip_micros.map_or(String::new(), micros);
             let row = Row::new([
                 peer(state),
                 age(state.age_millis),
                 trip,
-                state.carriers.to_string(),
                 state.exports.to_string(),
                 format!("{:.0}", shown.calls),
+                state.answers.to_string(),
                 bytes(shown.received),
                 bytes(shown.sent),
             ]);
@@ -401,70 +421,79 @@ impl View {
             Constraint::Length(4),
             Constraint::Length(7),
             Constraint::Length(7),
-            Constraint::Length(9),
-            Constraint::Length(9),
+            Constraint::Length(7),
+            Constraint::Length(5),
+            Constraint::Length(10),
+            Constraint::Length(10),
         ];
         let table = Table::new(rows, widths)
-            .header(Row::new(heads).style(Style::new().add_modifier(Modifier::BOLD)))
+            .header(heading(heads))
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
         let mut state = TableState::default().with_selected(self.place());
         frame.render_stateful_widget(table, area, &mut state);
     }
 
-    /// What the peer that is chosen holds and calls.
-    fn chosen(&self, frame: &mut Frame<'_>, area: Rect) {
+    fn methods(&self, frame: &mut Frame<'_>, area: Rect) {
+        let rows = self.methods.iter().map(|called| {
+            let state = &called.state;
+            Row::new([
+                harmless(&state.name),
+                format!("{:.0}", called.calls),
+                state.calls.to_string(),
+                state.failed.to_string(),
+                micros(state.median_micros),
+                micros(state.p99_micros),
+            ])
+        });
+        let widths = [
+            Constraint::Fill(1),
+            Constraint::Length(7),
+            Constraint::Length(10),
+            Constraint::Length(7),
+            Constraint::Length(9),
+            Constraint::Length(9),
+        ];
+        let heads = heading(["METHOD", "CALLS/S", "CALLS", "FAILED", "HALF", "99 %"]);
+        let block = Block::new()
+            .borders(Borders::TOP)
+            .title(" calls, and how long they take ");
+        frame.render_widget(Table::new(rows, widths).header(heads).block(block), area);
+    }
+
+    /// What the peer that is chosen holds, and what it has under way.
+    fn held(&self, frame: &mut Frame<'_>, area: Rect) {
         let Some(shown) = self.place().and_then(|place| self.connections.get(place)) else {
             frame.render_widget(Paragraph::new("nobody is connected".dim()), area);
             return;
         };
         let title = format!(
-            " {}: {} in, {} out ",
-            harmless(&shown.state.peer).chars().take(48).collect::<String>(),
+            " {}: {} carriers, {} in, {} out ",
+            peer(&shown.state),
+            shown.state.carriers,
             size(shown.state.bytes_received),
             size(shown.state.bytes_sent)
         );
-        let block = Block::new().borders(Borders::TOP).title(title);
-        let inner = block.inner(area);
-        frame.render_widget(block, area);
-        let calls = u16::try_from(self.under_way.len())
-            .unwrap_or(u16::MAX)
-            .saturating_add(1);
-        let areas = Layout::vertical([
-            Constraint::Min(2),
-            Constraint::Length(calls.min(inner.height / 3)),
-        ]);
-        let [held, under_way] = areas.areas(inner);
-        let rows = self.groups.iter().map(|group| {
-            Row::new([
-                if group.by_peer { "peer" } else { "here" }.to_owned(),
-                group.interface.clone(),
-                group.objects.to_string(),
-                group.oldest.map_or(String::new(), age),
-                group.idle.map_or(String::new(), age),
-                group.origin.clone(),
-            ])
-        });
         let widths = [
-            Constraint::Length(4),
-            Constraint::Fill(2),
-            Constraint::Length(7),
+            Constraint::Fill(3),
+            Constraint::Length(6),
             Constraint::Length(6),
             Constraint::Length(5),
-            Constraint::Fill(3),
+            Constraint::Fill(2),
         ];
-        let heads = Row::new(["HELD", "OBJECTS OF", "NUMBER", "OLDEST", "IDLE", "CAME BY"]);
-        let table = Table::new(rows, widths).header(heads.style(Style::new().add_modifier(Modifier::BOLD)));
-        frame.render_widget(table, held);
-        let rows = self.under_way.iter().map(|call| {
-            let method = call.method.as_deref().unwrap_or("(unknown)");
-            Row::new([harmless(method), age(call.age_millis)])
-        });
-        let heads = Row::new(["CALL UNDER WAY", "AGE"]).style(Style::new().add_modifier(Modifier::BOLD));
-        let table = Table::new(rows, [Constraint::Fill(1), Constraint::Length(6)]).header(heads);
-        if !self.under_way.is_empty() {
-            frame.render_widget(table, under_way);
-        }
+        let heads = heading(["HELD BY, AND CALLS", "NUMBER", "OLDEST", "IDLE", "CAME BY"]);
+        let rows = self.held.iter().map(|line| Row::new(line.clone()));
+        let block = Block::new().borders(Borders::TOP).title(title);
+        frame.render_widget(Table::new(rows, widths).header(heads).block(block), area);
     }
+}
+
+fn heading<const N: usize>(heads: [&'static str; N]) -> Row<'static> {
+    Row::new(heads).style(Style::new().add_modifier(Modifier::BOLD))
+}
+
+/// A time of so many microseconds.
+fn micros(of: u64) -> String {
+    crate::output::time(Duration::from_micros(of))
 }
 
 /// Where a peer is, without its key.
@@ -503,36 +532,19 @@ mod tests {
 
     use super::*;
 
-    fn connection(number: u64, calls: u64) -> ConnectionState {
+    fn connection(number: u64) -> ConnectionState {
         ConnectionState {
             number,
             peer: format!("tcp://10.0.0.{number}:4000#ed25519.x (ed25519.x)"),
-            medium: "tcp".to_owned(),
             age_millis: 65_000,
             is_up: number != 2,
-            carriers: 3,
+            carriers: 1,
             round_trip_micros: Some(210),
             exports: 3,
-            calls,
-            bytes_received: 1024 * calls,
+            answers: 1,
+            bytes_received: 2048,
             bytes_sent: 1 << 30,
             ..ConnectionState::default()
-        }
-    }
-
-    fn snapshot(calls: u64) -> Snapshot {
-        let method = MethodState {
-            name: "Bench.voltage".to_owned(),
-            calls: 2 * calls,
-            failed: 1,
-            micros: 1,
-            median_micros: 120,
-            p99_micros: 4000,
-        };
-        Snapshot {
-            connections: (1..=2).map(|number| connection(number, calls)).collect(),
-            methods: vec![method],
-            ..Snapshot::default()
         }
     }
 
@@ -555,44 +567,44 @@ mod tests {
             ..View::default()
         };
         assert!(screen(&view).contains("nobody is connected"));
-        let now = Instant::now();
-        let before = (now - Duration::from_secs(2), snapshot(100));
-        view.rates(&snapshot(124), Some(&before), now);
+        view.connections = (1..=2)
+            .map(|number| Shown {
+                state: connection(number),
+                calls: 12.0,
+                received: 1024.0,
+                sent: 0.0,
+            })
+            .collect();
         view.choose(0);
-        let file = Held {
-            interface: Some("farref.File".to_owned()),
-            age_millis: Some(5000),
-            idle_millis: Some(100),
-            origin: Some("farref.Files::open".to_owned()),
-            ..Held::default()
-        };
-        let older = Held {
-            age_millis: Some(9000),
-            idle_millis: None,
-            ..file.clone()
-        };
-        view.groups = groups(&Holdings {
-            exports: vec![file, older],
-            ..Holdings::default()
-        });
-        assert_eq!(view.groups.len(), 1);
-        view.under_way = vec![Underway {
-            method: Some("farref.Process::wait".to_owned()),
-            age_millis: 3000,
+        view.methods = vec![Called {
+            state: MethodState {
+                name: "farref.Files.open".to_owned(),
+                calls: 7,
+                median_micros: 100,
+                p99_micros: 2_500,
+                ..MethodState::default()
+            },
+            calls: 3.0,
         }];
+        let held = (0..7).map(|_| {
+            let file = "farref.File".to_owned();
+            (
+                format!("peer  {file}"),
+                Some(5000),
+                Some(100),
+                "farref.Files.open".to_owned(),
+            )
+        });
+        view.held = sum(held);
         let shown = screen(&view);
         for text in [
-            "rig7:7000  2 connected   24 calls/s   in 24.0 KiB/s   out 0 B/s",
+            "rig7:7000  2 peers  0 refused  24 calls/s  in 2.0 KiB/s  out 0 B/s",
             "10.0.0.1:4000",
             "10.0.0.2:4000 (down)",
             "210 us",
-            "Bench.voltage ",
-            "120 us",
-            "4.0 ms",
-            "farref.File  ",
-            "9s",
-            "farref.Files::open",
-            "farref.Process::wait",
+            "peer  farref.File ",
+            "farref.Files.open",
+            "2.50 ms",
             "1.0 GiB out",
         ] {
             assert!(shown.contains(text), "{text}:\n{shown}");

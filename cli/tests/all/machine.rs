@@ -426,3 +426,14 @@ fn connections_are_forwarded_both_ways() {
     let denied = machine.run(&["forward", "@", "-R", "0.0.0.0:0:127.0.0.1:1"]);
     assert!(denied.failed(4).contains("0.0.0.0:0"), "{denied:?}");
 }
+
+#[test]
+fn who_is_connected_is_shown_as_data_where_there_is_no_terminal() {
+    let machine = Machine::serving(&["--monitor"]);
+    let ran = machine.run(&["top", "@", "--json"]);
+    assert_eq!(ran.ok().lines().count(), 1);
+    assert!(ran.out.contains("\"connections\":["), "{ran:?}");
+    machine.run(&["top", "@"]).ok();
+    let without = Machine::serving(&["--system"]);
+    assert!(without.run(&["top", "@"]).failed(4).contains("--monitor"));
+}
