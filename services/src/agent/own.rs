@@ -220,3 +220,86 @@ fn hex(bytes: &[u8], most: usize) -> String {
 pub(super) fn arguments() -> impl Iterator<Item = OsString> {
     env::args_os().skip(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn start(hash: Option<&str>) -> Start {
+        Start {
+            way: Way::Proxy,
+            hash: hash.map(ToOwned::to_owned),
+            is_doubtful: true,
+        }
+    }
+
+    #[test]
+    fn a_directory_is_ours_if_nobody_else_may_enter_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        for (mode, is) in [(0o700, true), (0o701, false), (0o750, false), (0o770, false)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_ours(path), is, "{mode:o}");
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(path, path.join("link")).unwrap();
+        assert!(!is_ours(&path.join("link")) && !is_ours(&path.join("nothing")));
+    }
+
+    #[test]
+    fn a_socket_lies_beside_the_program_that_was_brought_where_its_path_is_short_enough() {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(
+            directory(Some(&place.path().join("program"))).unwrap(),
+            place.path()
+        );
+        let long = place.path().join("x".repeat(60));
+        DirBuilder::new().mode(0o700).create(&long).unwrap();
+        let elsewhere = directory(Some(&long.join("program"))).unwrap();
+        assert!(
+            elsewhere != long && is_short(&elsewhere) && is_ours(&elsewhere),
+            "{elsewhere:?}"
+        );
+    }
+
+    #[test]
+    fn each_version_of_a_program_has_a_place_of_its_own() {
+        let file = |hash: Option<&str>| start(hash).place().unwrap().file;
+        let [one, two] = ["1", "2"].map(|digit| file(Some(&digit.repeat(64))));
+        assert_eq!(one, file(Some(&"1".repeat(64))));
+        assert!(one != two && file(None) != one && one.len() < 36, "{one}");
+    }
+
+    #[test]
+    fn what_was_left_behind_is_removed_and_what_is_alive_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let (dead, foreign, alive) = (
+            format!("{}1.sock", host()),
+            "00000000-1.sock",
+            format!("{}2.sock", host()),
+        );
+        drop(UnixListener::bind(at(&dead)).unwrap());
+        drop(UnixListener::bind(at(foreign)).unwrap());
+        let _listener = UnixListener::bind(at(&alive)).unwrap();
+        let place = Place {
+            directory: directory.path().to_owned(),
+            file: alive.clone(),
+        };
+        place.tidy();
+        assert!(!at(&dead).exists() && at(foreign).exists() && at(&alive).exists());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_the_one_that_was_brought_does_not_serve() {
+        let own = own_hash().unwrap();
+        assert!(check(&start(Some(&own))).await.is_ok());
+        let error = check(&start(Some(&"0".repeat(64)))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        assert!(check(&start(None)).await.is_ok(), "it was not brought");
+    }
+}

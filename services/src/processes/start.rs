@@ -100,9 +100,19 @@ fn login(command: &Command) -> StdCommand {
     std
 }
 
+/// The variables by which this process was started, if it was: nobody else's business.
+const OF_LAUNCH: [&str; 5] = [
+    "FARREF_DEPLOYED",
+    "FARREF_KEEPER",
+    "FARREF_PERSIST",
+    "FARREF_TOKEN",
+    "FARREF_VERIFY",
+];
+
 fn change_environment(std: &mut StdCommand, command: &Command) {
-    // By which this process was started, if it was: nobody else's business.
-    std.env_remove("FARREF_TOKEN");
+    for name in OF_LAUNCH {
+        std.env_remove(name);
+    }
     for (name, value) in &command.env {
         match value {
             Some(value) => std.env(name, value),
