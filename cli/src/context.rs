@@ -261,6 +261,8 @@ impl Global {
                 Some(own) => failure.hint(format_args!("on the machine that listens: farref authorize {own}")),
                 None => failure,
             },
+            // Ssh has said what to do.
+            ErrorKind::Carrier if address.scheme() == "ssh" => failure,
             ErrorKind::Carrier | ErrorKind::Deadline => {
                 failure.hint("is it running there, and is the way open? `farref serve --help` shows how to start it")
             }

@@ -28,8 +28,8 @@ struct Far {
 }
 
 impl Far {
-    /// None where there is no ssh server. `{home}` and `{tools}` in `configuration` are the home, and an empty directory at
-    /// the front of `PATH`.
+    /// None where there is no ssh server. `prepare` gets the home; an empty directory `tools` beside it is searched for
+    /// programs before all others.
     fn new(configuration: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
         Sshd::is_there().then_some(())?;
         let directory = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ impl Far {
         })
     }
 
-    /// The same with another word for a tool: a script that is found before the real one.
+    /// The same with tools of its own: scripts that are found before the real ones.
     fn with_tool(configuration: &[&str], tools: &[(&str, &str)]) -> Option<Self> {
         let far = Self::new(configuration, |_| ())?;
         for (name, script) in tools {
