@@ -20,7 +20,7 @@ use crate::failure::{Failure, Outcome};
 use crate::far::Far;
 use crate::output::{Out, harmless, size};
 
-/// Watch a server: who is connected, what is called and how long that takes, and who holds what since when.
+/// Watch the connections of a server: their traffic, calls and latencies, and the objects that are held over them.
 ///
 /// The server must show the service `monitor`: `farref serve --monitor`.
 #[derive(Debug, Args)]
@@ -307,40 +307,6 @@ fn keys() -> mpsc::Receiver<Key> {
 }
 
 impl View {
-    /// What there is, and how much of it came in each second since the look before.
-    fn rates(&mut self, all: &Snapshot, before: Option<&(Instant, Snapshot)>, now: Instant) {
-        let seconds = before.map(|(then, _)| now.duration_since(*then).as_secs_f64().max(1e-3));
-        let rate = |is: u64, was: Option<u64>| match (seconds, was) {
-            (Some(seconds), Some(was)) => is.saturating_sub(was) as f64 / seconds,
-            _ => 0.0,
-        };
-        let before = before.map(|(_, snapshot)| snapshot);
-        let connection = |state: &ConnectionState| {
-            let mut known = before.into_iter().flat_map(|snapshot| &snapshot.connections);
-            let was = known.find(|was| was.number == state.number);
-            Shown {
-                calls: rate(state.calls, was.map(|was| was.calls)),
-                received: rate(state.bytes_received, was.map(|was| was.bytes_received)),
-                sent: rate(state.bytes_sent, was.map(|was| was.bytes_sent)),
-                state: state.clone(),
-            }
-        };
-        let method = |state: &MethodState| {
-            let mut known = before.into_iter().flat_map(|snapshot| &snapshot.methods);
-            // One that was not there was never called before.
-            let was = known
-                .find(|was| was.name == state.name)
-                .map_or(0, |was| was.calls);
-            Called {
-                calls: rate(state.calls, before.map(|_| was)),
-                state: state.clone(),
-            }
-        };
-        self.connections = all.connections.iter().map(connection).collect();
-        self.methods = all.methods.iter().map(method).collect();
-        self.methods.sort_by(|a, b| b.calls.total_cmp(&a.calls));
-    }
-
     fn place(&self) -> Option<usize> {
         let chosen = self.chosen?;
         self.connections
@@ -418,8 +384,6 @@ impl View {
             Constraint::Fill(1),
             Constraint::Length(5),
             Constraint::Length(8),
-            Constraint::Length(4),
-            Constraint::Length(7),
             Constraint::Length(7),
             Constraint::Length(7),
             Constraint::Length(5),
