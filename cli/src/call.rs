@@ -19,7 +19,7 @@ Examples:
   farref call tcp://rig7:7000 system.hostname
   farref call tcp://rig7:7000 files.list /tmp
   farref call unix:/run/bench voltage 3 gain=2.5
-  farref call unix:/run/bench samples 100 --json       an item a line, as they come
+  farref call unix:/run/bench samples 100 --json     an item a line
   farref call unix:/run/bench                          what is there")]
 pub(crate) struct Call {
     /// Where to dial

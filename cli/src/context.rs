@@ -25,15 +25,15 @@ use crate::failure::{Code, Failure, Outcome};
 #[command(next_help_heading = "Settings of every command")]
 pub(crate) struct Global {
     /// The key to prove who this is [default: `identity` in $FARREF_HOME or ~/.config/farref]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     identity: Option<PathBuf>,
 
     /// How long connecting, and each call, may take: `500ms`, `30s`, `5m`; 0 is for ever
-    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
 
     /// What to do about a peer whose key is not known [default: ask on a terminal, strict otherwise]
-    #[arg(long, global = true, value_name = "POLICY")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "POLICY")]
     trust: Option<TrustPolicy>,
 
     /// Write data as JSON, one value a line
@@ -41,15 +41,21 @@ pub(crate) struct Global {
     pub(crate) json: bool,
 
     /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
     color: When,
 
     /// Say more about what happens; twice for even more
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, hide_short_help = true, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
 
     /// Say nothing but errors, and show no progress
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub(crate) quiet: bool,
 }
 

@@ -23,7 +23,7 @@ use crate::output::{Out, harmless, map, size, time};
 Examples:
   farref cp notes.txt tcp://rig7:7000::/home/ann/
   farref cp tcp://rig7:7000::/var/log/syslog .
-  farref cp -r ./site tcp://rig7:7000::/srv/www        as /srv/www/site, if that is there
+  farref cp -r site tcp://rig7:7000::/srv/     as /srv/site
   farref cp -r tcp://rig7:7000::/data tcp://rig8:7000::/backup")]
 pub(crate) struct Cp {
     /// What to copy, then where to: a path of this machine, or ADDRESS::PATH
@@ -332,9 +332,9 @@ impl Current {
 
 fn style(of: &str) -> ProgressStyle {
     let line = match of {
-        "file" => "{msg:24!} [{bar:18}] {percent:>3}% {binary_bytes:>11} {binary_bytes_per_sec:>13} {eta:>4}",
+        "file" => "{msg:24!} [{bar:14}] {percent:>3}% {binary_bytes:>11} {binary_bytes_per_sec:>13} {eta:>4}",
         _ => {
-            "total                    [{bar:18}] {percent:>3}% {binary_bytes:>11} {binary_bytes_per_sec:>13} {eta:>4}"
+            "total                    [{bar:14}] {percent:>3}% {binary_bytes:>11} {binary_bytes_per_sec:>13} {eta:>4}"
         }
     };
     let plain = ProgressStyle::default_bar();

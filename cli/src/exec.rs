@@ -25,7 +25,8 @@ Examples:
   farref exec -t tcp://rig7:7000 -- top
   farref exec tcp://rig7:7000                      a login shell
 
-It ends with the code of the command, with 128 + n if signal n ended it, and with 255 if farref itself failed.")]
+It ends with the code of the command, with 128 + n if signal n ended it, and
+with 255 if farref itself failed.")]
 pub(crate) struct Exec {
     /// Where to dial
     address: String,

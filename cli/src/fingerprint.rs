@@ -20,7 +20,7 @@ Examples:
   farref fingerprint
   farref fingerprint ed25519.nfzx...         of a key that somebody sent
   farref fingerprint ./device.key.pub        of a key in a file
-  farref fingerprint --json | jq -r .key     to hand it to `farref authorize` elsewhere"
+  farref fingerprint --json | jq -r .key     for `farref authorize` elsewhere"
 )]
 pub(crate) struct FingerprintOf {
     /// A key, or a file with one [default: the key of this user]

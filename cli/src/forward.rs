@@ -18,9 +18,12 @@ use crate::output::{Out, harmless};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  farref forward tcp://rig7:7000 -L 8080:intranet:80      here on 8080: what rig7 sees as intranet:80
-  farref forward tcp://rig7:7000 -R 9000:localhost:3000   on rig7's port 9000: port 3000 of this machine
-  farref forward tcp://rig7:7000 -D 1080                  here on 1080: a SOCKS5 proxy that connects from rig7
+  farref forward tcp://rig7:7000 -L 8080:intranet:80
+      port 8080 here leads to what rig7 sees as intranet:80
+  farref forward tcp://rig7:7000 -R 9000:localhost:3000
+      port 9000 of rig7 leads to port 3000 here
+  farref forward tcp://rig7:7000 -D 1080
+      port 1080 here is a SOCKS5 proxy that connects from rig7
   farref forward tcp://rig7:7000 -L 2375:unix:/run/docker.sock -L 5432:db:5432")]
 pub(crate) struct Forward {
     /// Where to dial

@@ -14,7 +14,7 @@ use crate::fingerprint::{Shown, show};
 #[command(after_help = "\
 Examples:
   farref keygen
-  farref keygen --identity ./device.key      a key for a device, in a file of its own
+  farref keygen --identity ./device.key     a key for a device
   farref authorize \"$(cat device.key.pub)\"   let it in here")]
 pub(crate) struct Keygen {}
 

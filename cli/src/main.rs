@@ -53,7 +53,7 @@ Examples:
   farref ls tcp://rig7:7000::/                         list them from elsewhere
   farref shell tcp://rig7:7000                         explore what is there
   farref exec tcp://rig7:7000 -- uname -a              run a command there
-  farref exec ssh://rig7 -- uname -a                   the same where nothing of farref is installed
+  farref exec ssh://rig7 -- uname -a                   the same without farref there
 ";
 
 /// Remote objects, files and processes, over any wire.

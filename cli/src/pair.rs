@@ -24,8 +24,8 @@ use crate::output::{Out, map};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  farref pair --listen tcp://0.0.0.0:7000 --services files --comment ann     on one side
-  farref pair tcp://rig7:7000                                                on the other
+  farref pair --listen tcp://0.0.0.0:7000 --services files    on one side
+  farref pair tcp://rig7:7000                                 on the other
   farref pair --listen tcp://0.0.0.0:7000 --read-only --expires 30d")]
 pub(crate) struct Pair {
     /// Where to dial, or to listen

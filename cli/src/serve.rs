@@ -27,13 +27,14 @@ use crate::output::{Out, map};
 Examples:
   farref serve tcp://0.0.0.0:7000 --files /srv:ro --system
   farref serve quic://0.0.0.0:7000 tcp://0.0.0.0:7000 --files /srv --processes
-  farref serve tcp://0.0.0.0:7000 --network 'connect=*.lab:443,connect=10.0.0.0/8:22,listen=127.0.0.1:8000-8099'
+  farref serve tcp://0.0.0.0:7000 \\
+      --network 'connect=*.lab:443,connect=10.0.0.0/8:22,listen=127.0.0.1:*'
   farref serve unix:/run/farref --everything
   farref serve serial:/dev/ttyUSB0?baud=921600 --system --logs
-  ssh://host?command=farref%20serve%20--stdio%20--files%20/srv    as an address, from elsewhere
+  farref ls 'ssh://host?command=farref%20serve%20--stdio%20--files%20/srv::/'
 
-Signals: TERM and INT let calls end that are under way, a second one does not; HUP turns away peers whose key is
-not authorized any more.")]
+Signals: TERM and INT let calls end that are under way, a second one does not;
+HUP turns away peers whose key is not authorized any more.")]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch of the command line"

@@ -90,7 +90,7 @@ pub(crate) const HELP: &str = "\
   x = root.files          keep a result; _ is the last one
   x.title = \"a\"           write a property
   x.read_at(0, len = 10)  arguments by place, then by name
-  [1, \"a\", x], {k: 1}     lists and maps; Point {x: 1}, Shape::Circle(3): structs
+  [1, \"a\", x], {k: 1}     lists, maps; Point {x: 1}, Shape::Circle(3): structs
   dir x                   what it has            doc x, x.method?   what that is
   iter x                  everything in it, or that comes from it
   vars, del x             variables              quit, Ctrl-D       the end

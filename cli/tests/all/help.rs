@@ -26,6 +26,9 @@ fn the_help_of_every_command_has_an_example_of_it() {
     for command in commands() {
         let help = run(Path::new("/nonexistent"), &[&command, "--help"], "");
         let (_, examples) = help.ok().split_once("Examples:").unwrap_or_default();
+        for line in examples.lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+        }
         assert!(
             examples.contains(&format!("farref {command}")),
             "{command}: {}",
