@@ -464,7 +464,7 @@ fn micros(of: u64) -> String {
 fn peer(state: &ConnectionState) -> String {
     let text = harmless(&state.peer);
     let rest = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
-    let end = rest.find(['#', '?']).unwrap_or(rest.len());
+    let end = rest.find(['#', '?', ' ']).unwrap_or(rest.len());
     let name = rest.get(..end).unwrap_or(rest);
     if state.is_up {
         name.to_owned()
