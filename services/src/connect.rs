@@ -15,7 +15,7 @@ use crate::protect::Trust;
 use crate::service::Share;
 
 /// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, … or a name, which is looked up: `lab7`; see
-/// [`names`](crate::names).
+/// [`names`].
 ///
 /// Awaiting it gives the [`Connection`]; the methods of [`Connect`] come before.
 ///
@@ -73,7 +73,7 @@ pub trait IntoAddress {
 pub enum Destination {
     /// To an address.
     Address(Address),
-    /// To wherever a name leads: see [`names`](crate::names).
+    /// To wherever a name leads: see [`names`].
     Name(String),
 }
 

@@ -52,7 +52,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`]: neither `FARREF_HOME`, `XDG_CONFIG_HOME` nor `HOME` is set.
+    /// [`Unsupported`](farref_boxing::ErrorKind::Unsupported): neither `FARREF_HOME`, `XDG_CONFIG_HOME` nor `HOME` is set.
     pub fn of_user() -> Result<Self> {
         crate::home::directory().map(Self::open)
     }
@@ -95,7 +95,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Misuse`] if there is one: nothing is ever overwritten. Whoever wants another moves that away.
+    /// [`Misuse`](farref_boxing::ErrorKind::Misuse) if there is one: nothing is ever overwritten. Whoever wants another moves that away.
     pub fn make_identity(&self) -> Result<Identity> {
         let path = self.identity_path();
         if path.exists() {
