@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 use farref::keys::{Fingerprint, KeyStore, Policy, Question, Trust};
 use farref::logs::LogRing;
+use farref::names::{Names, is_name};
 #[cfg(unix)]
 use farref::transport::Media;
 use farref::transport::address::PeerKey;
@@ -159,18 +160,22 @@ impl Global {
 
     /// Connects to `text` with these settings.
     pub(crate) async fn connect_with(&self, text: &str, mut config: Config) -> Outcome<Connection> {
-        let address = Self::address(text)?;
+        let (address, others) = self.look_up(text).await?;
         if let Some(limit) = self.limit() {
             config.setup_timeout = config.setup_timeout.min(limit);
         }
         let met = Arc::new(Mutex::new(None));
         let mut connecting = connect(&address).config(config);
+        let is_encrypted = needs_keys(&address) || others.iter().any(needs_keys);
+        for other in others {
+            connecting = connecting.also_at(other);
+        }
         #[cfg(unix)]
         if address.scheme() == "ssh" {
             connecting = connecting.media(self.bringing());
         }
         let mut own = None;
-        if needs_keys(&address) {
+        if is_encrypted {
             let trust = self.trust(&met)?;
             own = trust.identity().map(farref::keys::Identity::public);
             connecting = connecting.trust(trust);
@@ -190,6 +195,28 @@ impl Global {
             let unknown = *met.lock().unwrap_or_else(PoisonError::into_inner);
             self.not_connected(&address, &error, unknown, own)
         })
+    }
+
+    /// Where `text` leads: an address, or what a name stands for, the best first.
+    async fn look_up(&self, text: &str) -> Outcome<(Address, Vec<Address>)> {
+        if !is_name(text) {
+            return Ok((Self::address(text)?, Vec::new()));
+        }
+        let names = Names::of_user();
+        let asking = names.resolve(text);
+        let found = match self.limit() {
+            Some(limit) => tokio::time::timeout(limit, asking).await.unwrap_or_else(|_| {
+                let what = format!("nobody told where it leads within {limit:?}");
+                Err(Error::new(ErrorKind::Deadline, what))
+            }),
+            None => asking.await,
+        };
+        let mut found = found
+            .map_err(|error| Failure::of(format_args!("cannot look up `{text}`"), &error))?
+            .into_iter();
+        let first = found.next();
+        let first = first.ok_or_else(|| Failure::usage(format_args!("`{text}` leads nowhere")))?;
+        Ok((first, found.collect()))
     }
 
     /// The usual media, of which ssh brings this program along, and shows how far it is.

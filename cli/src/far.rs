@@ -72,7 +72,8 @@ pub(crate) fn broken(what: impl std::fmt::Display, error: &Error) -> Failure {
     Failure::new(code_of(error), format_args!("{what}: {error:#}"))
 }
 
-/// Splits `ADDRESS::PATH`; the path is empty where there is none, and there is no address without `::`.
+/// Splits `ADDRESS::PATH`, where a name may stand for an address; the path is empty where there is none, and there is no
+/// address without `::`. What begins with `/` or `.` is a path of this machine.
 ///
 /// The last `::` counts that has no `]` behind it, so that `[::1]` stays whole.
 pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
@@ -82,7 +83,7 @@ pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
             let (before, behind) = text.split_at_checked(*at).unwrap_or_default();
             let is_number = before.rfind('[') > before.rfind(']') && behind.contains(']');
             let has_scheme = before.contains(':') && !before.starts_with(['/', '.']);
-            has_scheme && !is_number
+            (has_scheme || farref::names::is_name(before)) && !is_number
         })
         .map(|at| {
             let (address, path) = text.split_at_checked(at).unwrap_or_default();
@@ -102,6 +103,8 @@ mod tests {
             ("tcp://h:7::", Some(("tcp://h:7", ""))),
             ("tcp://[::1]:7::a::b", Some(("tcp://[::1]:7", "a::b"))),
             ("tcp://h:7#ed25519.x::/", Some(("tcp://h:7#ed25519.x", "/"))),
+            ("rig7::/a", Some(("rig7", "/a"))),
+            ("rig7.lab::", Some(("rig7.lab", ""))),
             ("unix:/run/x::notes", Some(("unix:/run/x", "notes"))),
             ("tcp://[::1]:7", None),
             ("./a::b", None),

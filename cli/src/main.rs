@@ -46,6 +46,7 @@ Addresses:
   serial:/dev/ttyUSB0?baud=921600
   exec:PROGRAM?arg=..   a child process
   plain+tcp://..        not encrypted, for whoever wants to read along
+  NAME                  as the file `hosts` beside the keys says: NAME ADDRESS ..
 
 Examples:
   farref keygen                                        who this machine is

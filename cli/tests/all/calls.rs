@@ -133,3 +133,17 @@ fn the_speed_of_a_link_is_measured_over_it() {
     let without = World::new();
     assert!(without.run(&["speed", "@"]).err.contains("hint: "));
 }
+
+#[test]
+fn a_name_stands_for_the_addresses_that_the_hosts_file_gives_it() {
+    let world = World::new();
+    // Nobody listens at the first.
+    let hosts = format!("bench unix:/nonexistent {}\n", world.address);
+    std::fs::write(world.home.path().join("hosts"), hosts).unwrap();
+    assert_eq!(world.run(&["call", "bench", "title"]).ok(), "rig\n");
+    let unknown = world.run(&["call", "nobody", "title"]);
+    assert!(
+        unknown.failed(2).contains("nobody knows the name `nobody`"),
+        "{unknown:?}"
+    );
+}
