@@ -203,7 +203,12 @@ fn summary(all: &[Report], took: Duration, global: &Global) -> Outcome {
     for (path, why) in all.iter().flat_map(|report| &report.failures) {
         // Standard output may be a pipe: this is for people.
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "farref: {}: {why}", harmless(path));
+        let _ = writeln!(
+            std::io::stderr(),
+            "farref: {}: {}",
+            harmless(path),
+            harmless(&why.to_string())
+        );
     }
     if global.json {
         out.json(&map([

@@ -100,7 +100,8 @@ fn main() -> ExitCode {
         Err(failure) => {
             if !failure.is_quiet() {
                 // There is nobody left to tell if that fails.
-                let _ = writeln!(std::io::stderr(), "farref: {failure}");
+                let text = output::harmless(&failure.to_string());
+                let _ = writeln!(std::io::stderr(), "farref: {text}");
             }
             ExitCode::from(failure.code)
         }

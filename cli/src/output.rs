@@ -63,7 +63,7 @@ impl Out {
             return self.line(nothing);
         }
         let text = table(heads, &rows, self.has_colours);
-        self.line(&clip(text.trim_end(), width()))
+        self.line(&clip(&tame(text.trim_end()), width()))
     }
 
     /// A value for people.
@@ -71,7 +71,7 @@ impl Out {
         let text = shown(value, self.has_colours);
         // Text is what it is; only tables are cut.
         let width = if value.as_str().is_some() { None } else { width() };
-        self.line(&clip(&text, width))
+        self.line(&clip(&tame(&text), width))
     }
 
     /// Writes out what was held back: to be called at the end, and before waiting.
@@ -119,6 +119,24 @@ pub(crate) fn harmless(text: &str) -> String {
             out.extend(char.escape_default());
         }
     }
+    out
+}
+
+/// The same, but for colours, which do no harm: names of fields are the peer's as well.
+pub(crate) fn tame(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('\u{1b}') {
+        out.push_str(&harmless(before));
+        let end = behind
+            .find(|c: char| !matches!(c, '[' | ';' | '0'..='9'))
+            .unwrap_or(0);
+        let is_colour =
+            behind.starts_with('[') && behind.get(end..).is_some_and(|rest| rest.starts_with('m'));
+        out.push_str(if is_colour { "\u{1b}" } else { "\\u{1b}" });
+        rest = behind;
+    }
+    out.push_str(&harmless(rest));
     out
 }
 
@@ -542,6 +560,12 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_not_printed() {
         assert_eq!(harmless("a\u{1b}[2Jb\tc\n"), "a\\u{1b}[2Jb\tc\n");
+        let coloured = paint(true, RED, "x");
+        assert_eq!(tame(&coloured), coloured);
+        assert_eq!(
+            tame("\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}"),
+            "\\u{1b}[2J\\u{1b}]0;t\\u{7}\\u{1b}"
+        );
     }
 
     #[test]

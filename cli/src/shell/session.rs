@@ -400,9 +400,7 @@ impl Session {
                 };
                 let list = Value::List(gathered);
                 self.say_value(&list, say);
-                if !is_end {
-                    say("... more may come: `iter` and what was typed here shows everything");
-                }
+                self.say_more(is_end, say);
                 Ok(Held::Value(list))
             }
             Referred::Bytes(mut bytes) => {
@@ -426,11 +424,16 @@ impl Session {
                     Value::Str(text) => self.say_value_or(&value, text.trim_end_matches('\n'), say),
                     value => self.say_value(value, say),
                 }
-                if !is_end {
-                    say("... more may come: `iter` and what was typed here shows everything");
-                }
+                self.say_more(is_end, say);
                 Ok(Held::Value(value))
             }
+        }
+    }
+
+    /// Says that a stream has not ended, if so.
+    fn say_more(&self, is_end: bool, say: Say<'_>) {
+        if !is_end && !self.style.json {
+            say("... more may come: `iter` and what was typed here shows everything");
         }
     }
 
@@ -451,7 +454,7 @@ impl Session {
             say(&text);
             return;
         }
-        let text = harmless_but_colours(text, self.style.colours);
+        let text = crate::output::tame(text);
         let width = self.style.lines.and_then(|_| crate::output::width());
         let text = match value.as_str() {
             Some(_) => text,
@@ -471,11 +474,6 @@ impl Session {
             _ => say(&text),
         }
     }
-}
-
-/// Text that went through [`shown`] has no harm in it but the colours that were put there.
-fn harmless_but_colours(text: &str, colours: bool) -> String {
-    if colours { text.to_owned() } else { harmless(text) }
 }
 
 fn hold(value: Value) -> Held {
