@@ -20,16 +20,17 @@ fail() { say failed "$@"; exit 0; };
 [ -n "$D" ] || D=${XDG_CACHE_HOME:-${HOME:-}/.cache}/$N;
 case $D in /*) ;; *) D=${HOME:-$PWD}/$D ;; esac;
 
-for K in sha256sum shasum openssl sha256 none; do
+# The fastest first: it goes over the whole program at every start.
+for K in openssl sha256sum shasum sha256 none; do
     command -v $K >/dev/null 2>&1 && break;
 done;
 
 # Without such a tool the program looks at itself, see `run`.
 sum() {
     case $K in
+        openssl) openssl dgst -sha256 -r <"$1" || sha256sum <"$1" || shasum -a 256 <"$1" ;;
         sha256sum) sha256sum <"$1" ;;
         shasum) shasum -a 256 <"$1" ;;
-        openssl) openssl dgst -sha256 -r <"$1" ;;
         sha256) sha256 -q <"$1" ;;
         none) printf %s "$H" ;;
     esac 2>/dev/null;
