@@ -1,18 +1,20 @@
 //! `farref serve`: shows what it is told to show, and nothing else.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use farref::files::FilesRoot;
 use farref::host::Exposed;
+#[cfg(unix)]
+use farref::isolated::Isolated;
 use farref::keys::Trust;
 use farref::logs::LogRing;
 use farref::monitor::Monitoring;
+use farref::names::Announcement;
 use farref::network::{self, NetworkRules};
-use farref::transport::address::PeerKey;
-use farref::transport::{Address, PeerEvidence, Security};
-use farref::{Connection, Peer, Server, speed};
+use farref::transport::{Address, Media, Security};
+use farref::{Config, Server, ServerLimits, speed};
 
 use crate::context::{Global, duration};
 use crate::failure::{Failure, Outcome};
@@ -31,6 +33,8 @@ Examples:
       --network 'connect=*.lab:443,connect=10.0.0.0/8:22,listen=127.0.0.1:*'
   farref serve unix:/run/farref --everything
   farref serve serial:/dev/ttyUSB0?baud=921600 --system --logs
+  farref serve tcp://0.0.0.0:7000 --processes --isolate --announce rig7
+  farref serve --activated --files /srv:ro      by a socket unit of systemd
   farref ls 'ssh://host?command=farref%20serve%20--stdio%20--files%20/srv::/'
 
 Signals: TERM and INT let calls end that are under way, a second one does not;
@@ -46,6 +50,36 @@ pub(crate) struct Serve {
     /// Talk over standard input and output: for a farref that starts this one, as by ssh
     #[arg(long)]
     stdio: bool,
+    /// Listen by the sockets that systemd has opened for this program
+    #[arg(long, conflicts_with_all = ["stdio", "addresses"])]
+    activated: bool,
+    /// Serve the one connection that is standard input, as inetd hands it over
+    #[arg(long, conflicts_with_all = ["stdio", "addresses", "activated"])]
+    inetd: bool,
+    /// What comes by --activated or --inetd over TCP is not encrypted, and nobody proves who they are
+    #[arg(long)]
+    plain: bool,
+    /// A process for each connection: what one peer breaks is nothing to others
+    #[arg(long, conflicts_with_all = ["stdio", "activated", "inetd", "once"])]
+    isolate: bool,
+    /// Serve one connection, and end with it
+    #[arg(long)]
+    once: bool,
+    /// Tell the local network that this is NAME, so that `farref shell NAME` finds it
+    #[arg(long, value_name = "NAME")]
+    announce: Option<String>,
+    /// Connections at once
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits")]
+    connections: usize,
+    /// Connections at once from one address of a network
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    per_source: Option<usize>,
+    /// Calls under way at once, of all peers
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    calls: Option<usize>,
+    /// What all peers together may make this program keep for their calls: 512M, 2G
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Limits")]
+    memory: Option<u64>,
     /// A directory with all that is in it; `:ro` lets nothing be changed
     #[arg(long, value_name = "DIRECTORY[:ro]", help_heading = "What to show")]
     files: Option<String>,
@@ -94,14 +128,20 @@ impl Serve {
             addresses.push(Global::address("stdio:")?);
         }
         let exposed = self.exposed(ring)?;
+        #[cfg(unix)]
+        if self.isolate {
+            return self.isolated(&addresses, global).await;
+        }
+        let served = |exposed| Server::with(exposed, Config::default(), self.limits(), Media::standard());
         let mut server = if self.monitor || self.everything {
             let monitoring = Monitoring::new();
-            Server::new(exposed.with("monitor", &monitoring.monitor())).with_monitoring(&monitoring)
+            served(exposed.with("monitor", &monitoring.monitor())).with_monitoring(&monitoring)
         } else {
-            Server::new(exposed)
+            served(exposed)
         };
         let mut trust = None;
-        if addresses.iter().any(crate::context::needs_keys) {
+        let is_handed_over = (self.activated || self.inetd) && !self.plain;
+        if is_handed_over || addresses.iter().any(crate::context::needs_keys) {
             let keys = Trust::of_store(&global.keys()?, farref::keys::Policy::Strict)
                 .map_err(|error| Failure::of("cannot use the keys", &error))?;
             server = server.trust(keys.clone());
@@ -116,14 +156,26 @@ impl Serve {
             })?;
             locals.push(local);
         }
-        if !self.stdio {
+        #[cfg(unix)]
+        if self.inetd {
+            let failed = |error| Failure::of("cannot serve standard input", &error);
+            server.serve_inherited(self.plain).await.map_err(failed)?;
+        } else if self.activated {
+            let failed = |error| Failure::of("cannot listen by what was handed over", &error);
+            locals = server.listen_inherited(self.plain).await.map_err(failed)?;
+        }
+        if !self.stdio && !self.inetd {
             self.announce(global, &locals, trust.is_some())?;
         }
+        let _announced = self.on_network(&locals)?;
         loop {
             tokio::select! {
                 () = server.closed() => break,
                 signal = terminate.next() => match signal {
-                    Signal::Again => self.review(global, &server)?,
+                    Signal::Again => {
+                        let closed = server.reload().await;
+                        tracing::info!("looked up again who is let in: {closed} connections were closed");
+                    }
                     Signal::End => {
                         tracing::info!("ending: calls that are under way may go on for {:?}", self.grace);
                         tokio::select! {
@@ -144,7 +196,8 @@ impl Serve {
 
     /// Something must be shown, somewhere.
     fn check(&self) -> Outcome {
-        if self.addresses.is_empty() && !self.stdio {
+        let is_handed_over = self.stdio || self.activated || self.inetd;
+        if self.addresses.is_empty() && !is_handed_over {
             return Err(Failure::usage("there is no address to listen at")
                 .hint("farref serve tcp://0.0.0.0:7000 .., or --stdio"));
         }
@@ -152,6 +205,13 @@ impl Serve {
             return Err(Failure::usage(
                 "--stdio is for one peer: give no addresses with it",
             ));
+        }
+        let is_open = (self.activated || self.inetd) && self.plain && !self.anyone;
+        if is_open && (self.acts() || self.writes()) {
+            return Err(Failure::usage(
+                "whoever connects could do as they like here: nobody proves who they are",
+            )
+            .hint("leave --plain out, show less, or say --anyone"));
         }
         let shows = self.files.is_some() || self.system || self.logs || self.monitor || self.acts();
         if !shows {
@@ -166,11 +226,15 @@ impl Serve {
         self.processes || self.network.is_some() || self.serial || self.everything
     }
 
+    /// Whether it lets files be written.
+    fn writes(&self) -> bool {
+        self.files.as_deref().is_some_and(|files| !files.ends_with(":ro"))
+    }
+
     /// Who proves nothing gets nothing that does harm, unless that is said.
     fn check_strangers(&self, address: &Address) -> Outcome {
         let is_open = address.scheme() == "tcp" && address.security() == Some(Security::Plain);
-        let writes = self.files.as_deref().is_some_and(|files| !files.ends_with(":ro"));
-        if !is_open || self.anyone || !(self.acts() || writes) {
+        if !is_open || self.anyone || !(self.acts() || self.writes()) {
             return Ok(());
         }
         Err(Failure::usage(format_args!(
@@ -232,30 +296,112 @@ impl Serve {
         out.finish()
     }
 
-    /// Turns away whose key is not authorized any more. Others find the changes in the files when they come.
-    fn review(&self, global: &Global, server: &Server) -> Outcome {
-        let authorized = global.keys()?.authorized_peers();
-        for connection in server.connections() {
-            let peer = connection.peer();
-            let PeerEvidence::Key(key) = peer.evidence else {
-                continue;
-            };
-            let checked = authorized.check(&PeerKey::new(key), source(&peer), SystemTime::now());
-            if let Err(error) = checked {
-                tracing::warn!(%peer, "{error}");
-                Connection::start_close(&connection);
+    fn limits(&self) -> ServerLimits {
+        let mut limits = ServerLimits::default();
+        limits.connections = self.connections;
+        limits.connections_per_source = self.per_source.unwrap_or(limits.connections_per_source);
+        limits.calls = self.calls;
+        limits.memory = self.memory;
+        limits.in_all = self.once.then_some(1);
+        limits
+    }
+
+    /// Tells the network the name, if that is wanted.
+    fn on_network(&self, locals: &[Address]) -> Outcome<Vec<Announcement>> {
+        // Who starts this program for each connection announces it.
+        let Some(name) = self.announce.as_ref().filter(|_| !self.inetd) else {
+            return Ok(Vec::new());
+        };
+        let announced = locals
+            .iter()
+            .filter(|local| matches!(local.scheme(), "tcp" | "quic"));
+        let announced: Result<Vec<_>, _> = announced
+            .map(|local| farref::names::announce(name, local))
+            .collect();
+        let announced =
+            announced.map_err(|error| Failure::of(format_args!("cannot announce `{name}`"), &error))?;
+        if announced.is_empty() {
+            return Err(Failure::usage(format_args!("`{name}` cannot be announced"))
+                .hint("listen at tcp:// or quic://: other addresses lead nowhere from elsewhere"));
+        }
+        Ok(announced)
+    }
+
+    /// Starts this program once more for each connection.
+    #[cfg(unix)]
+    async fn isolated(&self, addresses: &[Address], global: &Global) -> Outcome {
+        let [address] = addresses else {
+            return Err(Failure::usage("--isolate listens at one address, of tcp or unix"));
+        };
+        let program =
+            std::env::current_exe().map_err(|error| Failure::io("cannot find this program", &error))?;
+        let (mut arguments, given) = (vec!["serve".into()], std::env::args_os().skip(1));
+        let text = self.addresses.first().cloned().unwrap_or_default();
+        arguments.extend(given.filter(|argument| {
+            !["serve", "--isolate", text.as_str()]
+                .iter()
+                .any(|not| argument == *not)
+        }));
+        arguments.push("--inetd".into());
+        if !crate::context::needs_keys(address) {
+            arguments.push("--plain".into());
+            // Whether strangers may come was looked at here.
+            arguments.push("--anyone".into());
+        }
+        let command = move || {
+            let mut command = tokio::process::Command::new(&program);
+            command.args(&arguments);
+            command
+        };
+        let failed = |error| Failure::of(format_args!("cannot listen at `{text}`"), &error);
+        let mut isolated = Isolated::listen(address, self.limits(), command)
+            .await
+            .map_err(failed)?;
+        let mut local = isolated.address().clone();
+        if crate::context::needs_keys(address) {
+            let identity = global.keys()?.identity();
+            let identity = identity.map_err(|error| Failure::of("cannot use the keys", &error))?;
+            local = local
+                .with_security(address.security())
+                .with_peer_key(identity.public());
+        }
+        self.announce(global, std::slice::from_ref(&local), true)?;
+        let _announced = self.on_network(std::slice::from_ref(&local))?;
+        let mut terminate = signals()?;
+        loop {
+            // Cancel-safe: serving goes on where it was.
+            tokio::select! {
+                served = isolated.serve() => return served.map_err(failed),
+                signal = terminate.next() => if matches!(signal, Signal::End) { break },
             }
+        }
+        tokio::select! {
+            () = isolated.drain(self.grace) => {}
+            () = terminate.end() => {}
         }
         Ok(())
     }
 }
 
-/// Where a peer comes from, if it comes by a network.
-fn source(peer: &Peer) -> Option<std::net::IpAddr> {
-    let (_, rest) = peer.address.as_deref()?.split_once("://")?;
-    let end = rest.find(['#', '?', '/']).unwrap_or(rest.len());
-    let at: std::net::SocketAddr = rest.get(..end)?.parse().ok()?;
-    Some(at.ip())
+/// A number of bytes, with `K`, `M` or `G` for the powers of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no number of bytes such as 512M or 2G");
+    let (digits, power) = match text.to_ascii_uppercase().strip_suffix(['K', 'M', 'G']) {
+        Some(digits) => {
+            let power = match text.chars().last() {
+                Some('K' | 'k') => 10,
+                Some('M' | 'm') => 20,
+                _ => 30,
+            };
+            (digits.to_owned(), power)
+        }
+        None => (text.to_owned(), 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(1 << power)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(wrong)
 }
 
 /// All there is, for who has full trust.
@@ -432,10 +578,11 @@ mod tests {
     }
 
     #[test]
-    fn where_a_peer_comes_from_is_read_from_its_address() {
-        let of = |address: &str| source(&Peer::new("tcp", Some(address.to_owned()), PeerEvidence::None));
-        assert_eq!(of("tcp://10.0.0.1:7#ed25519.x"), Some([10, 0, 0, 1].into()));
-        assert_eq!(of("tcp://[::1]:7").map(|ip| ip.is_loopback()), Some(true));
-        assert_eq!(of("unix:/run/x"), None);
+    fn numbers_of_bytes_have_units() {
+        let all = ["7", "3k", "512M", "2G"].map(|text| bytes(text).unwrap());
+        assert_eq!(all, [7, 3 << 10, 512 << 20, 2 << 30]);
+        for wrong in ["", "0", "M", "1.5G", "-1", "5T", "99999999999G"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
     }
 }
