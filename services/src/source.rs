@@ -19,6 +19,10 @@ pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
 
 /// Who is at the other end of a carrier, as far as that says whether it is let in.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "noise"),
+    expect(dead_code, reason = "without keys nobody asks")
+)]
 pub(crate) struct Visitor {
     pub(crate) evidence: PeerEvidence,
     pub(crate) source: Option<IpAddr>,

@@ -35,11 +35,11 @@ impl Newcomer {
     }
 }
 
-#[expect(
+#[allow(
     clippy::unnecessary_wraps,
     clippy::unused_self,
     clippy::unused_async,
-    reason = "as in `protect`"
+    reason = "as in `protect`, whichever of them the compiler minds"
 )]
 impl Protection {
     pub(crate) async fn of(_: &Address, _: Option<Trust>) -> Result<Self> {
