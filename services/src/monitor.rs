@@ -81,7 +81,7 @@ pub struct ConnectionState {
     pub age_millis: u64,
     /// Whether it has a carrier now.
     pub is_up: bool,
-    /// The latest round trip, in microseconds.
+    /// The latest round trip, in microseconds. Each look measures it anew, for the first 256 connections.
     pub round_trip_micros: Option<u64>,
     /// Carriers that it has had.
     pub carriers: u64,

@@ -1,6 +1,7 @@
 //! Looks at a server for those who ask.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use farref_boxing::Result;
@@ -13,6 +14,8 @@ use crate::server::ServerStats;
 /// So many of each are told at most.
 const MOST_CONNECTIONS: usize = 1000;
 const MOST_METHODS: usize = 200;
+/// So many are asked for signs of life at each look.
+const MOST_ASKED: usize = 256;
 const MOST_ROWS: usize = 1000;
 
 /// The least time between two looks, in milliseconds.
@@ -37,7 +40,11 @@ pub(super) struct Board {
     since: Instant,
     counts: Arc<Counts>,
     server: Mutex<Option<Arc<Seen>>>,
+    asked: Asked,
 }
+
+/// Connections whose peers were asked for a sign of life that has not come yet.
+type Asked = Arc<Mutex<HashSet<u64>>>;
 
 impl Default for Board {
     fn default() -> Self {
@@ -45,6 +52,7 @@ impl Default for Board {
             since: Instant::now(),
             counts: Arc::default(),
             server: Mutex::default(),
+            asked: Asked::default(),
         }
     }
 }
@@ -67,6 +75,9 @@ impl Board {
         let stats = server.as_ref().map(|server| (server.stats)()).unwrap_or_default();
         let mut connections = server.map(|server| (server.connections)()).unwrap_or_default();
         connections.truncate(MOST_CONNECTIONS);
+        for visitor in connections.iter().take(MOST_ASKED) {
+            self.ask(visitor);
+        }
         Snapshot {
             age_millis: millis(self.since.elapsed()),
             opening: stats.opening,
@@ -75,6 +86,20 @@ impl Board {
             connections: connections.iter().map(state).collect(),
             methods: self.counts.methods(MOST_METHODS),
         }
+    }
+
+    /// Asks for a sign of life, so that the next look tells how long that takes. Whoever is silent is asked once.
+    fn ask(&self, visitor: &Visitor) {
+        let (number, connection) = (visitor.number, visitor.connection.clone());
+        if !waiting(&self.asked).insert(number) {
+            return;
+        }
+        let asked = Arc::clone(&self.asked);
+        tokio::spawn(async move {
+            // What it tells is in the numbers of the connection.
+            let _ = connection.ping().await;
+            waiting(&asked).remove(&number);
+        });
     }
 
     fn find(&self, number: u64) -> Option<Connection> {
@@ -97,6 +122,7 @@ impl Monitor for Board {
             since: self.since,
             counts: Arc::clone(&self.counts),
             server: Mutex::new(self.server()),
+            asked: Arc::clone(&self.asked),
         };
         tokio::spawn(async move {
             // It ends when nobody reads any more.
@@ -121,6 +147,10 @@ impl Monitor for Board {
         }
         Ok(found.is_some())
     }
+}
+
+fn waiting(asked: &Asked) -> MutexGuard<'_, HashSet<u64>> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn state(visitor: &Visitor) -> ConnectionState {
