@@ -284,6 +284,9 @@ impl Serve {
                 out.note(&format!("{from}: {shown}"))?;
             }
         }
+        if self.everything {
+            out.note("full trust: whoever is let in can do whatever this account can")?;
+        }
         if has_keys
             && global
                 .keys()?
