@@ -156,5 +156,6 @@ fn what_ssh_cannot_do_is_told_by_whose_turn_it_is() {
         ErrorKind::Denied,
         "not the one that is known",
     );
-    fails("ssh://127.0.0.1".to_owned(), ErrorKind::Carrier, "?command=");
+    let both = "ssh://127.0.0.1?command=x&persist=1".to_owned();
+    fails(both, ErrorKind::Carrier, "`persist=` one that is brought");
 }
