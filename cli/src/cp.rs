@@ -122,7 +122,11 @@ impl Cp {
                 .await
                 .map_err(|error| failed(what(), error)),
             _ => transfer.file(&from.path, &to).await.map_err(|error| {
-                failed(what(), error).hint("run it again: what was copied stays, and it goes on from there")
+                let failure = failed(what(), error);
+                if failure.code == Code::Denied as u8 {
+                    return failure;
+                }
+                failure.hint("run it again: what was copied stays, and it goes on from there")
             }),
         }
     }

@@ -463,11 +463,14 @@ fn micros(of: u64) -> String {
 /// Where a peer is, without its key.
 fn peer(state: &ConnectionState) -> String {
     let text = harmless(&state.peer);
-    let rest = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
-    let end = rest.find(['#', '?', ' ']).unwrap_or(rest.len());
-    let name = rest.get(..end).unwrap_or(rest);
+    let name = match (text.split_once("://"), text.split_once(" (")) {
+        (Some((_, rest)), _) => rest.split(['#', '?', ' ']).next().unwrap_or(rest).to_owned(),
+        // Without an address, what the system says of it: `a unix peer (uid 0, gid 0, pid 7)`.
+        (None, Some((_, known))) => format!("{}, {}", state.medium, known.trim_end_matches(')')),
+        (None, None) => text,
+    };
     if state.is_up {
-        name.to_owned()
+        name
     } else {
         format!("{name} (down)")
     }
