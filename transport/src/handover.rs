@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, sockopt::socket_type};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 
 use crate::address::{Address, Target};
 use crate::carrier::{BoxFuture, Carrier};
@@ -90,27 +91,43 @@ fn carrier(socket: OwnedFd) -> io::Result<Carrier> {
 #[derive(Debug)]
 pub struct OnlyOne {
     carrier: Option<Carrier>,
+    /// Ends with the carrier; nothing is ever sent.
+    gone: Option<oneshot::Receiver<()>>,
     address: Option<Address>,
 }
 
 impl OnlyOne {
-    /// Hands that one out, and is at its end.
+    /// Hands that one out, and is at its end when that is gone.
     #[must_use]
     pub fn new(carrier: Carrier) -> Self {
         let address = carrier.info().local.clone();
-        let carrier = Some(carrier);
-        Self { carrier, address }
+        let (alive, gone) = oneshot::channel();
+        let carrier = match carrier {
+            Carrier::Stream(stream) => stream.with_guard(alive).into(),
+            other => other,
+        };
+        Self {
+            carrier: Some(carrier),
+            gone: Some(gone),
+            address,
+        }
     }
 }
 
 impl Listener for OnlyOne {
     fn accept(&mut self) -> BoxFuture<'_, Result<Carrier, AcceptError>> {
-        // Cancel-safe: the carrier is handed out in the first poll.
-        let carrier = self.carrier.take().ok_or_else(|| {
-            let text = "the one connection that was handed over was taken";
-            AcceptError::Broken(io::Error::new(io::ErrorKind::UnexpectedEof, text))
-        });
-        Box::pin(std::future::ready(carrier))
+        // Cancel-safe: the carrier is handed out in the first poll, and the wait takes nothing.
+        Box::pin(async {
+            if let Some(carrier) = self.carrier.take() {
+                return Ok(carrier);
+            }
+            if let Some(gone) = &mut self.gone {
+                let _ = gone.await;
+                self.gone = None;
+            }
+            let text = "the one connection that was handed over has ended";
+            Err(AcceptError::Broken(io::Error::new(io::ErrorKind::UnexpectedEof, text)))
+        })
     }
 
     fn local_addresses(&self) -> Vec<Address> {

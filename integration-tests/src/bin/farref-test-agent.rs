@@ -70,10 +70,6 @@ fn main() {
             let server = Server::of::<dyn Whereabouts>(Here);
             server.serve_inherited(true).await.unwrap();
             server.closed().await;
-            // Until the connection is over.
-            server
-                .wait_for(|stats| stats.connections == 0 && stats.opening == 0)
-                .await;
         }),
         ["relay", address] => runtime.block_on(relay(address)),
         ["start", address] => runtime.block_on(start(address)),
