@@ -164,10 +164,10 @@ impl Serve {
             let failed = |error| Failure::of("cannot listen by what was handed over", &error);
             locals = server.listen_inherited(self.plain).await.map_err(failed)?;
         }
+        let _announced = self.on_network(&locals)?;
         if !self.stdio && !self.inetd {
             self.announce(global, &locals, trust.is_some())?;
         }
-        let _announced = self.on_network(&locals)?;
         loop {
             tokio::select! {
                 () = server.closed() => break,
@@ -368,8 +368,8 @@ impl Serve {
                 .with_security(address.security())
                 .with_peer_key(identity.public());
         }
-        self.announce(global, std::slice::from_ref(&local), true)?;
         let _announced = self.on_network(std::slice::from_ref(&local))?;
+        self.announce(global, std::slice::from_ref(&local), true)?;
         let mut terminate = signals()?;
         loop {
             // Cancel-safe: serving goes on where it was.

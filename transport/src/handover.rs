@@ -126,7 +126,10 @@ impl Listener for OnlyOne {
                 self.gone = None;
             }
             let text = "the one connection that was handed over has ended";
-            Err(AcceptError::Broken(io::Error::new(io::ErrorKind::UnexpectedEof, text)))
+            Err(AcceptError::Broken(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                text,
+            )))
         })
     }
 

@@ -437,3 +437,43 @@ fn who_is_connected_is_shown_as_data_where_there_is_no_terminal() {
     let without = Machine::serving(&["--system"]);
     assert!(without.run(&["top", "@"]).failed(4).contains("--monitor"));
 }
+
+#[test]
+fn each_connection_has_a_process_of_its_own_where_that_is_wanted() {
+    let mut machine = Machine::serving(&["--isolate", "--processes"]);
+    let parent = |machine: &Machine| {
+        let ran = machine.run(&["exec", "@", "--", "sh", "-c", "echo $PPID"]);
+        ran.ok().trim().parse::<u32>().unwrap()
+    };
+    let (first, second) = (parent(&machine), parent(&machine));
+    assert!(first != second && first != machine.child.id(), "{first} {second}");
+    machine.run(&["ls", "@::/"]).failed(4);
+    machine.signal(Signal::TERM);
+    assert!(machine.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_server_for_one_connection_ends_with_it() {
+    let mut machine = Machine::serving(&["--once", "--system"]);
+    machine.run(&["call", "@", "system.time"]).ok();
+    assert!(machine.child.wait().unwrap().success());
+    machine.run(&["call", "@", "system.time"]).failed(3);
+}
+
+#[test]
+fn limits_are_kept_to_and_those_that_are_none_are_refused() {
+    let machine = Machine::serving(&["--system", "--per-source", "1", "--memory", "64M", "--calls", "1"]);
+    machine.run(&["call", "@", "system.time"]).ok();
+    machine
+        .run(&["serve", "tcp://127.0.0.1:0", "--system", "--memory", "much"])
+        .failed(2);
+    machine
+        .run(&["serve", "--inetd", "--plain", "--processes"])
+        .failed(2);
+    machine
+        .run(&["serve", "unix:/tmp/x", "--system", "--isolate", "--once"])
+        .failed(2);
+    machine
+        .run(&["serve", "unix:/tmp/x", "--system", "--announce", "x"])
+        .failed(2);
+}
