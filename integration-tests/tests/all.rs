@@ -28,6 +28,8 @@ mod deploy;
 mod dynamic_values;
 #[path = "all/ends.rs"]
 mod ends;
+#[path = "all/escapes.rs"]
+mod escapes;
 #[path = "all/far_files.rs"]
 mod far_files;
 #[cfg(unix)]

@@ -36,10 +36,12 @@
 //! # }
 //! ```
 //!
-//! A policy goes for the object, and for every object that comes out of it in the results of calls; lists of names for
-//! those that they name. What the peer passes in stays as it is. Each call that is refused is told the peer as
-//! [`Denied`](ErrorKind::Denied), [`Revoked`](ErrorKind::Revoked) or [`Overloaded`](ErrorKind::Overloaded), and logged
-//! with the name of the peer.
+//! A policy goes for the object, and for every object that comes out of it in the results of calls, and out of that; lists
+//! of names mind those that they name. What the peer passes in stays as it is, and what the object hands to that is not
+//! guarded: a method that calls back with a netref, or sends one through a channel of the peer's, hands out all of it.
+//!
+//! Each call that is refused is told the peer as [`Denied`](ErrorKind::Denied), [`Revoked`](ErrorKind::Revoked) or
+//! [`Overloaded`](ErrorKind::Overloaded), and logged with the name of the peer.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +88,8 @@ impl Policy {
     /// alone, and `Bench.*` are all of that.
     ///
     /// Names without an interface are those of the guarded object's own. An object that comes out of it, and of whose
-    /// interface no name is listed, is not minded: whoever allows a method allows what that returns. What an object is may
+    /// interface no name is listed, may be used: whoever allows a method allows what that returns. But what leads back to
+    /// objects like the guarded one leads to the list again. What an object is may
     /// be asked in any case; `str`, `len`, `eq`, `hash`, `index`, `iter` and `copy` are names like those of methods.
     #[must_use]
     pub fn allow<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
@@ -95,7 +98,8 @@ impl Policy {
         self
     }
 
-    /// Lets these methods not through, by name as in [`allow`](Self::allow), whatever else is allowed.
+    /// Lets these methods not through, by name as in [`allow`](Self::allow), whatever else is allowed. `Bench.name` and
+    /// `Bench.*` are here also what `Bench` has from interfaces that it extends.
     #[must_use]
     pub fn deny<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.denied.extend(names.into_iter().map(Into::into));
@@ -233,17 +237,11 @@ impl Guard for Policy {
         self.record(access, outcome.map_err(Clone::clone), took);
     }
 
-    fn covers(&self, access: &Access, interface: Option<&'static Interface>) -> bool {
-        let is_for_all = self.read_only
-            || self.expires.is_some()
-            || !(self.revoked.is_empty() && self.rates.is_empty() && self.audits.is_empty());
-        let is_named = |name: &String| {
-            let of = name.rsplit_once('.').map(|(interface, _)| interface);
-            of.is_some_and(|of| interface.is_none_or(|interface| is_a(interface, of)))
-        };
-        is_for_all
-            || access.is_akin(interface)
-            || self.allowed.iter().flatten().chain(&self.denied).any(is_named)
+    fn covers(&self, _access: &Access, _interface: Option<&'static Interface>) -> bool {
+        // What no list names is covered as well: it may lead to what one does.
+        let is_listed = self.allowed.is_some() || !self.denied.is_empty();
+        let is_timed = self.expires.is_some() || !(self.revoked.is_empty() && self.rates.is_empty());
+        self.read_only || is_listed || is_timed || !self.audits.is_empty()
     }
 }
 

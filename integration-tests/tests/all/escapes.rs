@@ -1,0 +1,148 @@
+//! Ways around a guard, each of which was open once.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farref::channel::watch;
+use farref::guard::{Access, Guard};
+use farref::object::Arguments;
+use farref::policy::{Policy, Record};
+use farref::trace::TraceContext;
+use farref::{Error, ErrorKind, Netref, RemoteIter, Result, Stream, remote};
+use farref_integration_tests::media::{on_plain_thread, pair, runtime, within};
+use tokio::sync::Notify;
+
+#[remote]
+trait House {
+    #[reads]
+    async fn name(&self) -> Result<String>;
+    async fn burn(&self) -> Result<u32>;
+    #[reads]
+    async fn room(&self) -> Result<Netref<dyn Room>>;
+    #[reads]
+    async fn echo(&self, house: Netref<dyn House>) -> Result<Netref<dyn House>>;
+    #[reads]
+    async fn wait(&self) -> Result<()>;
+    #[reads]
+    async fn trace(&self) -> Result<Option<u128>>;
+    #[reads]
+    async fn street(&self) -> Result<Street>;
+}
+
+type Houses = Netref<dyn House>;
+
+/// What houses come out of.
+type Street = (Stream<Houses>, RemoteIter<Houses>, watch::Receiver<Houses>);
+
+#[remote]
+trait Room {
+    #[reads]
+    async fn house(&self) -> Result<Netref<dyn House>>;
+}
+
+#[derive(Clone, Default)]
+struct Home(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    burnt: AtomicU32,
+    given_up: Notify,
+}
+
+/// Tells when it is dropped.
+struct Leaving(Arc<State>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.given_up.notify_one();
+    }
+}
+
+#[remote]
+impl House for Home {
+    async fn name(&self) -> Result<String> {
+        Ok("home".into())
+    }
+
+    async fn burn(&self) -> Result<u32> {
+        Ok(self.0.burnt.fetch_add(1, Ordering::SeqCst))
+    }
+
+    async fn room(&self) -> Result<Netref<dyn Room>> {
+        Ok(Netref::of(self.clone()))
+    }
+
+    async fn echo(&self, house: Netref<dyn House>) -> Result<Netref<dyn House>> {
+        Ok(house)
+    }
+
+    async fn wait(&self) -> Result<()> {
+        let _leaving = Leaving(Arc::clone(&self.0));
+        std::future::pending().await
+    }
+
+    async fn trace(&self) -> Result<Option<u128>> {
+        Ok(TraceContext::current().map(TraceContext::trace_id))
+    }
+
+    async fn street(&self) -> Result<Street> {
+        let house = || -> Houses { Netref::of(self.clone()) };
+        Ok((
+            Stream::from_iter([house()]),
+            RemoteIter::new(std::iter::once(house())),
+            watch::channel(house()).1,
+        ))
+    }
+}
+
+#[remote]
+impl Room for Home {
+    async fn house(&self) -> Result<Netref<dyn House>> {
+        Ok(Netref::of(self.clone()))
+    }
+}
+
+fn home() -> Netref<dyn House> {
+    Netref::of(Home::default())
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(outcome: Result<T>, kind: ErrorKind) -> Error {
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    error
+}
+
+/// What no list named was handed out bare, and gave the bare object back.
+#[test]
+fn lists_of_names_hold_behind_objects_that_they_do_not_name() {
+    runtime().block_on(async {
+        for policy in [Policy::new().deny(["burn"]), Policy::new().allow(["room"])] {
+            let pair = pair::<dyn House>("unix", home().guarded(policy)).await;
+            let seen: Netref<dyn House> = pair.root().await;
+            let room = within(seen.call().room()).await.unwrap();
+            let again = within(room.call().house()).await.unwrap();
+            refused(within(again.call().burn()).await, ErrorKind::Denied);
+            let promised = room.call().house();
+            refused(within(promised.pipe().burn().start()).await, ErrorKind::Denied);
+        }
+    });
+}
+
+#[test]
+fn what_comes_out_of_streams_and_channels_is_guarded() {
+    runtime().block_on(async {
+        let pair = pair::<dyn House>("unix", home().guarded(Policy::new().deny(["burn"]))).await;
+        let seen: Netref<dyn House> = pair.root().await;
+        let (mut stream, mut iter, mut watched) = within(seen.call().street()).await.unwrap();
+        let houses = [
+            within(stream.next()).await.unwrap().unwrap(),
+            within(iter.next_item()).await.unwrap().unwrap(),
+            within(watched.latest()).await.unwrap(),
+        ];
+        for house in houses {
+            refused(within(house.call().burn()).await, ErrorKind::Denied);
+        }
+    });
+}
