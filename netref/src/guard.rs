@@ -223,11 +223,12 @@ impl Access {
         is_declared_there && (name == "*" || self.name() == name)
     }
 
-    /// Whether it is what `name` names, or may be, as far as this process can tell: for lists of what is denied.
+    /// Whether it is what `name` names, or may be, as far as this process can tell: for lists of what is denied. The name may
+    /// begin with that of any interface that has the method, itself or from one that it extends.
     #[must_use]
     pub fn may_be(&self, name: &str) -> bool {
-        if self.found.is_some() || self.handed_out.is_some() {
-            return self.is(name);
+        if self.is(name) {
+            return true;
         }
         let (wanted, name) = split(name);
         match &self.op {
@@ -240,7 +241,7 @@ impl Access {
                 });
                 may_be_there && (name == "*" || method_number(name) == *method)
             }
-            _ => name == "*" || self.name() == name,
+            _ => self.handed_out.is_none() && (name == "*" || self.name() == name),
         }
     }
 }
@@ -259,6 +260,7 @@ fn split(name: &str) -> (Option<&str>, &str) {
         Some((interface, name)) => (Some(interface), name),
         None => (None, name),
     }
+            // The object may be far, and have methods that this process does not.
 }
 
 /// `Bench.voltage`, as far as that is known.

@@ -130,6 +130,52 @@ fn lists_of_names_hold_behind_objects_that_they_do_not_name() {
     });
 }
 
+mod old {
+    use farref::{Result, remote};
+
+    #[remote(name = "farref.tests.Grown")]
+    pub(super) trait Plant {
+        async fn size(&self) -> Result<u32>;
+    }
+}
+
+mod new {
+    use farref::{Result, remote};
+
+    #[remote(name = "farref.tests.Grown")]
+    pub(super) trait Plant {
+        async fn size(&self) -> Result<u32>;
+        async fn cut(&self) -> Result<u32>;
+    }
+}
+
+struct Tree;
+
+#[remote]
+impl new::Plant for Tree {
+    async fn size(&self) -> Result<u32> {
+        Ok(1)
+    }
+
+    async fn cut(&self) -> Result<u32> {
+        Ok(0)
+    }
+}
+
+/// By its number, a method that this process did not have was none of those that are denied by name.
+#[test]
+fn a_method_that_only_the_far_side_has_is_denied_by_its_name() {
+    runtime().block_on(async {
+        let far = pair::<dyn new::Plant>("mem", Tree).await;
+        let known: Netref<dyn old::Plant> = far.root().await;
+        let near = pair::<dyn old::Plant>("unix", known.guarded(Policy::new().deny(["cut"]))).await;
+        let seen: Netref<dyn new::Plant> = near.root().await;
+        assert_eq!(within(seen.call().size()).await.unwrap(), 1);
+        refused(within(seen.call().cut()).await, ErrorKind::Denied);
+        refused(within(seen.dynamic().call("cut", ())).await, ErrorKind::Denied);
+    });
+}
+
 #[test]
 fn what_comes_out_of_streams_and_channels_is_guarded() {
     runtime().block_on(async {
