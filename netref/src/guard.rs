@@ -67,7 +67,7 @@ use farref_boxing::{Error, Result};
 use crate::connection::Root;
 use crate::interface::{Interface, Method, RemoteTrait, interface_id, method_number};
 use crate::netref::Netref;
-use crate::object::Object;
+use crate::object::{Object, cut};
 use crate::peer::Peer;
 use crate::protocol::Op;
 
@@ -157,6 +157,8 @@ impl Access {
     /// What is asked for: the name of a method without that of its interface, whether it is called by number, by name, or
     /// as a property; or what every object can be asked: `str`, `len`, `eq`, `hash`, `index`, `iter`, `copy`, `describe`,
     /// `is`. A method that this process does not know has its number for a name.
+    ///
+    /// It may be whatever the peer has sent: what is shown is [`shown_name`](Self::shown_name).
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         if let Some((_, method)) = self.found {
@@ -179,6 +181,23 @@ impl Access {
             Op::Describe => "describe".into(),
             Op::Copy => "copy".into(),
         }
+    }
+
+    /// The same for logs and messages: the beginning of a name that the peer made up, without control characters.
+    #[must_use]
+    pub fn shown_name(&self) -> String {
+        cut(&self.name())
+    }
+
+    /// Whether this process has the trait, and that has no such method: what was called is a name or number that the peer
+    /// made up, or one of another version of the trait.
+    #[must_use]
+    pub const fn is_unknown_method(&self) -> bool {
+        let is_method = matches!(
+            self.op,
+            Op::Method { .. } | Op::Named(_) | Op::Get(_) | Op::Set(_) | Op::Delete(_)
+        );
+        is_method && self.handed_out.is_some() && self.found.is_none()
     }
 
     /// Whether it only looks: a `#[reads]` method, the getter of a property, or one of those things that every object can
@@ -231,7 +250,17 @@ impl Access {
             return true;
         }
         let (wanted, name) = split(name);
+        if let Some((declared, method)) = self.found {
+            // Whoever denies `Vault.name` means it even if `Vault` has it from another interface.
+            let lineage = self.handed_out.map(Interface::lineage).unwrap_or_default();
+            let has_it = |wanted: &str| {
+                let mut of_that_name = lineage.iter().filter(|known| known.name == wanted);
+                of_that_name.any(|known| known.find(declared.id).is_some())
+            };
+            return (name == "*" || name == method.name) && wanted.is_some_and(has_it);
+        }
         match &self.op {
+            // The object may be far, and have methods that this process does not.
             Op::Method {
                 interface, method, ..
             } => {
@@ -260,17 +289,16 @@ fn split(name: &str) -> (Option<&str>, &str) {
         Some((interface, name)) => (Some(interface), name),
         None => (None, name),
     }
-            // The object may be far, and have methods that this process does not.
 }
 
-/// `Bench.voltage`, as far as that is known.
+/// `Bench.voltage`, as far as that is known, with the [shown name](Access::shown_name): it can be written into a log.
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let interface = self.found.map(|(interface, _)| interface).or(self.handed_out);
         if let Some(interface) = interface {
             write!(f, "{}.", interface.name)?;
         }
-        f.write_str(&self.name())
+        f.write_str(&self.shown_name())
     }
 }
 

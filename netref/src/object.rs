@@ -37,6 +37,7 @@ pub use self::items::Items;
 
 pub(crate) use self::arguments::{name_error, type_error};
 pub(crate) use self::asked::Question;
+pub(crate) use self::near::cut;
 
 /// An object by name: what can be done with any [`Netref`] without its trait.
 ///

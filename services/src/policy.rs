@@ -211,7 +211,7 @@ fn is_a(interface: &'static Interface, name: &str) -> bool {
 }
 
 fn denied(access: &Access, why: &str) -> Error {
-    let name = access.name();
+    let name = access.shown_name();
     let of = access
         .interface()
         .map_or("this object", |interface| interface.name);

@@ -130,6 +130,36 @@ fn lists_of_names_hold_behind_objects_that_they_do_not_name() {
     });
 }
 
+/// A name was logged as it came, with its line breaks, and as long as a message may be.
+#[test]
+fn a_name_that_a_peer_makes_up_is_shown_as_one_short_word() {
+    runtime().block_on(async {
+        let records = Arc::<Mutex<Vec<Record>>>::default();
+        let kept = Arc::clone(&records);
+        let policy = Policy::new()
+            .read_only()
+            .audited(move |record| kept.lock().unwrap().push(record.clone()));
+        let pair = pair::<dyn House>("unix", home().guarded(policy)).await;
+        let seen = within(pair.client.object()).await.unwrap();
+        let forged = format!(
+            "name\r\n2026-01-01 root: House.burn: done\u{1b}[2J{}",
+            "x".repeat(10_000)
+        );
+        let error = refused(
+            within(seen.call(&forged, Arguments::from(()))).await,
+            ErrorKind::Denied,
+        );
+        let record = records.lock().unwrap().pop().unwrap();
+        for text in [
+            error.message().into_owned(),
+            record.call.clone(),
+            record.to_string(),
+        ] {
+            assert!(!text.contains(char::is_control) && text.len() < 400, "{text:?}");
+        }
+    });
+}
+
 mod old {
     use farref::{Result, remote};
 

@@ -94,3 +94,24 @@ fn a_monitor_is_a_service_like_others() {
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     });
 }
+
+/// Names that a peer makes up were kept, each as long as a message may be, and left no room for methods that there are.
+#[test]
+fn what_no_method_is_named_is_counted_as_one() {
+    runtime().block_on(async {
+        let monitoring = Monitoring::new();
+        let server = Server::new(Fixed::new::<dyn Bench>(Rig::new().0)).with_monitoring(&monitoring);
+        server.listen("mem:monitoring-names").await.unwrap();
+        let connection = join("mem:monitoring-names").await;
+        let object = within(connection.object()).await.unwrap();
+        for number in 0..3 {
+            let name = format!("{}{number}", "x".repeat(1 << 16));
+            within(object.call(&name, ())).await.unwrap_err();
+        }
+        within(object.call("add", (1, 2))).await.unwrap();
+        let seen = within(monitoring.monitor().call().snapshot()).await.unwrap();
+        let mut methods: Vec<_> = seen.methods.iter().map(|method| method.name.as_str()).collect();
+        methods.sort_unstable();
+        assert_eq!(methods, ["Bench.(unknown)", "Bench.add"]);
+    });
+}

@@ -166,7 +166,15 @@ impl Guard for Counting {
         if outcome.is_err() {
             self.0.failed.fetch_add(1, Ordering::Relaxed);
         }
-        self.0.of_all.add(access.to_string(), outcome.is_err(), took);
+        self.0.of_all.add(name_of(access), outcome.is_err(), took);
+    }
+}
+
+/// What a call is counted as: those that no method takes are one, however they are called.
+fn name_of(access: &Access) -> String {
+    match access.interface() {
+        Some(interface) if access.is_unknown_method() => format!("{}.(unknown)", interface.name),
+        _ => access.to_string(),
     }
 }
 
