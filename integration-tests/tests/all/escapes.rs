@@ -206,6 +206,34 @@ fn a_method_that_only_the_far_side_has_is_denied_by_its_name() {
     });
 }
 
+/// A panic of a guard ended the task that reads the connection.
+#[test]
+fn a_guard_that_panics_fails_that_call() {
+    struct Shaky;
+
+    impl Guard for Shaky {
+        fn admit(&self, access: &Access) -> Result<()> {
+            assert!(!access.is("burn"), "a guard is frightened");
+            Ok(())
+        }
+
+        fn ended(&self, access: &Access, _outcome: Result<(), &Error>, _took: Duration) {
+            assert!(!access.is("room"), "a guard is sorry");
+        }
+    }
+
+    runtime().block_on(async {
+        let shaky = home().guarded(Shaky);
+        let pair = pair::<dyn House>("unix", shaky.clone()).await;
+        for seen in [pair.root().await, shaky] {
+            refused(within(seen.call().burn()).await, ErrorKind::Panicked);
+            let room = within(seen.call().room()).await.unwrap();
+            within(room.call().house()).await.unwrap();
+            assert_eq!(within(seen.call().name()).await.unwrap(), "home");
+        }
+    });
+}
+
 #[test]
 fn what_comes_out_of_streams_and_channels_is_guarded() {
     runtime().block_on(async {

@@ -13,6 +13,7 @@ use crate::hosted::{Exported, Handle};
 use crate::interface::{Interface, known};
 use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
+use crate::panics;
 use crate::protocol::{Imported, Received, Target};
 use crate::references;
 use crate::remote::{Conduit, EngineHandles, Import, Remote};
@@ -160,7 +161,8 @@ impl Exported for Guarded {
         if !invocation.conduit.was_admitted_by(identity) {
             let peer = Arc::clone(invocation.conduit.peer());
             let access = Access::new(peer, self.membrane.root, self.interface(), &invocation.op);
-            if let Err(error) = self.membrane.guard.admit(&access) {
+            let admitted = panics::guard(|| self.membrane.guard.admit(&access)).flatten();
+            if let Err(error) = admitted {
                 tracing::warn!(peer = %access.peer(), call = %access, %error, "a call was refused");
                 invocation.fail(error, false);
                 return Dispatched::Done;

@@ -11,6 +11,7 @@ use super::membrane::Membrane;
 use crate::call::BoxFuture;
 use crate::invocation::Invocation;
 use crate::lock::lock;
+use crate::panics;
 use crate::peer::Peer;
 use crate::protocol::{CallOptions, CancelReason, Op, PeerShape, Target};
 use crate::remote::{Blocked, Conduit, Outcome, Remote, TellShape};
@@ -46,9 +47,11 @@ impl Passing {
     /// Tells the guard, once.
     fn tell(&self, outcome: Result<(), &Error>) {
         if !std::mem::replace(&mut *lock(&self.told), true) {
-            self.membrane
-                .guard
-                .ended(&self.access, outcome, self.began.elapsed());
+            let took = self.began.elapsed();
+            let ended = || self.membrane.guard.ended(&self.access, outcome, took);
+            if let Err(error) = panics::guard(ended) {
+                tracing::error!(call = %self.access, %error, "a guard panicked when a call was over");
+            }
         }
     }
 }
