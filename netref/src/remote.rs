@@ -234,6 +234,11 @@ pub trait Conduit: Send + Sync + 'static {
 }
 
 /// What a call asks of an object.
+    /// Who makes the calls that are answered here. Default: whoever is at the other end.
+    fn caller(&self) -> &Arc<Peer> {
+        self.peer()
+    }
+
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
     /// A method, by its number.

@@ -234,6 +234,21 @@ fn a_guard_that_panics_fails_that_call() {
     });
 }
 
+/// A call made here of a far object was told as one of the far side.
+#[test]
+fn who_calls_from_this_process_is_this_process() {
+    runtime().block_on(async {
+        let records = Arc::<Mutex<Vec<Record>>>::default();
+        let kept = Arc::clone(&records);
+        let policy = Policy::new().audited(move |record| kept.lock().unwrap().push(record.clone()));
+        let pair = pair::<dyn House>("unix", home()).await;
+        let seen = pair.root::<dyn House>().await.guarded(policy);
+        within(seen.call().name()).await.unwrap();
+        let record = records.lock().unwrap().pop().unwrap();
+        assert_eq!(record.peer.medium, "this process", "{record}");
+    });
+}
+
 #[test]
 fn what_comes_out_of_streams_and_channels_is_guarded() {
     runtime().block_on(async {

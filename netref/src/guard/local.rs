@@ -477,9 +477,14 @@ impl Conduit for Local {
     }
 
     fn peer(&self) -> &Arc<Peer> {
-        static HERE: OnceLock<Arc<Peer>> = OnceLock::new();
-        let here = || HERE.get_or_init(|| Arc::new(Peer::new("this process", None, PeerEvidence::None)));
-        self.beyond.as_ref().map_or_else(here, |conduit| conduit.peer())
+        match &self.beyond {
+            Some(conduit) => conduit.peer(),
+            None => here(),
+        }
+    }
+
+    fn caller(&self) -> &Arc<Peer> {
+        here()
     }
 
     fn lost(&self) -> BoxFuture<'static, Error> {
@@ -496,3 +501,9 @@ fn cancelled(reason: CancelReason) -> Error {
         _ => ErrorKind::Cancelled.into(),
     }
 }
+/// Whoever calls what this process has.
+fn here() -> &'static Arc<Peer> {
+    static HERE: OnceLock<Arc<Peer>> = OnceLock::new();
+    HERE.get_or_init(|| Arc::new(Peer::new("this process", None, PeerEvidence::None)))
+}
+

@@ -159,7 +159,7 @@ impl Exported for Guarded {
         let identity = self.identity();
         // It comes again when what its arguments look like is known.
         if !invocation.conduit.was_admitted_by(identity) {
-            let peer = Arc::clone(invocation.conduit.peer());
+            let peer = Arc::clone(invocation.conduit.caller());
             let access = Access::new(peer, self.membrane.root, self.interface(), &invocation.op);
             let admitted = panics::guard(|| self.membrane.guard.admit(&access)).flatten();
             if let Err(error) = admitted {

@@ -171,6 +171,10 @@ impl Conduit for Passing {
         self.back.peer()
     }
 
+    fn caller(&self) -> &Arc<Peer> {
+        self.back.caller()
+    }
+
     fn lost(&self) -> BoxFuture<'static, Error> {
         self.back.lost()
     }
