@@ -36,6 +36,11 @@ pub trait Exported: Send + Sync + 'static {
     fn relayed(&self) -> Option<Arc<dyn Remote>> {
         None
     }
+
+    /// What guards it, each by an address of its own while the object lives. Default nothing.
+    fn guards(&self) -> &[usize] {
+        &[]
+    }
 }
 
 impl fmt::Debug for dyn Exported {
@@ -109,6 +114,10 @@ impl Exported for Relay {
 
     fn relayed(&self) -> Option<Arc<dyn Remote>> {
         Some(Arc::clone(&self.remote))
+    }
+
+    fn guards(&self) -> &[usize] {
+        self.remote.guards()
     }
 }
 

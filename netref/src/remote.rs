@@ -63,6 +63,11 @@ pub trait Remote: Send + Sync + 'static {
     fn exported(self: Arc<Self>) -> Option<Arc<dyn Exported>> {
         None
     }
+
+    /// What it is guarded by here, by address: see [`Exported::guards`]. Default nothing.
+    fn guards(&self) -> &[usize] {
+        &[]
+    }
 }
 
 impl fmt::Debug for dyn Remote {
@@ -229,16 +234,16 @@ pub trait Conduit: Send + Sync + 'static {
     /// Who is at the other end.
     fn peer(&self) -> &Arc<Peer>;
 
-    /// Waits until every reference over it is broken, and says why. It is not kept in use by this.
-    fn lost(&self) -> crate::call::BoxFuture<'static, Error>;
-}
-
-/// What a call asks of an object.
     /// Who makes the calls that are answered here. Default: whoever is at the other end.
     fn caller(&self) -> &Arc<Peer> {
         self.peer()
     }
 
+    /// Waits until every reference over it is broken, and says why. It is not kept in use by this.
+    fn lost(&self) -> crate::call::BoxFuture<'static, Error>;
+}
+
+/// What a call asks of an object.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
     /// A method, by its number.

@@ -206,6 +206,35 @@ fn a_method_that_only_the_far_side_has_is_denied_by_its_name() {
     });
 }
 
+/// Each guard put another layer around what was behind it already, below that of another one.
+#[test]
+fn what_goes_around_is_guarded_once_by_each() {
+    struct Counts(Arc<AtomicU32>);
+
+    impl Guard for Counts {
+        fn admit(&self, _access: &Access) -> Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    runtime().block_on(async {
+        let counts = [Arc::<AtomicU32>::default(), Arc::default()];
+        let [inner, outer] = counts.clone().map(Counts);
+        let pair = pair::<dyn House>("unix", home().guarded(inner).guarded(outer)).await;
+        let seen: Netref<dyn House> = pair.root().await;
+        let mut house = within(seen.call().echo(seen.clone())).await.unwrap();
+        for _ in 0..20 {
+            house = within(seen.call().echo(house)).await.unwrap();
+        }
+        let before = counts.clone().map(|count| count.load(Ordering::SeqCst));
+        within(house.call().name()).await.unwrap();
+        for (count, before) in counts.iter().zip(before) {
+            assert_eq!(count.load(Ordering::SeqCst), before + 1);
+        }
+    });
+}
+
 /// A panic of a guard ended the task that reads the connection.
 #[test]
 fn a_guard_that_panics_fails_that_call() {

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use farref_boxing::Reference;
-use rustc_hash::{FxHashMap, FxHashSet};
+use farref_boxing::{Error, ErrorKind, Reference, Result};
+use rustc_hash::FxHashMap;
 
 use super::local::Local;
 use super::passing::Passing;
@@ -23,16 +23,13 @@ pub(super) struct Membrane {
     pub(super) guard: Arc<dyn Guard>,
     /// What the first object is handed out as.
     root: Option<&'static Interface>,
-    members: Mutex<Members>,
+    /// By the object's key and interface: an object that comes out twice is the same both times.
+    members: Mutex<FxHashMap<(usize, u64), Weak<Guarded>>>,
 }
 
-#[derive(Default)]
-struct Members {
-    /// By the object's key and interface: an object that comes out twice is the same both times.
-    by_object: FxHashMap<(usize, u64), Weak<Guarded>>,
-    /// Their own keys.
-    keys: FxHashSet<usize>,
-}
+/// An object is behind that many guards at most: peers of many connections may pass it around, and get it guarded once more
+/// by that of each.
+const MOST_GUARDS: usize = 32;
 
 impl Membrane {
     /// `object` behind `guard`, for calls of this process.
@@ -57,28 +54,43 @@ impl Membrane {
     fn member(self: &Arc<Self>, object: Arc<dyn Exported>) -> Arc<Guarded> {
         let slot = (object.key(), object.interface_id());
         let mut members = lock(&self.members);
-        if let Some(known) = members.by_object.get(&slot).and_then(Weak::upgrade) {
+        if let Some(known) = members.get(&slot).and_then(Weak::upgrade) {
             return known;
         }
+        let guards = object.guards().iter().copied().chain([self.address()]).collect();
         let guarded = Arc::new_cyclic(|this| Guarded {
             inner: object,
             membrane: Arc::clone(self),
+            guards,
             slot,
             this: Weak::clone(this),
             conduit: OnceLock::new(),
         });
-        members.by_object.insert(slot, Arc::downgrade(&guarded));
-        members.keys.insert(guarded.key());
+        members.insert(slot, Arc::downgrade(&guarded));
         guarded
     }
 
-    /// What goes out to the caller in place of `object`, in the result of a call.
-    fn cover(self: &Arc<Self>, object: Arc<dyn Exported>, access: &Access) -> Arc<dyn Exported> {
-        let is_member = lock(&self.members).keys.contains(&object.key());
-        if is_member || !self.guard.covers(access, object.interface()) {
-            return object;
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>() as usize
+    }
+
+    /// What goes out to the caller in place of `object`, in the result of a call. It is guarded once, also where it has
+    /// guards around this one: they would grow with each time that it goes around.
+    fn cover(
+        self: &Arc<Self>,
+        object: Arc<dyn Exported>,
+        access: &Access,
+    ) -> Result<Arc<dyn Exported>, Error> {
+        let covers = || self.guard.covers(access, object.interface());
+        // What is guarded for nothing does no harm.
+        if object.guards().contains(&self.address()) || !panics::guard(covers).unwrap_or(true) {
+            return Ok(object);
         }
-        self.member(object)
+        if object.guards().len() >= MOST_GUARDS {
+            let text = format!("the object is behind {MOST_GUARDS} guards already");
+            return Err(Error::new(ErrorKind::Loop, text));
+        }
+        Ok(self.member(object))
     }
 
     /// The same for a reference in a result that was encoded here, which goes `back` to the caller.
@@ -95,7 +107,10 @@ impl Membrane {
             }
             _ => return,
         };
-        *reference = Handle::Local(self.cover(object, access)).into_reference();
+        let covered = self.cover(object, access);
+        *reference = covered
+            .map_or_else(Handle::Broken, Handle::Local)
+            .into_reference();
     }
 
     /// The same for a reference in a result that came from elsewhere.
@@ -124,7 +139,8 @@ impl Membrane {
             }
             Received::Null | Received::Broken(_) => return,
         };
-        *received = Received::Home(self.cover(object, access));
+        let covered = self.cover(object, access);
+        *received = covered.map_or_else(Received::Broken, Received::Home);
     }
 }
 
@@ -132,6 +148,8 @@ impl Membrane {
 pub(super) struct Guarded {
     pub(super) inner: Arc<dyn Exported>,
     membrane: Arc<Membrane>,
+    /// All that guard it, this membrane the last.
+    guards: Box<[usize]>,
     /// Where the membrane knows it.
     slot: (usize, u64),
     this: Weak<Self>,
@@ -188,6 +206,10 @@ impl Exported for Guarded {
     fn relayed(&self) -> Option<Arc<dyn Remote>> {
         self.this.upgrade().map(|this| this as Arc<dyn Remote>)
     }
+
+    fn guards(&self) -> &[usize] {
+        &self.guards
+    }
 }
 
 impl Remote for Guarded {
@@ -218,16 +240,19 @@ impl Remote for Guarded {
     fn exported(self: Arc<Self>) -> Option<Arc<dyn Exported>> {
         Some(self)
     }
+
+    fn guards(&self) -> &[usize] {
+        &self.guards
+    }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
         let mut members = lock(&self.membrane.members);
-        members.keys.remove(&self.identity());
-        let known = members.by_object.get(&self.slot);
+        let known = members.get(&self.slot);
         // Another one may have taken its place.
         if known.is_some_and(|member| member.strong_count() == 0) {
-            members.by_object.remove(&self.slot);
+            members.remove(&self.slot);
         }
     }
 }
