@@ -278,6 +278,20 @@ fn who_calls_from_this_process_is_this_process() {
     });
 }
 
+/// The trace of a call ended at a guard in this process.
+#[test]
+fn a_trace_leads_on_through_a_guard() {
+    runtime().block_on(async {
+        let pair = pair::<dyn House>("unix", home()).await;
+        let seen = pair.root::<dyn House>().await.guarded(Policy::new());
+        let context = TraceContext::new();
+        let traced = within(context.within(async { seen.call().trace().await }))
+            .await
+            .unwrap();
+        assert_eq!(traced, Some(context.trace_id()));
+    });
+}
+
 #[test]
 fn what_comes_out_of_streams_and_channels_is_guarded() {
     runtime().block_on(async {

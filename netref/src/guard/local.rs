@@ -6,13 +6,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use farref_boxing::{Encoder, Error, ErrorKind, Reference};
-use farref_framing::PeerEvidence;
+use farref_framing::{Nanos, PeerEvidence};
 use rustc_hash::FxHashMap;
 use tokio::task::AbortHandle;
 
 use super::membrane::Guarded;
 use crate::call::BoxFuture;
+use crate::chain;
 use crate::clock;
+use crate::context;
 use crate::hosted::{Exported, Handle};
 use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
@@ -24,6 +26,7 @@ use crate::references;
 use crate::relay;
 use crate::remote::{Blocked, Conduit, EngineHandles, Outcome, Remote};
 use crate::runtime;
+use crate::trace;
 
 /// What leads to one guarded object, and to what its calls return.
 pub(super) struct Local {
@@ -91,7 +94,7 @@ impl Local {
         &self,
         target: Target,
         op: &Op,
-        options: CallOptions,
+        mut options: CallOptions,
         encoder: &mut Encoder,
         by: By,
     ) -> Result<u64, Error> {
@@ -133,6 +136,11 @@ impl Local {
             Some(outcome) => Some(result(outcome, slot)),
             None => {
                 open.pipes.extend(piped.take());
+        // As with any call that leaves: where the object is far, they go on with it.
+        let own = options.deadline.filter(|own| *own != Nanos::MAX);
+        options.deadline = [own, context::deadline()].into_iter().flatten().min();
+        options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
+        options.trace = options.trace.or_else(trace::on_wire);
                 None
             }
         });
