@@ -278,6 +278,24 @@ fn who_calls_from_this_process_is_this_process() {
     });
 }
 
+/// A method that was called here went on behind its deadline, and a thread that waited for it went on waiting.
+#[test]
+fn a_deadline_ends_a_call_of_this_process() {
+    let object = Home::default();
+    let state = Arc::clone(&object.0);
+    let real: Netref<dyn House> = Netref::of(object);
+    let seen = real.guarded(Policy::new());
+    let late = seen.clone();
+    let waited = on_plain_thread(move || late.call().wait().timeout(Duration::from_millis(1)).wait());
+    refused(waited, ErrorKind::Deadline);
+    runtime().block_on(async {
+        within(state.given_up.notified()).await;
+        let late = within(seen.call().wait().timeout(Duration::from_millis(1))).await;
+        refused(late, ErrorKind::Deadline);
+        within(state.given_up.notified()).await;
+    });
+}
+
 /// The trace of a call ended at a guard in this process.
 #[test]
 fn a_trace_leads_on_through_a_guard() {

@@ -57,6 +57,42 @@ struct Open {
     task: Option<AbortHandle>,
     blocked: Option<Blocked>,
     passed_on: Option<(Arc<dyn Conduit>, u64)>,
+    /// What ends it at its deadline.
+    timer: Option<Timer>,
+}
+
+/// A task that waits for a deadline, as long as the call does.
+struct Timer(AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is done for a call.
+struct Running {
+    task: Option<AbortHandle>,
+    blocked: Option<Blocked>,
+    passed_on: Option<(Arc<dyn Conduit>, u64)>,
+}
+
+impl Running {
+    /// Stops it; whether it was passed on, and is not answered by itself then.
+    fn stop(self) -> bool {
+        if let Some(task) = self.task {
+            task.abort();
+        }
+        if let Some((thread, conduit, number)) = self.blocked {
+            thread.notify();
+            conduit.drop_call(number, CancelReason::Upstream);
+        }
+        let was_passed_on = self.passed_on.is_some();
+        if let Some((conduit, number)) = self.passed_on {
+            conduit.drop_call(number, CancelReason::Upstream);
+        }
+        was_passed_on
+    }
 }
 
 /// A call of the result of another one.
@@ -100,6 +136,11 @@ impl Local {
     ) -> Result<u64, Error> {
         let gone = || Error::new(ErrorKind::Misuse, "the guarded object is gone");
         let this = self.this.upgrade().ok_or_else(gone)?;
+        // As with any call that leaves: where the object is far, they go on with it.
+        let own = options.deadline.filter(|own| *own != Nanos::MAX);
+        options.deadline = [own, context::deadline()].into_iter().flatten().min();
+        options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
+        options.trace = options.trace.or_else(trace::on_wire);
         let number = {
             let mut calls = lock(&self.calls);
             calls.last = calls.last.wrapping_add(1);
@@ -136,11 +177,6 @@ impl Local {
             Some(outcome) => Some(result(outcome, slot)),
             None => {
                 open.pipes.extend(piped.take());
-        // As with any call that leaves: where the object is far, they go on with it.
-        let own = options.deadline.filter(|own| *own != Nanos::MAX);
-        options.deadline = [own, context::deadline()].into_iter().flatten().min();
-        options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
-        options.trace = options.trace.or_else(trace::on_wire);
                 None
             }
         });
@@ -191,8 +227,17 @@ impl Local {
                     Outcome::Error(Error::new(ErrorKind::SchemaMismatch, text)),
                 );
             }
-            (Dispatched::Async(future, _), By::Us) => {
-                let ran = place::block_on(future);
+            (Dispatched::Async(mut future, _), By::Us) => {
+                // It is over with the method, or with its outcome: its deadline may bring that.
+                let over = poll_fn(|context| {
+                    let ran = panics::guard(|| future.as_mut().poll(context));
+                    match ran {
+                        Ok(Poll::Pending) if self.waits(number, context) => Poll::Pending,
+                        Ok(_) => Poll::Ready(Ok(())),
+                        Err(error) => Poll::Ready(Err(error)),
+                    }
+                });
+                let ran = place::block_on(over).flatten();
                 self.answered(number, ran);
             }
             (Dispatched::Blocking(job, _), By::Us) => {
@@ -259,15 +304,46 @@ impl Local {
     }
 
     /// Ends a call at its deadline.
-    fn limit(self: &Arc<Self>, number: u64, deadline: farref_framing::Nanos) {
+    fn limit(self: &Arc<Self>, number: u64, deadline: Nanos) {
         let this = Arc::downgrade(self);
         let left = Duration::from_nanos(deadline.saturating_sub(clock::now()));
-        runtime::handle().spawn(async move {
+        let timer = runtime::handle().spawn(async move {
             tokio::time::sleep(left).await;
             if let Some(this) = this.upgrade() {
+                let running = this.running(number);
+                // First, or the end of what is stopped is taken for the outcome.
                 this.settle(number, Outcome::Error(ErrorKind::Deadline.into()));
+                if let Some(running) = running {
+                    running.stop();
+                }
             }
         });
+        let timer = Timer(timer.abort_handle());
+        self.change(number, |open| open.timer = Some(timer));
+    }
+
+    /// What is done for a call, to be stopped; nothing if it goes on whoever waits.
+    fn running(&self, number: u64) -> Option<Running> {
+        let running = self.change(number, |open| {
+            (!open.detached).then(|| Running {
+                task: open.task.take(),
+                blocked: open.blocked.take(),
+                passed_on: open.passed_on.take(),
+            })
+        });
+        running.flatten()
+    }
+
+    /// Whether there is no outcome yet; when there is, the task is woken.
+    fn waits(&self, call: u64, context: &Context<'_>) -> bool {
+        let mut replaced = Some(context.waker().clone());
+        let waits = self.change(call, |open| {
+            std::mem::swap(&mut open.waker, &mut replaced);
+            open.outcome.is_none()
+        });
+        // Outside the lock: with a waker may go whatever it has kept.
+        drop(replaced);
+        waits == Some(true)
     }
 
     /// Keeps the first outcome of a call, and goes on with what waits for it.
@@ -301,9 +377,12 @@ impl Local {
     }
 
     fn take(&self, call: u64) -> Option<Outcome> {
-        let mut calls = lock(&self.calls);
-        calls.open.get(&call)?.outcome.as_ref()?;
-        calls.open.remove(&call)?.outcome
+        let open = {
+            let mut calls = lock(&self.calls);
+            calls.open.get(&call)?.outcome.as_ref()?;
+            calls.open.remove(&call)?
+        };
+        open.outcome
     }
 }
 
@@ -360,18 +439,12 @@ impl Conduit for Local {
         if let Some(outcome) = self.take(call) {
             return Poll::Ready(outcome);
         }
-        // It may have come in between.
-        let ready = self.change(call, |open| {
-            open.waker = Some(context.waker().clone());
-            open.outcome.is_some()
-        });
-        match ready {
-            Some(false) => Poll::Pending,
-            _ => Poll::Ready(
-                self.take(call)
-                    .unwrap_or_else(|| Outcome::Error(ErrorKind::Cancelled.into())),
-            ),
+        if self.waits(call, context) {
+            return Poll::Pending;
         }
+        // It came in between.
+        let outcome = self.take(call);
+        Poll::Ready(outcome.unwrap_or_else(|| Outcome::Error(ErrorKind::Cancelled.into())))
     }
 
     fn wait(&self, call: u64, patience: Option<Duration>) -> Result<Option<Outcome>, Error> {
@@ -387,37 +460,19 @@ impl Conduit for Local {
     }
 
     fn drop_call(&self, call: u64, reason: CancelReason) {
-        let ended = {
+        let (goes_on, over) = {
             let mut calls = lock(&self.calls);
             let Some(open) = calls.open.get_mut(&call) else {
                 return;
             };
             open.given_up = true;
-            if open.outcome.is_some() {
-                calls
-                    .open
-                    .remove(&call)
-                    .map(|open| (None, None, None, Some(open)))
-            } else if open.detached || !open.pipes.is_empty() {
-                // It goes on: somebody wants it to.
-                None
-            } else {
-                Some((open.task.take(), open.blocked.take(), open.passed_on.take(), None))
-            }
+            // Somebody else may want it to go on.
+            let goes_on = open.outcome.is_some() || !open.pipes.is_empty();
+            let is_over = open.outcome.is_some();
+            (goes_on, is_over.then(|| calls.open.remove(&call)))
         };
-        let Some((task, blocked, passed_on, open)) = ended else {
-            return;
-        };
-        drop(open);
-        if let Some(task) = task {
-            task.abort();
-        }
-        if let Some((thread, conduit, number)) = blocked {
-            thread.notify();
-            conduit.drop_call(number, CancelReason::Upstream);
-        }
-        if let Some((conduit, number)) = passed_on {
-            conduit.drop_call(number, CancelReason::Upstream);
+        drop(over);
+        if !goes_on && self.running(call).is_some_and(Running::stop) {
             self.settle(call, Outcome::Error(cancelled(reason)));
         }
     }
@@ -503,15 +558,15 @@ impl Conduit for Local {
     }
 }
 
-fn cancelled(reason: CancelReason) -> Error {
-    match reason {
-        CancelReason::Deadline => ErrorKind::Deadline.into(),
-        _ => ErrorKind::Cancelled.into(),
-    }
-}
 /// Whoever calls what this process has.
 fn here() -> &'static Arc<Peer> {
     static HERE: OnceLock<Arc<Peer>> = OnceLock::new();
     HERE.get_or_init(|| Arc::new(Peer::new("this process", None, PeerEvidence::None)))
 }
 
+fn cancelled(reason: CancelReason) -> Error {
+    match reason {
+        CancelReason::Deadline => ErrorKind::Deadline.into(),
+        _ => ErrorKind::Cancelled.into(),
+    }
+}
