@@ -170,6 +170,11 @@ impl Server {
     #[must_use]
     pub fn new(service: impl Service) -> Self {
         Self::with(
+    /// Counts one out that was not let in after all.
+    fn count_out(&self) {
+        self.let_in.fetch_sub(1, Ordering::AcqRel);
+    }
+
             service,
             Config::default(),
             ServerLimits::default(),

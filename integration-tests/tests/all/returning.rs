@@ -236,3 +236,21 @@ fn a_peer_that_is_not_let_in_takes_nobodys_place() {
         assert!(within(ping).await.unwrap().is_ok(), "its session goes on");
     });
 }
+
+/// A server that lets one peer in ended its session, for the sake of another that was refused nevertheless.
+#[test]
+fn a_peer_beyond_those_in_all_takes_nobodys_place() {
+    runtime().block_on(async {
+        let mut limits = ServerLimits::default();
+        limits.connections = 1;
+        limits.in_all = Some(1);
+        let server = server(limits);
+        let address = within(server.listen("plain+tcp://127.0.0.1:0")).await.unwrap();
+        let (relay, host, ping) = cut_off(&server, &address).await;
+        let refused = within(connect(&address).into_future()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
+        assert!(matches!(host.status(), Status::Down(_)), "{:?}", host.status());
+        relay.lead_to(socket(&address));
+        assert!(within(ping).await.unwrap().is_ok(), "its session goes on");
+    });
+}

@@ -209,8 +209,7 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
         if let Some(calls) = calls {
             root = root.guarded(calls.guard());
         }
-        // Last: whoever is not let in pushes nobody out.
-        make_room(shared, visitor.source)?;
+        // Last is what makes room: whoever is not let in pushes nobody out.
         shared.count_in()?;
         Ok((root, visit))
     });
@@ -218,6 +217,7 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
         Ok((root, visit)) => {
             let connection = heard.accept(root, shared.config());
             Ok(Known::new(shared, connection, visit))
+        make_room(shared, visitor.source).inspect_err(|_| shared.count_out())?;
         }
         Err(error) => {
             heard.refuse(&error, &shared.config).await;
@@ -327,7 +327,7 @@ impl Drop for Known<'_> {
         self.connection.start_close();
         self.shared.sessions.remove(&self.connection);
         if !self.is_open {
-            self.shared.let_in.fetch_sub(1, Ordering::AcqRel);
+            self.shared.count_out();
         }
         self.shared.changed.notify_waiters();
     }
