@@ -75,6 +75,8 @@ struct Shared {
     monitoring: Mutex<Option<Monitoring>>,
     /// Connections that were let in since the start.
     let_in: AtomicU64,
+    /// How often rights were looked up again.
+    reloads: AtomicU64,
     /// Whether nobody can come back here: the next carrier meets another process.
     is_once: AtomicBool,
     sessions: Sessions,
@@ -104,8 +106,18 @@ struct Visit {
     visitor: source::Visitor,
     protection: Protection,
     admitted: Admitted,
+    /// How often rights had been looked up again when these were looked up.
+    as_of: u64,
     /// Its calls, if they are counted.
     calls: Option<Arc<CountedCalls>>,
+}
+
+impl Visit {
+    /// Whether the peer would get the same rights now.
+    async fn holds(&self) -> bool {
+        let now = self.protection.admit(&self.visitor).await;
+        now.is_ok_and(|now| may_keep(&self.admitted, &now))
+    }
 }
 
 impl Shared {
@@ -158,6 +170,11 @@ impl Shared {
         })
     }
 
+    /// Counts one out that was not let in after all.
+    fn count_out(&self) {
+        self.let_in.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Whether nobody else is let in.
     fn is_used_up(&self) -> bool {
         let most = self.limits.in_all;
@@ -170,11 +187,6 @@ impl Server {
     #[must_use]
     pub fn new(service: impl Service) -> Self {
         Self::with(
-    /// Counts one out that was not let in after all.
-    fn count_out(&self) {
-        self.let_in.fetch_sub(1, Ordering::AcqRel);
-    }
-
             service,
             Config::default(),
             ServerLimits::default(),
@@ -203,6 +215,7 @@ impl Server {
             calls: limits.calls.map(|most| Arc::new(Calls::new(most))),
             monitoring: Mutex::default(),
             let_in: AtomicU64::new(0),
+            reloads: AtomicU64::new(0),
             is_once: AtomicBool::new(false),
             sessions: Sessions::default(),
             opening: AtomicU64::new(0),
@@ -292,12 +305,15 @@ impl Server {
     }
 
     /// Looks up again who is let in, as after a change of `authorized_peers`: connections whose peers are not any more, or
-    /// would get other rights now, are closed. How many. Whoever comes is looked up in any case.
+    /// would get other rights now, are closed. How many, but for those that were about to come in. Whoever comes is looked up
+    /// in any case.
     ///
     /// # Cancel safety
     ///
     /// What was looked up until then was acted upon.
     pub async fn reload(&self) -> usize {
+        // First: who comes in later, and was looked up earlier, sees it and looks again.
+        self.shared.reloads.fetch_add(1, Ordering::AcqRel);
         let visits: Vec<_> = {
             let connections = lock(&self.shared.connections);
             let visits = connections
@@ -307,13 +323,10 @@ impl Server {
         };
         let mut closed = 0;
         for (connection, visit) in visits {
-            let now = visit.protection.admit(&visit.visitor).await;
-            if now.is_ok_and(|now| may_keep(&visit.admitted, &now)) {
-                continue;
+            if !visit.holds().await {
+                withdraw(&connection);
+                closed += 1;
             }
-            tracing::warn!(peer = %connection.peer(), "its rights were withdrawn: the connection is closed");
-            connection.start_close();
-            closed += 1;
         }
         closed
     }
@@ -417,6 +430,12 @@ impl fmt::Debug for Server {
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
+}
+
+/// Closes a connection whose peer is not to have it any more.
+fn withdraw(connection: &Connection) {
+    tracing::warn!(peer = %connection.peer(), "its rights were withdrawn: the connection is closed");
+    connection.start_close();
 }
 
 /// Waits until a connection has lost its carrier.

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use farref::isolated::Isolated;
 use farref::keys::{Authorized, Identity, KnownPeers, Trust};
 use farref::transport::{Address, Media};
 use farref::{
-    Config, Connection, Error, ErrorKind, Fixed, Netref, Result, Server, ServerLimits, connect, remote,
+    Config, Connection, Error, ErrorKind, Fixed, Netref, Peer, Result, Root, Server, ServerLimits, Service,
+    connect, remote,
 };
 use farref_integration_tests::media::{runtime, within};
 use farref_integration_tests::program::{Whereabouts, agent};
@@ -171,6 +173,48 @@ fn a_peer_whose_key_is_taken_out_is_gone_with_the_next_reload() {
         std::fs::write(&path, format!("readonly {}\n", stays.public())).unwrap();
         assert_eq!(within(server.reload()).await, 1);
         within(staying.closed()).await;
+    });
+}
+
+/// Lets a peer in when the test says so.
+struct Porter {
+    asked: mpsc::Sender<()>,
+    go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Service for Porter {
+    fn root(&self, _: &Peer) -> Result<Root> {
+        self.asked.send(()).unwrap();
+        self.go.lock().unwrap().recv().unwrap();
+        Ok(Root::of(&Netref::<dyn Hall>::of(Open(&NOBODY_WAITS))))
+    }
+}
+
+/// Whoever was looked up before a reload, and was in after it, kept rights that had been withdrawn.
+#[test]
+fn a_reload_goes_for_those_who_are_on_their_way_in() {
+    runtime().block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("authorized_peers");
+        let goes = Identity::generate().unwrap();
+        std::fs::write(&path, format!("{}\n", goes.public())).unwrap();
+        let own = Trust::new(Identity::generate().unwrap()).authorizing(Authorized::file(&path));
+        let ((asked, was_asked), (go, may_go)) = (mpsc::channel(), mpsc::channel());
+        let go_when = Mutex::new(may_go);
+        let server = Server::new(Porter { asked, go: go_when }).trust(own);
+        let address = within(server.listen("tcp://127.0.0.1:0")).await.unwrap();
+        let trust = Trust::new(goes).knowing(KnownPeers::none());
+        let joining = tokio::spawn(connect(&address).trust(trust).into_future());
+        let asked = tokio::task::spawn_blocking(move || was_asked.recv());
+        within(asked).await.unwrap().unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(within(server.reload()).await, 0, "nobody is in");
+        go.send(()).unwrap();
+        match within(joining).await.unwrap() {
+            Ok(connection) => drop(within(connection.closed()).await),
+            Err(error) => assert_ne!(error.kind(), ErrorKind::Misuse, "{error}"),
+        }
+        within(server.wait_for(|stats| stats.opening == 0 && stats.connections == 0)).await;
     });
 }
 

@@ -14,7 +14,7 @@ use farref_transport::{AcceptError, Carrier, Listener, PerSource, Place};
 use tokio::sync::watch;
 
 use super::limits::Counted;
-use super::{Entry, Shared, Stop, Visit, lock, stop_of};
+use super::{Entry, Shared, Stop, Visit, lock, stop_of, withdraw};
 use crate::dependable::dependable;
 use crate::establish::{Heard, Opened, Returning, Wanted};
 use crate::monitor::CountedCalls;
@@ -108,7 +108,7 @@ async fn attend(
             return;
         }
     };
-    let connection = known.connection.clone();
+    let (connection, visit) = (known.connection.clone(), known.visit.clone());
     let Some(open) = Open::new(known) else {
         shared.refused.fetch_add(1, Ordering::Release);
         tracing::warn!("too many connections: one was turned away when it was set up");
@@ -117,6 +117,9 @@ async fn attend(
     drop(opening);
     if *stop.borrow() == Stop::Now {
         connection.start_close();
+    }
+    if shared.reloads.load(Ordering::Acquire) != visit.as_of && !visit.holds().await {
+        withdraw(&connection);
     }
     let peer = connection.peer();
     tracing::debug!(%peer, "connected");
@@ -149,6 +152,7 @@ async fn set_up<'a>(
     let established = tokio::time::timeout_at(by, async {
         let carrier = protection.apply(carrier, role, None).await?;
         let visitor = Visitor::of(carrier.info());
+        let as_of = shared.reloads.load(Ordering::Acquire);
         let admitted = protection.admit(&visitor).await;
         let opened = Opened::new(carrier, role, admitted.is_ok()).await?;
         match opened.hear(&config).await? {
@@ -157,6 +161,7 @@ async fn set_up<'a>(
                     visitor,
                     protection: protection.clone(),
                     admitted,
+                    as_of,
                     calls: lock(&shared.monitoring)
                         .as_ref()
                         .map(|monitoring| CountedCalls::new(monitoring.counts())),
@@ -201,6 +206,7 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
             protection,
             admitted,
             calls,
+            ..
         } = &visit;
         let mut root = protection.root(&*shared.service, heard.peer(), admitted)?;
         if let Some(calls) = &shared.calls {
@@ -211,13 +217,13 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
         }
         // Last is what makes room: whoever is not let in pushes nobody out.
         shared.count_in()?;
+        make_room(shared, visitor.source).inspect_err(|_| shared.count_out())?;
         Ok((root, visit))
     });
     match let_in {
         Ok((root, visit)) => {
             let connection = heard.accept(root, shared.config());
             Ok(Known::new(shared, connection, visit))
-        make_room(shared, visitor.source).inspect_err(|_| shared.count_out())?;
         }
         Err(error) => {
             heard.refuse(&error, &shared.config).await;
