@@ -34,8 +34,8 @@ pub struct Isolated {
 
 impl Isolated {
     /// Listens at `address`, of `tcp` or `unix`, and starts what `command` gives for each connection, which is its standard
-    /// input and output; [`Server::serve_inherited`](crate::Server::serve_inherited) serves it. Of `limits` those of
-    /// connections count.
+    /// input, for both ways; its standard output leads nowhere.
+    /// [`Server::serve_inherited`](crate::Server::serve_inherited) serves it. Of `limits` those of connections count.
     ///
     /// # Errors
     ///

@@ -18,8 +18,7 @@ pub struct ServerLimits {
     /// Those of them that one address of a network may have: one IPv4 address, or the first 64 bits of an IPv6 one.
     /// Default 128, at least 1.
     pub opening_per_source: u64,
-    /// Connections, open or being set up, that one address of a network may have. Default as many as there may be; at
-    /// least 1.
+    /// Open connections that one address of a network may have. Default as many as there may be; at least 1.
     pub connections_per_source: usize,
     /// Connections that are let in since the start. When they are over, the server is at its end: 1 serves one peer, which may
     /// come back to its session. Default as many as come.
