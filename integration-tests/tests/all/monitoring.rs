@@ -115,3 +115,23 @@ fn what_no_method_is_named_is_counted_as_one() {
         assert_eq!(methods, ["Bench.(unknown)", "Bench.add"]);
     });
 }
+
+/// Whoever looked rarely and went away left a task behind until the next look, in weeks if so asked.
+#[test]
+fn a_watch_ends_with_whoever_watches() {
+    let runtime = runtime();
+    let metrics = runtime.metrics();
+    runtime.block_on(async {
+        let monitor = Monitoring::new().monitor();
+        let before = metrics.num_alive_tasks();
+        let mut watching = within(monitor.call().watch(u32::MAX)).await.unwrap();
+        within(watching.next()).await.unwrap().unwrap();
+        drop(watching);
+        within(async {
+            while metrics.num_alive_tasks() > before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    });
+}

@@ -127,7 +127,11 @@ impl Monitor for Board {
         tokio::spawn(async move {
             // It ends when nobody reads any more.
             while sender.send(board.look()).await.is_ok() {
-                tokio::time::sleep(pause).await;
+                // Cancel-safe: both only wait.
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = sender.closed() => return,
+                }
             }
         });
         Ok(stream)
