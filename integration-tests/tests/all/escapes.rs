@@ -326,3 +326,94 @@ fn what_comes_out_of_streams_and_channels_is_guarded() {
         }
     });
 }
+
+/// Counts what is under way of it.
+struct UnderWay(Arc<AtomicU32>);
+
+impl Guard for UnderWay {
+    fn admit(&self, _access: &Access) -> Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn ended(&self, _access: &Access, _outcome: Result<(), &Error>, _took: Duration) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn every_call_that_was_let_in_is_told_as_over() {
+    runtime().block_on(async {
+        let count = Arc::<AtomicU32>::default();
+        let guarded = home().guarded(UnderWay(Arc::clone(&count)));
+        let pair = pair::<dyn House>("unix", guarded.clone()).await;
+        let far: Netref<dyn House> = pair.root().await;
+        for seen in [&far, &guarded] {
+            within(seen.call().burn()).await.unwrap();
+            drop(seen.call().wait().start());
+            drop(seen.call().wait());
+            let late = seen.call().wait().timeout(Duration::from_millis(1));
+            refused(within(late).await, ErrorKind::Deadline);
+            let promised = seen.call().room();
+            let house = promised.pipe().house();
+            let burnt = house.pipe().burn().start();
+            drop((promised, house));
+            within(burnt).await.unwrap();
+            within(seen.dynamic().call("nothing", ())).await.unwrap_err();
+        }
+        let waiting = far.call().wait().start();
+        within(pair.client.ping()).await.unwrap();
+        within(pair.client.close()).await;
+        within(waiting).await.unwrap_err();
+        within(async {
+            while count.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    });
+}
+
+/// A nested guard for each connection that an object was passed over would be as deep as a peer likes.
+#[test]
+fn guards_around_an_object_come_to_an_end() {
+    #[derive(Clone, Default)]
+    struct Board(Arc<Mutex<Option<Netref<dyn House>>>>);
+
+    #[remote]
+    trait Notice {
+        async fn pin(&self, house: Netref<dyn House>) -> Result<()>;
+        async fn look(&self) -> Result<Option<Netref<dyn House>>>;
+    }
+
+    #[remote]
+    impl Notice for Board {
+        async fn pin(&self, house: Netref<dyn House>) -> Result<()> {
+            *self.0.lock().unwrap() = Some(house);
+            Ok(())
+        }
+
+        async fn look(&self) -> Result<Option<Netref<dyn House>>> {
+            Ok(self.0.lock().unwrap().clone())
+        }
+    }
+
+    runtime().block_on(async {
+        let board = Board::default();
+        *board.0.lock().unwrap() = Some(home());
+        let mut went = 0;
+        let error = loop {
+            let shown: Netref<dyn Notice> = Netref::of(board.clone());
+            let guarded = shown.guarded(UnderWay(Arc::default()));
+            let seen = match within(guarded.call().look()).await {
+                Ok(seen) => seen.unwrap(),
+                Err(error) => break error,
+            };
+            within(seen.call().name()).await.unwrap();
+            within(shown.call().pin(seen)).await.unwrap();
+            went += 1;
+        };
+        assert_eq!(went, 32);
+        assert!(error.message().contains("guards"), "{error}");
+    });
+}
