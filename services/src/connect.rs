@@ -193,7 +193,8 @@ impl Connect {
         self
     }
 
-    /// Another address of the same peer, or a name: tried when the first does not answer, and when a carrier is lost.
+    /// Another address of the same peer, or a name: tried when the first does not answer or is a name that is not known, and
+    /// when a carrier is lost.
     pub fn also_at(mut self, address: impl IntoAddress) -> Self {
         self.others.push(address.into_destination());
         self
@@ -239,22 +240,35 @@ impl Connect {
 
     async fn dialler(self) -> Result<Arc<Dialler>> {
         let mut ways = Vec::new();
+        let mut unknown = None;
         for destination in std::iter::once(self.address).chain(self.others) {
-            let addresses = match destination? {
-                Destination::Address(address) => vec![address],
+            let found = match destination? {
+                Destination::Address(address) => Ok(vec![address]),
                 Destination::Name(name) => {
                     let names = self.names.clone().unwrap_or_else(Names::of_user);
-                    names.resolve(&name).await?
+                    names.resolve(&name).await
                 }
             };
-            for address in addresses {
-                ways.push(Way::new(address, self.trust.clone(), self.media.clone()).await?);
+            match found {
+                Ok(addresses) => {
+                    for address in addresses {
+                        ways.push(Way::new(address, self.trust.clone(), self.media.clone()).await?);
+                    }
+                }
+                // As an address that does not answer: there may be others.
+                Err(error) => {
+                    tracing::debug!(%error, "a name leads nowhere");
+                    unknown.get_or_insert(error);
+                }
             }
         }
-        Ok(Arc::new(Dialler {
-            ways,
-            config: self.config,
-        }))
+        match unknown {
+            Some(error) if ways.is_empty() => Err(error),
+            _ => Ok(Arc::new(Dialler {
+                ways,
+                config: self.config,
+            })),
+        }
     }
 }
 

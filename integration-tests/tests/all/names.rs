@@ -34,6 +34,8 @@ fn a_name_in_the_hosts_file_leads_to_the_first_of_its_addresses_that_answers() {
         // As one more way to a peer.
         let connection = made(connect("mem:names-nobody").also_at("lab7").names(names.clone()));
         is_the_bench(&connection.await.unwrap()).await;
+        let connection = made(connect("lab8").also_at("lab7").names(names.clone()));
+        is_the_bench(&connection.await.expect("one that nobody knows does not answer")).await;
         let error = made(connect("lab8").names(names.clone())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Address);
         let path = directory.path().join("hosts").display().to_string();
