@@ -243,7 +243,8 @@ impl Server {
         self
     }
 
-    /// Counts what goes on here, from now on, for the monitor of `monitoring`.
+    /// Counts what goes on here, from now on, for the monitor of `monitoring`. What the server shows is
+    /// [guarded](farref_netref::guard) for that: objects of its own that peers pass back to it count as far.
     #[must_use]
     pub fn with_monitoring(self, monitoring: &Monitoring) -> Self {
         // The monitor is among what the server shows: it must not keep the server.

@@ -24,8 +24,9 @@ pub struct ServerLimits {
     /// come back to its session. Default as many as come.
     pub in_all: Option<u64>,
     /// Calls that are under way at once, of all peers together; further ones fail as
-    /// [`Overloaded`](ErrorKind::Overloaded). Reading a stream is a call. Default as many as each connection may have
-    /// ([`Config::max_calls`]); at least 1.
+    /// [`Overloaded`](ErrorKind::Overloaded). Reading a stream is a call; one of an object that went through several
+    /// connections counts for each. What the server shows is [guarded](farref_netref::guard) for that: objects of its own that
+    /// peers pass back to it count as far. Default as many as each connection may have ([`Config::max_calls`]); at least 1.
     pub calls: Option<usize>,
     /// Bytes that all peers together may make the server keep, for arguments, large bodies and what waits to be sent. Each
     /// connection may take an equal share: its limits are lowered to that, those of [`Config::limits`] too, and there
