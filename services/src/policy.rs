@@ -43,7 +43,7 @@
 //! Each call that is refused is told the peer as [`Denied`](ErrorKind::Denied), [`Revoked`](ErrorKind::Revoked) or
 //! [`Overloaded`](ErrorKind::Overloaded), and logged with the name of the peer.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -276,13 +276,20 @@ pub struct Record {
     pub took: Duration,
 }
 
-/// One line: who, what, how it went, how long it took.
+/// One line: who, what, how it went, how long it took. Control characters in the text of an error are escaped: it may be
+/// made of what the peer has sent.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: ", self.peer, self.call)?;
         match &self.outcome {
             Ok(()) => write!(f, "done in {:.1?}", self.took),
-            Err(error) => write!(f, "{error}"),
+            Err(error) => error.to_string().chars().try_for_each(|character| {
+                if character.is_control() {
+                    write!(f, "{}", character.escape_default())
+                } else {
+                    f.write_char(character)
+                }
+            }),
         }
     }
 }
@@ -366,7 +373,27 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use farref_framing::PeerEvidence;
+
     use super::*;
+
+    /// The text of an error could add lines of its own to a log.
+    #[test]
+    fn a_record_is_one_line() {
+        let record = Record {
+            at: SystemTime::UNIX_EPOCH,
+            peer: Arc::new(Peer::new("mem", None, PeerEvidence::None)),
+            call: "Bench.find".into(),
+            outcome: Err(Error::msg("no `x\nroot: Bench.calibrate: done\u{1b}[2J`")),
+            took: Duration::ZERO,
+        };
+        let line = record.to_string();
+        assert!(!line.contains(char::is_control), "{line}");
+        assert!(
+            line.ends_with("no `x\\nroot: Bench.calibrate: done\\u{1b}[2J`"),
+            "{line}"
+        );
+    }
 
     #[test]
     fn a_bucket_lets_its_fill_through_at_once_and_then_one_after_the_other() {
