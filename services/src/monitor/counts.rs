@@ -189,7 +189,10 @@ mod tests {
             let end = end_of(bucket);
             assert_eq!(bucket_of(end), bucket);
             assert_eq!(bucket_of(before + 1), bucket);
-            assert!(end - before <= (before / 4).max(1), "no wider than a quarter");
+            assert!(
+                end - before <= ((before + 1) / 4).max(1),
+                "no wider than a quarter"
+            );
             before = end;
         }
         assert_eq!((bucket_of(0), bucket_of(u64::MAX)), (0, BUCKETS - 1));
