@@ -129,6 +129,12 @@ pub(super) fn leads_out(path: &Path, target: &Path) -> bool {
     false
 }
 
+/// Whether a name is that of a file that is not whole yet.
+pub(super) fn is_part(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(b".farref-part")
+}
+
 pub(super) fn invalid(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }

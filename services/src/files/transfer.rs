@@ -11,7 +11,8 @@
 //! is whole; a copy that was cut off goes on where it was, if what is there is what it should be. Small files are copied
 //! several at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -24,6 +25,7 @@ use farref_netref::{ByteStream, Netref};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::path::is_part;
 use super::{Attributes, Digest, Entry, Files, Kind, Metadata};
 use crate::file::Failure;
 
@@ -201,7 +203,8 @@ impl Transfer {
     }
 
     /// Copies a directory and what is below it to the path `to`, which is made if it is not there. Links are copied as
-    /// links. What cannot be copied is reported, and the rest copied.
+    /// links. What cannot be copied is reported, and the rest copied; so is what other copies have left, and what `from`
+    /// lists that cannot be there. Nothing is written anywhere but below `to`: links there lead nowhere for this.
     ///
     /// # Errors
     ///
@@ -219,6 +222,8 @@ impl Transfer {
         job.to.make_dir(to, true).await?;
         // Paths below these have nowhere to go.
         let mut missing = BTreeSet::new();
+        // Those below any other that is not among these were not listed by whoever plays fair.
+        let mut made = HashSet::new();
         let room = Arc::new(Semaphore::new(job.at_once));
         let streams = Arc::new(Semaphore::new(STREAMS));
         let mut copies = JoinSet::new();
@@ -232,13 +237,18 @@ impl Transfer {
             if parents(&entry.path).any(|parent| missing.contains(parent)) {
                 continue;
             }
+            if let Err(failure) = check_listed(&source, &entry.path, &made) {
+                job.failed(&source, failure, &sums)?;
+                continue;
+            }
             if entry.metadata.kind == Kind::Directory {
-                match job.to.make_dir(&target, true).await {
+                match job.directory(&target).await {
                     Ok(()) => {
                         Sums::add(&sums.directories, 1);
                         if directories.len() < DIRECTORIES {
                             directories.push((target, entry.metadata));
                         }
+                        made.insert(entry.path);
                     }
                     Err(failure) => {
                         missing.insert(entry.path);
@@ -317,14 +327,38 @@ impl Job {
         }
     }
 
+    /// Makes a directory, if there is none. A link to one is none.
+    async fn directory(&self, to: &str) -> Result<(), Failure> {
+        match self.to.make_dir(to, false).await {
+            Err(there) if there.kind() == std::io::ErrorKind::AlreadyExists => {
+                match self.to.link_stat(to).await?.kind {
+                    Kind::Directory => Ok(()),
+                    _ => Err(there),
+                }
+            }
+            other => other,
+        }
+    }
+
     async fn link(&self, target: &str, to: &str) -> Result<(), Failure> {
         match self.to.link(target, to).await {
             Err(failure) if failure.kind() == std::io::ErrorKind::AlreadyExists => {
                 if self.to.read_link(to).await.is_ok_and(|there| there == target) {
                     return Ok(());
                 }
-                self.to.remove(to, false).await?;
-                self.to.link(target, to).await
+                let part = part_of(to);
+                if let Err(failure) = self.to.remove(&part, false).await
+                    && failure.kind() != std::io::ErrorKind::NotFound
+                {
+                    return Err(failure);
+                }
+                self.to.link(target, &part).await?;
+                // Not in place of a directory, whose files may be on their way.
+                let moved = self.to.rename(&part, to).await;
+                if moved.is_err() {
+                    _ = self.to.remove(&part, false).await;
+                }
+                moved
             }
             other => other,
         }
@@ -495,6 +529,20 @@ fn join(parent: &str, path: &str) -> String {
         true => format!("{parent}{path}"),
         false => format!("{parent}/{path}"),
     }
+}
+
+/// Whether a path that was listed can be that of something to be copied: below a directory that was `made`, or the top.
+fn check_listed(source: &str, path: &str, made: &HashSet<String>) -> Result<(), Failure> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if matches!(name, "" | "." | "..") || (path != name && !made.contains(parent)) {
+        let text = "it is listed where nothing can be";
+        return Err(failure(std::io::ErrorKind::InvalidData, source, text));
+    }
+    if is_part(OsStr::new(name)) {
+        let text = "it is what another copy has left";
+        return Err(failure(std::io::ErrorKind::Unsupported, source, text));
+    }
+    Ok(())
 }
 
 /// The directories above a path.
