@@ -313,7 +313,7 @@ impl Exit {
     pub fn shell_code(&self) -> i32 {
         match self {
             Self::Code(code) => *code,
-            Self::Signal(signal) => 128 + signal.usual_number(),
+            Self::Signal(signal) => 128 + i32::from(signal.usual_number()),
         }
     }
 
@@ -369,7 +369,7 @@ impl Signal {
     pub const USR2: Self = Self(Cow::Borrowed("USR2"));
 
     /// The number that it has on most systems, or 0.
-    fn usual_number(&self) -> i32 {
+    fn usual_number(&self) -> u8 {
         match self.name() {
             "HUP" => 1,
             "INT" => 2,
@@ -447,5 +447,9 @@ mod tests {
         assert_eq!(Exit::Code(3).shell_code(), 3);
         assert_eq!(Exit::Signal(Signal::KILL).shell_code(), 137);
         assert_eq!(Exit::Signal(Signal::KILL).to_string(), "killed by SIGKILL");
+        // As a peer may tell it: this was added up beyond all numbers.
+        let most = Signal(i32::MAX.to_string().into());
+        assert_eq!(Exit::Signal(most).shell_code(), 128);
+        assert_eq!(Exit::Signal(Signal("-200".into())).shell_code(), 128);
     }
 }
