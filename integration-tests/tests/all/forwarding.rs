@@ -381,6 +381,33 @@ fn no_more_are_open_than_may() {
     );
 }
 
+/// Whoever listened held a place for the next connection: others could not connect, though none was open.
+#[test]
+fn to_listen_takes_no_place_of_a_connection() {
+    with_rules(NetworkRules::everything().connections(1), async |_pair, far| {
+        let any = || Target::tcp("127.0.0.1", 0);
+        let mut first = within(far.call().listen(any())).await.unwrap();
+        let mut second = within(far.call().listen(any())).await.unwrap();
+        // Both wait for somebody.
+        for listening in [&mut first, &mut second] {
+            let dialled = dial(&listening.address).await;
+            let incoming = within(listening.connections.next()).await.unwrap().unwrap();
+            drop((dialled, incoming));
+        }
+        let target = echo().await;
+        let connected = within(async {
+            loop {
+                let (sender, bytes) = ByteStream::channel(1);
+                if let Ok(connected) = far.call().connect(target.clone(), bytes).await {
+                    return (sender, connected);
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        drop(connected.await);
+    });
+}
+
 #[test]
 fn unix_sockets_are_reached_and_made() {
     with_everything(async |pair, far| {

@@ -126,11 +126,12 @@ impl futures_core::Stream for Accepting {
     }
 }
 
-/// Accepts a connection once there is a place for it.
+/// Accepts a connection, and tells of it once there is a place for it.
 fn accept(listener: LocalListener, places: Arc<Semaphore>) -> Accepted {
     Box::pin(async move {
-        let place = Arc::clone(&places).acquire_owned().await.ok();
         let (socket, peer) = listener.accept().await;
+        // Not before: whoever only listens would hold a place of those who connect.
+        let place = Arc::clone(&places).acquire_owned().await.ok();
         let link = Link::new(socket, place);
         let bytes = link.received();
         let (reply, sent) = Sink::new();
