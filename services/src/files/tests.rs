@@ -377,3 +377,24 @@ fn times_before_1970_are_times() {
         assert_eq!(Time::from(time.to_system().unwrap()), time);
     }
 }
+
+/// A directory that was moved out of what is shown was watched further on, wherever it was.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_is_moved_away_is_watched_no_more() -> Test {
+    let place = place(|root| root);
+    let root = place.path().join("root");
+    let mut changes = place.files.watch("", true).await?;
+    std::fs::rename(root.join("a"), place.path().join("away"))?;
+    assert_eq!(changes.next().await.unwrap()?, Change::Removed("a".into()));
+    std::fs::write(place.path().join("away/b/private"), "x")?;
+    std::fs::write(root.join("last"), "x")?;
+    assert_eq!(changes.next().await.unwrap()?, Change::Created("last".into()));
+    // It comes back under another name.
+    std::fs::rename(place.path().join("away"), root.join("back"))?;
+    while changes.next().await.unwrap()? != Change::Created("back/b/private".into()) {}
+    std::fs::write(root.join("back/b/public"), "x")?;
+    let new = Change::Created("back/b/public".into());
+    while changes.next().await.unwrap()? != new {}
+    Ok(())
+}

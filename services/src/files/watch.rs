@@ -157,6 +157,7 @@ impl Watch {
                     changes.push(Change::Renamed { from, to: path });
                     continue;
                 }
+                self.forget(&from);
                 changes.push(Change::Removed(from));
             }
             if flags.contains(ReadFlags::MOVED_FROM) {
@@ -183,6 +184,7 @@ impl Watch {
             }
         }
         if let Some((_, from)) = moved {
+            self.forget(&from);
             changes.push(Change::Removed(from));
         }
         for path in new {
@@ -210,16 +212,33 @@ impl Watch {
         }
     }
 
+    /// What is at a path has left what is watched: what changes in it is told no more.
+    fn forget(&mut self, from: &str) {
+        let events = &self.events;
+        self.prefixes.retain(|number, prefix| {
+            let has_left = is_at_or_below(prefix, from);
+            if has_left {
+                // It may be gone already.
+                _ = inotify::remove_watch(events, *number);
+            }
+            !has_left
+        });
+    }
+
     /// A directory has another path, and with it what is watched below.
     fn rename(&mut self, from: &str, to: &str) {
         for prefix in self.prefixes.values_mut() {
-            if let Some(rest) = prefix.strip_prefix(from)
-                && (rest.is_empty() || rest.starts_with('/'))
-            {
+            if is_at_or_below(prefix, from) {
+                let rest = prefix.get(from.len()..).unwrap_or_default();
                 *prefix = format!("{to}{rest}");
             }
         }
     }
+}
+
+fn is_at_or_below(path: &str, above: &str) -> bool {
+    let rest = path.strip_prefix(above);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What follows what was read.
