@@ -20,6 +20,7 @@
 mod follow;
 mod hosted;
 mod path;
+mod remove;
 mod transfer;
 mod tree;
 mod walk;

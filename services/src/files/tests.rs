@@ -398,3 +398,18 @@ async fn what_is_moved_away_is_watched_no_more() -> Test {
     while changes.next().await.unwrap()? != new {}
     Ok(())
 }
+
+/// Each level took some of the stack of a thread: a tree that was deep enough took the process with it.
+#[test]
+fn a_tree_of_any_depth_is_removed() -> Test {
+    let place = place(|root| root);
+    let root = place.path().join("root");
+    std::fs::create_dir_all(root.join("d/".repeat(1200)))?;
+    std::fs::write(root.join("d/".repeat(700)).join("file"), "")?;
+    let tree = super::tree::Tree::at(root.clone());
+    // With little room, not so many are needed.
+    let removing = std::thread::Builder::new().stack_size(256 << 10);
+    removing.spawn(move || tree.remove("d", true))?.join().unwrap()?;
+    assert!(!root.join("d").exists());
+    Ok(())
+}

@@ -10,6 +10,7 @@ use cap_std::fs::{Dir, OpenOptions};
 use cap_std::time::SystemTime;
 
 use super::path::{invalid, leads_out, parse, parse_target, show, show_rooted};
+use super::remove::remove_all;
 use super::walk::Walk;
 use super::{Attributes, Digest, Kind, Metadata, OpenMode, Space, Time};
 
@@ -184,7 +185,10 @@ impl Tree {
     pub(super) fn remove(&self, path: &str, is_recursive: bool) -> io::Result<()> {
         let (dir, path) = (self.dir()?, self.locate_below(path)?);
         match dir.symlink_metadata(&path)?.is_dir() {
-            true if is_recursive => dir.remove_dir_all(path),
+            true if is_recursive => {
+                remove_all(dir.open_dir_nofollow(&path)?)?;
+                dir.remove_dir(path)
+            }
             true => dir.remove_dir(path),
             false => dir.remove_file_or_symlink(path),
         }
