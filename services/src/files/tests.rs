@@ -413,3 +413,22 @@ fn a_tree_of_any_depth_is_removed() -> Test {
     assert!(!root.join("d").exists());
     Ok(())
 }
+
+/// By way of a link further down, a new one led out of what is shown, though not by its words.
+#[tokio::test]
+async fn no_link_is_made_that_leads_out_by_way_of_another() -> Test {
+    let place = place(|root| root);
+    let denied = Some(std::io::ErrorKind::PermissionDenied);
+    place.files.link("..", "a/b/up").await?;
+    place.files.link("a/b", "short").await?;
+    assert_eq!(kind(place.files.link("a/b/up/../../secret", "one").await), denied);
+    // There it is two levels up to the root, however it is called.
+    place.files.link("../../top", "short/two").await?;
+    assert_eq!(place.files.read("a/b/two", 0, 3).await?, "top");
+    place.files.make_dir("x", false).await?;
+    place.files.link("x", "y").await?;
+    assert_eq!(kind(place.files.link("../../secret", "y/link").await), denied);
+    place.files.link("../top", "y/link").await?;
+    assert_eq!(place.files.read("x/link", 0, 3).await?, "top");
+    Ok(())
+}

@@ -232,10 +232,15 @@ impl Tree {
     pub(super) fn link(&self, target: &str, path: &str) -> io::Result<()> {
         let (dir, path) = (self.dir()?, self.locate_below(path)?);
         let target = parse_target(target)?;
-        if !self.is_whole && leads_out(&path, &target) {
+        let is_out = || -> io::Result<bool> {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let directory = dir.canonicalize(parent.unwrap_or_else(|| Path::new(".")))?;
+            Ok(leads_out(&directory, &target))
+        };
+        if !self.is_whole && is_out()? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "a link that leads out of what is shown is not made",
+                "a link that may lead out of what is shown is not made",
             ));
         }
         dir.symlink_contents(target, path)
