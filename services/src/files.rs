@@ -103,7 +103,8 @@ pub trait Files {
     #[reads]
     async fn is_read_only(&self) -> Result<bool, Failure>;
 
-    /// Writes a whole file, at most what fits a message. It is there at once and as a whole, in place of what was there.
+    /// Writes a whole file, at most what fits a message. It is there at once and as a whole, in place of what was there, and
+    /// with its permissions unless `attributes` have others.
     async fn write(&self, path: &str, bytes: Bytes, attributes: Attributes) -> Result<Digest, Failure>;
 
     /// Writes what comes to a file from a position on, where it is cut off before; what was written, by number and hash.

@@ -378,6 +378,22 @@ fn times_before_1970_are_times() {
     }
 }
 
+/// A file that was written anew lost its permissions: a secret could be read, a script not be run.
+#[tokio::test]
+async fn what_is_written_anew_keeps_the_permissions_that_it_had() -> Test {
+    let place = place(|root| root);
+    let top = place.path().join("root/top");
+    for mode in [0o600, 0o755] {
+        std::fs::set_permissions(&top, PermissionsExt::from_mode(mode))?;
+        place
+            .files
+            .write("top", "new".into(), Attributes::default())
+            .await?;
+        assert_eq!(std::fs::metadata(&top)?.mode() & 0o7777, mode);
+    }
+    Ok(())
+}
+
 /// A directory that was moved out of what is shown was watched further on, wherever it was.
 #[cfg(target_os = "linux")]
 #[tokio::test]

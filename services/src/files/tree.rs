@@ -110,11 +110,11 @@ impl Tree {
     /// Opens a file, and nothing but a file.
     pub(super) fn open(&self, path: &str, mode: OpenMode, links: Links) -> io::Result<File> {
         let (dir, path) = (self.dir()?, self.locate(path, links)?);
-        open(&dir, &path, mode, links)
+        open(&dir, &path, mode, links, None)
     }
 
     /// A file to be written that was not there before, beside `path`.
-    fn open_beside(&self, dir: &Dir, path: &Path) -> io::Result<(File, PathBuf)> {
+    fn open_beside(&self, dir: &Dir, path: &Path, permissions: Option<u32>) -> io::Result<(File, PathBuf)> {
         let new = OpenMode {
             write: true,
             create_new: true,
@@ -124,7 +124,7 @@ impl Tree {
         getrandom::fill(&mut number).map_err(io::Error::other)?;
         let name = format!(".farref-{:016x}.part", u64::from_ne_bytes(number));
         let path = path.with_file_name(name);
-        Ok((open(dir, &path, new, Links::Stay)?, path))
+        Ok((open(dir, &path, new, Links::Stay, permissions)?, path))
     }
 
     /// Puts what `fill` writes at `path`, at once or not at all.
@@ -135,10 +135,19 @@ impl Tree {
         fill: impl FnOnce(&mut File) -> io::Result<R>,
     ) -> io::Result<R> {
         let (dir, to) = (self.dir()?, self.locate_below(path)?);
-        check_replaceable(&dir, &to)?;
-        let (mut file, beside) = self.open_beside(&dir, &to)?;
+        let there = check_replaceable(&dir, &to)?.filter(cap_std::fs::Metadata::is_file);
+        let attributes = Attributes {
+            // It stays what it was, only its content is another.
+            mode: attributes
+                .mode
+                .or(there.filter(|_| cfg!(unix)).map(|there| metadata(&there).mode)),
+            ..*attributes
+        };
+        // Who may not read it then may not read it now.
+        let permissions = attributes.mode.map(|_| PRIVATE);
+        let (mut file, beside) = self.open_beside(&dir, &to, permissions)?;
         let put = fill(&mut file).and_then(|filled| {
-            set_attributes(&file, attributes)?;
+            set_attributes(&file, &attributes)?;
             dir.rename(&beside, &dir, &to)?;
             Ok(filled)
         });
@@ -172,7 +181,7 @@ impl Tree {
             write: true,
             ..OpenMode::default()
         };
-        let file = open(&dir, &from, writing, Links::Stay)?;
+        let file = open(&dir, &from, writing, Links::Stay, None)?;
         set_attributes(&file, attributes)?;
         dir.rename(&from, &dir, &to)
     }
@@ -323,7 +332,11 @@ impl Tree {
     }
 }
 
-fn open(dir: &Dir, path: &Path, mode: OpenMode, links: Links) -> io::Result<File> {
+/// The permissions of a file that is its owner's alone.
+const PRIVATE: u32 = 0o600;
+
+/// Opens a file; one that is made has these permissions, if there are any.
+fn open(dir: &Dir, path: &Path, mode: OpenMode, links: Links, permissions: Option<u32>) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(mode.read)
@@ -338,6 +351,12 @@ fn open(dir: &Dir, path: &Path, mode: OpenMode, links: Links) -> io::Result<File
             Links::Follow => FollowSymlinks::Yes,
             Links::Stay => FollowSymlinks::No,
         });
+    #[cfg(unix)]
+    if let Some(permissions) = permissions {
+        cap_std::fs::OpenOptionsExt::mode(&mut options, permissions);
+    }
+    #[cfg(not(unix))]
+    let _ = permissions;
     // To open a device may be to do something with it already.
     if let Ok(found) = dir.metadata(path) {
         check_file(&found)?;
@@ -358,11 +377,11 @@ fn check_file(found: &cap_std::fs::Metadata) -> io::Result<()> {
     }
 }
 
-/// A directory is not replaced by a file; nor is anything but a file or link.
-fn check_replaceable(dir: &Dir, path: &Path) -> io::Result<()> {
+/// A directory is not replaced by a file; nor is anything but a file or link. What is there.
+fn check_replaceable(dir: &Dir, path: &Path) -> io::Result<Option<cap_std::fs::Metadata>> {
     match dir.symlink_metadata(path) {
-        Ok(found) => check_file(&found),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(found) => check_file(&found).map(|()| Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
