@@ -108,7 +108,11 @@ pub trait Files {
     async fn write(&self, path: &str, bytes: Bytes, attributes: Attributes) -> Result<Digest, Failure>;
 
     /// Writes what comes to a file from a position on, where it is cut off before; what was written, by number and hash.
-    /// The file is made if it is not there; a link is not followed. What came before a failure stays written.
+    /// From 0 on, the file is made if it is not there; a link is not followed. What came before a failure stays written.
+    ///
+    /// A file that is shorter than `at` is [`InvalidInput`](std::io::ErrorKind::InvalidInput). Where two write one file, the
+    /// first fails as [`ResourceBusy`](std::io::ErrorKind::ResourceBusy). A file named `.NAME.farref-part` is made as its
+    /// owner's alone.
     async fn write_from(&self, path: &str, at: u64, bytes: ByteStream) -> Result<Digest, Failure>;
 
     /// Gives a file these attributes and puts it at another path, at once and in place of what was there.

@@ -11,7 +11,7 @@ use farref_netref::stream::Sender;
 use farref_netref::{ByteStream, Netref, Peer, Stream, remote};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::tree::{Links, Tree, digest, go, read_piece};
+use super::tree::{Links, Tree, digest, go, read_piece, write_on};
 use super::{Attributes, Change, Content, Digest, Entry, Files, Metadata, OpenMode, Space, follow, watch};
 use crate::file::{self, Failure, File};
 
@@ -309,14 +309,20 @@ async fn send_content(
 }
 
 /// Writes what comes; one piece is written while the next is on its way.
-async fn write_content(work: &Work, mut file: StdFile, mut bytes: ByteStream) -> Result<Digest, Failure> {
+async fn write_content(
+    work: &Work,
+    mut file: StdFile,
+    at: u64,
+    mut bytes: ByteStream,
+) -> Result<Digest, Failure> {
     let (mut hasher, mut len) = (blake3::Hasher::new(), 0_u64);
     let mut next = bytes.next().await;
     while let Some(piece) = next {
         let piece = piece?;
+        let end = at.saturating_add(len);
         len = len.saturating_add(piece.len() as u64);
         let write = work.run(move || {
-            io::Write::write_all(&mut file, &piece)?;
+            write_on(&mut file, end, &piece)?;
             hasher.update(&piece);
             Ok((file, hasher))
         });
@@ -474,18 +480,8 @@ impl Files for Hosted {
     async fn write_from(&self, path: &str, at: u64, bytes: ByteStream) -> Result<Digest, Failure> {
         self.check_writable("write_from", path)?;
         let (_hold, to) = (self.hold("write_from", path)?, path.to_owned());
-        let file = self.run("write_from", path, move |tree| {
-            let mode = OpenMode {
-                write: true,
-                create: true,
-                ..OpenMode::default()
-            };
-            let mut file = tree.open(&to, mode, Links::Stay)?;
-            file.set_len(at)?;
-            go(&mut file, at)?;
-            Ok(file)
-        });
-        write_content(&self.work, file.await?, bytes).await
+        let file = self.run("write_from", path, move |tree| tree.open_at(&to, at));
+        write_content(&self.work, file.await?, at, bytes).await
     }
 
     async fn replace(&self, from: &str, to: &str, attributes: Attributes) -> Result<(), Failure> {

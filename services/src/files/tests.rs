@@ -394,6 +394,56 @@ async fn what_is_written_anew_keeps_the_permissions_that_it_had() -> Test {
     Ok(())
 }
 
+/// What was copied from a file that is its owner's alone could be read by others until all of it was there.
+#[tokio::test]
+async fn a_file_that_is_not_whole_yet_is_its_owners_alone() -> Test {
+    let place = place(|root| root);
+    for (name, mode) in [(".x.farref-part", 0o600), ("x", 0o644)] {
+        let bytes = ByteStream::read(&b"secret"[..]);
+        place.files.write_from(name, 0, bytes).await?;
+        let there = std::fs::metadata(place.path().join("root").join(name))?;
+        assert_eq!(there.mode() & 0o777 & !0o022, mode, "{name}");
+    }
+    Ok(())
+}
+
+/// Two copies to one place wrote to one file, and the first to be done put in place what the other had yet to write.
+#[tokio::test]
+async fn of_two_who_write_one_file_the_first_is_told() -> Test {
+    let place = place(|root| root);
+    let (mut sender, bytes) = ByteStream::channel(1);
+    let first = tokio::spawn({
+        let files = place.files.clone();
+        async move { files.write_from("new", 0, bytes).await }
+    });
+    sender.send("first ".into()).await?;
+    let new = place.path().join("root/new");
+    while !std::fs::read(&new).is_ok_and(|there| there == b"first ") {
+        tokio::task::yield_now().await;
+    }
+    let second = ByteStream::read(&b"second"[..]);
+    place.files.write_from("new", 3, second).await?;
+    sender.send("and last".into()).await?;
+    drop(sender);
+    assert_eq!(kind(first.await?), Some(std::io::ErrorKind::ResourceBusy));
+    assert_eq!(std::fs::read(&new)?, b"firsecond");
+    Ok(())
+}
+
+/// What was to be gone on with could be gone by then: zeros took the place of what was thought to be there.
+#[tokio::test]
+async fn a_file_is_not_filled_up_with_zeros() -> Test {
+    let place = place(|root| root);
+    use std::io::ErrorKind::{InvalidInput, NotFound};
+    for (path, expected) in [("top", InvalidInput), ("new", NotFound)] {
+        let bytes = ByteStream::read(&b"rest"[..]);
+        let failed = place.files.write_from(path, 100, bytes).await;
+        assert_eq!(kind(failed), Some(expected), "{path}");
+    }
+    assert_eq!(place.files.read("top", 0, 100).await?, "top of it\n");
+    Ok(())
+}
+
 /// A directory that was moved out of what is shown was watched further on, wherever it was.
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -9,7 +9,7 @@ use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncEx
 use cap_std::fs::{Dir, OpenOptions};
 use cap_std::time::SystemTime;
 
-use super::path::{invalid, leads_out, parse, parse_target, show, show_rooted};
+use super::path::{invalid, is_part, leads_out, parse, parse_target, show, show_rooted};
 use super::remove::remove_all;
 use super::walk::Walk;
 use super::{Attributes, Digest, Kind, Metadata, OpenMode, Space, Time};
@@ -111,6 +111,30 @@ impl Tree {
     pub(super) fn open(&self, path: &str, mode: OpenMode, links: Links) -> io::Result<File> {
         let (dir, path) = (self.dir()?, self.locate(path, links)?);
         open(&dir, &path, mode, links, None)
+    }
+
+    /// Opens a file to be written from `at` on; what was behind that is cut off. It is made only to be written from its
+    /// beginning on.
+    pub(super) fn open_at(&self, path: &str, at: u64) -> io::Result<File> {
+        let (dir, path) = (self.dir()?, self.locate(path, Links::Stay)?);
+        let mode = OpenMode {
+            write: true,
+            create: at == 0,
+            ..OpenMode::default()
+        };
+        // What is not whole yet has not the permissions yet that it will have.
+        let permissions = path.file_name().filter(|name| is_part(name)).map(|_| PRIVATE);
+        let mut file = open(&dir, &path, mode, Links::Stay, permissions)?;
+        alone(&mut file, |file| {
+            if file.metadata()?.len() < at {
+                return Err(invalid(format!(
+                    "the file has less than the {at} bytes that are to stay"
+                )));
+            }
+            file.set_len(at)?;
+            go(file, at)
+        })?;
+        Ok(file)
     }
 
     /// A file to be written that was not there before, beside `path`.
@@ -455,6 +479,40 @@ pub(super) fn read_piece(file: &mut File, len: usize) -> io::Result<Vec<u8>> {
     let mut piece = Vec::with_capacity(len);
     Read::by_ref(file).take(len as u64).read_to_end(&mut piece)?;
     Ok(piece)
+}
+
+/// Writes at the end of a file, which is `at` as long as nobody else writes it, too.
+pub(super) fn write_on(file: &mut File, at: u64, bytes: &[u8]) -> io::Result<()> {
+    alone(file, |file| match file.metadata()?.len() == at {
+        true => file.write_all(bytes),
+        false => Err(busy()),
+    })
+}
+
+/// Does something to a file while nobody else does, also in another process. Where there are no locks it is done without.
+fn alone<R>(file: &mut File, job: impl FnOnce(&mut File) -> io::Result<R>) -> io::Result<R> {
+    let mut tries = 0;
+    while let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
+        tries += 1;
+        if tries > TRIES {
+            return Err(busy());
+        }
+        std::thread::sleep(BETWEEN);
+    }
+    let done = job(file);
+    _ = file.unlock();
+    done
+}
+
+/// How often, and how long after the time before, a file is tried that others have to themselves.
+const TRIES: u32 = 200;
+const BETWEEN: std::time::Duration = std::time::Duration::from_millis(5);
+
+fn busy() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "somebody else writes the file as well",
+    )
 }
 
 pub(super) fn go(file: &mut File, at: u64) -> io::Result<()> {
