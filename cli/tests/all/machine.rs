@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use farref_integration_tests::line::{Line, LineConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -476,4 +477,23 @@ fn limits_are_kept_to_and_those_that_are_none_are_refused() {
     machine
         .run(&["serve", "unix:/tmp/x", "--system", "--announce", "x"])
         .failed(2);
+}
+
+#[test]
+fn a_board_serves_its_serial_line_and_the_desk_uses_it() {
+    let line = Line::new(LineConfig::default());
+    let port = |path: &Path| format!("serial:{}?baud=115200", path.display());
+    let board = Machine::at(&port(line.left()), &["--system", "--files", "@:ro"], "");
+    fs::write(board.shown("notes"), "from the board\n").unwrap();
+    let desk = |arguments: &[&str], input: &str| {
+        let at = port(line.right());
+        let arguments: Vec<_> = arguments
+            .iter()
+            .map(|argument| argument.replace('@', &at))
+            .collect();
+        run(&board.client(), &arguments, input)
+    };
+    assert_eq!(desk(&["cat", "@::notes"], "").ok(), "from the board\n");
+    let shell = desk(&["shell", "@"], "x = system\nx.facts().os\n");
+    assert!(shell.ok().contains(std::env::consts::OS), "{shell:?}");
 }
