@@ -225,7 +225,7 @@ impl Guard for Policy {
     fn admit(&self, access: &Access) -> Result<()> {
         let admitted = self.check(access).and_then(|()| {
             // Last: what is refused anyway costs nothing of the rate.
-            self.rates.iter().try_for_each(|rate| rate.take(Instant::now()))
+            take_all(&self.rates, Instant::now())
         });
         if let Err(error) = &admitted {
             self.record(access, Err(error.clone()), Duration::ZERO);
@@ -369,6 +369,21 @@ impl Rate {
         drop(empty);
         Ok(())
     }
+
+    /// A call that was counted is not made.
+    fn give_back(&self) {
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+        *empty = empty.and_then(|empty| empty.checked_sub(self.each));
+    }
+}
+
+/// Takes a call from each rate, or from none.
+fn take_all(rates: &[Arc<Rate>], now: Instant) -> Result<()> {
+    for (index, rate) in rates.iter().enumerate() {
+        rate.take(now)
+            .inspect_err(|_| rates.iter().take(index).for_each(|taken| taken.give_back()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -393,6 +408,17 @@ mod tests {
             line.ends_with("no `x\\nroot: Bench.calibrate: done\\u{1b}[2J`"),
             "{line}"
         );
+    }
+
+    /// What the second of two rates refused was counted by the first.
+    #[test]
+    fn what_one_rate_refuses_costs_nothing_of_another() {
+        let now = Instant::now() + Duration::from_secs(100);
+        let rates = [2, 1].map(|calls| Arc::new(Rate::new(calls, Duration::from_secs(1))));
+        take_all(&rates, now).unwrap();
+        take_all(&rates, now).unwrap_err();
+        rates[0].take(now).expect("one of two was taken");
+        assert!(rates[0].take(now).is_err());
     }
 
     #[test]
