@@ -280,6 +280,25 @@ fn a_listener_is_closed_with_its_stream_or_its_connection() {
     });
 }
 
+/// One that listened here went on for ever.
+#[test]
+fn a_forwarding_ends_with_the_connection() {
+    with_everything(async |pair, far| {
+        let target = echo().await;
+        let here = || async { listener().await.0 };
+        let remote = network::forward_remote(&far, Target::tcp("127.0.0.1", 0), target.clone(), drop);
+        let mut forwardings = [
+            within(remote).await.unwrap(),
+            network::forward_local(here().await, &far, target, drop),
+            network::forward_socks(here().await, &far, drop),
+        ];
+        within(pair.client.close()).await;
+        for forwarding in &mut forwardings {
+            within(forwarding.ended()).await;
+        }
+    });
+}
+
 #[test]
 fn a_target_that_refuses_is_told() {
     with_everything(async |_pair, far| {

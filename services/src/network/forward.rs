@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use farref_netref::Netref;
+use farref_netref::{Error, Netref};
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
@@ -39,8 +39,8 @@ pub fn forward_local(
     target: Target,
     report: impl Fn(Trouble) + Send + Sync + 'static,
 ) -> Forwarding {
-    let network = network.clone();
-    accepted(listener.into(), report, move |socket| {
+    let (network, lost) = (network.clone(), network.lost());
+    accepted(listener.into(), lost, report, move |socket| {
         let (network, target) = (network.clone(), target.clone());
         async move {
             let to = target.clone();
@@ -247,9 +247,10 @@ impl LocalListener {
 /// Why a connection failed, and where it was to go, if that is known.
 pub(super) type Failed = (Option<Target>, Failure);
 
-/// Passes on with `pass` what is accepted.
+/// Passes on with `pass` what is accepted, until the machine over there is `lost`.
 pub(super) fn accepted<F: Future<Output = Result<(), Failed>> + Send + 'static>(
     listener: LocalListener,
+    lost: impl Future<Output = Error> + Send + 'static,
     report: impl Fn(Trouble) + Send + Sync + 'static,
     pass: impl Fn(Socket) -> F + Send + 'static,
 ) -> Forwarding {
@@ -258,6 +259,7 @@ pub(super) fn accepted<F: Future<Output = Result<(), Failed>> + Send + 'static>(
     let places = Arc::new(Semaphore::new(MOST));
     let task = tokio::spawn(async move {
         let mut connections = JoinSet::new();
+        let mut lost = std::pin::pin!(lost);
         loop {
             let accept = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -266,6 +268,7 @@ pub(super) fn accepted<F: Future<Output = Result<(), Failed>> + Send + 'static>(
             let (place, (socket, peer)) = tokio::select! {
                 accepted = accept => accepted,
                 Some(_) = connections.join_next() => continue,
+                _ = &mut lost => break,
             };
             let (passing, report) = (pass(socket), Arc::clone(&report));
             connections.spawn(async move {
@@ -275,6 +278,9 @@ pub(super) fn accepted<F: Future<Output = Result<(), Failed>> + Send + 'static>(
                 drop(place);
             });
         }
+        // Nobody else is accepted while these end.
+        drop(listener);
+        while connections.join_next().await.is_some() {}
     });
     Forwarding { address, task }
 }

@@ -23,8 +23,8 @@ pub fn forward_socks(
     network: &Netref<dyn Network>,
     report: impl Fn(Trouble) + Send + Sync + 'static,
 ) -> Forwarding {
-    let network = network.clone();
-    accepted(listener.into(), report, move |socket| {
+    let (network, lost) = (network.clone(), network.lost());
+    accepted(listener.into(), lost, report, move |socket| {
         let network = network.clone();
         async move {
             match socket {
