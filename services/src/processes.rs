@@ -41,7 +41,8 @@ use crate::file::Failure;
 /// Starts processes.
 #[remote(name = "farref.Processes")]
 pub trait Processes {
-    /// Starts what `command` says. What it reads is `stdin`, up to its end; without one it reads nothing.
+    /// Starts what `command` says. What it reads is `stdin`, up to its end; without one it reads nothing, and on a terminal
+    /// waits until it is told so by [`close_stdin`](Process::close_stdin).
     ///
     /// # Errors
     ///

@@ -531,6 +531,20 @@ fn a_terminal_passes_bytes_both_ways_and_has_an_end() {
     });
 }
 
+/// One that was given no input waited for it, and was not told when there was none.
+#[test]
+fn a_terminal_without_an_input_is_told_of_its_end() {
+    on_unix(async |_pair, machine| {
+        let line = "stty -echo; echo ready; cat; echo over";
+        let mut started = spawn(&machine, Command::shell(line).pty(24, 80, "vt100")).await;
+        let mut output = started.stdout.take().unwrap();
+        until(&mut output, "ready\r\n").await;
+        within(started.process.call().close_stdin()).await.unwrap();
+        until(&mut output, "over\r\n").await;
+        assert_eq!(wait(&started.process).await, Exit::Code(0));
+    });
+}
+
 #[test]
 fn a_terminal_that_nobody_holds_any_more_hangs_up() {
     on_unix(async |_pair, machine| {

@@ -13,8 +13,14 @@ use tokio::sync::Notify;
 use super::child::Child;
 use super::output::set_nonblocking;
 
-/// Writes `bytes` to `fd` up to their end, that of the child, or that it is told to `close`. Within a runtime.
-pub(super) fn feed(fd: OwnedFd, bytes: ByteStream, child: &Arc<Child>, close: Arc<Notify>) -> io::Result<()> {
+/// Writes `bytes` to `fd` up to their end, that of the child, or that it is told to `close`; where there are none, it is for
+/// that alone. Within a runtime.
+pub(super) fn feed(
+    fd: OwnedFd,
+    bytes: Option<ByteStream>,
+    child: &Arc<Child>,
+    close: Arc<Notify>,
+) -> io::Result<()> {
     set_nonblocking(&fd)?;
     let input = Input {
         pipe: Sender::from_owned_fd_unchecked(fd)?,
@@ -40,10 +46,16 @@ struct Input {
 }
 
 impl Input {
-    async fn take(mut self, mut bytes: ByteStream, close: &Notify) -> io::Result<()> {
+    async fn take(mut self, mut bytes: Option<ByteStream>, close: &Notify) -> io::Result<()> {
         loop {
+            let next = async {
+                match &mut bytes {
+                    Some(bytes) => bytes.next().await,
+                    None => std::future::pending().await,
+                }
+            };
             let piece = tokio::select! {
-                piece = bytes.next() => piece,
+                piece = next => piece,
                 () = close.notified() => None,
             };
             // One that fails ends as well: there is no other way to tell a child.

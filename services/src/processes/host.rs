@@ -112,8 +112,8 @@ impl Processes for Machine {
             io::Result::Ok((running, stdin, stdout, stderr))
         });
         let (mut running, input, stdout, stderr) = started.await.map_err(io::Error::from)??;
-        if let (Some(pipe), Some(bytes)) = (input, stdin) {
-            feed(pipe, bytes, &running.child, Arc::clone(&running.close))?;
+        if let Some(pipe) = input {
+            feed(pipe, stdin, &running.child, Arc::clone(&running.close))?;
         }
         let stdout = running.output(stdout)?;
         let stderr = running.output(stderr)?;

@@ -27,7 +27,7 @@ pub(super) fn start(command: &Command, has_input: bool) -> io::Result<Parts> {
     let started = match &command.pty {
         Some(pty) => {
             std.env("TERM", &pty.term);
-            on_terminal(std, pty.rows, pty.cols, has_input)
+            on_terminal(std, pty.rows, pty.cols)
         }
         None => on_pipes(std, command, has_input),
     };
@@ -183,7 +183,7 @@ fn on_pipes(mut std: StdCommand, command: &Command, has_input: bool) -> io::Resu
     })
 }
 
-fn on_terminal(std: StdCommand, rows: u16, cols: u16, has_input: bool) -> io::Result<Parts> {
+fn on_terminal(std: StdCommand, rows: u16, cols: u16) -> io::Result<Parts> {
     let to_io = |error| match error {
         pty_process::Error::Io(error) => error,
         pty_process::Error::Rustix(error) => error.into(),
@@ -197,14 +197,12 @@ fn on_terminal(std: StdCommand, rows: u16, cols: u16, has_input: bool) -> io::Re
             .map_err(to_io)?;
         (OwnedFd::from(ours), child)
     };
-    let copies = || -> io::Result<_> {
-        let stdin = has_input.then(|| terminal.try_clone()).transpose()?;
-        Ok((stdin, terminal.try_clone()?))
-    };
+    let copies = || -> io::Result<_> { Ok((terminal.try_clone()?, terminal.try_clone()?)) };
     match copies() {
         Ok((stdin, stdout)) => Ok(Parts {
             child,
-            stdin,
+            // Also where it is given nothing to read: to be told that there is no more.
+            stdin: Some(stdin),
             stdout: Some(stdout),
             stderr: None,
             terminal: Some(terminal),
