@@ -498,3 +498,23 @@ async fn no_link_is_made_that_leads_out_by_way_of_another() -> Test {
     assert_eq!(place.files.read("x/link", 0, 3).await?, "top");
     Ok(())
 }
+
+/// Of a directory that came with more than can be told, the rest was left out and nobody told.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whoever_is_not_told_all_that_came_is_told_that() -> Test {
+    let place = place(|root| root);
+    let many = place.path().join("many");
+    std::fs::create_dir(&many)?;
+    for at in 0..4200 {
+        std::fs::write(many.join(at.to_string()), "")?;
+    }
+    let mut changes = place.files.watch("", true).await?;
+    std::fs::rename(&many, place.path().join("root/many"))?;
+    for _ in 0..=4096 {
+        assert!(matches!(changes.next().await.unwrap()?, Change::Created(_)));
+    }
+    std::fs::write(place.path().join("root/last"), "")?;
+    assert_eq!(changes.next().await.unwrap()?, Change::Overflow);
+    Ok(())
+}

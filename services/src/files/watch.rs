@@ -204,7 +204,11 @@ impl Watch {
         let Ok(walk) = self.tree.walk(&self.full(path), depth) else {
             return;
         };
-        for entry in walk.take(MOST).flatten() {
+        for (count, entry) in walk.flatten().enumerate() {
+            if count >= MOST {
+                changes.push(Change::Overflow);
+                return;
+            }
             let change = Change::Created(join(path, &entry.path));
             if !changes.contains(&change) {
                 changes.push(change);
