@@ -206,6 +206,9 @@ impl Transfer {
     /// links. What cannot be copied is reported, and the rest copied; so is what other copies have left, and what `from`
     /// lists that cannot be there. Nothing is written anywhere but below `to`: links there lead nowhere for this.
     ///
+    /// Where both are on this machine, `to` may be below `from`, and is left out. Otherwise it must not be: the copy would be
+    /// copied as well.
+    ///
     /// # Errors
     ///
     /// `from` cannot be walked, `to` cannot be made, or one of them is out of reach.
@@ -220,6 +223,11 @@ impl Transfer {
         let mut entries = job.from.walk(from, u32::MAX).await?;
         let mut directories = vec![(to.to_owned(), top)];
         job.to.make_dir(to, true).await?;
+        // Within this machine it can be told whether one is in the other.
+        let own = match job.from.is_local() && job.to.is_local() {
+            true => job.to.stat(to).await?.identity,
+            false => None,
+        };
         // Paths below these have nowhere to go.
         let mut missing = BTreeSet::new();
         // Those below any other that is not among these were not listed by whoever plays fair.
@@ -238,6 +246,13 @@ impl Transfer {
                 continue;
             }
             if let Err(failure) = check_listed(&source, &entry.path, &made) {
+                job.failed(&source, failure, &sums)?;
+                continue;
+            }
+            if own.is_some() && entry.metadata.identity == own {
+                let text = "it is the copy, which is not copied into itself";
+                let failure = failure(std::io::ErrorKind::InvalidInput, &source, text);
+                missing.insert(entry.path);
                 job.failed(&source, failure, &sums)?;
                 continue;
             }

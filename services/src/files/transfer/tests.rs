@@ -303,3 +303,19 @@ async fn what_other_copies_left_is_no_part_of_this_one() -> Test {
     assert!(std::fs::read(directory.path().join("to/big"))? == bytes(300_000));
     Ok(())
 }
+
+/// A directory was copied into itself over and over, as deep as a walk goes.
+#[tokio::test]
+async fn a_directory_is_not_copied_into_itself() -> Test {
+    let directory = tempfile::tempdir()?;
+    std::fs::create_dir_all(directory.path().join("a/b/c"))?;
+    std::fs::write(directory.path().join("a/file"), "file")?;
+    let files = FilesRoot::at(directory.path()).share();
+    let report = Transfer::new(files.clone(), files).tree("a", "a/b/c").await?;
+    let failed: Vec<_> = report.failures.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(failed, ["a/b/c"], "{report:?}");
+    let copy = directory.path().join("a/b/c");
+    assert_eq!(std::fs::read_to_string(copy.join("file"))?, "file");
+    assert!(copy.join("b").exists() && !copy.join("b/c").exists());
+    Ok(())
+}
