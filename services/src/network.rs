@@ -147,6 +147,7 @@ impl FromStr for Target {
         let port = port.parse().map_err(|_| wrong())?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         match bare {
+            Some("") => Err(wrong()),
             Some(number) => Ok(Self::tcp(number, port)),
             None if host.is_empty() || host.contains([':', '[', ']', '/']) => Err(wrong()),
             None => Ok(Self::tcp(host, port)),
@@ -180,7 +181,8 @@ impl From<Target> for String {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            // Also a host whose name would be read as what begins a path.
+            Self::Tcp { host, port } if host.contains(':') || host == "unix" => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix { path } => write!(f, "unix:{path}"),
         }
@@ -199,6 +201,7 @@ mod tests {
             "[::1]:65535",
             "[fe80::1%eth0]:22",
             "unix:/run/x.sock",
+            "[unix]:80",
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
@@ -210,12 +213,16 @@ mod tests {
             "host:65536",
             "::1:80",
             "[::1]",
+            "[]:80",
             "unix:",
             "a/b:80",
             "a\0b:80",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
+        // A host of that name was taken for a socket.
+        let host = Target::tcp("unix", 80);
+        assert_eq!(host.to_string().parse::<Target>().unwrap(), host);
         assert!(format!("{}:1", "a".repeat(5000)).parse::<Target>().is_err());
     }
 }
