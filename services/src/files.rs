@@ -131,7 +131,9 @@ pub trait Files {
     /// Makes a directory. With `has_parents`, those above it that are missing as well; then it may be there already.
     async fn make_dir(&self, path: &str, has_parents: bool) -> Result<(), Failure>;
 
-    /// Makes a symbolic link at `path` that leads to `target`.
+    /// Makes a symbolic link at `path` that leads to `target`. Where not all of the machine is shown,
+    /// [`PermissionDenied`](std::io::ErrorKind::PermissionDenied) if it may lead out: with `..` behind a name, which may be a
+    /// link as well.
     async fn link(&self, target: &str, path: &str) -> Result<(), Failure>;
 
     /// Changes attributes of a file, or of what a link leads to.

@@ -52,7 +52,8 @@ pub trait Processes {
     /// [`QuotaExceeded`](std::io::ErrorKind::QuotaExceeded) if too many run already.
     async fn spawn(&self, command: Command, stdin: Option<ByteStream>) -> Result<Started, Failure>;
 
-    /// Runs a line of the shell, which reads nothing, to its end: for whoever calls by name. [`run`] does more.
+    /// Runs a line of the shell, which reads nothing, to its end: for whoever calls by name. [`run()`] does more. What it leaves
+    /// running and writing is waited for, too.
     ///
     /// # Errors
     ///

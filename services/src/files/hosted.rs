@@ -29,7 +29,7 @@ use crate::file::{self, Failure, File};
 /// Nothing outside of the directory can be reached by way of it: not by `..`, not by links, whoever makes them and
 /// whenever. Links that lead outside are shown as what they are and not followed. What cannot be told from the inside is
 /// inside: hard links, and what is mounted below it. Where peers may write, whoever else works in the directory minds its
-/// links: one that leads outside is not made, but a link that is moved leads elsewhere.
+/// links: one that may lead outside is not made, but a link that is moved leads elsewhere.
 #[derive(Debug, Clone)]
 pub struct FilesRoot {
     tree: Arc<Tree>,
