@@ -36,7 +36,7 @@ impl Server {
         Ok(addresses)
     }
 
-    /// Serves the one connection that is the standard input of this process, as inetd hands it over. When that is over, the
+    /// Begins to serve the one connection that is the standard input of this process, as inetd hands it over. When that is over, the
     /// server is at its end; its peer cannot come back to a session, as it would meet another process. TCP is encrypted as by [`listen`](Self::listen), unless `plain`.
     ///
     /// # Errors
