@@ -18,6 +18,8 @@ mod feed;
 #[cfg(unix)]
 mod host;
 #[cfg(unix)]
+mod ignored;
+#[cfg(unix)]
 mod output;
 mod run;
 #[cfg(unix)]

@@ -497,3 +497,38 @@ fn a_board_serves_its_serial_line_and_the_desk_uses_it() {
     let shell = desk(&["shell", "@"], "x = system\nx.facts().os\n");
     assert!(shell.ok().contains(std::env::consts::OS), "{shell:?}");
 }
+
+#[test]
+fn what_a_server_ignores_is_not_ignored_by_what_it_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", home.path().join("socket").display());
+    // As in the background of a script, and behind nohup.
+    let mut child = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "trap '' INT QUIT USR1; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_farref"),
+        ])
+        .args(["serve", "--json", &socket, "--processes"])
+        .env("FARREF_HOME", home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    // A shell cannot trap what it was started to ignore.
+    let script = "trap 'echo caught' INT QUIT USR1; kill -INT $$; kill -QUIT $$; kill -USR1 $$; echo end";
+    let ran = run(
+        home.path(),
+        &["exec", socket.as_str(), "--", "sh", "-c", script],
+        "",
+    );
+    assert_eq!(ran.ok(), "caught\ncaught\ncaught\nend\n");
+    // And to itself they are what they were.
+    kill_process(Pid::from_child(&child), Signal::QUIT).unwrap();
+    run(home.path(), &["exec", socket.as_str(), "--", "true"], "").ok();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -22,7 +22,9 @@ fn a_monitor_tells_what_went_on_and_what_is_held() {
         assert!(before.connections.is_empty() && before.methods.is_empty());
         let server = Server::new(Fixed::new::<dyn Bench>(Rig::new().0)).with_monitoring(&monitoring);
         server.listen("mem:monitoring").await.unwrap();
-        let (one, _two) = (join("mem:monitoring").await, join("mem:monitoring").await);
+        let one = join("mem:monitoring").await;
+        within(server.wait_for(|stats| stats.connections == 1)).await;
+        let _two = join("mem:monitoring").await;
         within(server.wait_for(|stats| stats.connections == 2)).await;
         let bench: Netref<dyn Bench> = one.root().await.unwrap();
         for number in 0..5 {

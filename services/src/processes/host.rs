@@ -13,7 +13,7 @@ use super::feed::feed;
 use super::output::{Output, Progress};
 use super::run::captured;
 use super::start::{Parts, start};
-use super::{Captured, Command, Exit, Process, Processes, Signal, Started, signal};
+use super::{Captured, Command, Exit, Process, Processes, Signal, Started, ignored, signal};
 use crate::denied::denied;
 use crate::file::Failure;
 
@@ -86,6 +86,7 @@ impl Processes for Machine {
             let text = "processes are not detached here: this one would be ended with its connection";
             return Err(denied(text));
         }
+        ignored::heed();
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let text = format!("{} processes run already, as many as may", self.limits.processes);
             io::Error::new(io::ErrorKind::QuotaExceeded, text)
