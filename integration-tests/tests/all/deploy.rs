@@ -618,7 +618,7 @@ fn a_session_goes_on_when_its_ssh_dies() {
 #[test]
 fn a_keeper_serves_all_who_come_and_each_version_has_its_own() {
     with_far(Far::new(&[], |_| ()), async |far| {
-        let address = far.sshd.bringing(&agent(), &["agent", "3000"]);
+        let address = far.sshd.bringing(&agent(), &["agent", "100"]);
         let (one, two) = tokio::join!(joined(&address), joined(&address));
         let (one, two) = (one.unwrap(), two.unwrap());
         assert_eq!(sockets(&far).len(), 1);
@@ -632,7 +632,7 @@ fn a_keeper_serves_all_who_come_and_each_version_has_its_own() {
         assert_eq!(mode & 0o777, 0o600);
         fs::copy(agent(), &far.program).unwrap();
         far.pad(1);
-        let newer = far.sshd.bringing(&far.program, &["agent", "3000"]);
+        let newer = far.sshd.bringing(&far.program, &["agent", "100"]);
         let three = joined(&newer).await.unwrap();
         assert_eq!(sockets(&far).len(), 2);
         for connection in [one, two, three] {

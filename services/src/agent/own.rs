@@ -78,8 +78,8 @@ impl Start {
             Some(hash) => name.update(hash),
             None => {
                 // A program that is replaced is another one.
-                let file = exe
-                    .metadata()
+                let file = program()
+                    .and_then(|file| file.metadata())
                     .map_err(|error| failed("the program's own file", error))?;
                 name.update(exe.as_os_str().as_bytes());
                 name.update(format!(
@@ -154,7 +154,7 @@ pub(super) async fn check(start: &Start) -> Result<()> {
 }
 
 fn own_hash() -> io::Result<String> {
-    let mut file = File::open(env::current_exe()?)?;
+    let mut file = File::open(program()?)?;
     let mut hash = Sha256::new();
     let mut part = vec![0; 256 * 1024];
     loop {
@@ -214,6 +214,15 @@ fn hex(bytes: &[u8], most: usize) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+/// The program's own file, also where another has taken its name, as when two bring it at once: the system then calls it
+/// deleted, and no file of that name is there.
+pub(super) fn program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok("/proc/self/exe".into());
+    }
+    env::current_exe()
 }
 
 /// The arguments with which this program was started.

@@ -4,6 +4,7 @@ use std::env;
 use std::fs::{File, TryLockError};
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use farref_transport::{Address, ByteRx, ByteTx, Carrier, DialError, Media, Strea
 
 use super::failed;
 use super::keeper::{GREETING, READY, check_account};
-use super::own::{DEPLOYED, KEEPER, OF_SCRIPT, Start, arguments};
+use super::own::{DEPLOYED, KEEPER, OF_SCRIPT, Start, arguments, program};
 
 /// Joins standard input and output with a keeper, until either is at its end.
 ///
@@ -89,8 +90,9 @@ async fn start_keeper(address: &Address) -> Result<(StreamCarrier, BytesMut)> {
 
 /// Starts a keeper, and waits until it listens. It tells on standard error what is in the way.
 fn spawn_keeper() -> io::Result<()> {
-    let mut command = Command::new(env::current_exe()?);
+    let mut command = Command::new(program()?);
     command
+        .arg0(env::current_exe()?)
         .args(arguments())
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
@@ -116,7 +118,7 @@ fn spawn_keeper() -> io::Result<()> {
 /// Whoever has the file of the program locked starts keepers. Where that cannot be had things go on without: a keeper that
 /// is one too many finds the place taken.
 async fn turn() -> Option<File> {
-    let file = File::open(env::current_exe().ok()?).ok()?;
+    let file = File::open(program().ok()?).ok()?;
     let begun = tokio::time::Instant::now();
     while begun.elapsed() < PATIENCE {
         match file.try_lock() {
