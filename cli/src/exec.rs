@@ -345,38 +345,13 @@ impl Raw {
     }
 }
 
-/// The code that stands for how a command ended.
+/// The code that stands for how a command ended. What does not fit is cut off, as the system itself does.
 fn code(exit: &Exit) -> u8 {
-    match exit {
-        // What does not fit is cut off, as the system itself does.
-        Exit::Code(code) => code.to_le_bytes().first().copied().unwrap_or_default(),
-        Exit::Signal(signal) => 128 + number(signal),
-    }
-}
-
-/// The number of a signal where people know them from.
-fn number(signal: &Signal) -> u8 {
-    match signal.name() {
-        "HUP" => 1,
-        "INT" => 2,
-        "QUIT" => 3,
-        "ILL" => 4,
-        "TRAP" => 5,
-        "ABRT" => 6,
-        "BUS" => 7,
-        "FPE" => 8,
-        "KILL" => 9,
-        "USR1" => 10,
-        "SEGV" => 11,
-        "USR2" => 12,
-        "PIPE" => 13,
-        "ALRM" => 14,
-        "TERM" => 15,
-        "XCPU" => 24,
-        "XFSZ" => 25,
-        "SYS" => 31,
-        _ => 0,
-    }
+    exit.shell_code()
+        .to_le_bytes()
+        .first()
+        .copied()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
