@@ -6,7 +6,7 @@ use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -292,21 +292,14 @@ impl Life {
 
     /// Blocks until `met` holds (true), or `timeout` has passed (false).
     fn wait(&self, timeout: Option<Duration>, met: impl Fn(&State) -> bool) -> bool {
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut state = self.lock();
-        while !met(&state) {
-            let Some(until) = until else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        }
-        true
+        let (state, goes_on) = (self.lock(), |state: &mut State| !met(state));
+        let Some(timeout) = timeout else {
+            drop(self.changed.wait_while(state, goes_on));
+            return true;
+        };
+        let waited = self.changed.wait_timeout_while(state, timeout, goes_on);
+        let (_state, ended) = waited.unwrap_or_else(PoisonError::into_inner);
+        !ended.timed_out()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
