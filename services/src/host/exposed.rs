@@ -26,10 +26,10 @@ pub struct Exposed {
     services: BTreeMap<String, Offer>,
 }
 
-/// What there is under a name.
+/// What there is under a name; `F` are its files: their root as the program has it, or what one peer gets of that.
 #[derive(Clone)]
-enum Offer {
-    Files(FilesRoot),
+enum Offer<F = FilesRoot> {
+    Files(F),
     Processes(Netref<dyn Processes>),
     System(Netref<dyn System>),
     Network(Netref<dyn Network>),
@@ -175,15 +175,7 @@ enum Why {
 }
 
 /// A service that a peer gets.
-enum Offered {
-    Files(Netref<dyn Files>),
-    Processes(Netref<dyn Processes>),
-    System(Netref<dyn System>),
-    Network(Netref<dyn Network>),
-    Serial(Netref<dyn SerialPorts>),
-    Logs(Netref<dyn Logs>),
-    Other(Object),
-}
+type Offered = Offer<Netref<dyn Files>>;
 
 /// The root of one peer.
 struct Shown {
