@@ -50,6 +50,7 @@ mod native_link;
 pub mod noise;
 mod preface;
 mod pulse;
+pub mod rpyc;
 mod session;
 mod stream_link;
 pub mod varint;
