@@ -24,7 +24,7 @@
 //! ([`adapt`]), and what [`#[serde(with = "farref::bytes")]`](mod@crate::bytes) does for a field.
 //!
 //! Reading order: `wire` (the only file that names bincode), [`Encoder`], [`decode`], [`Reference`],
-//! [`mod@bytes`] and [`adapt`], [`Error`], [`Value`], [`Shape`].
+//! [`mod@bytes`] and [`adapt`], [`Error`], [`Value`], [`Shape`]; and apart from all that [`rpyc`], the values of Python peers.
 #![warn(clippy::arithmetic_side_effects)]
 
 mod wire;
@@ -47,6 +47,8 @@ mod transit;
 mod value;
 
 mod shape;
+
+pub mod rpyc;
 
 #[doc(hidden)]
 pub mod fuzzing;
