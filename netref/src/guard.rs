@@ -155,8 +155,8 @@ impl Access {
     }
 
     /// What is asked for: the name of a method without that of its interface, whether it is called by number, by name, or
-    /// as a property; or what every object can be asked: `str`, `len`, `eq`, `hash`, `index`, `iter`, `copy`, `describe`,
-    /// `is`. A method that this process does not know has its number for a name.
+    /// as a property; or what every object can be asked: `str`, `repr`, `len`, `eq`, `cmp`, `hash`, `index`, `set_index`,
+    /// `delete_index`, `iter`, `copy`, `invoke`, `enter`, `exit`, `describe`, `is`. A method that this process does not know has its number for a name.
     ///
     /// It may be whatever the peer has sent: what is shown is [`shown_name`](Self::shown_name).
     #[must_use]
@@ -180,6 +180,11 @@ impl Access {
             Op::IsInstance(_) => "is".into(),
             Op::Describe => "describe".into(),
             Op::Copy => "copy".into(),
+            Op::Invoke => "invoke".into(),
+            Op::SetIndex => "set_index".into(),
+            Op::DeleteIndex => "delete_index".into(),
+            Op::Repr => "repr".into(),
+            Op::Order(_) => "cmp".into(),
         }
     }
 
@@ -217,8 +222,18 @@ impl Access {
             | Op::Iterate
             | Op::IsInstance(_)
             | Op::Describe
-            | Op::Copy => true,
-            Op::Method { .. } | Op::Named(_) | Op::Set(_) | Op::Delete(_) | Op::Enter | Op::Exit => false,
+            | Op::Copy
+            | Op::Repr
+            | Op::Order(_) => true,
+            Op::Method { .. }
+            | Op::Named(_)
+            | Op::Set(_)
+            | Op::Delete(_)
+            | Op::Enter
+            | Op::Exit
+            | Op::Invoke
+            | Op::SetIndex
+            | Op::DeleteIndex => false,
         }
     }
 

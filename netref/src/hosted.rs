@@ -64,7 +64,8 @@ impl<T: ?Sized + RemoteTrait> Exported for Hosted<T> {
         Some(T::INTERFACE)
     }
 
-    fn dispatch(&self, invocation: Invocation) -> Dispatched {
+    fn dispatch(&self, mut invocation: Invocation) -> Dispatched {
+        invocation.resolve(T::INTERFACE);
         T::dispatch(Arc::clone(&self.0), invocation)
     }
 

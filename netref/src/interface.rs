@@ -84,8 +84,18 @@ impl Interface {
                 let method = interface.methods.get(interface.position_for(op)?)?;
                 Some((interface, method))
             }
+            Op::Invoke => self.only(),
             op => self.find_by(&|interface| interface.position_for(op)),
         }
+    }
+
+    /// The method that is called when the object itself is: the only one that there is.
+    fn only(&'static self) -> Option<(&'static Self, &'static Method)> {
+        let lineage = self.lineage();
+        let mut all = lineage
+            .into_iter()
+            .flat_map(|interface| interface.methods.iter().map(move |method| (interface, method)));
+        all.next().filter(|_| all.next().is_none())
     }
 
     fn find_by(

@@ -134,6 +134,8 @@ impl Invocation {
     pub fn is_for(&self, interface: &'static Interface) -> bool {
         match &self.op {
             Op::Method { interface: id, .. } => interface.find(*id).is_some(),
+            // It is called by the name of its method where there is only one: see `resolve`.
+            Op::Invoke => false,
             op => interface.find_for(op).is_some(),
         }
     }
@@ -150,7 +152,7 @@ impl Invocation {
                 self.describe(T::INTERFACE, known.names())
             }
             Op::IsInstance(_) => self.refuse(T::INTERFACE),
-            Op::Index | Op::Len | Op::Compare | Op::Hash | Op::Text | Op::Iterate | Op::Copy => {
+            Op::Index | Op::Len | Op::Compare | Op::Hash | Op::Text | Op::Repr | Op::Iterate | Op::Copy => {
                 Dispatched::Blocking(Box::new(move || self.ask(&this)), &OPERATION)
             }
             _ => self.unknown(T::INTERFACE),
@@ -179,7 +181,7 @@ impl Invocation {
     /// What an object is asked, with what goes with it.
     fn question(&self) -> Result<Question, Error> {
         Ok(match &self.op {
-            Op::Text => Question::Text,
+            Op::Text | Op::Repr => Question::Text,
             Op::Len => Question::Len,
             Op::Hash => Question::Hash,
             Op::Copy => Question::Copy,
@@ -224,11 +226,21 @@ impl Invocation {
     }
 
     /// Names the interface that has the method: where the call is passed on to, another one may have its like.
-    pub(crate) fn qualify(&mut self, interface: &Interface) {
+    pub(crate) fn qualify(&mut self, interface: &'static Interface) {
+        self.resolve(interface);
         if let Op::Named(name) | Op::Get(name) | Op::Set(name) = &mut self.op
             && !name.contains('.')
         {
             *name = format!("{}.{name}", interface.name);
+        }
+    }
+
+    /// Names the method that is called when an object which is handed out as `interface` is called itself.
+    pub(crate) fn resolve(&mut self, interface: &'static Interface) {
+        if self.op == Op::Invoke
+            && let Some((_, method)) = interface.find_for(&self.op)
+        {
+            self.op = Op::Named(method.name.to_owned());
         }
     }
 

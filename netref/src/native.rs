@@ -422,7 +422,7 @@ mod tests {
             };
             match (incoming.body, &events[..]) {
                 (Some(body), []) => assert_eq!(body, vec![1; len]),
-                (None, [Event::Body { answer, body }]) => {
+                (None, [Event::Body { answer, body, .. }]) => {
                     assert_eq!((*answer, &body[..]), (incoming.answer, &vec![1; len][..]));
                 }
                 other => panic!("{other:?}"),

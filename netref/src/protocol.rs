@@ -149,6 +149,42 @@ pub enum Op {
     Describe,
     /// A copy of the object, by value.
     Copy,
+    /// Calls the object itself.
+    Invoke,
+    /// Writes an element.
+    SetIndex,
+    /// Deletes an element.
+    DeleteIndex,
+    /// The object as text for programmers.
+    Repr,
+    /// Whether the object stands so to another value.
+    Order(Ordering),
+}
+
+/// How one value may stand to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there are no others")]
+pub enum Ordering {
+    /// `<`
+    Less,
+    /// `<=`
+    LessEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterEqual,
+}
+
+/// As it would be written in a program.
+impl fmt::Display for Ordering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Less => "<",
+            Self::LessEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterEqual => ">=",
+        })
+    }
 }
 
 /// As it would be written in a program.
@@ -171,6 +207,11 @@ impl fmt::Display for Op {
             Self::IsInstance(class) => write!(f, "is instance of {class}"),
             Self::Describe => f.write_str("describe"),
             Self::Copy => f.write_str("copy"),
+            Self::Invoke => f.write_str("invoke"),
+            Self::SetIndex => f.write_str("set index"),
+            Self::DeleteIndex => f.write_str("delete index"),
+            Self::Repr => f.write_str("repr"),
+            Self::Order(ordering) => ordering.fmt(f),
         }
     }
 }
@@ -198,6 +239,9 @@ pub struct CallOptions {
     pub trace: Option<[u8; 25]>,
     /// What the result is going to be read as. Nobody else hears of it.
     pub results: ResultShapes,
+    /// How many levels of containers in the result are wanted by value, where the peer hands out containers by
+    /// reference: 0 is none, 255 is all. The native protocol has no such containers, and does not tell the peer.
+    pub fetch: u8,
 }
 
 /// Fingerprints of the types as which the result of a call is going to be read; 0 for whatever it is.
@@ -387,6 +431,8 @@ pub enum Event<H: Handles> {
         answer: u64,
         /// The encoded arguments.
         body: Bytes,
+        /// The references that came with them, behind those that came with the call.
+        refs: Refs<Received<H>>,
     },
     /// The peer (or its deadline) gave a call up; no reply is due, but one is allowed.
     Cancelled {
@@ -586,6 +632,12 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// The next thing for the engine to do, in the order of the wire.
     fn poll_event(&mut self) -> Option<Event<H>>;
+
+    /// Whether the peer knows no interfaces: it is called by name, and both sides write values that say what they are.
+    /// Asked once. Default: it knows them.
+    fn is_by_name(&self) -> bool {
+        false
+    }
 
     /// Whether there is an event. Commands make some too: an answer, for one, lets the calls on its result go on.
     fn has_events(&self) -> bool {

@@ -231,6 +231,11 @@ pub trait Conduit: Send + Sync + 'static {
         false
     }
 
+    /// Whether the peer knows no interfaces, and is called by name. Default: it knows them.
+    fn is_by_name(&self) -> bool {
+        false
+    }
+
     /// Who is at the other end.
     fn peer(&self) -> &Arc<Peer>;
 

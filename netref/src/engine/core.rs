@@ -61,6 +61,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     pub(crate) runtime: Handle,
     /// Whether the peer was shown a root, which counts among the exports.
     pub(crate) shows_root: bool,
+    /// Whether the peer is called by name.
+    is_by_name: bool,
     /// Whether the connection stays when nobody on this side holds it: the peer may still call the root.
     keep_open: bool,
 }
@@ -188,6 +190,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             redial,
         } = parts;
         let peer = Arc::new(peer);
+        let is_by_name = protocol.is_by_name();
         Arc::new(Self {
             state: Mutex::new(State {
                 protocol,
@@ -228,6 +231,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             config,
             runtime: crate::runtime::handle(),
             shows_root,
+            is_by_name,
             keep_open,
         })
     }
@@ -806,6 +810,10 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn is_home_of(&self, remote: &Arc<dyn Remote>) -> bool {
         Arc::clone(remote).import_over(self).is_some()
+    }
+
+    fn is_by_name(&self) -> bool {
+        self.core.is_by_name
     }
 
     fn peer(&self) -> &Arc<Peer> {

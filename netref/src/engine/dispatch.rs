@@ -28,7 +28,9 @@ use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
 use crate::panics;
 use crate::place;
-use crate::protocol::{CallOptions, CancelReason, Chain, Incoming, IncomingTarget, PeerShape, Protocol};
+use crate::protocol::{
+    CallOptions, CancelReason, Chain, Incoming, IncomingTarget, PeerShape, Protocol, Received, Refs,
+};
 use crate::remote::{Blocked, Conduit, EngineHandles, Remote, TellShape};
 use crate::shapes;
 use crate::trace::Traced;
@@ -361,26 +363,34 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// The arguments of a call are there.
-    pub(crate) fn body_arrived(self: &Arc<Self>, answer: u64, body: Bytes) {
+    pub(crate) fn body_arrived(
+        self: &Arc<Self>,
+        answer: u64,
+        body: Bytes,
+        mut refs: Refs<Received<EngineHandles>>,
+    ) {
         let slot = {
             let mut state = lock(&self.dispatch.state);
-            let Some(slot) = state.bodies.remove(&answer) else {
-                return;
-            };
-            let Some(mailbox) = state.mailboxes.get_mut(&slot) else {
-                return;
-            };
-            if let Some(waiting) = mailbox
-                .queue
-                .iter_mut()
-                .find(|incoming| incoming.answer == answer)
-            {
+            let slot = state.bodies.remove(&answer);
+            let mailbox = slot.and_then(|slot| state.mailboxes.get_mut(&slot));
+            let waiting = mailbox.and_then(|mailbox| {
+                let mut queue = mailbox.queue.iter_mut();
+                queue.find(|incoming| incoming.answer == answer)
+            });
+            if let Some(waiting) = waiting {
                 waiting.body = Some(body);
+                waiting.refs.append(&mut refs);
             }
             slot
         };
-        self.drain(slot);
-        self.free_nested(slot);
+        // Nobody waits for them any more.
+        if !refs.is_empty() {
+            self.discard(refs);
+        }
+        if let Some(slot) = slot {
+            self.drain(slot);
+            self.free_nested(slot);
+        }
     }
 
     /// Lets calls go on that need not wait for the method that runs alone in their mailbox.

@@ -51,7 +51,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             Event::Call(incoming) if lock(&self.state).goodbye.is_some() => self.discard(incoming),
             Event::Call(incoming) => self.deliver(incoming),
             Event::Ready(waiter) => waiter.wake(),
-            Event::Body { answer, body } => self.body_arrived(answer, body),
+            Event::Body { answer, body, refs } => self.body_arrived(answer, body, refs),
             Event::Cancelled { answer, .. } => self.give_up(answer),
             Event::Unexported(object) => self.discard(object),
             Event::ShapeCame(shape) => self.shape_came(shape),

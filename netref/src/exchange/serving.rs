@@ -300,7 +300,11 @@ impl<H: Handles> Exchange<H> {
                 self.settling.push(queued.parent);
                 self.settle(wire);
             }
-            Stage::Running => self.push_event(Event::Body { answer: number, body }),
+            Stage::Running => self.push_event(Event::Body {
+                answer: number,
+                body,
+                refs: Refs::new(),
+            }),
             Stage::Returned(_) => {}
         }
     }

@@ -167,6 +167,10 @@ impl Conduit for Passing {
         self.guarded == guarded || self.back.was_admitted_by(guarded)
     }
 
+    fn is_by_name(&self) -> bool {
+        self.back.is_by_name()
+    }
+
     fn peer(&self) -> &Arc<Peer> {
         self.back.peer()
     }

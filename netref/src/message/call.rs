@@ -183,6 +183,7 @@ impl Call<'_> {
             hops,
             trace,
             results: ResultShapes::default(),
+            fetch: 0,
         };
         Ok(Call {
             call,

@@ -6,7 +6,7 @@ use bytes::BufMut;
 
 use super::MessageError;
 use super::reader::{Reader, put_bytes};
-use crate::protocol::Op;
+use crate::protocol::{Op, Ordering};
 
 /// What is to be done: something known here, or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,14 @@ impl Operation<'_> {
             Op::IsInstance(class) => (13, &**class),
             Op::Describe => (14, ""),
             Op::Copy => (15, ""),
+            Op::Invoke => (16, ""),
+            Op::SetIndex => (17, ""),
+            Op::DeleteIndex => (18, ""),
+            Op::Repr => (19, ""),
+            Op::Order(Ordering::Less) => (20, ""),
+            Op::Order(Ordering::LessEqual) => (21, ""),
+            Op::Order(Ordering::Greater) => (22, ""),
+            Op::Order(Ordering::GreaterEqual) => (23, ""),
         };
         out.push(code);
         put_bytes(out, name.as_bytes());
@@ -101,6 +109,14 @@ impl Operation<'_> {
             13 => Op::IsInstance(name),
             14 => Op::Describe,
             15 => Op::Copy,
+            16 => Op::Invoke,
+            17 => Op::SetIndex,
+            18 => Op::DeleteIndex,
+            19 => Op::Repr,
+            20 => Op::Order(Ordering::Less),
+            21 => Op::Order(Ordering::LessEqual),
+            22 => Op::Order(Ordering::Greater),
+            23 => Op::Order(Ordering::GreaterEqual),
             code => return Ok(Self::Unknown(UnknownOperation { code })),
         };
         Ok(Self::Known(Cow::Owned(op)))

@@ -8,7 +8,7 @@ use farref_framing::varint::VarintError;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::{CallOptions, Chain, Op, ResultShapes};
+use crate::protocol::{CallOptions, Chain, Op, Ordering, ResultShapes};
 
 /// Asserts that the message is written as these bytes and read from them, with nothing left.
 fn assert_bytes(message: &Message<'_>, bytes: &[u8]) {
@@ -157,6 +157,7 @@ fn a_call_with_everything_has_its_bytes() {
         hops: 3,
         trace: Some([7; 25]),
         results: ResultShapes::default(),
+        fetch: 0,
     };
     let call = Call {
         call: 300,
@@ -234,6 +235,14 @@ fn each_operation_has_its_number() {
         Op::IsInstance(name()),
         Op::Describe,
         Op::Copy,
+        Op::Invoke,
+        Op::SetIndex,
+        Op::DeleteIndex,
+        Op::Repr,
+        Op::Order(Ordering::Less),
+        Op::Order(Ordering::LessEqual),
+        Op::Order(Ordering::Greater),
+        Op::Order(Ordering::GreaterEqual),
     ];
     for (op, number) in operations.into_iter().zip(1..) {
         let named: &[u8] = match &op {

@@ -168,6 +168,16 @@ pub(crate) fn name_error(interface: &'static Interface, op: &Op) -> Error {
                 format!("{of} has no property `{shown}`{}", near::hint(name, properties()))
             }
         }
+        Op::Invoke => {
+            let names: Vec<_> = methods().map(|method| format!("`{}`", method.name)).collect();
+            match &*names {
+                [] => format!("{of} has no method, and cannot be called"),
+                names => format!(
+                    "{of} has several methods, and is called by one of them: {}",
+                    names.join(", ")
+                ),
+            }
+        }
         op => format!("{of} does not know the operation `{op}`"),
     };
     Error::new(ErrorKind::Unimplemented, message)

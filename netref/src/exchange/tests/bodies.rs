@@ -29,7 +29,7 @@ fn a_call_comes_in_its_place_and_its_arguments_when_they_are_complete() {
         .exchange
         .handle_body(lane, arguments.clone(), &mut pair.b.wire);
     let events = pair.b.events();
-    assert!(matches!(&events[..], [Event::Body { answer, body }]
+    assert!(matches!(&events[..], [Event::Body { answer, body, .. }]
         if *answer == incoming.answer && *body == arguments));
     pair.b.answer(incoming.answer, []);
     pair.turn();

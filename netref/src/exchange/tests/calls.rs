@@ -7,7 +7,9 @@ use farref_boxing::ErrorKind;
 use super::super::stand_in::Thing;
 use super::kit::{INTERFACE, OP, Pair, body, home, import, object, piped, plain};
 use crate::message::{Message, Return, Verdict};
-use crate::protocol::{CallOptions, CancelReason, Chain, Event, IncomingTarget, Op, Outcome, Target};
+use crate::protocol::{
+    CallOptions, CancelReason, Chain, Event, IncomingTarget, Op, Ordering, Outcome, Target,
+};
 
 #[test]
 fn a_call_reaches_the_object_and_its_result_the_caller() {
@@ -559,6 +561,14 @@ fn calls_by_name_and_all_other_operations_arrive() {
         Op::IsInstance(name()),
         Op::Describe,
         Op::Copy,
+        Op::Invoke,
+        Op::SetIndex,
+        Op::DeleteIndex,
+        Op::Repr,
+        Op::Order(Ordering::Less),
+        Op::Order(Ordering::LessEqual),
+        Op::Order(Ordering::Greater),
+        Op::Order(Ordering::GreaterEqual),
     ] {
         let options = plain();
         let start = crate::protocol::CallStart {

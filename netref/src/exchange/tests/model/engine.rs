@@ -31,7 +31,9 @@ impl World {
                 self.processes[process].pool.push((root, lineage));
             }
             Event::Call(incoming) => self.incoming(end, incoming)?,
-            Event::Body { answer, body: came } => {
+            Event::Body {
+                answer, body: came, ..
+            } => {
                 let call = self.ends[end].arrived[&answer];
                 need(came == body(call, came.len() > 64), "I5", || {
                     format!("call {call} has the arguments of another")
