@@ -77,6 +77,15 @@ impl Error {
         Self::with_head(kind, Node::Original(Arc::new(source)))
     }
 
+    /// An error of that kind that a peer has told of in a form of its own, which speaks and is caused as `source` is: it
+    /// [came over a connection](Self::is_remote), and what came stays [within reach](Self::downcast_ref).
+    #[must_use]
+    pub fn remote(kind: ErrorKind, source: impl StdError + Send + Sync + 'static) -> Self {
+        let mut error = Self::wrap(kind, source);
+        Arc::make_mut(&mut error.0).is_remote = true;
+        error
+    }
+
     /// What is in the box: the very `Error` if it is one, otherwise one of the kind [`ErrorKind::Failed`].
     #[must_use]
     pub fn from_boxed(source: Box<dyn StdError + Send + Sync>) -> Self {

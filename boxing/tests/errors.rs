@@ -331,3 +331,12 @@ fn a_traces_lines_grow_outwards() {
         ["c: Disk.read", "b: Store.load"]
     );
 }
+
+#[test]
+fn an_error_that_a_peer_told_of_in_its_own_form_is_remote_and_keeps_that_form() {
+    let error = Error::remote(ErrorKind::Failed, io::Error::from_raw_os_error(2)).context("reading");
+    assert!(error.is_remote());
+    let told: Option<&io::Error> = error.downcast_ref();
+    assert_eq!(told.unwrap().raw_os_error(), Some(2));
+    assert!(!Error::wrap(ErrorKind::Failed, io::Error::from_raw_os_error(2)).is_remote());
+}

@@ -8,6 +8,7 @@ use farref_boxing::Reference;
 
 use crate::interface::{Interface, RemoteTrait};
 use crate::invocation::{Dispatched, Invocation};
+use crate::object::{Answered, Asked, Operations};
 use crate::remote::Remote;
 
 /// An object hosted here together with the interface under which it is handed out.
@@ -41,6 +42,20 @@ pub trait Exported: Send + Sync + 'static {
     fn guards(&self) -> &[usize] {
         &[]
     }
+
+    /// What it answers by itself, of what every object can be asked, as far as this process knows. It takes no locks and
+    /// runs nothing of the user's: a protocol may ask under the connection's lock. Default nothing.
+    fn operations(&self) -> Operations {
+        Operations::NONE
+    }
+}
+
+/// What an object of this process answers by itself.
+pub(crate) fn operations<T: ?Sized + RemoteTrait>(of: &T) -> Operations {
+    let known = Answered::default();
+    // It has no answer but what it adds.
+    of.manner(&Asked::Operations(&known));
+    known.all()
 }
 
 impl fmt::Debug for dyn Exported {
@@ -79,6 +94,10 @@ impl<T: ?Sized + RemoteTrait> Exported for Hosted<T> {
 
     fn as_any(&self) -> Option<&dyn Any> {
         Some(T::as_any(&self.0))
+    }
+
+    fn operations(&self) -> Operations {
+        operations(&*self.0)
     }
 }
 
@@ -146,5 +165,27 @@ impl Handle {
 
     pub(crate) fn of(reference: &Reference) -> Option<&Self> {
         reference.downcast_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Object, Value};
+
+    #[test]
+    fn an_object_tells_what_it_answers_by_itself() {
+        let told = |value: Value| Object::of(value).exported().operations();
+        let one = Operations::STR
+            .with(Operations::EQ)
+            .with(Operations::HASH)
+            .with(Operations::COPY);
+        assert_eq!(told(Value::Bool(true)), one);
+        let held = Operations::LEN.with(Operations::INDEX).with(Operations::ITER);
+        let list = told(Value::List(Vec::new()));
+        assert_eq!(list, one.with(held));
+        assert!(list.contains(Operations::LEN) && !one.contains(Operations::LEN));
+        let names: Vec<_> = list.names().collect();
+        assert_eq!(names, ["str", "eq", "hash", "len", "index", "iter", "copy"]);
     }
 }

@@ -14,9 +14,9 @@ use serde::de::Deserialize;
 
 use crate::call::BoxFuture;
 use crate::encoders;
-use crate::hosted::address;
+use crate::hosted::{self, address};
 use crate::interface::{Interface, Method, RemoteTrait};
-use crate::object::{Arguments, Asked, Description, Operations, Question, name_error, type_error};
+use crate::object::{Arguments, Description, Question, name_error, type_error};
 use crate::protocol::{Op, PeerShape, Received, Refs};
 use crate::references;
 use crate::remote::{Conduit, EngineHandles};
@@ -146,10 +146,8 @@ impl Invocation {
     pub fn operate<T: ?Sized + RemoteTrait>(self, this: Arc<T>) -> Dispatched {
         match &self.op {
             Op::Describe => {
-                let known = Operations::default();
-                // It has no answer but what it adds.
-                this.manner(&Asked::Operations(&known));
-                self.describe(T::INTERFACE, known.names())
+                let known = hosted::operations(&*this);
+                self.describe(T::INTERFACE, known.names().map(str::to_owned).collect())
             }
             Op::IsInstance(_) => self.refuse(T::INTERFACE),
             Op::Index | Op::Len | Op::Compare | Op::Hash | Op::Text | Op::Repr | Op::Iterate | Op::Copy => {
@@ -169,7 +167,7 @@ impl Invocation {
         let told = this.manner(&asked).or_else(|| asked.by_default(T::INTERFACE));
         match told {
             Some(Ok(value)) => self.reply_value(&value),
-            Some(Err(error)) => self.reply_failure(error),
+            Some(Err(error)) => self.reply_failure(&error),
             None => {
                 let name = T::INTERFACE.name;
                 let error = format!("this {name} does not know the operation `{}`", self.op);
@@ -344,8 +342,8 @@ impl Invocation {
             },
             // Who does not know the type of the error is told in words.
             Err(failure) => match (failure as &dyn Any).downcast_ref::<Error>() {
-                Some(error) => self.reply_failure(error.clone()),
-                None => self.reply_failure(Error::new(ErrorKind::Failed, failure.to_string())),
+                Some(error) => self.reply_failure(error),
+                None => self.reply_failure(&Error::new(ErrorKind::Failed, failure.to_string())),
             },
         }
     }
@@ -355,10 +353,9 @@ impl Invocation {
         self.send(&self.op.to_string(), None, 0, value);
     }
 
-    /// Answers with an error of the method's.
-    fn reply_failure(&self, error: Error) {
-        let told = Error::new(ErrorKind::Failed, error.to_string());
-        self.send(&self.op.to_string(), Some(told), 0, &error);
+    /// Answers with an error of the method's. With it goes the error itself: a protocol may know what it was made of.
+    fn reply_failure(&self, error: &Error) {
+        self.send(&self.op.to_string(), Some(error.clone()), 0, error);
     }
 
     fn send(&self, name: &str, failure: Option<Error>, shape: u32, value: &(impl Serialize + ?Sized)) {

@@ -30,8 +30,9 @@ use crate::remote::{Ask, Remote};
 use crate::result::{MethodResult, decode_outcome};
 
 pub use self::arguments::Arguments;
+pub use self::asked::Operations;
 #[doc(hidden)]
-pub use self::asked::{Asked, Batch, Operations, Other, copy, equal, hash, index, iterate, len, text};
+pub use self::asked::{Answered, Asked, Batch, Other, copy, equal, hash, index, iterate, len, text};
 pub use self::description::{ArgumentDescription, Description, InterfaceDescription, MethodDescription};
 pub use self::items::Items;
 

@@ -360,7 +360,8 @@ pub enum Outcome<H: Handles> {
 pub enum Reply<'a, H: Handles> {
     /// The method's own result, or its own error value.
     Value {
-        /// If it is the error value: the same for people, which is what calls on the result are told.
+        /// If it is the error value: the same as an error, which is what calls on the result fail because of. Of a call by
+        /// name it is the error itself, with what it was made of.
         failure: Option<Error>,
         /// Fingerprint of our type.
         shape: u32,

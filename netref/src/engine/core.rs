@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use farref_boxing::{Encoder, Error, ErrorKind};
+use farref_boxing::{Encoder, Error, ErrorKind, decode};
 use farref_framing::{Batch, CloseReason, Gauge, Guard, Inlet, Nanos, Outlet, Written};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -742,8 +742,15 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
             } => {
                 let references = references::received(refs);
                 let refs = references::passed_on(&references, self);
+                let failure = failed.then(|| {
+                    let told = Error::new(ErrorKind::Remote, "the method returned an error");
+                    if !self.core.is_by_name {
+                        return told;
+                    }
+                    // Calls by name are answered by an error value (PROTOCOL.md § 13.1).
+                    decode(&body, &references, &references::limits()).unwrap_or(told)
+                });
                 let pieces = [body];
-                let failure = failed.then(|| Error::new(ErrorKind::Remote, "the method returned an error"));
                 let reply = Reply::Value {
                     failure,
                     shape,

@@ -13,6 +13,7 @@ use crate::hosted::{Exported, Handle};
 use crate::interface::{Interface, known};
 use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
+use crate::object::Operations;
 use crate::panics;
 use crate::protocol::{Imported, Received, Target};
 use crate::references;
@@ -209,6 +210,10 @@ impl Exported for Guarded {
 
     fn guards(&self) -> &[usize] {
         &self.guards
+    }
+
+    fn operations(&self) -> Operations {
+        self.inner.operations()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What every object can be asked, besides its methods, and the answers that std's traits give.
 
 use std::any::Any;
-use std::cell::RefCell;
-use std::fmt::Display;
+use std::cell::Cell;
+use std::fmt::{self, Display};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use farref_boxing::{Error, ErrorKind, Value, from_value, to_value};
@@ -71,29 +71,89 @@ pub enum Asked<'a> {
     /// Some of its elements.
     Iterate(Batch),
     /// Which of these it answers by itself.
-    Operations(&'a Operations),
+    Operations(&'a Answered),
 }
 
-/// Takes the names of the operations that an object answers by itself.
-#[doc(hidden)]
-#[derive(Debug, Default)]
-pub struct Operations(RefCell<Vec<&'static str>>);
-
-/// What an object may answer by itself, as `#[remote(..)]` on an `impl` names it.
-const NAMES: [&str; 7] = ["str", "eq", "hash", "len", "index", "iter", "copy"];
+/// What an object answers by itself, of what every object can be asked: what its `impl` says in `#[remote(..)]`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Operations(u8);
 
 impl Operations {
-    /// For generated code: adds some. There is no answer to give: supertraits may have others.
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// `str`: itself as text.
+    pub const STR: Self = Self(1);
+    /// `eq`: whether it equals another object.
+    pub const EQ: Self = Self(1 << 1);
+    /// `hash`: its hash.
+    pub const HASH: Self = Self(1 << 2);
+    /// `len`: how many elements it has.
+    pub const LEN: Self = Self(1 << 3);
+    /// `index`: the element with a key.
+    pub const INDEX: Self = Self(1 << 4);
+    /// `iter`: its elements.
+    pub const ITER: Self = Self(1 << 5);
+    /// `copy`: a copy of it, by value.
+    pub const COPY: Self = Self(1 << 6);
+
+    /// Each with its name, as `#[remote(..)]` on an `impl` has it.
+    const NAMED: [(&'static str, Self); 7] = [
+        ("str", Self::STR),
+        ("eq", Self::EQ),
+        ("hash", Self::HASH),
+        ("len", Self::LEN),
+        ("index", Self::INDEX),
+        ("iter", Self::ITER),
+        ("copy", Self::COPY),
+    ];
+
+    /// Whether all of `others` are among them.
+    #[must_use]
+    pub const fn contains(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Their names.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let known = Self::NAMED.into_iter();
+        known.filter_map(move |(name, one)| self.contains(one).then_some(name))
+    }
+
+    /// Those of these names; what has none is left out.
+    fn named(names: &[&str]) -> Self {
+        let known = Self::NAMED.iter().filter(|(name, _)| names.contains(name));
+        known.fold(Self::NONE, |all, (_, one)| all.with(*one))
+    }
+}
+
+/// The names, separated by commas.
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+/// For generated code: takes what an object answers by itself.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Answered(Cell<Operations>);
+
+impl Answered {
+    /// For generated code: adds some, by their names. There is no answer to give: supertraits may have others.
     pub fn add(&self, names: &[&'static str]) -> Told {
-        self.0.borrow_mut().extend(names);
+        self.0.set(self.0.get().with(Operations::named(names)));
         None
     }
 
-    /// All that were added, each once.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let added = self.0.borrow();
-        let known = NAMES.iter().filter(|name| added.contains(name));
-        known.map(ToString::to_string).collect()
+    /// All that were added.
+    pub(crate) fn all(&self) -> Operations {
+        self.0.get()
     }
 }
 
