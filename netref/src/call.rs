@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
+use crate::by_name;
 use crate::caller::{Caller, Place};
 use crate::encoders;
 use crate::interface::{Extends, Method, RemoteTrait};
@@ -122,7 +123,7 @@ impl<R: MethodResult> Call<R> {
         arguments: &impl Serialize,
         decode: Decode<R>,
     ) -> Self {
-        Self::ask(remote, Ask::Method(method), arguments, decode)
+        Self::ask(remote, by_name::ask(remote, method), arguments, decode)
     }
 
     /// A call of a far object, with what goes with it encoded here and now.
@@ -133,7 +134,7 @@ impl<R: MethodResult> Call<R> {
         decode: Decode<R>,
     ) -> Self {
         let mut encoder = encoders::take();
-        let state = match encoder.encode(arguments) {
+        let state = match by_name::encode(&mut encoder, &ask, arguments) {
             Ok(()) => State::Unsent(Unsent {
                 remote: Arc::clone(remote),
                 ask,
@@ -141,7 +142,7 @@ impl<R: MethodResult> Call<R> {
                 patience: None,
                 fallback: None,
             }),
-            Err(error) => State::Failed(error.into()),
+            Err(error) => State::Failed(error),
         };
         Self {
             state: Mutex::new(state),

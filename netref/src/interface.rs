@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use farref_boxing::{Error, Value};
 
+use crate::by_name;
 use crate::caller::{Caller, Lender};
+use crate::hosted::Exported;
 use crate::invocation::{Dispatched, Invocation};
 use crate::object::Asked;
 use crate::protocol::Op;
@@ -35,13 +37,15 @@ pub struct Interface {
     pub parents: &'static [&'static Interface],
     /// The trait's doc comment.
     pub doc: &'static str,
+    /// Hands on, under this trait, a far object of a peer that knows no interfaces.
+    pub(crate) translated: fn(Arc<dyn Remote>) -> Arc<dyn Exported>,
 }
 
 impl Interface {
     /// For generated code.
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(
+    pub const fn new<T: ?Sized + RemoteTrait>(
         name: &'static str,
         version: u16,
         methods: &'static [Method],
@@ -55,6 +59,7 @@ impl Interface {
             methods,
             parents,
             doc,
+            translated: by_name::translated::<T>,
         }
     }
 

@@ -298,7 +298,9 @@ fn unbox<T: ?Sized + RemoteTrait>(handle: &Handle) -> Result<Netref<T>, Mismatch
             Ok(Netref { object: *arc })
         }
         Handle::Remote(remote, _) => match remote.imported() {
-            Some(imported) if imported.interface != T::INTERFACE.id => Err(Mismatch::Id { wanted }),
+            Some(imported) if imported.interface != T::INTERFACE.id && !remote.conduit().is_by_name() => {
+                Err(Mismatch::Id { wanted })
+            }
             _ => {
                 known::note(T::INTERFACE);
                 Ok(Netref::from_remote(Arc::clone(remote)))

@@ -307,7 +307,9 @@ impl Object {
 
     /// The object under its trait.
     ///
-    /// Its host is asked if it was not handed out as just that, but maybe as a trait which extends that.
+    /// Its host is asked if it was not handed out as just that, but maybe as a trait which extends that. Where the peer
+    /// knows no interfaces, any trait will do: its methods and properties are called by their names, and what the object
+    /// has not, or what does not fit, shows when it is called.
     ///
     /// # Errors
     ///
@@ -332,9 +334,11 @@ impl Object {
             }
             Place::There(remote, known) => (Arc::clone(remote), *known),
         };
-        let is_known = remote
-            .imported()
-            .is_some_and(|imported| imported.interface == wanted.id)
+        // A peer that knows no interfaces cannot be asked: what its object lacks shows when it is called.
+        let is_known = remote.conduit().is_by_name()
+            || remote
+                .imported()
+                .is_some_and(|imported| imported.interface == wanted.id)
             || known.is_some_and(|known| known.find(wanted.id).is_some());
         if is_known {
             return Call::local(std::future::ready(Ok(Netref::from_remote(remote))));

@@ -92,6 +92,11 @@ pub(crate) fn handed_on(
     let is_all = |of: &Arc<dyn Exported>| interface.is_none_or(|interface| interface.id == of.interface_id());
     match Arc::clone(remote).exported() {
         Some(object) if is_all(&object) => object,
+        None if let Some(interface) = interface
+            && remote.conduit().is_by_name() =>
+        {
+            (interface.translated)(Arc::clone(remote))
+        }
         _ => Arc::new(Relay {
             remote: Arc::clone(remote),
             interface,

@@ -253,6 +253,8 @@ pub trait Conduit: Send + Sync + 'static {
 pub(crate) enum Ask {
     /// A method, by its number.
     Method(&'static Method),
+    /// A method of a peer that knows no numbers, and how it is asked there.
+    Named(&'static Method, Box<Op>),
     /// Anything else.
     Operation(Box<Op>),
 }
@@ -260,15 +262,19 @@ pub(crate) enum Ask {
 impl Ask {
     /// How it is asked.
     pub(crate) fn options(&self) -> CallOptions {
-        let Self::Method(method) = self else {
+        let (Self::Method(method) | Self::Named(method, _)) = self else {
             return CallOptions::default();
         };
         let told = method.told();
+        let (mut results, mut fetch) = (ResultShapes::default(), 0);
+        if matches!(self, Self::Method(_)) {
+            (results.value, results.failure) = (told.value.fingerprint, told.failure.fingerprint);
+        } else {
+            fetch = told.value.levels;
+        }
         CallOptions {
-            results: ResultShapes {
-                value: told.value.fingerprint,
-                failure: told.failure.fingerprint,
-            },
+            results,
+            fetch,
             one_way: method.manners.one_way,
             idempotent: method.manners.idempotent,
             detached: method.manners.detached,
@@ -284,7 +290,7 @@ impl Ask {
                 method: method.number,
                 shape: method.arguments_shape(),
             }),
-            Self::Operation(op) => Cow::Borrowed(op),
+            Self::Named(_, op) | Self::Operation(op) => Cow::Borrowed(op),
         }
     }
 }
@@ -293,7 +299,7 @@ impl Ask {
 impl fmt::Display for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Method(method) => f.write_str(method.name),
+            Self::Method(method) | Self::Named(method, _) => f.write_str(method.name),
             Self::Operation(op) => op.fmt(f),
         }
     }

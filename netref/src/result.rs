@@ -8,6 +8,7 @@ use bytes::Bytes;
 use farref_boxing::{DeserializeAs, Error, ErrorKind, FromAs, Reference, Shape, decode, decode_by_shape};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::by_name;
 use crate::encoders;
 use crate::interface::Method;
 use crate::peer::Peer;
@@ -104,6 +105,9 @@ where
                 writer,
             } => {
                 let references = crate::references::received(refs);
+                if let Some(Ask::Named(method, _)) = hop.ask {
+                    return by_name::read::<A, R>(method, failed, &body, &references, hop);
+                }
                 let writer = foreign(hop.ask, failed, shape, writer.as_ref())?;
                 decode_result::<A, R>(failed, &body, &references, writer.as_deref(), Some(hop))
             }
@@ -184,11 +188,12 @@ pub fn block<R: MethodResult>(
     arguments: &impl Serialize,
     decode: Decode<R>,
 ) -> R {
+    let ask = by_name::ask(remote, method);
     decode(
-        outcome(remote, method, arguments),
+        outcome(remote, &ask, arguments),
         Hop {
             peer: Some(remote.conduit().peer()),
-            ask: Some(&Ask::Method(method)),
+            ask: Some(&ask),
         },
     )
 }
@@ -201,26 +206,22 @@ pub fn block_or_missing<R: MethodResult>(
     arguments: &impl Serialize,
     decode: Decode<R>,
 ) -> Option<R> {
-    match outcome(remote, method, arguments) {
+    let ask = by_name::ask(remote, method);
+    match outcome(remote, &ask, arguments) {
         Ok(Outcome::Error(error)) if error.kind() == ErrorKind::Unimplemented => None,
         outcome => Some(decode(
             outcome,
             Hop {
                 peer: Some(remote.conduit().peer()),
-                ask: Some(&Ask::Method(method)),
+                ask: Some(&ask),
             },
         )),
     }
 }
 
-fn outcome(
-    remote: &Arc<dyn Remote>,
-    method: &'static Method,
-    arguments: &impl Serialize,
-) -> Result<Outcome, Error> {
-    let ask = Ask::Method(method);
+fn outcome(remote: &Arc<dyn Remote>, ask: &Ask, arguments: &impl Serialize) -> Result<Outcome, Error> {
     let mut encoder = encoders::take();
-    encoder.encode(arguments)?;
+    by_name::encode(&mut encoder, ask, arguments)?;
     let outcome = remote
         .conduit()
         .block(remote.target(), &ask.operation(), ask.options(), &mut encoder);

@@ -49,6 +49,8 @@ pub(crate) struct Told {
 pub(crate) struct Known {
     /// That of its shape, or of its text if the shape is not known.
     pub(crate) fingerprint: u32,
+    /// How deep containers are nested in it; 255 if that is not known.
+    pub(crate) levels: u8,
     shape: Option<Arc<Shape>>,
     read: Mutex<Vec<Read>>,
 }
@@ -137,6 +139,7 @@ impl Known {
         let (fingerprint, shape) = (shape.fingerprint(), Arc::new(shape));
         lock(ours()).insert(fingerprint, Arc::clone(&shape));
         Self {
+            levels: shape.levels(),
             shape: Some(shape),
             ..Self::untold(fingerprint)
         }
@@ -145,6 +148,7 @@ impl Known {
     const fn untold(fingerprint: u32) -> Self {
         Self {
             fingerprint,
+            levels: u8::MAX,
             shape: None,
             read: Mutex::new(Vec::new()),
         }

@@ -199,6 +199,60 @@ impl Shape {
         true
     }
 
+    /// How deep containers are nested in it: lists, maps, tuples, and structs with fields each count for one, enums for what
+    /// their variants are written as in formats that tell names. 0 for numbers, texts, references, and data that says what
+    /// it is; 255 for what has no end, and for types that are their own affair.
+    #[must_use]
+    pub fn levels(&self) -> u8 {
+        let mut known = vec![None; self.types.len()];
+        self.levels_of(&self.root, &mut known)
+    }
+
+    /// That of one type. What is known of types with names is kept; one that is met inside itself has no end.
+    fn levels_of(&self, of: &Type, known: &mut Vec<Option<u8>>) -> u8 {
+        let deepest = |types: &mut dyn Iterator<Item = &Type>, known: &mut Vec<Option<u8>>| {
+            types
+                .map(|of| self.levels_of(of, known).saturating_add(1))
+                .max()
+                .unwrap_or(0)
+        };
+        match of {
+            Type::Option(of) => self.levels_of(of, known),
+            // Bytes may come as a list of numbers.
+            Type::Bytes => 1,
+            Type::List(of) | Type::Array(of, _) => deepest(&mut [&**of].into_iter(), known),
+            Type::Map(key, value) => deepest(&mut [&**key, &**value].into_iter(), known),
+            Type::Tuple(types) => deepest(&mut types.iter(), known),
+            Type::Named(number) => {
+                let index = *number as usize;
+                if let Some(Some(levels)) = known.get(index) {
+                    return *levels;
+                }
+                if let Some(open) = known.get_mut(index) {
+                    *open = Some(u8::MAX);
+                }
+                let fields = |fields: &Fields, known: &mut Vec<Option<u8>>| match fields {
+                    Fields::Newtype(only) => self.levels_of(only, known),
+                    fields => deepest(&mut fields.types(), known),
+                };
+                let levels = match self.definition(*number).map(|found| &found.kind) {
+                    Some(Kind::Struct(of)) => fields(of, known),
+                    Some(Kind::Enum(variants)) => {
+                        let held = variants.iter().filter(|variant| variant.fields != Fields::Unit);
+                        let held = held.map(|variant| fields(&variant.fields, known).saturating_add(1));
+                        held.max().unwrap_or(0)
+                    }
+                    Some(Kind::Opaque(_) | Kind::Own) | None => u8::MAX,
+                };
+                if let Some(open) = known.get_mut(index) {
+                    *open = Some(levels);
+                }
+                levels
+            }
+            _ => 0,
+        }
+    }
+
     /// The same, as it is for every way in which it may have been found: each type once, and in order.
     fn canonical(mut self) -> Self {
         // Types are of one class unless something tells them apart, at first or by the classes of what they hold.

@@ -274,6 +274,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         body: BodyRef<'_>,
         refs: Refs<Outgoing<EngineHandles>>,
     ) -> Result<u64, Error> {
+        if self.is_by_name && matches!(op, Op::Method { .. }) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the object is of a peer that knows no methods by number: it has to be handed on as a trait",
+            ));
+        }
         let (number, turn, wish) = {
             let mut state = lock(&self.state);
             if let Some(error) = &state.over {

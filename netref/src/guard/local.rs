@@ -16,6 +16,7 @@ use crate::chain;
 use crate::clock;
 use crate::context;
 use crate::hosted::{Exported, Handle};
+use crate::interface::Interface;
 use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
 use crate::panics;
@@ -34,6 +35,8 @@ pub(super) struct Local {
     object: Weak<Guarded>,
     /// The connection that leads on to it, if it is far after all.
     beyond: Option<Arc<dyn Conduit>>,
+    /// Nobody here knows what the object is handed out as, and its own peer knows no interfaces.
+    is_by_name: bool,
     calls: Mutex<Calls>,
 }
 
@@ -112,11 +115,17 @@ enum By {
 }
 
 impl Local {
-    pub(super) fn leading_to(object: Weak<Guarded>, beyond: Option<Arc<dyn Conduit>>) -> Arc<dyn Conduit> {
+    pub(super) fn leading_to(
+        object: Weak<Guarded>,
+        beyond: Option<Arc<dyn Conduit>>,
+        interface: Option<&'static Interface>,
+    ) -> Arc<dyn Conduit> {
+        let is_by_name = interface.is_none() && beyond.as_ref().is_some_and(|beyond| beyond.is_by_name());
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             object,
             beyond,
+            is_by_name,
             calls: Mutex::default(),
         })
     }
@@ -537,6 +546,10 @@ impl Conduit for Local {
             Some(conduit) => conduit.when_shape(fingerprint, tell),
             None => tell(None),
         }
+    }
+
+    fn is_by_name(&self) -> bool {
+        self.is_by_name
     }
 
     fn peer(&self) -> &Arc<Peer> {

@@ -221,7 +221,7 @@ impl Remote for Guarded {
     fn conduit(&self) -> &Arc<dyn Conduit> {
         self.conduit.get_or_init(|| {
             let beyond = self.inner.relayed().map(|remote| Arc::clone(remote.conduit()));
-            Local::leading_to(Weak::clone(&self.this), beyond)
+            Local::leading_to(Weak::clone(&self.this), beyond, self.interface())
         })
     }
 

@@ -24,7 +24,7 @@ use crate::lock::lock;
 use crate::peer::Peer;
 use crate::place;
 use crate::protocol::{CallOptions, CancelReason, Op, Target};
-use crate::remote::{Conduit, Import, Outcome};
+use crate::remote::{Conduit, Import, Outcome, Remote};
 use crate::waiter::ThreadWaiter;
 
 use table::{Entry, Place, Request, Sent, Stage, Table};
@@ -36,6 +36,7 @@ pub(super) struct Calls {
     /// Woken when there is something for whoever looks after the connections, and when the status changes.
     pub(super) changed: Arc<Notify>,
     peer: Arc<Peer>,
+    is_by_name: bool,
     config: Config,
     /// Dropped with this: nobody calls any more.
     _in_use: oneshot::Sender<()>,
@@ -49,6 +50,7 @@ impl Calls {
         in_use: oneshot::Sender<()>,
     ) -> Arc<Self> {
         let peer = connection.peer();
+        let is_by_name = Remote::conduit(&*root).is_by_name();
         let table = Table {
             calls: BTreeMap::new(),
             next: 0,
@@ -64,6 +66,7 @@ impl Calls {
             table: Mutex::new(table),
             changed: Arc::default(),
             peer,
+            is_by_name,
             config,
             _in_use: in_use,
         })

@@ -293,7 +293,7 @@ fn description(model: &Model, above: &[TokenStream]) -> TokenStream {
         }
     });
     quote! {
-        &::farref::__private::Interface::new(
+        &::farref::__private::Interface::new::<Self>(
             #name,
             #version,
             const { &[#(#methods),*] },

@@ -185,6 +185,10 @@ impl Conduit for Calls {
         false
     }
 
+    fn is_by_name(&self) -> bool {
+        self.is_by_name
+    }
+
     fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
