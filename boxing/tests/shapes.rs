@@ -959,3 +959,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shape_tells_how_deep_containers_are_nested() {
+    #[track_caller]
+    fn levels<T: DeserializeOwned>(expected: u8) {
+        assert_eq!(Shape::of::<T>().unwrap().levels(), expected);
+    }
+    levels::<f64>(0);
+    levels::<Option<String>>(0);
+    levels::<()>(0);
+    levels::<Value>(0);
+    levels::<Vec<Value>>(1);
+    levels::<Vec<u8>>(1);
+    levels::<(u8, Option<Vec<u16>>)>(2);
+    levels::<HashMap<String, Vec<[f32; 2]>>>(3);
+    levels::<Meters>(0);
+    levels::<Wrapper<Meters>>(1);
+    levels::<Wrapper<Vec<Wrapper<u8>>>>(3);
+    levels::<Result<u8, Vec<u16>>>(2);
+    // It has no end.
+    levels::<Tree>(u8::MAX);
+}

@@ -1,7 +1,9 @@
 //! The seam between the engine and what is spoken: a second protocol, of lines of text, carries the same objects.
 //!
-//! It has no frames, no lanes, no counted references and no pipelining, and shares nothing with farref's own. That
-//! typed netrefs, callbacks and releases work over it shows that nothing native leaks through the seam.
+//! It has no frames, no lanes and no counted references, and shares nothing with farref's own. That typed netrefs,
+//! callbacks and releases work over it shows that nothing native leaks through the seam.
+//!
+//! It is spoken in two ways: with methods by number, or by name alone, as with a peer that knows no interfaces.
 
 #![cfg(test)]
 
@@ -9,8 +11,8 @@ extern crate farref_netref as farref;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,18 +22,27 @@ use farref::protocol::{
     Outcome, Outgoing, Protocol, Received, Refs, Reply, TableStats, Target,
 };
 use farref::{
-    Certainty, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Result, remote,
+    Certainty, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Remote, RemoteTrait,
+    Result, Value, remote,
 };
-use farref_framing::{Batch, CloseReason, Nanos, PeerEvidence, Role, StreamKey};
+use farref_framing::{Batch, CloseReason, LinkConfig, Nanos, PeerEvidence, Role, StreamKey, StreamLink};
+use farref_transport::StreamCarrier;
 
 type H = EngineHandles;
 type Object = Arc<dyn farref::Exported>;
 type Waiter = farref::Waiter;
 
-/// `call N TARGET INTERFACE METHOD SHAPE BODY REFS`, `value N FAILED SHAPE BODY REFS`, `error N TEXT`, `free N`,
+/// `call N TARGET OP FETCH BODY REFS`, `value N FAILED SHAPE BODY REFS`, `error N TEXT`,
+/// `lacks N TEXT`, `free N`,
 /// `root REF`: one a line, numbers in decimal, bodies in hexadecimal, references as `mine:ID:INTERFACE` or `yours:ID`.
 #[derive(Default)]
 struct Toy {
+    /// There are no interfaces and no methods by number.
+    by_name: bool,
+    /// What was called, and how many levels were to be fetched.
+    called: Arc<Mutex<Vec<String>>>,
+    /// Calls on what others will return.
+    piped: Vec<Piped>,
     out: String,
     events: VecDeque<Event<H>>,
     exports: BTreeMap<u64, Object>,
@@ -43,7 +54,59 @@ struct Toy {
     over: bool,
 }
 
+/// A call on what another one will return.
+struct Piped {
+    on: u64,
+    slot: usize,
+    number: u64,
+    rest: String,
+}
+
+/// An operation as one word.
+fn write_op(op: &Op) -> Option<String> {
+    Some(match op {
+        Op::Method {
+            interface,
+            method,
+            shape,
+        } => format!("method:{interface}:{method}:{shape}"),
+        Op::Named(name) => format!("named:{name}"),
+        Op::Get(name) => format!("get:{name}"),
+        Op::Set(name) => format!("set:{name}"),
+        Op::Text => "text:".into(),
+        Op::Describe => "describe:".into(),
+        _ => return None,
+    })
+}
+
+fn read_op(word: &str) -> Op {
+    let (op, rest) = word.split_once(':').unwrap();
+    match op {
+        "method" => {
+            let numbers: Vec<u64> = rest.split(':').map(|number| number.parse().unwrap()).collect();
+            Op::Method {
+                interface: numbers[0],
+                method: numbers[1] as u32,
+                shape: numbers[2] as u32,
+            }
+        }
+        "named" => Op::Named(rest.into()),
+        "get" => Op::Get(rest.into()),
+        "set" => Op::Set(rest.into()),
+        "text" => Op::Text,
+        _ => Op::Describe,
+    }
+}
+
 impl Toy {
+    /// One that knows no interfaces.
+    fn by_name(root: Option<Object>, called: &Arc<Mutex<Vec<String>>>) -> Self {
+        let mut toy = Self::new(root);
+        toy.by_name = true;
+        toy.called = Arc::clone(called);
+        toy
+    }
+
     fn new(root: Option<Object>) -> Self {
         let mut toy = Self::default();
         let root = root.map(|object| {
@@ -96,7 +159,11 @@ impl Toy {
                     id,
                     generation: self.generation,
                     object: id,
-                    interface: interface.parse().unwrap(),
+                    interface: if self.by_name {
+                        0
+                    } else {
+                        interface.parse().unwrap()
+                    },
                 };
                 let proxy = factory.proxy(imported);
                 self.imports.insert(id, Arc::downgrade(&proxy));
@@ -126,7 +193,7 @@ impl Toy {
                 let root = self.read_ref(reference, factory);
                 self.events.push_back(Event::Opened(root));
             }
-            ["call", number, target, interface, method, shape, body, refs] => {
+            ["call", number, target, op, fetch, body, refs] => {
                 let refs = self.read_refs(refs, factory);
                 let answer = number.parse().unwrap();
                 let export = target.parse().unwrap();
@@ -142,11 +209,8 @@ impl Toy {
                     }
                     None => IncomingTarget::Broken(Error::new(ErrorKind::Broken, "no such object")),
                 };
-                let op = Op::Method {
-                    interface: interface.parse().unwrap(),
-                    method: method.parse().unwrap(),
-                    shape: shape.parse().unwrap(),
-                };
+                self.called.lock().unwrap().push(format!("{op} {fetch}"));
+                let op = read_op(op);
                 let options = CallOptions {
                     blocking: true,
                     ..CallOptions::default()
@@ -175,12 +239,13 @@ impl Toy {
                     },
                 );
             }
-            ["error", number, ..] => {
+            [verdict @ ("error" | "lacks"), number, ..] => {
+                let kind = match verdict {
+                    "lacks" => ErrorKind::Unimplemented,
+                    _ => ErrorKind::Remote,
+                };
                 let text = words[2..].join(" ");
-                self.finish(
-                    number.parse().unwrap(),
-                    Outcome::Error(Error::new(ErrorKind::Remote, text)),
-                );
+                self.finish(number.parse().unwrap(), Outcome::Error(Error::new(kind, text)));
             }
             ["free", export] => {
                 if let Some(object) = self.exports.remove(&export.parse().unwrap()) {
@@ -198,6 +263,19 @@ impl Toy {
     }
 
     fn finish(&mut self, number: u64, outcome: Outcome<H>) {
+        let on_it: Vec<Piped> = self.piped.extract_if(.., |piped| piped.on == number).collect();
+        for Piped {
+            slot, number, rest, ..
+        } in on_it
+        {
+            match &outcome {
+                Outcome::Value { refs, .. } if let Some(Received::Import(target)) = refs.get(slot) => {
+                    let target = target.imported().unwrap().id;
+                    writeln!(self.out, "call {number} {target} {rest}").unwrap();
+                }
+                _ => self.finish(number, Outcome::Error(ErrorKind::Broken.into())),
+            }
+        }
         if let Some((slot, waiter)) = self.calls.get_mut(&number) {
             *slot = Some(outcome);
             self.events.extend(waiter.take().map(Event::Ready));
@@ -241,33 +319,33 @@ impl Protocol<H> for Toy {
         !self.out.is_empty()
     }
 
+    fn is_by_name(&self) -> bool {
+        self.by_name
+    }
+
     fn poll_event(&mut self) -> Option<Event<H>> {
         self.events.pop_front()
     }
 
     fn call(&mut self, start: CallStart<'_, H>, _: Nanos) -> Result<u64, Error> {
-        let (
-            Target::Import(target),
-            Op::Method {
-                interface,
-                method,
-                shape,
-            },
-        ) = (start.target, start.op)
-        else {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the toy protocol has no pipelining",
-            ));
-        };
+        let unsupported = || Error::new(ErrorKind::Unsupported, "the toy protocol has no such operation");
+        let op = write_op(start.op).ok_or_else(unsupported)?;
+        assert!(
+            !self.by_name || !op.starts_with("method"),
+            "a call by number came through"
+        );
         let refs = self.write_refs(start.refs);
         let number = self.number();
-        let body = hex(start.body);
-        writeln!(
-            self.out,
-            "call {number} {target} {interface} {method} {shape} {body} {refs}"
-        )
-        .unwrap();
+        let rest = format!("{op} {} {} {refs}", start.options.fetch, hex(start.body));
+        match start.target {
+            Target::Import(target) => writeln!(self.out, "call {number} {target} {rest}").unwrap(),
+            Target::Answer { call, slot } => self.piped.push(Piped {
+                on: call,
+                slot: slot as usize,
+                number,
+                rest,
+            }),
+        }
         self.calls.insert(number, (None, None));
         Ok(number)
     }
@@ -312,6 +390,9 @@ impl Protocol<H> for Toy {
             } => {
                 let (refs, failed) = (self.write_refs(refs), failure.is_some());
                 writeln!(self.out, "value {answer} {failed} {shape} {} {refs}", hex(body)).unwrap();
+            }
+            Reply::Error { error, .. } if error.kind() == ErrorKind::Unimplemented => {
+                writeln!(self.out, "lacks {answer} {error}").unwrap();
             }
             Reply::Error { error, .. } => writeln!(self.out, "error {answer} {error}").unwrap(),
         }
@@ -426,20 +507,35 @@ impl Seen for Sum {
 }
 
 async fn toys(root: Netref<dyn Counter>) -> (Connection, Connection) {
+    joined(Toy::new, &root).await
+}
+
+/// A side that shows `root`, and one that does not.
+async fn joined<T: ?Sized + RemoteTrait>(
+    toy: impl Fn(Option<Object>) -> Toy,
+    root: &Netref<T>,
+) -> (Connection, Connection) {
     let (a, b) = farref_transport::memory::pair(16);
-    let side = |carrier, role, root: Option<Object>| async move {
-        let (inlet, outlet, _, guard) = farref_framing::open(carrier, role).await.unwrap();
-        let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
-        parts.keep_open = true;
-        parts.guard = guard;
-        let shows_root = root.is_some();
-        Connection::over(Toy::new(root), parts, shows_root, Config::default())
-    };
-    let root: Option<Object> = farref::Root::of(&root).into_object();
+    let root: Option<Object> = farref::Root::of(root).into_object();
     (
-        side(a.into(), Role::Listener, root).await,
-        side(b.into(), Role::Dialer, None).await,
+        side(a, Role::Listener, |parts| {
+            Connection::over(toy(root), parts, true, Config::default())
+        })
+        .await,
+        side(b, Role::Dialer, |parts| {
+            Connection::over(toy(None), parts, false, Config::default())
+        })
+        .await,
     )
+}
+
+/// A connection over one end of a carrier.
+async fn side(carrier: StreamCarrier, role: Role, speak: impl FnOnce(Parts) -> Connection) -> Connection {
+    let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), role).await.unwrap();
+    let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
+    parts.keep_open = true;
+    parts.guard = guard;
+    speak(parts)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -490,4 +586,309 @@ async fn a_line_that_is_no_message_ends_the_connection_with_a_clear_error() {
         .unwrap();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert!(error.to_string().contains("hello"), "{error}");
+}
+
+// ---- objects of a peer that knows no interfaces
+
+/// What the peer's object has. The peer does not tell, and its trait is another one than ours.
+#[remote(name = "there.Bench")]
+trait TheirBench {
+    fn voltage(&self, channel: u8, gain: Option<f64>) -> Result<f64>;
+    #[property]
+    fn title(&self) -> Result<String>;
+    #[property]
+    fn set_title(&self, title: String) -> Result<()>;
+    fn rows(&self) -> Result<Vec<Vec<u32>>>;
+    fn odd(&self) -> Result<String>;
+    fn any(&self) -> Result<Value>;
+    fn probe(&self) -> Result<Netref<dyn TheirBench>>;
+    async fn each(&self, to: Netref<dyn Seen>) -> Result<u32>;
+    fn is_of_here(&self, object: farref::Object) -> Result<bool>;
+}
+
+#[derive(Default)]
+struct Simulated(Mutex<String>);
+
+#[remote]
+impl TheirBench for Simulated {
+    fn voltage(&self, channel: u8, gain: Option<f64>) -> Result<f64> {
+        if channel == 13 {
+            return Err(Error::new(ErrorKind::Denied, "unlucky"));
+        }
+        Ok(f64::from(channel) * gain.unwrap_or(1.0))
+    }
+
+    fn title(&self) -> Result<String> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    fn set_title(&self, title: String) -> Result<()> {
+        *self.0.lock().unwrap() = title;
+        Ok(())
+    }
+
+    fn rows(&self) -> Result<Vec<Vec<u32>>> {
+        Ok(vec![vec![1, 2], vec![3]])
+    }
+
+    fn odd(&self) -> Result<String> {
+        Ok("odd".into())
+    }
+
+    fn any(&self) -> Result<Value> {
+        Ok("any".into())
+    }
+
+    fn probe(&self) -> Result<Netref<dyn TheirBench>> {
+        Ok(Netref::of(Self(Mutex::new("probe".into()))))
+    }
+
+    async fn each(&self, to: Netref<dyn Seen>) -> Result<u32> {
+        for n in 0..3 {
+            to.call().seen(n).await?;
+        }
+        Ok(3)
+    }
+
+    fn is_of_here(&self, object: farref::Object) -> Result<bool> {
+        Ok(object.is_local())
+    }
+}
+
+/// What we make of it.
+#[remote(name = "here.Bench")]
+trait Bench: Titled {
+    fn voltage(&self, channel: u8, gain: Option<f64>) -> Result<f64>;
+    fn rows(&self) -> Result<Vec<Vec<u32>>>;
+    fn odd(&self) -> Result<u32>;
+    fn any(&self) -> Result<Value>;
+    fn probe(&self) -> Result<Netref<dyn Bench>>;
+    async fn each(&self, to: Netref<dyn Heard>) -> Result<u32>;
+    fn is_of_here(&self, object: Netref<dyn Bench>) -> Result<bool>;
+    fn missing(&self) -> Result<u32>;
+    /// With a default body.
+    fn lacking(&self) -> Result<u32> {
+        Ok(7)
+    }
+}
+
+#[remote(name = "here.Titled")]
+trait Titled {
+    #[property]
+    fn title(&self) -> Result<String>;
+    #[property]
+    fn set_title(&self, title: String) -> Result<()>;
+}
+
+/// Has what the peer calls by another trait.
+#[remote(name = "here.Heard")]
+trait Heard {
+    fn seen(&self, n: u32) -> Result<()>;
+}
+
+impl Heard for Sum {
+    fn seen(&self, n: u32) -> Result<()> {
+        Seen::seen(self, n)
+    }
+}
+
+/// The peer's root under our trait, with what keeps it, and what was called by way of it.
+async fn bench() -> (
+    Netref<dyn Bench>,
+    (Connection, Connection),
+    Arc<Mutex<Vec<String>>>,
+) {
+    let called = Arc::default();
+    let root: Netref<dyn TheirBench> = Netref::of(Simulated::default());
+    let (server, client) = joined(|root| Toy::by_name(root, &called), &root).await;
+    let bench = client.root::<dyn Bench>().await.unwrap();
+    (bench, (server, client), called)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trait_is_put_over_an_object_of_a_peer_that_knows_no_interfaces() {
+    let (bench, _connections, called) = bench().await;
+    assert_eq!(bench.call().voltage(3, None).await.unwrap(), 3.0);
+    tokio::task::block_in_place(|| {
+        assert_eq!(bench.voltage(3, Some(2.0)).unwrap(), 6.0, "a blocking call");
+        bench.set_title("upstairs".into()).unwrap();
+        assert_eq!(
+            bench.title().unwrap(),
+            "upstairs",
+            "properties of the trait it extends"
+        );
+        assert_eq!(bench.rows().unwrap(), [vec![1, 2], vec![3]]);
+        assert_eq!(bench.any().unwrap(), "any".into());
+        assert_eq!(bench.lacking().unwrap(), 7, "the default body");
+        assert_eq!(bench.missing().unwrap_err().kind(), ErrorKind::Unimplemented);
+        assert!(bench.is_of_here(bench.clone()).unwrap(), "it goes home as itself");
+    });
+    let expected = [
+        "named:voltage 0",
+        "named:voltage 0",
+        "set:title 0",
+        "get:title 0",
+        "named:rows 2",
+        "named:any 0",
+        "named:lacking 0",
+        "named:missing 0",
+        "named:is_of_here 0",
+    ];
+    assert_eq!(
+        *called.lock().unwrap(),
+        expected,
+        "by name, with the levels that are fetched"
+    );
+
+    let denied = bench.call().voltage(13, None).await.unwrap_err();
+    assert_eq!(
+        (denied.kind(), &*denied.message()),
+        (ErrorKind::Denied, "unlucky")
+    );
+    assert!(denied.trace().contains("voltage"), "{}", denied.trace());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_the_trait_is_a_mismatch_that_names_the_method_and_both_types() {
+    let (bench, _connections, _) = bench().await;
+    let error = bench.call().odd().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SchemaMismatch);
+    let message = error.message();
+    for part in ["`odd`", "Result<u32>", "odd"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn netrefs_cross_by_name_both_ways_and_calls_are_piped() {
+    let (bench, (_server, client), _) = bench().await;
+    let sum = Arc::new(Sum(AtomicUsize::new(0)));
+    assert_eq!(bench.each(Netref::share(&sum)).await.unwrap(), 3);
+    assert_eq!(sum.0.load(Ordering::SeqCst), 6, "called back under another trait");
+
+    let probe = bench.call().probe();
+    let title = probe.pipe().title();
+    assert_eq!(title.await.unwrap(), "probe");
+    assert_eq!(probe.await.unwrap().call().title().await.unwrap(), "probe");
+
+    let object = client.object().await.unwrap();
+    assert_eq!(object.call("voltage", (2,)).await.unwrap().as_f64(), Some(2.0));
+    let other: Netref<dyn Titled> = object.cast().await.unwrap();
+    assert_eq!(other.call().title().await.unwrap(), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_third_peer_calls_by_number_what_is_called_by_name_behind_us() {
+    let (bench, _connections, called) = bench().await;
+    let (_to_third, third) = native(farref::Root::of(&bench)).await;
+    let far: Netref<dyn Bench> = third.root().await.unwrap();
+    assert_eq!(far.call().voltage(3, Some(0.5)).await.unwrap(), 1.5);
+    far.call().set_title("far".into()).await.unwrap();
+    assert_eq!(far.call().title().await.unwrap(), "far");
+    assert_eq!(far.call().lacking().await.unwrap(), 7);
+    let denied = far.call().voltage(13, None).await.unwrap_err();
+    assert_eq!(
+        (denied.kind(), &*denied.message()),
+        (ErrorKind::Denied, "unlucky")
+    );
+
+    let sum = Arc::new(Sum(AtomicUsize::new(0)));
+    assert_eq!(far.each(Netref::share(&sum)).await.unwrap(), 3);
+    assert_eq!(
+        sum.0.load(Ordering::SeqCst),
+        6,
+        "called back through both connections"
+    );
+
+    let probe = far.call().probe().await.unwrap();
+    assert_eq!(probe.call().title().await.unwrap(), "probe");
+    assert!(
+        far.call().is_of_here(far.clone()).await.unwrap(),
+        "home through both connections"
+    );
+
+    called.lock().unwrap().clear();
+    let object = third.object().await.unwrap();
+    assert_eq!(object.call("voltage", (2,)).await.unwrap().as_f64(), Some(2.0));
+    let hidden = object.call("is_there", ()).await.unwrap_err();
+    assert_eq!(hidden.kind(), ErrorKind::Unimplemented);
+    assert_eq!(
+        *called.lock().unwrap(),
+        ["named:voltage 0"],
+        "what the trait has not goes no further"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_trait_a_third_peer_calls_by_name_alone() {
+    let (_bench, (_server, client), _) = bench().await;
+    let shelf: Netref<dyn Shelf> = Netref::of(Held(client.object().await.unwrap()));
+    let (_to_third, third) = native(farref::Root::of(&shelf)).await;
+    let shelf: Netref<dyn Shelf> = third.root().await.unwrap();
+    let far = shelf.call().object().await.unwrap();
+    assert_eq!(far.call("voltage", (2,)).await.unwrap().as_f64(), Some(2.0));
+    // Its host tells what it is there, and there it could be called by number.
+    let typed: Netref<dyn TheirBench> = far.cast().await.unwrap();
+    let error = typed.call().voltage(2, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("by number"), "{error}");
+}
+
+struct LookOnly;
+
+impl farref::guard::Guard for LookOnly {
+    fn admit(&self, access: &farref::guard::Access) -> Result<()> {
+        if access.only_reads() {
+            return Ok(());
+        }
+        Err(ErrorKind::Denied.into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_such_a_peer_is_guarded_as_any_other() {
+    let (bench, _connections, _) = bench().await;
+    let shown = bench.guarded(LookOnly);
+    assert_eq!(shown.call().title().await.unwrap(), "");
+    let refused = shown.call().voltage(3, None).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Denied);
+    let (_to_third, third) = native(farref::Root::of(&shown)).await;
+    let far: Netref<dyn Bench> = third.root().await.unwrap();
+    assert_eq!(far.call().title().await.unwrap(), "");
+    let refused = far.call().set_title("mine".into()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Denied);
+}
+
+/// Hands out an object without its trait.
+#[remote]
+trait Shelf {
+    fn object(&self) -> Result<farref::Object>;
+}
+
+struct Held(farref::Object);
+
+impl Shelf for Held {
+    fn object(&self) -> Result<farref::Object> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A native connection: the side that shows `root`, and the other.
+async fn native(root: farref::Root) -> (Connection, Connection) {
+    let (a, b) = farref_transport::memory::pair(1 << 16);
+    let speak = |role: Role, root| {
+        move |parts| {
+            let link = LinkConfig::new(role, [role as u8; 16], [role as u8; 32]);
+            Connection::native(
+                |now| Box::new(StreamLink::new(link, now)),
+                parts,
+                root,
+                Config::default(),
+            )
+        }
+    };
+    (
+        side(a, Role::Listener, speak(Role::Listener, root)).await,
+        side(b, Role::Dialer, speak(Role::Dialer, farref::Root::NONE)).await,
+    )
 }
