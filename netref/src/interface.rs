@@ -235,6 +235,17 @@ impl Method {
         }
     }
 
+    /// How deep containers are nested in the argument at that place, as far as that is known: so many levels of what comes
+    /// by reference are wanted by value.
+    pub(crate) fn levels_of(&self, place: usize) -> u8 {
+        let told = self.told().arguments.item_levels(place);
+        told.unwrap_or_else(|| {
+            let of = self.arguments.get(place).map_or("", |argument| argument.of);
+            let takes_references = ["Netref", "Object", "Value"].iter().any(|name| of.contains(name));
+            if takes_references { 0 } else { u8::MAX }
+        })
+    }
+
     /// What it takes, as a person would write it: `(channel: u8, gain: Option<f64>)`.
     pub(crate) fn takes(&self) -> String {
         let arguments: Vec<String> = self.arguments.iter().map(ToString::to_string).collect();

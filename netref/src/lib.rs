@@ -61,6 +61,7 @@ mod parcel;
 mod peer;
 pub mod place;
 mod reconnecting;
+pub mod rpyc;
 pub mod runtime;
 mod shapes;
 pub mod stream;

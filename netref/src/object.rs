@@ -37,8 +37,8 @@ pub use self::description::{ArgumentDescription, Description, InterfaceDescripti
 pub use self::items::Items;
 
 pub(crate) use self::arguments::{name_error, type_error};
-pub(crate) use self::asked::Question;
-pub(crate) use self::near::cut;
+pub(crate) use self::asked::{Question, weigh};
+pub(crate) use self::near::{cut, hint as near_hint};
 
 /// An object by name: what can be done with any [`Netref`] without its trait.
 ///

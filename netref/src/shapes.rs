@@ -51,6 +51,8 @@ pub(crate) struct Known {
     pub(crate) fingerprint: u32,
     /// How deep containers are nested in it; 255 if that is not known.
     pub(crate) levels: u8,
+    /// The same of each of its items, if it is a tuple and they are known.
+    items: Box<[u8]>,
     shape: Option<Arc<Shape>>,
     read: Mutex<Vec<Read>>,
 }
@@ -134,21 +136,28 @@ impl Known {
         }
     }
 
+    /// How deep containers are nested in the item at that place.
+    pub(crate) fn item_levels(&self, place: usize) -> Option<u8> {
+        self.items.get(place).copied()
+    }
+
     /// A shape that others may ask for from now on.
     fn told(shape: Shape) -> Self {
         let (fingerprint, shape) = (shape.fingerprint(), Arc::new(shape));
         lock(ours()).insert(fingerprint, Arc::clone(&shape));
         Self {
             levels: shape.levels(),
+            items: shape.item_levels().into(),
             shape: Some(shape),
             ..Self::untold(fingerprint)
         }
     }
 
-    const fn untold(fingerprint: u32) -> Self {
+    fn untold(fingerprint: u32) -> Self {
         Self {
             fingerprint,
             levels: u8::MAX,
+            items: Box::new([]),
             shape: None,
             read: Mutex::new(Vec::new()),
         }

@@ -208,6 +208,16 @@ impl Shape {
         self.levels_of(&self.root, &mut known)
     }
 
+    /// The [`levels`](Self::levels) of each item, if it is a tuple.
+    #[must_use]
+    pub fn item_levels(&self) -> Vec<u8> {
+        let mut known = vec![None; self.types.len()];
+        match &self.root {
+            Type::Tuple(items) => items.iter().map(|of| self.levels_of(of, &mut known)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// That of one type. What is known of types with names is kept; one that is met inside itself has no end.
     fn levels_of(&self, of: &Type, known: &mut Vec<Option<u8>>) -> u8 {
         let deepest = |types: &mut dyn Iterator<Item = &Type>, known: &mut Vec<Option<u8>>| {

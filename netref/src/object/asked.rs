@@ -309,7 +309,7 @@ fn skip(elements: &mut impl Iterator, many: u64) -> Result<bool, Error> {
 }
 
 /// About as many bytes as it takes.
-pub(super) fn weigh(value: &Value) -> usize {
+pub(crate) fn weigh(value: &Value) -> usize {
     let held = match value {
         Value::Str(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),

@@ -1,0 +1,1014 @@
+//! Calls of ours: what is asked of a Python object becomes requests, and replies become outcomes.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use farref_boxing::rpyc::{self as brine, Brine};
+use farref_boxing::{Encoder, Error, ErrorKind, Reference, Result, Value, decode, to_value};
+use farref_framing::Nanos;
+
+use super::data::NOT_IMPLEMENTED;
+use super::exception::Exception;
+use super::fetch::Goal;
+use super::link::{Link, unshare};
+use super::wire::{self, Kind, Threads, handler, label};
+use super::{PeerRoot, Rpyc, tuple};
+use crate::object::{Description, InterfaceDescription, MethodDescription};
+use crate::protocol::{BodyRef, CallStart, Chain, Event, Op, Ordering, Outgoing, Received, Refs, Target};
+use crate::references;
+use crate::remote::{EngineHandles, Import};
+use crate::waiter::Waiter;
+
+/// How a call of ours ended.
+pub(super) type Outcome = crate::protocol::Outcome<EngineHandles>;
+
+/// A call of ours.
+#[derive(Debug)]
+pub(super) struct Call {
+    outcome: Option<Outcome>,
+    waiter: Option<Waiter>,
+    deadline: Option<Nanos>,
+    pub(super) chain: Option<Chain>,
+    /// Calls on what it will return, each with the reference in it that it is made on.
+    piped: Vec<(u32, u64, Plan)>,
+    /// Nobody waits for it but what is piped.
+    is_forgotten: bool,
+}
+
+impl Call {
+    pub(super) const fn is_over(&self) -> bool {
+        self.outcome.is_some()
+    }
+}
+
+/// What a reply is for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// Nobody.
+    Nothing,
+    /// The peer's root: for the engine, or for calls that wait for it.
+    Root,
+    /// A sign of life, asked for at that time.
+    Ping(Nanos),
+    /// A call of ours.
+    Call { call: u64, how: How },
+    /// A step of an iteration.
+    Iterate(Box<Iterating>),
+    /// A part of what an object can do.
+    Describe(Box<Describing>),
+    /// A step of a fetch.
+    Fetch {
+        fetch: u64,
+        node: u64,
+        step: super::fetch::Step,
+    },
+}
+
+/// How a reply is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    /// As it is; so many levels of containers in it are fetched.
+    Value { fetch: u8 },
+    /// Whether two are equal; if Python does not know, whether they are the same.
+    Equal { same: bool },
+    /// How two stand to each other, which Python has to know.
+    Order(Ordering),
+    /// As a number of 64 bits, whatever its sign.
+    Hash,
+    /// It does not matter.
+    Nothing,
+}
+
+/// What is to be done with an object, once it is known.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// One request.
+    Request {
+        handler: i128,
+        arguments: Vec<Value>,
+        how: How,
+    },
+    /// A method, or the object itself where that is a function.
+    Method {
+        name: String,
+        positional: Value,
+        named: Value,
+        fetch: u8,
+    },
+    Iterate {
+        from: u64,
+        most: u32,
+    },
+    Describe,
+    Copy,
+    Is(String),
+    Equal(Value),
+}
+
+/// A request that waits until it is known how the peer speaks, or for its root.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Call { call: u64, import: u64, plan: Plan },
+    Ping(Nanos),
+}
+
+impl Queued {
+    pub(super) const fn call(&self) -> Option<u64> {
+        match self {
+            Self::Call { call, .. } => Some(*call),
+            Self::Ping(_) => None,
+        }
+    }
+}
+
+/// An iteration over an object of the peer's, which goes on where the last batch of it ended.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// The object.
+    import: u64,
+    iterator: Arc<Import>,
+    at: u64,
+}
+
+impl Cursor {
+    pub(super) const fn is_of(&self, import: u64) -> bool {
+        self.import == import
+    }
+}
+
+/// A batch of an iteration that is being fetched.
+#[derive(Debug)]
+pub(super) struct Iterating {
+    call: u64,
+    import: u64,
+    /// Not known before the first reply.
+    iterator: Option<Arc<Import>>,
+    /// How far the iterator is.
+    at: u64,
+    from: u64,
+    most: u32,
+}
+
+/// What is known so far of what an object can do.
+#[derive(Debug)]
+pub(super) struct Describing {
+    call: u64,
+    import: u64,
+    of: InterfaceDescription,
+    operations: Vec<String>,
+    part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Methods,
+    Names,
+    Doc,
+}
+
+impl Rpyc {
+    /// Makes a call.
+    pub(super) fn begin(&mut self, start: CallStart<'_, EngineHandles>) -> Result<u64, Error> {
+        let references = start.refs.into_iter().map(reference).collect::<Vec<_>>();
+        let plan = plan(start.op, &flat(start.body), &references, start.options.fetch)?;
+        self.last_call = self.last_call.wrapping_add(1);
+        let call = self.last_call;
+        let known = Call {
+            outcome: None,
+            waiter: None,
+            deadline: start.options.deadline,
+            chain: start.options.chain,
+            piped: Vec::new(),
+            is_forgotten: false,
+        };
+        match start.target {
+            Target::Import(import) => {
+                if self.is_closing || self.is_over {
+                    let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
+                    return Err(Error::new(kind, "the connection is closing"));
+                }
+                self.calls.insert(call, known);
+                if let Err(error) = self.set_out(call, import, plan) {
+                    self.calls.remove(&call);
+                    return Err(error);
+                }
+            }
+            Target::Answer { call: of, slot } => {
+                let gone = || Error::new(ErrorKind::Broken, "the call that this one waits for is over");
+                let before = self.calls.get_mut(&of).ok_or_else(gone)?;
+                match &before.outcome {
+                    None => {
+                        before.piped.push((slot, call, plan));
+                        self.calls.insert(call, known);
+                    }
+                    Some(outcome) => {
+                        let import = referred(outcome, slot)?;
+                        self.calls.insert(call, known);
+                        if let Err(error) = self.set_out(call, import.id(), plan) {
+                            self.calls.remove(&call);
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(deadline) = start.options.deadline {
+            self.deadlines.insert((deadline, call));
+        }
+        if start.options.chain.is_some() {
+            self.chained.insert(call);
+        }
+        Ok(call)
+    }
+
+    /// Sends what is to be done, or keeps it until it can be sent.
+    fn set_out(&mut self, call: u64, import: u64, plan: Plan) -> Result<(), Error> {
+        if self.generation.is_none() || !self.is_known(import) {
+            self.queued.push_back(Queued::Call { call, import, plan });
+            self.ask_for_root_if_wanted();
+            return Ok(());
+        }
+        self.execute(call, import, plan)
+    }
+
+    /// Whether it is known what the peer calls it.
+    fn is_known(&self, import: u64) -> bool {
+        !matches!(self.root, PeerRoot::Promised { number, .. } if number == import)
+    }
+
+    /// Asks for the root if calls wait for it.
+    fn ask_for_root_if_wanted(&mut self) {
+        if let PeerRoot::Promised { number, asked: false } = self.root
+            && self.generation.is_some()
+            && self
+                .queued
+                .iter()
+                .any(|queued| matches!(queued, Queued::Call { import, .. } if *import == number))
+        {
+            self.ask_for_root();
+        }
+    }
+
+    pub(super) fn ask_for_root(&mut self) {
+        if let PeerRoot::Promised { asked, .. } = &mut self.root {
+            *asked = true;
+        }
+        self.send_plain(handler::GETROOT, &[], Pending::Root);
+    }
+
+    /// Sends what waited, as far as it can be sent.
+    pub(super) fn send_queued(&mut self) {
+        for queued in std::mem::take(&mut self.queued) {
+            match queued {
+                Queued::Ping(asked) => self.send_ping(asked),
+                Queued::Call { call, import, plan } => {
+                    if !self.calls.contains_key(&call) {
+                        continue;
+                    }
+                    if let Err(error) = self.set_out(call, import, plan) {
+                        self.finish(call, Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The peer has told its root, or that there is none.
+    fn rooted(&mut self, root: Result<Value>) {
+        let found = root.and_then(|value| match link(&value) {
+            Some(Link::Import(proxy)) => Ok(Arc::clone(proxy)),
+            _ => Err(Error::new(ErrorKind::Malformed, "the peer's root is no object")),
+        });
+        match std::mem::replace(&mut self.root, PeerRoot::Known) {
+            PeerRoot::Promised { number, .. } => {
+                match found {
+                    Ok(proxy) => self.imports.keep_promise(number, proxy),
+                    Err(error) => {
+                        self.fail_queued(number, &error);
+                        return;
+                    }
+                }
+                self.send_queued();
+            }
+            _ => self.events.push_back(Event::Opened(match found {
+                Ok(proxy) => Received::Import(proxy),
+                Err(error) => Received::Broken(error),
+            })),
+        }
+    }
+
+    fn fail_queued(&mut self, import: u64, error: &Error) {
+        let queued = std::mem::take(&mut self.queued);
+        let (failed, left): (Vec<Queued>, _) = queued
+            .into_iter()
+            .partition(|queued| matches!(queued, Queued::Call { import: of, .. } if *of == import));
+        self.queued = left.into();
+        for call in failed.iter().filter_map(Queued::call) {
+            self.finish(call, Err(error.clone()));
+        }
+    }
+
+    /// Does what is to be done with an object.
+    fn execute(&mut self, call: u64, import: u64, plan: Plan) -> Result<(), Error> {
+        let (handler, arguments, how) = match plan {
+            Plan::Request {
+                handler,
+                arguments,
+                how,
+            } => (handler, arguments, how),
+            Plan::Method {
+                name,
+                positional,
+                named,
+                fetch,
+            } => {
+                let how = How::Value { fetch };
+                let is_function = self
+                    .imports
+                    .pack(import)
+                    .is_some_and(|pack| is_function(&pack.name));
+                if is_function && !name.starts_with("__") {
+                    (handler::CALL, vec![positional, named], how)
+                } else {
+                    (handler::CALLATTR, vec![Value::Str(name), positional, named], how)
+                }
+            }
+            Plan::Equal(other) => {
+                let same = matches!(link(&other), Some(Link::Import(proxy)) if proxy.id() == import);
+                let arguments = vec![other, "__eq__".into()];
+                (handler::CMP, arguments, How::Equal { same })
+            }
+            Plan::Iterate { from, most } => return self.iterate(call, import, from, most),
+            Plan::Describe => return self.describe(call, import),
+            Plan::Copy => return self.copy(call, import),
+            Plan::Is(name) => {
+                let is = self
+                    .imports
+                    .pack(import)
+                    .is_some_and(|pack| is_named(&pack.name, &name));
+                self.finish(call, Ok(Value::Bool(is)));
+                return Ok(());
+            }
+        };
+        self.send(handler, import, &arguments, Pending::Call { call, how })
+    }
+
+    /// Sends a request about an object.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be sent: nothing was.
+    pub(super) fn send(
+        &mut self,
+        handler: i128,
+        import: u64,
+        arguments: &[Value],
+        pending: Pending,
+    ) -> Result<(), Error> {
+        let gone = || Error::new(ErrorKind::Broken, "the peer's object is not there any more");
+        let pack = self.imports.pack(import).cloned().ok_or_else(gone)?;
+        let mut content = BytesMut::with_capacity(128);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(handler, &mut content);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(label::TUPLE, &mut content);
+        brine::put_tuple(arguments.len().saturating_add(1), &mut content);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(label::YOURS, &mut content);
+        pack.put(&mut content);
+        let mut handed = Vec::new();
+        for argument in arguments {
+            if let Err(error) = self.put_box(argument, &mut handed, &mut content) {
+                self.take_back(&handed);
+                return Err(error);
+            }
+        }
+        let sent = self.send_request(&content, pending);
+        if sent.is_err() {
+            self.take_back(&handed);
+        }
+        sent
+    }
+
+    /// Sends a request whose arguments go by value.
+    pub(super) fn send_plain(&mut self, handler: i128, arguments: &[Value], pending: Pending) {
+        let mut content = BytesMut::with_capacity(32);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(handler, &mut content);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(label::VALUE, &mut content);
+        brine::put_tuple(arguments.len(), &mut content);
+        for argument in arguments {
+            if !brine::put_value(argument, &mut content) {
+                brine::put_none(&mut content);
+            }
+        }
+        // It is short: there is no limit that it meets.
+        drop(self.send_request(&content, pending));
+    }
+
+    pub(super) fn send_release(&mut self, pack: &super::packs::Pack, copies: u64) {
+        let mut content = BytesMut::with_capacity(96);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(handler::DEL, &mut content);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(label::TUPLE, &mut content);
+        brine::put_tuple(2, &mut content);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(label::YOURS, &mut content);
+        pack.put(&mut content);
+        brine::put_tuple(2, &mut content);
+        brine::put_int(label::VALUE, &mut content);
+        brine::put_int(copies, &mut content);
+        drop(self.send_request(&content, Pending::Nothing));
+    }
+
+    fn send_request(&mut self, content: &[u8], pending: Pending) -> Result<(), Error> {
+        let threads = self.bound.then(|| self.threads_of(&pending));
+        let number = self.last_request;
+        self.write(Kind::Request, &Brine::Int(number.into()), threads, content)?;
+        self.last_request = self.last_request.wrapping_add(1);
+        self.pending.insert(number, pending);
+        Ok(())
+    }
+
+    /// Which thread asks, and which is asked: the one that waits for the call which this one is a part of.
+    fn threads_of(&self, pending: &Pending) -> Threads {
+        let Pending::Call { call, .. } = pending else {
+            return Threads {
+                from: OWN_THREAD,
+                to: 0,
+            };
+        };
+        let chain = self.calls.get(call).and_then(|call| call.chain);
+        let served = chain.and_then(|chain| {
+            self.answers
+                .values()
+                .find(|answer| answer.chain.id == chain.id)
+                .and_then(|answer| answer.threads)
+        });
+        let from = own_thread(*call);
+        served.map_or(Threads { from, to: 0 }, |served| Threads {
+            from,
+            to: served.from,
+        })
+    }
+
+    pub(super) fn send_ping(&mut self, asked: Nanos) {
+        if self.generation.is_none() {
+            self.queued.push_back(Queued::Ping(asked));
+            return;
+        }
+        self.send_plain(handler::PING, &["farref".into()], Pending::Ping(asked));
+    }
+
+    /// A reply came.
+    pub(super) fn replied(&mut self, number: &Brine, result: Result<Value>) {
+        let pending = wire::int(number)
+            .and_then(|number| u64::try_from(number).ok())
+            .and_then(|number| self.pending.remove(&number));
+        match pending {
+            // To a request that was not made: as Python does, nothing.
+            None | Some(Pending::Nothing) => self.discard(result.ok()),
+            Some(Pending::Root) => self.rooted(result),
+            Some(Pending::Ping(asked)) => {
+                self.events.push_back(Event::Pong(self.now.saturating_sub(asked)));
+            }
+            Some(Pending::Call { call, how }) => self.conclude(call, how, result),
+            Some(Pending::Iterate(iterating)) => self.iterated(*iterating, result),
+            Some(Pending::Describe(describing)) => self.described(*describing, result),
+            Some(Pending::Fetch { fetch, node, step }) => self.fetched(fetch, node, step, result),
+        }
+    }
+
+    fn conclude(&mut self, call: u64, how: How, result: Result<Value>) {
+        let told = match (how, result) {
+            (_, Err(error)) => Err(error),
+            (How::Value { fetch: 0 }, Ok(value)) => Ok(value),
+            (How::Value { fetch }, Ok(value)) => {
+                return self.fetch(value, fetch, Goal::Call(call));
+            }
+            (How::Nothing, Ok(value)) => {
+                self.discard(value);
+                Ok(Value::Null)
+            }
+            (How::Equal { same }, Ok(value)) => Ok(Value::Bool(truth(&value).unwrap_or(same))),
+            (How::Order(ordering), Ok(value)) => truth(&value).map(Value::Bool).ok_or_else(|| {
+                let text = format!("'{ordering}' not supported between these");
+                Exception::new("TypeError", [text]).into_error()
+            }),
+            #[expect(
+                clippy::cast_sign_loss,
+                clippy::cast_possible_truncation,
+                reason = "its bits are what counts"
+            )]
+            (How::Hash, Ok(value)) => Ok(value.as_i128().map_or(value, |number| (number as u64).into())),
+        };
+        self.finish(call, told);
+    }
+
+    /// A call is over.
+    pub(super) fn finish(&mut self, call: u64, result: Result<Value>) {
+        let Some(known) = self.calls.get_mut(&call) else {
+            return self.discard(result.ok());
+        };
+        if known.is_over() {
+            return self.discard(result.ok());
+        }
+        self.chained.remove(&call);
+        let outcome = result.and_then(encode).unwrap_or_else(Outcome::Error);
+        let piped = std::mem::take(&mut known.piped);
+        if let Some(deadline) = known.deadline {
+            self.deadlines.remove(&(deadline, call));
+        }
+        let targets: Vec<_> = piped
+            .into_iter()
+            .map(|(slot, call, plan)| (referred(&outcome, slot), call, plan))
+            .collect();
+        self.events.extend(known.waiter.take().map(Event::Ready));
+        if known.is_forgotten {
+            self.calls.remove(&call);
+            self.discard(outcome);
+        } else {
+            known.outcome = Some(outcome);
+        }
+        for (target, call, plan) in targets {
+            let begun = target.and_then(|target| self.set_out(call, target.id(), plan));
+            if let Err(error) = begun {
+                self.finish(call, Err(error));
+            }
+        }
+    }
+
+    pub(super) fn take_outcome(
+        &mut self,
+        call: u64,
+        waiter: &mut dyn FnMut(Option<Waiter>) -> Waiter,
+    ) -> Poll<Outcome> {
+        let Some(known) = self.calls.get_mut(&call) else {
+            let error = Error::new(ErrorKind::Misuse, "the outcome of the call was taken");
+            return Poll::Ready(Outcome::Error(error));
+        };
+        if let Some(outcome) = known.outcome.take() {
+            self.calls.remove(&call);
+            return Poll::Ready(outcome);
+        }
+        let before = known.waiter.take();
+        known.waiter = Some(waiter(before));
+        Poll::Pending
+    }
+
+    /// Nobody waits for a call any more. The peer is not told: there is no way to.
+    pub(super) fn forget(&mut self, call: u64) -> Option<Waiter> {
+        let known = self.calls.get_mut(&call)?;
+        let waiter = known.waiter.take();
+        if !known.piped.is_empty() && !known.is_over() {
+            known.is_forgotten = true;
+            return waiter;
+        }
+        let known = self.calls.remove(&call)?;
+        self.chained.remove(&call);
+        if let Some(deadline) = known.deadline {
+            self.deadlines.remove(&(deadline, call));
+        }
+        self.queued.retain(|queued| queued.call() != Some(call));
+        if let Some(outcome) = known.outcome {
+            self.discard(outcome);
+        }
+        waiter
+    }
+
+    pub(super) fn put_box(
+        &mut self,
+        value: &Value,
+        handed: &mut Vec<u64>,
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        let Self { exports, imports, .. } = self;
+        exports.put_box(value, &|number| imports.pack(number).cloned(), handed, out)
+    }
+
+    /// What was not sent after all.
+    pub(super) fn take_back(&mut self, handed: &[u64]) {
+        for number in handed {
+            if let Some(link) = self.exports.give_back(*number, 1) {
+                self.discard(link);
+            }
+        }
+    }
+
+    // ---- iterating
+
+    fn iterate(&mut self, call: u64, import: u64, from: u64, most: u32) -> Result<(), Error> {
+        let most = most.clamp(1, LARGEST_BATCH);
+        let known = self
+            .cursors
+            .iter()
+            .position(|cursor| cursor.import == import && cursor.at == from);
+        let mut iterating = Iterating {
+            call,
+            import,
+            iterator: None,
+            at: 0,
+            from,
+            most,
+        };
+        if let Some(known) = known {
+            let cursor = self.cursors.swap_remove(known);
+            iterating.at = from;
+            iterating.iterator = Some(cursor.iterator);
+            return self.next_batch(iterating);
+        }
+        let arguments = ["__iter__".into(), tuple([]), tuple([])];
+        let pending = Pending::Iterate(Box::new(iterating));
+        self.send(handler::CALLATTR, import, &arguments, pending)
+    }
+
+    fn next_batch(&mut self, iterating: Iterating) -> Result<(), Error> {
+        let Some(iterator) = iterating.iterator.as_ref().map(|iterator| iterator.id()) else {
+            return Ok(());
+        };
+        let skipped = iterating.from.saturating_sub(iterating.at);
+        let many = if skipped > 0 {
+            skipped.min(LARGEST_BATCH.into())
+        } else {
+            iterating.most.into()
+        };
+        let pending = Pending::Iterate(Box::new(iterating));
+        self.send(handler::BUFFITER, iterator, &[many.into()], pending)
+    }
+
+    fn iterated(&mut self, mut iterating: Iterating, result: Result<Value>) {
+        let call = iterating.call;
+        if !self.calls.contains_key(&call) {
+            return self.discard((result.ok(), iterating.iterator));
+        }
+        let value = match result {
+            Ok(value) => value,
+            Err(error) => return self.finish(call, Err(error)),
+        };
+        if iterating.iterator.is_none() {
+            let Some(Link::Import(iterator)) = link(&value) else {
+                return self.finish(call, Err(malformed("an iterator")));
+            };
+            iterating.iterator = Some(Arc::clone(iterator));
+            if let Err(error) = self.next_batch(iterating) {
+                self.finish(call, Err(error));
+            }
+            return;
+        }
+        let Value::Tuple(items) = value else {
+            return self.finish(call, Err(malformed("a batch of an iteration")));
+        };
+        let many = items.len() as u64;
+        let is_skipping = iterating.at < iterating.from;
+        iterating.at = iterating.at.saturating_add(many);
+        if is_skipping && many > 0 {
+            self.discard(items);
+            if let Err(error) = self.next_batch(iterating) {
+                self.finish(call, Err(error));
+            }
+            return;
+        }
+        let is_end = is_skipping || many < u64::from(iterating.most);
+        let Iterating {
+            import, at, iterator, ..
+        } = iterating;
+        if let (false, Some(iterator)) = (is_end, iterator) {
+            if self.cursors.len() >= MOST_CURSORS {
+                let oldest = self.cursors.remove(0);
+                self.discard(oldest.iterator);
+            }
+            self.cursors.push(Cursor { import, iterator, at });
+        }
+        self.finish(call, Ok(tuple([Value::List(items), is_end.into()])));
+    }
+
+    // ---- what an object can do
+
+    fn describe(&mut self, call: u64, import: u64) -> Result<(), Error> {
+        let gone = || Error::new(ErrorKind::Broken, "the peer's object is not there any more");
+        let pack = self.imports.pack(import).ok_or_else(gone)?.clone();
+        let describing = Describing {
+            call,
+            import,
+            of: InterfaceDescription {
+                name: pack.name.clone().into(),
+                ..InterfaceDescription::default()
+            },
+            operations: ["str", "eq", "hash"].map(str::to_owned).to_vec(),
+            part: Part::Methods,
+        };
+        let pack = tuple([
+            Value::Str(pack.name.into()),
+            Value::Int(pack.class),
+            Value::Int(pack.instance),
+        ]);
+        self.send_plain(handler::INSPECT, &[pack], Pending::Describe(Box::new(describing)));
+        Ok(())
+    }
+
+    fn described(&mut self, mut describing: Describing, result: Result<Value>) {
+        let (call, import) = (describing.call, describing.import);
+        if !self.calls.contains_key(&call) {
+            return self.discard(result.ok());
+        }
+        let sent = match describing.part {
+            Part::Methods => {
+                match result {
+                    Ok(methods) => describing.take_methods(&methods),
+                    Err(error) => return self.finish(call, Err(error)),
+                }
+                describing.part = Part::Names;
+                self.send(handler::DIR, import, &[], Pending::Describe(Box::new(describing)))
+            }
+            Part::Names => {
+                if let Ok(names) = &result {
+                    describing.take_names(names);
+                }
+                describing.part = Part::Doc;
+                let arguments = ["__doc__".into()];
+                self.send(
+                    handler::GETATTR,
+                    import,
+                    &arguments,
+                    Pending::Describe(Box::new(describing)),
+                )
+            }
+            Part::Doc => {
+                if let Ok(Value::Str(doc)) = result {
+                    describing.of.doc = doc;
+                }
+                let description = Description {
+                    interfaces: vec![describing.of],
+                    operations: describing.operations,
+                };
+                let value = to_value(&description).map_err(|error| Error::msg(error.to_string()));
+                return self.finish(call, value);
+            }
+        };
+        if let Err(error) = sent {
+            self.finish(call, Err(error));
+        }
+    }
+}
+
+impl Describing {
+    fn take_methods(&mut self, methods: &Value) {
+        for method in methods.as_slice().unwrap_or_default() {
+            let Some([Value::Str(name), doc]) = method.as_slice() else {
+                continue;
+            };
+            let operation = match name.as_str() {
+                "__len__" => "len",
+                "__getitem__" => "index",
+                "__iter__" => "iter",
+                _ => "",
+            };
+            if !operation.is_empty() {
+                self.operations.push(operation.to_owned());
+            }
+            let name = name.strip_prefix("exposed_").unwrap_or(name);
+            if !name.starts_with('_') && !self.has(name) {
+                self.of.methods.push(MethodDescription {
+                    name: name.to_owned(),
+                    doc: doc.as_str().unwrap_or_default().to_owned(),
+                    ..MethodDescription::default()
+                });
+            }
+        }
+    }
+
+    /// What is no method is taken for a property, though only Python knows.
+    fn take_names(&mut self, names: &Value) {
+        for name in names.as_slice().unwrap_or_default() {
+            let Some(name) = name.as_str() else { continue };
+            let name = name.strip_prefix("exposed_").unwrap_or(name);
+            if !name.starts_with('_') && !self.has(name) {
+                self.of.methods.push(MethodDescription {
+                    name: name.to_owned(),
+                    property: Some(name.to_owned()),
+                    reads: true,
+                    ..MethodDescription::default()
+                });
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.of.methods.iter().any(|method| method.name == name)
+    }
+}
+
+/// What the engine wants done, in the words of Python.
+fn plan(op: &Op, body: &Bytes, references: &[Reference], fetch: u8) -> Result<Plan, Error> {
+    let how = How::Value { fetch };
+    let one = || read::<Value>(body, references);
+    Ok(match op {
+        Op::Named(name) => {
+            let (positional, named) = read::<(Vec<Value>, Vec<(String, Value)>)>(body, references)?;
+            // A relay may have put the name of an interface before it.
+            let name = name.rsplit('.').next().unwrap_or(name).to_owned();
+            Plan::Method {
+                name,
+                positional: Value::Tuple(positional),
+                named: keywords(named),
+                fetch,
+            }
+        }
+        Op::Invoke => {
+            let (positional, named) = read::<(Vec<Value>, Vec<(String, Value)>)>(body, references)?;
+            request(
+                handler::CALL,
+                vec![Value::Tuple(positional), keywords(named)],
+                how,
+            )
+        }
+        Op::Get(name) => request(handler::GETATTR, vec![plain_name(name)], how),
+        Op::Set(name) => request(handler::SETATTR, vec![plain_name(name), one()?], How::Nothing),
+        Op::Delete(name) => request(handler::DELATTR, vec![plain_name(name)], How::Nothing),
+        Op::Index => special("__getitem__", vec![one()?], how),
+        Op::SetIndex => {
+            let (key, value) = read::<(Value, Value)>(body, references)?;
+            special("__setitem__", vec![key, value], How::Nothing)
+        }
+        Op::DeleteIndex => special("__delitem__", vec![one()?], How::Nothing),
+        Op::Len => special("__len__", Vec::new(), how),
+        Op::Compare => Plan::Equal(one()?),
+        Op::Order(ordering) => {
+            let name = match ordering {
+                Ordering::Less => "__lt__",
+                Ordering::LessEqual => "__le__",
+                Ordering::Greater => "__gt__",
+                Ordering::GreaterEqual => "__ge__",
+            };
+            request(handler::CMP, vec![one()?, name.into()], How::Order(*ordering))
+        }
+        Op::Hash => request(handler::HASH, Vec::new(), How::Hash),
+        Op::Text => request(handler::STR, Vec::new(), how),
+        Op::Repr => request(handler::REPR, Vec::new(), how),
+        Op::Iterate => {
+            let (from, most) = read::<(u64, u32)>(body, references)?;
+            Plan::Iterate { from, most }
+        }
+        Op::Enter => special("__enter__", Vec::new(), how),
+        // The class of an exception is all that could be told, and Python makes a TypeError of it.
+        Op::Exit => request(handler::CTXEXIT, vec![Value::Null], how),
+        Op::IsInstance(name) => Plan::Is(name.clone()),
+        Op::Describe => Plan::Describe,
+        Op::Copy => Plan::Copy,
+        Op::Method { .. } => {
+            let text =
+                "a Python object has no interface: it is called by name, or by a netref that was cast here";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+    })
+}
+
+const fn request(handler: i128, arguments: Vec<Value>, how: How) -> Plan {
+    Plan::Request {
+        handler,
+        arguments,
+        how,
+    }
+}
+
+/// A call of a special method.
+fn special(name: &str, arguments: Vec<Value>, how: How) -> Plan {
+    let arguments = vec![name.into(), Value::Tuple(arguments), tuple([])];
+    request(handler::CALLATTR, arguments, how)
+}
+
+fn plain_name(name: &str) -> Value {
+    name.rsplit('.').next().unwrap_or(name).into()
+}
+
+fn keywords(named: Vec<(String, Value)>) -> Value {
+    tuple(named.into_iter().map(|(name, value)| tuple([name.into(), value])))
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: &Bytes, references: &[Reference]) -> Result<T, Error> {
+    decode(body, references, &references::limits()).map_err(Error::from)
+}
+
+/// What was encoded, in one piece.
+pub(super) fn flat(body: BodyRef<'_>) -> Bytes {
+    match body {
+        BodyRef::Slice(slice) => Bytes::copy_from_slice(slice),
+        BodyRef::Rope([one]) => one.clone(),
+        BodyRef::Rope(pieces) => pieces.concat().into(),
+    }
+}
+
+/// What the engine wants sent, as a reference in a value.
+pub(super) fn reference(outgoing: Outgoing<EngineHandles>) -> Reference {
+    match Link::outgoing(outgoing) {
+        Some(link) => Arc::new(link),
+        None => Arc::new(()),
+    }
+}
+
+/// What a value is a reference to.
+pub(super) fn link(value: &Value) -> Option<&Link> {
+    value.as_reference().and_then(Link::of)
+}
+
+/// A value with links, as the engine takes it.
+pub(super) fn encode(value: Value) -> Result<Outcome, Error> {
+    let (body, refs) = encoded(&unshare(value))?;
+    Ok(Outcome::Value {
+        failed: false,
+        shape: 0,
+        body,
+        refs,
+        writer: None,
+    })
+}
+
+/// Bytes and references of something with links in it.
+pub(super) fn encoded(
+    value: &impl serde::Serialize,
+) -> Result<(Bytes, Refs<Received<EngineHandles>>), Error> {
+    let mut encoder: Box<Encoder> = crate::encoders::take();
+    let result = encoder.encode(value).map(|()| {
+        let body = encoder.body().to_bytes();
+        let refs = encoder
+            .take_references()
+            .map(|reference| Link::of(&reference).map_or(Received::Null, Link::received))
+            .collect();
+        (body, refs)
+    });
+    crate::encoders::put(encoder);
+    result.map_err(Error::from)
+}
+
+/// The object in an outcome that a call is piped to.
+fn referred(outcome: &Outcome, slot: u32) -> Result<Arc<Import>, Error> {
+    match outcome {
+        Outcome::Error(error) => {
+            let text = "the call that this one waits for failed";
+            Err(Error::new(ErrorKind::Broken, format!("{text}: {error:#}")))
+        }
+        Outcome::Value { refs, .. } => {
+            let received = usize::try_from(slot).ok().and_then(|slot| refs.get(slot));
+            match received {
+                Some(Received::Import(proxy)) => Ok(Arc::clone(proxy)),
+                Some(Received::Broken(error)) => Err(error.clone()),
+                Some(Received::Home(_)) => {
+                    let text = "the result is an object of this side: await it before it is called";
+                    Err(Error::new(ErrorKind::Unsupported, text))
+                }
+                Some(Received::Null) | None => Err(Error::new(
+                    ErrorKind::Broken,
+                    "the result is no object that can be called",
+                )),
+            }
+        }
+    }
+}
+
+/// Whether Python found something true; nothing if it does not know.
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(*value),
+        Value::Record(record) if record.type_name() == NOT_IMPLEMENTED => None,
+        Value::Null => Some(false),
+        Value::Int(number) => Some(*number != 0),
+        Value::Float(number) => Some(*number != 0.0),
+        Value::Str(text) => Some(!text.is_empty()),
+        _ => Some(true),
+    }
+}
+
+fn is_function(name: &str) -> bool {
+    matches!(
+        name,
+        "builtins.function" | "builtins.method" | "builtins.builtin_function_or_method" | "functools.partial"
+    )
+}
+
+/// Whether a class of that full name is meant: with its module, or without.
+fn is_named(full: &str, name: &str) -> bool {
+    full == name || full.rsplit('.').next() == Some(name)
+}
+
+fn malformed(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Malformed,
+        format!("the peer has sent something else than {what}"),
+    )
+}
+
+/// The number of the thread that a call of ours is made by, as peers are told that bind threads.
+pub(super) const fn own_thread(call: u64) -> u64 {
+    OWN_THREAD.wrapping_add(call)
+}
+
+/// Looks like the number of a thread, and is none of the peer's.
+pub(super) const OWN_THREAD: u64 = 0x6661_0000_0000;
+
+/// Elements that are asked for at once, at most.
+const LARGEST_BATCH: u32 = 4096;
+/// Iterations that are kept open, at most.
+const MOST_CURSORS: usize = 16;

@@ -1,0 +1,399 @@
+//! What a reference in a value stands for while it is with the protocol; and what goes by reference to Python.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use farref_boxing::rpyc as brine;
+use farref_boxing::{Error, Record, Reference, Value};
+
+use super::data::{Data, Shared};
+use crate::hosted::{Exported, address};
+use crate::protocol::{Outgoing, Received};
+use crate::remote::{EngineHandles, Import};
+
+/// What a reference stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Link {
+    /// An object of this side.
+    Object(Object),
+    /// An object of the peer's.
+    Import(Arc<Import>),
+    /// A container of this side that Python uses by reference.
+    Data(Shared),
+    /// An iteration over something of this side.
+    Iteration(Arc<Mutex<Iteration>>),
+    /// A method of something of this side, as Python takes it for itself before it calls it.
+    Method(Arc<Method>),
+    /// A reference that came broken.
+    Broken(Error),
+}
+
+/// An object of this side.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) object: Arc<dyn Exported>,
+    /// Its identity.
+    pub(super) key: usize,
+    pub(super) interface: u64,
+}
+
+/// A method, and what it is a method of.
+#[derive(Debug)]
+pub(super) struct Method {
+    pub(super) of: Owner,
+    pub(super) name: String,
+    pub(super) doc: String,
+}
+
+/// What a method belongs to.
+#[derive(Debug, Clone)]
+pub(super) enum Owner {
+    Object(Object, u64),
+    Data(Shared),
+    /// The root itself, as a service: what every service of RPyC answers.
+    Service,
+}
+
+/// An iteration: what it is over, and how far it is.
+#[derive(Debug)]
+pub(super) struct Iteration {
+    pub(super) over: Iterated,
+    /// Where the next batch begins.
+    pub(super) from: usize,
+    /// What was fetched and not asked for.
+    pub(super) ready: VecDeque<Value>,
+    pub(super) is_end: bool,
+}
+
+/// What is iterated over.
+#[derive(Debug, Clone)]
+pub(super) enum Iterated {
+    Data(Shared),
+    /// An object, and its export.
+    Object(Object, u64),
+}
+
+impl Object {
+    pub(super) fn of(object: Arc<dyn Exported>) -> Self {
+        let (key, interface) = (object.key(), object.interface_id());
+        Self {
+            object,
+            key,
+            interface,
+        }
+    }
+}
+
+impl Link {
+    /// An iteration over a container.
+    pub(super) fn over(data: &Shared) -> Self {
+        Self::iteration(Iterated::Data(Arc::clone(data)))
+    }
+
+    pub(super) fn iteration(over: Iterated) -> Self {
+        Self::Iteration(Arc::new(Mutex::new(Iteration {
+            over,
+            from: 0,
+            ready: VecDeque::new(),
+            is_end: false,
+        })))
+    }
+
+    pub(super) fn into_value(self) -> Value {
+        Value::Reference(Arc::new(self))
+    }
+
+    pub(super) fn of(reference: &Reference) -> Option<&Self> {
+        reference.downcast_ref()
+    }
+
+    /// Whether both stand for the same.
+    pub(super) fn is_same(a: &Reference, b: &Reference) -> bool {
+        match (Self::of(a), Self::of(b)) {
+            (Some(Self::Object(a)), Some(Self::Object(b))) => a.key == b.key,
+            (Some(Self::Import(a)), Some(Self::Import(b))) => Arc::ptr_eq(a, b),
+            (Some(Self::Data(a)), Some(Self::Data(b))) => Arc::ptr_eq(a, b),
+            _ => Arc::ptr_eq(a, b),
+        }
+    }
+
+    /// What the engine wants to have sent. Nothing is none.
+    pub(super) fn outgoing(outgoing: Outgoing<EngineHandles>) -> Option<Self> {
+        match outgoing {
+            Outgoing::Null => None,
+            Outgoing::Broken(error) => Some(Self::Broken(error)),
+            Outgoing::Local {
+                object,
+                key,
+                interface,
+                ..
+            } => Some(Self::Object(Object {
+                object,
+                key,
+                interface,
+            })),
+            Outgoing::Home { proxy, .. } => Some(Self::Import(proxy)),
+        }
+    }
+
+    /// What the engine gets of it.
+    pub(super) fn received(&self) -> Received<EngineHandles> {
+        match self {
+            Self::Object(object) => Received::Home(Arc::clone(&object.object)),
+            Self::Import(proxy) => Received::Import(Arc::clone(proxy)),
+            Self::Broken(error) => Received::Broken(error.clone()),
+            Self::Data(_) | Self::Iteration(_) | Self::Method(_) => {
+                let text = "a method or an iteration of this side, which has come back, is nothing that can be used here";
+                Received::Broken(Error::new(farref_boxing::ErrorKind::Unsupported, text))
+            }
+        }
+    }
+
+    /// Identity, as far as objects that can be exported have one.
+    pub(super) fn key(&self) -> Option<Key> {
+        Some(match self {
+            Self::Object(object) => Key::Object(object.key, object.interface),
+            Self::Data(data) => Key::Held(address(data)),
+            Self::Iteration(iteration) => Key::Held(address(iteration)),
+            Self::Method(method) => match &method.of {
+                Owner::Object(_, export) => Key::Method(*export, method.name.clone()),
+                Owner::Data(data) => Key::Method(address(data) as u64, method.name.clone()),
+                Owner::Service => Key::Method(0, method.name.clone()),
+            },
+            Self::Import(_) | Self::Broken(_) => return None,
+        })
+    }
+}
+
+/// What is the same while it is exported.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Object(usize, u64),
+    Held(usize),
+    Method(u64, String),
+}
+
+/// The value as it goes to Python: containers become references, so do structs; enum variants without fields become
+/// texts, options what they hold.
+pub(super) fn share(value: Value) -> Value {
+    match value {
+        Value::List(items) => Link::Data(Data::List(items).into_shared()).into_value(),
+        Value::Map(entries) => Link::Data(Data::Dict(entries).into_shared()).into_value(),
+        Value::Tuple(items) => Value::Tuple(items.into_iter().map(share).collect()),
+        Value::Some(value) => share(*value),
+        Value::Record(record) => share_record(record),
+        plain => plain,
+    }
+}
+
+fn share_record(record: Record) -> Value {
+    let value = Value::Record(record);
+    if brine::is_by_value(&value) {
+        return value;
+    }
+    let Value::Record(record) = value else {
+        return value;
+    };
+    let has_names = record.field_names().is_some();
+    // A struct has its fields as attributes, and so has a variant.
+    if has_names {
+        return Link::Data(Data::Record(record).into_shared()).into_value();
+    }
+    match record.variant() {
+        Some(variant) if record.values().is_empty() => Value::Str(variant.to_owned()),
+        Some(variant) => {
+            let mut parts = vec![Value::Str(variant.to_owned())];
+            parts.extend(record.values().iter().cloned().map(share));
+            Value::Tuple(parts)
+        }
+        None => Value::Tuple(record.values().iter().cloned().map(share).collect()),
+    }
+}
+
+/// A value as methods of this side take it: containers of this side that come back are values again.
+pub(super) fn unshare(value: Value) -> Value {
+    match value {
+        Value::Reference(reference) => match Link::of(&reference) {
+            Some(Link::Data(data)) => {
+                let held = crate::lock::lock(data).to_value();
+                deep(held, MOST_LEVELS)
+            }
+            _ => Value::Reference(reference),
+        },
+        Value::Tuple(items) => Value::Tuple(items.into_iter().map(unshare).collect()),
+        plain => plain,
+    }
+}
+
+/// What is inside, unshared too. Python may have put a container into itself: what is too deep is left out.
+fn deep(value: Value, levels: u32) -> Value {
+    let Some(levels) = levels.checked_sub(1) else {
+        return Value::Null;
+    };
+    match value {
+        Value::List(items) => Value::List(items.into_iter().map(|item| deep(item, levels)).collect()),
+        Value::Tuple(items) => Value::Tuple(items.into_iter().map(|item| deep(item, levels)).collect()),
+        Value::Map(entries) => {
+            let entry = |(key, value)| (deep(key, levels), deep(value, levels));
+            Value::Map(entries.into_iter().map(entry).collect())
+        }
+        Value::Reference(reference) => match Link::of(&reference) {
+            Some(Link::Data(data)) => {
+                let held = crate::lock::lock(data).to_value();
+                deep(held, levels)
+            }
+            _ => Value::Reference(reference),
+        },
+        plain => plain,
+    }
+}
+
+const MOST_LEVELS: u32 = 32;
+
+/// A value as Python writes it.
+pub(super) fn python_repr(value: &Value) -> String {
+    let mut out = String::new();
+    write_repr(value, MOST_LEVELS, &mut out);
+    out
+}
+
+fn write_repr(value: &Value, levels: u32, out: &mut String) {
+    let Some(levels) = levels.checked_sub(1) else {
+        out.push_str("...");
+        return;
+    };
+    if out.len() > LONGEST_TEXT {
+        out.push_str("...");
+        return;
+    }
+    match value {
+        Value::Null => out.push_str("None"),
+        Value::Bool(true) => out.push_str("True"),
+        Value::Bool(false) => out.push_str("False"),
+        Value::Float(number) => write_float(*number, out),
+        Value::Single(number) => write_float(f64::from(*number), out),
+        Value::Str(text) => write_text(text, out),
+        Value::Char(char) => write_text(char.encode_utf8(&mut [0; 4]), out),
+        Value::Bytes(bytes) => write_bytes(bytes, out),
+        Value::Some(value) => write_repr(value, levels, out),
+        Value::List(items) => {
+            out.push('[');
+            write_all(items, levels, out);
+            out.push(']');
+        }
+        Value::Tuple(items) => {
+            out.push('(');
+            write_all(items, levels, out);
+            out.push_str(if items.len() == 1 { ",)" } else { ")" });
+        }
+        Value::Map(entries) => {
+            out.push('{');
+            let mut comma = "";
+            for (key, value) in entries {
+                out.push_str(comma);
+                write_repr(key, levels, out);
+                out.push_str(": ");
+                write_repr(value, levels, out);
+                comma = ", ";
+            }
+            out.push('}');
+        }
+        Value::Record(record) => {
+            out.push_str(record.variant().unwrap_or_else(|| record.type_name()));
+            out.push('(');
+            let mut comma = "";
+            for (name, value) in record.iter() {
+                out.push_str(comma);
+                if let Some(name) = name {
+                    _ = write!(out, "{name}=");
+                }
+                write_repr(value, levels, out);
+                comma = ", ";
+            }
+            out.push(')');
+        }
+        Value::Reference(reference) => match Link::of(reference) {
+            Some(Link::Data(data)) => match data.try_lock() {
+                Ok(data) => write_repr(&data.to_value(), levels, out),
+                // It is in itself.
+                Err(_) => out.push_str("[...]"),
+            },
+            _ => out.push_str("<object>"),
+        },
+        other => _ = write!(out, "{other}"),
+    }
+}
+
+fn write_all(items: &[Value], levels: u32, out: &mut String) {
+    let mut comma = "";
+    for item in items {
+        out.push_str(comma);
+        write_repr(item, levels, out);
+        comma = ", ";
+    }
+}
+
+fn write_float(number: f64, out: &mut String) {
+    if number.is_nan() {
+        return out.push_str("nan");
+    }
+    let text = format!("{number:?}");
+    match text.split_once('e') {
+        // Python writes the sign of an exponent, and two digits of it.
+        Some((digits, exponent)) => {
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(exponent) => ('-', exponent),
+                None => ('+', exponent),
+            };
+            let digits = digits.strip_suffix(".0").unwrap_or(digits);
+            _ = write!(out, "{digits}e{sign}{exponent:0>2}");
+        }
+        None => out.push_str(&text),
+    }
+}
+
+fn write_text(text: &str, out: &mut String) {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    out.push(quote);
+    for char in text.chars() {
+        match char {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            char if char == quote => {
+                out.push('\\');
+                out.push(char);
+            }
+            char if char.is_ascii_control() => _ = write!(out, "\\x{:02x}", u32::from(char)),
+            char => out.push(char),
+        }
+    }
+    out.push(quote);
+}
+
+fn write_bytes(bytes: &[u8], out: &mut String) {
+    out.push_str("b'");
+    for byte in bytes {
+        match byte {
+            b'\\' | b'\'' => {
+                out.push('\\');
+                out.push(char::from(*byte));
+            }
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            0x20..=0x7e => out.push(char::from(*byte)),
+            byte => _ = write!(out, "\\x{byte:02x}"),
+        }
+    }
+    out.push('\'');
+}
+
+/// A text that is made of a container is cut from here on.
+const LONGEST_TEXT: usize = 1 << 20;
