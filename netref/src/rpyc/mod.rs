@@ -12,11 +12,11 @@
 //!
 //! A peer in Python knows no interfaces: it is called by name, and its values say what they are. Whatever is simple and
 //! immutable in Python goes by value, everything else by reference, lists and dictionaries too. So the result of a typed
-//! call is fetched, piece by piece, before it is read ([`fetch`]), and what a typed method takes as well; and lists, maps and
-//! structs of this side are served to Python as its own kind ([`data`]).
+//! call is fetched, piece by piece, before it is read (`fetch`), and what a typed method takes as well; and lists, maps and
+//! structs of this side are served to Python as its own kind (`data`).
 //!
 //! Python objects are [`Object`](crate::Object)s, and [`Object::cast`](crate::Object::cast) makes a typed netref of one.
-//! Objects of this side look to Python as its own do ([`face`]): attributes, methods with keywords, `len`, iteration, `str`,
+//! Objects of this side look to Python as its own do (`face`): attributes, methods with keywords, `len`, iteration, `str`,
 //! `dir`, documentation, exceptions of the classes that fit. Nothing else of them can be reached.
 //!
 //! Both generations of the wire are spoken: RPyC 4.1 to 5.3, and 6. Reading order: `wire` (messages), `packs` (names of
