@@ -4,8 +4,8 @@
 //! proposals that errors make in `mend`, the options of each scheme in `option`.
 //!
 //! ```text
-//! address  = [ ( "noise" | "plain" ) "+" ] scheme ":" rest [ "?" option *( "&" option ) ] [ "#" peer-key ]
-//! rest     = "//" [ user "@" ] host ":" port       tcp, quic, ssh (whose port may be left out)
+//! address  = [ ( "noise" | "plain" | "rpyc" ) "+" ] scheme ":" rest [ "?" option *( "&" option ) ] [ "#" peer-key ]
+//! rest     = "//" [ user "@" ] host ":" port       tcp, ssl, quic, ssh (whose port may be left out)
 //!          | text                                  unix, serial, exec, mem; none for stdio
 //! host     = name | IPv4 | "[" IPv6 [ "%25" zone ] "]"
 //! option   = name [ "=" text ]                     a switch needs no value
@@ -15,12 +15,32 @@
 //!
 //! A bare `!` is kept for chains of addresses. Schemes of your own start with `x-`; their rest and
 //! options are left to you.
+//!
+//! `rpyc+` leads to a peer that speaks RPyC, Python's protocol of remote objects, over a medium that is used bare:
+//!
+//! | address                      | the peer                                                                         |
+//! |------------------------------|----------------------------------------------------------------------------------|
+//! | `rpyc://HOST[:PORT]`         | the same as `rpyc+tcp://`; by default at port 18812, where classic servers are      |
+//! | `rpyc+ssl://HOST[:PORT]`     | over TLS, by default at port 18821                                                |
+//! | `rpyc+unix:PATH`             | at a Unix socket                                                                  |
+//! | `rpyc+ssh://[USER@]HOST`     | at port `to=` of the far host's loopback (default 18812), or the program `command=` |
+//! | `rpyc+exec:PROGRAM`, `rpyc+stdio:`, `rpyc+serial:PORT`, `rpyc+mem:NAME` | at the other end of these          |
+//!
+//! Besides those of its medium, such an address has two options:
+//!
+//! | option          | default  | meaning                                                                           |
+//! |-----------------|----------|-----------------------------------------------------------------------------------|
+//! | `generation=`   | found out | what the peer's messages look like: `5` as of RPyC 4.1 to 5.3, `6` as of RPyC 6.0   |
+//! | `bind-threads=` | 0        | each message says which thread it is for, as where `bind_threads` is set over there |
+//!
+//! RPyC proves no keys: a `#peer-key` is no part of such an address.
 
 mod error;
 mod key;
 mod mend;
 mod option;
 mod parse;
+mod rpyc;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -48,6 +68,7 @@ pub use key::{NotAKey, PeerKey};
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address {
+    dialect: Dialect,
     security: Option<Security>,
     target: Target,
     /// In the order in which they were written.
@@ -109,6 +130,7 @@ impl Address {
 
     const fn new(target: Target) -> Self {
         Self {
+            dialect: Dialect::Native,
             security: None,
             target,
             options: Vec::new(),
@@ -120,6 +142,12 @@ impl Address {
     #[must_use]
     pub fn scheme(&self) -> &str {
         self.target.scheme()
+    }
+
+    /// What is spoken over the carrier.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// The security prefix, if there is one. What none means depends on the medium.
@@ -191,18 +219,45 @@ impl Address {
         self
     }
 
+    /// The same address for a peer that speaks `dialect`.
+    ///
+    /// To speak RPyC, the address loses its security prefix, and gets the options that are understood where none are
+    /// written. Over `quic` that is not spoken: such an address stays as it is. The other way, it loses the options of
+    /// the dialect, and `tcp` becomes `plain+tcp`: the bare medium that RPyC is spoken over.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        match (self.dialect, dialect) {
+            (Dialect::Native, Dialect::Rpyc) if rpyc::is_spoken_over(&self.target) => {
+                self.security = None;
+                rpyc::complete(&self.target, &mut self.options);
+                self.dialect = dialect;
+            }
+            (Dialect::Rpyc, Dialect::Native) => {
+                self.options
+                    .retain(|(name, _)| rpyc::RULES.iter().all(|rule| rule.name != name));
+                self.security = matches!(self.target, Target::Tcp { .. }).then_some(Security::Plain);
+                self.dialect = dialect;
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// The same address with another security prefix, or none. `plain` drops the peer key, which
-    /// nobody would prove. Schemes that bring their own security (`quic`) keep having no prefix.
+    /// nobody would prove. Schemes that bring their own security (`quic`, `ssl`) and peers that speak RPyC keep having no
+    /// prefix.
     #[must_use]
     pub fn with_security(mut self, security: Option<Security>) -> Self {
-        self.security = security.filter(|_| self.target.takes_prefix());
+        let takes_prefix = self.dialect == Dialect::Native && self.target.takes_prefix();
+        self.security = security.filter(|_| takes_prefix);
         if self.security == Some(Security::Plain) {
             self.peer_key = None;
         }
         self
     }
 
-    /// The same address for a peer that must prove to have `key`. Drops a `plain` prefix.
+    /// The same address for a peer that must prove to have `key`. Drops a `plain` prefix. Who speaks RPyC can prove
+    /// none: then the address is dialled in vain, and its text is none of an address.
     #[must_use]
     pub fn with_peer_key(mut self, key: PeerKey) -> Self {
         self.security = self.security.filter(|security| *security != Security::Plain);
@@ -239,7 +294,11 @@ impl fmt::Display for Address {
         if let Some(security) = self.security {
             write!(f, "{}+", security.word())?;
         }
-        write!(f, "{}:{}", self.target.scheme(), self.target)?;
+        match (self.dialect, &self.target) {
+            (Dialect::Native, target) => write!(f, "{}:{target}", target.scheme())?,
+            (Dialect::Rpyc, target @ Target::Tcp { .. }) => write!(f, "{}:{target}", rpyc::WORD)?,
+            (Dialect::Rpyc, target) => write!(f, "{}+{}:{target}", rpyc::WORD, target.scheme())?,
+        }
         for (index, (name, value)) in self.options.iter().enumerate() {
             let mark = if index == 0 { '?' } else { '&' };
             write!(f, "{mark}{name}={}", Escaped(value, is_marked))?;
@@ -255,6 +314,17 @@ impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Address({self})")
     }
+}
+
+/// What is spoken over a carrier, as the prefix of an address says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// The protocol of this project.
+    #[default]
+    Native,
+    /// RPyC, Python's protocol of remote objects, over a bare medium.
+    Rpyc,
 }
 
 /// What protects the bytes of a carrier, as the prefix of an address says it.
@@ -287,6 +357,13 @@ pub enum Target {
         /// The host; the unspecified address listens on all of this host's.
         host: Host,
         /// The port; 0 to listen leaves the choice to the system.
+        port: u16,
+    },
+    /// `ssl://HOST:PORT`
+    Ssl {
+        /// As for `tcp`.
+        host: Host,
+        /// As for `tcp`.
         port: u16,
     },
     /// `quic://HOST:PORT`
@@ -339,6 +416,7 @@ impl Target {
     pub fn scheme(&self) -> &str {
         match self {
             Self::Tcp { .. } => "tcp",
+            Self::Ssl { .. } => "ssl",
             Self::Quic { .. } => "quic",
             Self::Unix(_) => "unix",
             Self::Serial { .. } => "serial",
@@ -350,9 +428,9 @@ impl Target {
         }
     }
 
-    /// Whether `noise+` or `plain+` may stand before the scheme. QUIC is always encrypted, by itself.
+    /// Whether `noise+` or `plain+` may stand before the scheme. QUIC and TLS are always encrypted, by themselves.
     const fn takes_prefix(&self) -> bool {
-        !matches!(self, Self::Quic { .. })
+        !matches!(self, Self::Quic { .. } | Self::Ssl { .. })
     }
 }
 
@@ -360,7 +438,9 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } | Self::Quic { host, port } => write!(f, "//{host}:{port}"),
+            Self::Tcp { host, port } | Self::Ssl { host, port } | Self::Quic { host, port } => {
+                write!(f, "//{host}:{port}")
+            }
             Self::Unix(UnixName::Path(path)) => match path.strip_prefix('@') {
                 Some(path) => write!(f, "%40{}", Escaped(path, is_marked)),
                 None => fmt_opaque(path, f),

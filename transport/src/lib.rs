@@ -75,7 +75,7 @@ mod token;
 #[cfg(all(unix, feature = "unix"))]
 pub mod unix;
 
-pub use address::{Address, AddressError, Security};
+pub use address::{Address, AddressError, Dialect, Security};
 pub use carrier::{
     BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, CarrierStats, Class, Gauge, Guard, Muxed, PeerEvidence,
     StreamCarrier, StreamHalves,

@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::address::{Address, Security};
+use crate::address::{Address, Dialect, Security};
 use crate::carrier::{BoxFuture, Carrier};
 use crate::error::{Absence, AcceptError, DialError, ListenError};
 use crate::memory::Memory;
 
 /// A medium: dials and listens at the addresses of its schemes.
 ///
-/// The addresses it gets have one of its schemes, and no security prefix but `plain`.
+/// The addresses it gets have one of its schemes, and no security prefix but `plain`. What is spoken over its carriers
+/// ([`Address::dialect`]) is not its affair.
 pub trait Transport: Send + Sync + 'static {
     /// The schemes it serves, in lower case. Schemes of your own start with `x-`.
     fn schemes(&self) -> &'static [&'static str];
@@ -169,7 +170,8 @@ impl Media {
             .ok_or(Refusal::Absent(Absence::of(scheme)))?;
         let is_keyed = address.peer_key().is_some() && scheme != "quic";
         let asked = address.security() == Some(Security::Noise) || is_keyed;
-        let implied = address.security().is_none() && scheme == "tcp";
+        let is_native = address.dialect() == Dialect::Native;
+        let implied = is_native && address.security().is_none() && scheme == "tcp";
         if asked || implied {
             Err(Refusal::NotEncrypted)
         } else {

@@ -63,10 +63,12 @@ pub enum AddressProblem {
     MissingScheme,
     /// No medium has this scheme.
     UnknownScheme,
-    /// A prefix that is neither `noise+` nor `plain+`.
+    /// A prefix that is neither `noise+`, nor `plain+`, nor `rpyc+`.
     UnknownSecurity,
     /// A second prefix, or one before a scheme that brings its own security.
     UnexpectedSecurity,
+    /// RPyC is not spoken over this medium.
+    UnexpectedDialect,
     /// The scheme needs `//HOST`.
     MissingAuthority,
     /// The scheme takes no `//`.
@@ -100,7 +102,7 @@ pub enum AddressProblem {
     BadValue,
     /// The key of the peer is not `ed25519.` and 52 digits of base32.
     BadKey,
-    /// A key to prove, but nothing to prove it with.
+    /// A key to prove, but nothing to prove it with: a `plain` carrier, or a peer that speaks RPyC.
     PlainKey,
 }
 
@@ -115,6 +117,7 @@ impl fmt::Display for AddressProblem {
             Self::UnknownScheme => "an unknown scheme",
             Self::UnknownSecurity => "an unknown prefix",
             Self::UnexpectedSecurity => "one prefix too many",
+            Self::UnexpectedDialect => "a scheme over which RPyC is not spoken",
             Self::MissingAuthority => "no `//HOST`",
             Self::UnexpectedAuthority => "an unexpected `//`",
             Self::BadUser => "a wrong user",
@@ -131,7 +134,7 @@ impl fmt::Display for AddressProblem {
             Self::MissingValue => "an option without a value",
             Self::BadValue => "a wrong value",
             Self::BadKey => "a wrong peer key",
-            Self::PlainKey => "a peer key that a `plain` carrier cannot prove",
+            Self::PlainKey => "a peer key that nothing can prove: no `plain` carrier, nor RPyC",
         })
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Rule {
     pub(super) may_repeat: bool,
 }
 
-enum Values {
+pub(super) enum Values {
     Switch,
     Number(RangeInclusive<u64>),
     /// `250ms`, `30s`, `5m`, `1h`; not zero.
@@ -28,7 +28,7 @@ enum Values {
 }
 
 impl Rule {
-    const fn new(name: &'static str, values: Values, example: &'static str) -> Self {
+    pub(super) const fn new(name: &'static str, values: Values, example: &'static str) -> Self {
         Self {
             name,
             values,
@@ -71,6 +71,7 @@ impl Rule {
 pub(super) const fn rules(scheme: &str) -> &'static [Rule] {
     match scheme.as_bytes() {
         b"tcp" => TCP,
+        b"ssl" => SSL,
         b"quic" => QUIC,
         b"unix" => UNIX,
         b"serial" => SERIAL,
@@ -109,6 +110,17 @@ const TCP: &[Rule] = &[
     Rule::new("bind", Values::Ip, "127.0.0.1"),
     Rule::new("keepalive", Values::Duration, "30s"),
     Rule::new("lowat", Values::Number(1..=1 << 30), "131072"),
+];
+
+const SSL: &[Rule] = &[
+    Rule::new("bind", Values::Ip, "127.0.0.1"),
+    Rule::new("ca", Values::Text, "ca.pem"),
+    Rule::new("cert", Values::Text, "cert.pem"),
+    Rule::new("insecure", Values::Switch, "1"),
+    Rule::new("keepalive", Values::Duration, "30s"),
+    Rule::new("key", Values::Text, "key.pem"),
+    Rule::new("lowat", Values::Number(1..=1 << 30), "131072"),
+    Rule::new("name", Values::Text, "localhost"),
 ];
 
 const QUIC: &[Rule] = &[
@@ -158,6 +170,7 @@ const SSH: &[Rule] = &[
     Rule::repeated("opt", "ServerAliveInterval=15"),
     Rule::new("path", Values::Text, "farref"),
     Rule::new("persist", Values::Switch, "1"),
+    Rule::new("to", Values::Number(1..=65535), "7000"),
     Rule::new("token", Values::Switch, "1"),
     Rule::new("wait", Values::Duration, "30s"),
 ];
@@ -171,7 +184,9 @@ const MEMORY: &[Rule] = &[
 mod tests {
     use super::*;
 
-    const SCHEMES: [&str; 8] = ["tcp", "quic", "unix", "serial", "stdio", "exec", "ssh", "mem"];
+    const SCHEMES: [&str; 9] = [
+        "tcp", "ssl", "quic", "unix", "serial", "stdio", "exec", "ssh", "mem",
+    ];
 
     #[test]
     fn every_example_is_a_value_of_its_option() {

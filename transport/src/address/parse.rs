@@ -10,7 +10,7 @@ use super::error::{AddressError, AddressProblem as Problem};
 use super::key::PeerKey;
 use super::mend::{EXAMPLE, mended, mended_escapes, nearest, unknown_scheme, without_scheme};
 use super::option::{Rule, rules};
-use super::{Address, Escaped, Host, Security, Target, UnixName, is_unprintable};
+use super::{Address, Dialect, Escaped, Host, Security, Target, UnixName, is_unprintable, rpyc};
 
 /// Reads an address, or says what is wrong and what would be right.
 pub(super) fn parse(text: &str) -> Result<Address, AddressError> {
@@ -139,8 +139,15 @@ pub(super) fn address(text: &str) -> Result<Address, Fault> {
     let Some(rest) = rest else {
         return Err(without_scheme(head));
     };
-    let (security, scheme) = prefix(front)?;
-    let target = target(scheme, rest)?;
+    let (dialect, security, scheme) = prefix(front)?;
+    let default_port = match dialect {
+        Dialect::Native => None,
+        Dialect::Rpyc => rpyc::default_port(scheme.text),
+    };
+    let target = target(scheme, rest, default_port)?;
+    if dialect == Dialect::Rpyc && !rpyc::is_spoken_over(&target) {
+        return Err(scheme.replace(Problem::UnexpectedDialect, "tcp"));
+    }
     if security.is_some() && !target.takes_prefix() {
         let prefix = Part {
             text: text.get(..scheme.at).unwrap_or_default(),
@@ -148,7 +155,17 @@ pub(super) fn address(text: &str) -> Result<Address, Fault> {
         };
         return Err(prefix.replace(Problem::UnexpectedSecurity, ""));
     }
-    let options = options(&target, query)?;
+    let mut options = options(dialect, &target, query)?;
+    if dialect == Dialect::Rpyc {
+        rpyc::complete(&target, &mut options);
+        if let Some(key) = key {
+            return Err(Fault {
+                at: key.at - 1,
+                problem: Problem::PlainKey,
+                fix: Some((key.at - 1..key.end(), String::new())),
+            });
+        }
+    }
     let peer_key = key.map(peer_key).transpose()?;
     if security == Some(Security::Plain) && peer_key.is_some() {
         let prefix = Part {
@@ -158,6 +175,7 @@ pub(super) fn address(text: &str) -> Result<Address, Fault> {
         return Err(prefix.replace(Problem::PlainKey, Security::Noise.word()));
     }
     Ok(Address {
+        dialect,
         security,
         target,
         options,
@@ -197,16 +215,32 @@ fn check_characters(whole: Part<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The security prefix and the scheme.
-fn prefix(front: Part<'_>) -> Result<(Option<Security>, Part<'_>), Fault> {
+/// The prefix, which is of the dialect or of the security, and the scheme.
+fn prefix(front: Part<'_>) -> Result<(Dialect, Option<Security>, Part<'_>), Fault> {
     let (prefix, Some(scheme)) = front.split('+') else {
-        return Ok((None, front));
+        if front.text == rpyc::WORD {
+            let tcp = Part {
+                text: "tcp",
+                at: front.at,
+            };
+            return Ok((Dialect::Rpyc, None, tcp));
+        }
+        return Ok((Dialect::Native, None, front));
     };
-    let Some(security) = Security::ALL
+    let security = Security::ALL
         .into_iter()
-        .find(|known| known.word() == prefix.text)
-    else {
-        let words = Security::ALL.map(Security::word);
+        .find(|known| known.word() == prefix.text);
+    let dialect = if prefix.text == rpyc::WORD {
+        Dialect::Rpyc
+    } else {
+        Dialect::Native
+    };
+    if security.is_none() && dialect == Dialect::Native {
+        let words: Vec<_> = Security::ALL
+            .map(Security::word)
+            .into_iter()
+            .chain([rpyc::WORD])
+            .collect();
         let with_plus = Part {
             text: front.text.get(..=prefix.text.len()).unwrap_or_default(),
             at: prefix.at,
@@ -215,7 +249,14 @@ fn prefix(front: Part<'_>) -> Result<(Option<Security>, Part<'_>), Fault> {
             Some(word) => prefix.replace(Problem::UnknownSecurity, word),
             None => with_plus.replace(Problem::UnknownSecurity, ""),
         });
-    };
+    }
+    if scheme.split('+').0.text == rpyc::WORD {
+        let before = Part {
+            text: front.text.get(..=prefix.text.len()).unwrap_or_default(),
+            at: front.at,
+        };
+        return Err(before.replace(Problem::UnexpectedSecurity, ""));
+    }
     let (second, third) = scheme.split('+');
     if third.is_some() {
         let with_plus = Part {
@@ -224,17 +265,21 @@ fn prefix(front: Part<'_>) -> Result<(Option<Security>, Part<'_>), Fault> {
         };
         return Err(with_plus.replace(Problem::UnexpectedSecurity, ""));
     }
-    Ok((Some(security), scheme))
+    Ok((dialect, security, scheme))
 }
 
-fn target(scheme: Part<'_>, rest: Part<'_>) -> Result<Target, Fault> {
+fn target(scheme: Part<'_>, rest: Part<'_>, default_port: Option<u16>) -> Result<Target, Fault> {
     Ok(match scheme.text {
         "tcp" => {
-            let (host, port) = host_and_port(rest)?;
+            let (host, port) = host_and_port(rest, default_port)?;
             Target::Tcp { host, port }
         }
+        "ssl" => {
+            let (host, port) = host_and_port(rest, default_port)?;
+            Target::Ssl { host, port }
+        }
         "quic" => {
-            let (host, port) = host_and_port(rest)?;
+            let (host, port) = host_and_port(rest, default_port)?;
             Target::Quic { host, port }
         }
         "unix" => Target::Unix(match rest.strip("@") {
@@ -264,8 +309,8 @@ fn target(scheme: Part<'_>, rest: Part<'_>) -> Result<Target, Fault> {
     })
 }
 
-/// `//HOST:PORT`
-fn host_and_port(rest: Part<'_>) -> Result<(Host, u16), Fault> {
+/// `//HOST:PORT`; without a default the port is needed.
+fn host_and_port(rest: Part<'_>, default_port: Option<u16>) -> Result<(Host, u16), Fault> {
     let (_, host, port) = authority(rest, false)?;
     let end = rest.text.strip_suffix('/').unwrap_or(rest.text);
     let end = Part {
@@ -274,7 +319,8 @@ fn host_and_port(rest: Part<'_>) -> Result<(Host, u16), Fault> {
     };
     Ok((
         host,
-        port.ok_or_else(|| end.append(Problem::MissingPort, ":7000"))?,
+        port.or(default_port)
+            .ok_or_else(|| end.append(Problem::MissingPort, ":7000"))?,
     ))
 }
 
@@ -463,7 +509,11 @@ fn unescaped(part: Part<'_>) -> Result<String, Fault> {
     String::from_utf8(bytes).map_err(|_| part.replace(Problem::NotText, part.text.replace('%', "%25")))
 }
 
-fn options(target: &Target, query: Option<Part<'_>>) -> Result<Vec<(String, String)>, Fault> {
+fn options(
+    dialect: Dialect,
+    target: &Target,
+    query: Option<Part<'_>>,
+) -> Result<Vec<(String, String)>, Fault> {
     let Some(query) = query else { return Ok(Vec::new()) };
     let mut options: Vec<(String, String)> = Vec::new();
     let mut left = Some(query);
@@ -483,9 +533,11 @@ fn options(target: &Target, query: Option<Part<'_>>) -> Result<Vec<(String, Stri
         };
         let (name, value) = option.split('=');
         let rule = match target {
-            Target::Custom { .. } if is_word(name.text) => None,
-            Target::Custom { .. } => return Err(removed(Problem::UnknownOption, option.at)),
-            _ => Some(rule(target.scheme(), name).map_err(|fault| {
+            Target::Custom { .. } if !is_word(name.text) => {
+                return Err(removed(Problem::UnknownOption, option.at));
+            }
+            Target::Custom { .. } => of_dialect(dialect).iter().find(|rule| rule.name == name.text),
+            _ => Some(rule(dialect, target.scheme(), name).map_err(|fault| {
                 if fault.fix.is_some() {
                     fault
                 } else {
@@ -517,12 +569,20 @@ fn options(target: &Target, query: Option<Part<'_>>) -> Result<Vec<(String, Stri
     Ok(options)
 }
 
-fn rule(scheme: &str, name: Part<'_>) -> Result<&'static Rule, Fault> {
-    let rules = rules(scheme);
-    if let Some(rule) = rules.iter().find(|rule| rule.name == name.text) {
+/// The options that every address of a dialect has.
+const fn of_dialect(dialect: Dialect) -> &'static [Rule] {
+    match dialect {
+        Dialect::Native => &[],
+        Dialect::Rpyc => rpyc::RULES,
+    }
+}
+
+fn rule(dialect: Dialect, scheme: &str, name: Part<'_>) -> Result<&'static Rule, Fault> {
+    let rules = rules(scheme).iter().chain(of_dialect(dialect));
+    if let Some(rule) = rules.clone().find(|rule| rule.name == name.text) {
         return Ok(rule);
     }
-    let names: Vec<_> = rules.iter().map(|rule| rule.name).collect();
+    let names: Vec<_> = rules.map(|rule| rule.name).collect();
     let fix = nearest(name.text, &names).map(|near| (name.range(), near.to_owned()));
     Err(Fault {
         at: name.at,

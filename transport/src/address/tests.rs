@@ -15,6 +15,21 @@ fn addresses_of_every_medium_read_back_as_they_were_written() {
         "noise+tcp://[fe80::1%25eth0]:7000",
         "plain+tcp://[::]:7000",
         "quic://rig7.example.org:7000?migrate=1",
+        "ssl://rig7:7000?ca=/etc/ca.pem&cert=c.pem&key=k.pem&name=rig7.example.org",
+        "ssl://rig7:7000?insecure=1",
+        "rpyc://rig7:18812",
+        "rpyc://[::1]:0?generation=5&bind-threads=1&keepalive=30s",
+        "rpyc+ssl://rig7:18821?ca=ca.pem&generation=6",
+        "rpyc+unix:/run/x.sock",
+        "rpyc+unix:@abstract",
+        "rpyc+ssh://eva@rig7?to=18812",
+        "rpyc+ssh://rig7:22?to=7000&batch=0",
+        "rpyc+ssh://rig7?command=agent&token=0",
+        "rpyc+exec:python3?arg=-c&arg=x",
+        "rpyc+stdio:",
+        "rpyc+serial:/dev/ttyUSB0?baud=9600",
+        "rpyc+mem:bench?buffer=16&generation=6",
+        "rpyc+x-own:rest?any=1&generation=5",
         "unix:/run/farref.sock?mode=0660",
         "unix:relative.sock",
         "unix:@abstract/name",
@@ -51,6 +66,14 @@ fn what_may_be_written_in_two_ways_is_displayed_in_one() {
         ("tcp://h:007000/", "tcp://h:7000"),
         ("tcp://[0:0::1]:1", "tcp://[::1]:1"),
         ("unix:/a%62c", "unix:/abc"),
+        ("rpyc://rig7", "rpyc://rig7:18812"),
+        ("rpyc+tcp://[::1]/", "rpyc://[::1]:18812"),
+        ("rpyc+ssl://rig7?insecure", "rpyc+ssl://rig7:18821?insecure=1"),
+        ("rpyc+ssh://rig7", "rpyc+ssh://rig7?to=18812"),
+        (
+            "rpyc+ssh://rig7?command=agent",
+            "rpyc+ssh://rig7?command=agent&token=0",
+        ),
         ("unix:/%c3%a9", "unix:/é"),
         ("unix:/a&b", "unix:/a%26b"),
         ("unix:/%2f/b", "unix:/%2F/b"),
@@ -125,6 +148,34 @@ fn an_error_names_the_byte_and_the_nearest_valid_address() {
             "noise+tcp://h:1",
         ),
         ("plain+quic://h:1", 0, P::UnexpectedSecurity, "quic://h:1"),
+        ("rpcy://h", 0, P::UnknownScheme, "rpyc://h"),
+        ("rpyc", 0, P::MissingScheme, "rpyc://localhost"),
+        ("rypc+tcp://h:1", 0, P::UnknownSecurity, "rpyc+tcp://h:1"),
+        ("rpyc+tpc://h:1", 5, P::UnknownScheme, "rpyc+tcp://h:1"),
+        ("rpyc+quic://h:1", 5, P::UnexpectedDialect, "rpyc+tcp://h:1"),
+        ("plain+rpyc://h", 0, P::UnexpectedSecurity, "rpyc://h"),
+        ("noise+rpyc+tcp://h", 0, P::UnexpectedSecurity, "rpyc+tcp://h"),
+        ("rpyc+noise+tcp://h", 5, P::UnexpectedSecurity, "rpyc+tcp://h"),
+        ("rpyc+rpyc://h", 0, P::UnexpectedSecurity, "rpyc://h"),
+        ("rpyc://h?generation=4", 20, P::BadValue, "rpyc://h?generation=6"),
+        (
+            "rpyc://h?genration=5",
+            9,
+            P::UnknownOption,
+            "rpyc://h?generation=5",
+        ),
+        ("tcp://h:1?generation=5", 10, P::UnknownOption, "tcp://h:1"),
+        (
+            "rpyc+x-own:?generation=x",
+            23,
+            P::BadValue,
+            "rpyc+x-own:?generation=6",
+        ),
+        ("rpyc://h#ed25519.aaaa", 8, P::PlainKey, "rpyc://h"),
+        ("rpyc+ssh://h?to=0", 16, P::BadValue, "rpyc+ssh://h?to=7000"),
+        ("tls://h:1", 0, P::UnknownScheme, "ssl://h:1"),
+        ("plain+ssl://h:1", 0, P::UnexpectedSecurity, "ssl://h:1"),
+        ("ssl://h", 7, P::MissingPort, "ssl://h:7000"),
         ("tcp:rig7:7000", 4, P::MissingAuthority, "tcp://rig7:7000"),
         ("tcp:/rig7:7000", 4, P::MissingAuthority, "tcp://rig7:7000"),
         ("tcp://rig7", 10, P::MissingPort, "tcp://rig7:7000"),
@@ -229,6 +280,32 @@ fn a_plain_carrier_proves_no_key() {
 }
 
 #[test]
+fn the_dialect_is_what_is_spoken_over_a_bare_medium() {
+    let rpyc = parse("rpyc://rig7?generation=5&lowat=4096");
+    assert_eq!(
+        (rpyc.dialect(), rpyc.scheme(), rpyc.security()),
+        (Dialect::Rpyc, "tcp", None)
+    );
+    assert_eq!(
+        rpyc.clone().with_security(Some(Security::Noise)),
+        rpyc,
+        "RPyC takes no prefix"
+    );
+    let bare = rpyc.clone().with_dialect(Dialect::Native);
+    assert_eq!(bare.to_string(), "plain+tcp://rig7:18812?lowat=4096");
+    assert_eq!(
+        bare.with_dialect(Dialect::Rpyc).to_string(),
+        "rpyc://rig7:18812?lowat=4096"
+    );
+    let of = |text: &str, dialect| parse(text).with_dialect(dialect).to_string();
+    assert_eq!(of("noise+unix:/x", Dialect::Rpyc), "rpyc+unix:/x");
+    assert_eq!(of("ssh://rig7", Dialect::Rpyc), "rpyc+ssh://rig7?to=18812");
+    assert_eq!(of("quic://h:1", Dialect::Rpyc), "quic://h:1");
+    assert_eq!(of("rpyc+ssl://h", Dialect::Native), "ssl://h:18821");
+    assert_eq!(of("rpyc+mem:x?bind-threads", Dialect::Native), "mem:x");
+}
+
+#[test]
 fn an_address_too_long_is_refused_at_once() {
     let error = Address::parse(&format!("unix:/{}", "x".repeat(4096))).unwrap_err();
     assert_eq!(
@@ -298,7 +375,8 @@ fn texts() -> impl Strategy<Value = String> {
     let account = prop_oneof![Just(String::new()), "[a-z_][a-z0-9.$+-]{0,5}@"];
     let body = prop_oneof![
         tcp,
-        net.prop_map(|net| format!("quic:{net}?migrate=0")),
+        net.clone().prop_map(|net| format!("quic:{net}?migrate=0")),
+        (net, valued.clone()).prop_map(|(net, ca)| format!("ssl:{net}?ca={ca}")),
         (named.clone(), 0_u32..0o1000).prop_map(|(path, mode)| format!("unix:/d{path}?mode={mode:o}")),
         named.clone().prop_map(|name| format!("unix:@{name}")),
         named
@@ -313,11 +391,12 @@ fn texts() -> impl Strategy<Value = String> {
         ("[a-z0-9-]{1,5}", "[a-z/%&:@]{0,8}", valued).prop_map(|(s, r, v)| format!("x-{s}:{r}?o={v}&o={v}")),
     ];
     let around = (
-        prop_oneof![Just(""), Just("noise+"), Just("plain+")],
+        prop_oneof![Just(""), Just("noise+"), Just("plain+"), Just("rpyc+")],
         prop::option::of(any::<[u8; 32]>()),
     );
     (body, around).prop_map(|(body, (prefix, key))| {
-        let prefix = if body.starts_with("quic") || key.is_some() {
+        let takes_no_prefix = body.starts_with("quic") || (body.starts_with("ssl") && prefix != "rpyc+");
+        let prefix = if takes_no_prefix || key.is_some() {
             ""
         } else {
             prefix
