@@ -87,6 +87,12 @@ impl Sshd {
         })
     }
 
+    /// Where to dial to reach who listens at this port over there.
+    pub fn tunnel(&self, port: u16) -> Address {
+        let port = port.to_string();
+        self.bare_address("client").with_option("to", &port).unwrap()
+    }
+
     fn bare_address(&self, key: &str) -> Address {
         let address: Address = format!("ssh://{}@127.0.0.1:{}", self.user, self.port)
             .parse()

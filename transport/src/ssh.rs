@@ -1,4 +1,5 @@
-//! Programs on other hosts as peers: `ssh:` has the system's ssh start one, and brings it along if it is not there.
+//! Programs on other hosts as peers: `ssh:` has the system's ssh start one, and brings it along if it is not there, or
+//! leads to one that listens there at a port of its loopback.
 //!
 //! Knows the command line of ssh, and how to find the start of the program behind what a login shell prints. How a
 //! program is brought is in `ssh/deploy`, what it means when ssh fails in `ssh/failure`. Keys, jump hosts, agents and
@@ -12,6 +13,7 @@
 //! | `config=`   | the user's | another configuration file for ssh; `none` for none                     |
 //! | `identity=` | the user's | the file of the only key to offer                                         |
 //! | `opt=`      | none       | an option for ssh, `Name=value`; repeated; comes before our own           |
+//! | `to=`       | none       | nothing is run: the port of the far host's loopback, 1 to 65535, where a program listens that is to be reached by the tunnel (`ssh -W`) |
 //! | `token=`    | 1          | the command says a token first, as every `stdio:` does; with 0 it is any program, and a login shell that prints something is in its way |
 //! | `wait=`     | 30s        | how long the start may take; of an upload, how long it may stand still      |
 //!
@@ -27,6 +29,9 @@
 //!
 //! Our own options: no terminal, no forwarding of anything, 10 s to connect, a sign of life every 15 s of
 //! silence (the carrier ends after 45 s without), no sharing of connections.
+//!
+//! A carrier by way of `to=` is handed out before the host has answered, since ssh does not say when the tunnel is there:
+//! why it never was is the error of the first read.
 //!
 //! The command is run by `sh`, whatever the account's login shell. When the carrier is dropped its standard
 //! input ends; a program that does not care for that is left alone over there.
@@ -137,6 +142,8 @@ struct Plan<'a> {
 enum Start {
     /// A command, which says this token first if it knows of tokens.
     Command(String, Option<Token>),
+    /// Nothing: somebody listens at this port of its loopback.
+    Tunnel(u16),
     Brought(Brought),
 }
 
@@ -180,7 +187,7 @@ impl<'a> Plan<'a> {
     async fn dial(&self, program: &OsString) -> Result<Carrier, DialError> {
         let wanted = match &self.start {
             Start::Brought(brought) => brought.wanted().await,
-            Start::Command(..) => None,
+            Start::Command(..) | Start::Tunnel(_) => None,
         };
         let process = self.process(program, self.remote(wanted.as_ref()));
         let (mut rx, mut tx, mut lifeline) = process.start().map_err(|source| match source.kind() {
@@ -191,7 +198,7 @@ impl<'a> Plan<'a> {
         let wait = self.address.duration("wait").unwrap_or(WAIT);
         let start = async {
             match &self.start {
-                Start::Command(_, None) => Ok(()),
+                Start::Command(_, None) | Start::Tunnel(_) => Ok(()),
                 Start::Command(_, Some(token)) => find(&mut rx, &mut Search::new(token), wait).await,
                 Start::Brought(brought) => {
                     let mut conversation = Conversation {
@@ -228,17 +235,18 @@ impl<'a> Plan<'a> {
         Ok(StreamCarrier::new(rx, tx, info).with_guard(lifeline).into())
     }
 
-    /// The line for the login shell over there; `wanted` is the program that is brought, if the host is like this one.
-    fn remote(&self, wanted: Option<&Agent>) -> String {
+    /// The line for the login shell over there, if there is to be one; `wanted` is the program that is brought, if the host is like this one.
+    fn remote(&self, wanted: Option<&Agent>) -> Option<String> {
         let brought = match &self.start {
-            Start::Command(command, None) => return command.clone(),
-            Start::Command(command, Some(token)) => return wrapped(command, token),
+            Start::Command(command, None) => return Some(command.clone()),
+            Start::Command(command, Some(token)) => return Some(wrapped(command, token)),
+            Start::Tunnel(_) => return None,
             Start::Brought(brought) => brought,
         };
         let system = rustix::system::uname();
         let system = [system.sysname(), system.machine()].map(|word| word.to_string_lossy().into_owned());
         let system = system.join(" ");
-        Script {
+        let script = Script {
             token: &brought.token,
             name: &brought.deploy.agents.name,
             directory: brought.directory.as_deref(),
@@ -246,19 +254,24 @@ impl<'a> Plan<'a> {
             wanted: wanted.map(|agent| (agent.hash.as_str(), system.as_str())),
             persists: brought.persists,
             arguments: &brought.deploy.arguments,
-        }
-        .line()
+        };
+        Some(script.line())
     }
 
-    fn process(&self, program: &OsString, remote: String) -> Process {
+    fn process(&self, program: &OsString, remote: Option<String>) -> Process {
         let explain: Explain = match self.start {
             Start::Command(..) => |outcome, words| Cause::of(outcome, words).meaning(),
+            Start::Tunnel(_) => |outcome, words| Cause::of(outcome, words).meaning_of_tunnel(),
             Start::Brought(_) => |outcome, words| Cause::of(outcome, words).meaning_of_brought(),
         };
         let mut command = Command::new(program);
         command.args(["-T", "-x", "-a"]);
         self.arguments(&mut command);
-        command.args(["--", &self.host, &remote]);
+        if let Start::Tunnel(port) = self.start {
+            command.args(["-W", &format!("127.0.0.1:{port}")]);
+        }
+        command.args(["--", &self.host]);
+        command.args(remote);
         Process::new(command)
             .name(format!("ssh to {}", self.host))
             .stderr(Stderr::Log)
@@ -343,9 +356,9 @@ impl<'a> Plan<'a> {
             _ if is_ours => DialError::Address { address, source },
             _ if is_theirs => DialError::NotStarted { address, source },
             Cause::Unresolved => DialError::Unresolved { address, source },
-            Cause::Refused => DialError::NotListening { address, source },
+            Cause::Refused | Cause::NoPort => DialError::NotListening { address, source },
             Cause::HostUnknown | Cause::HostChanged => DialError::Untrusted { address, source },
-            Cause::KeyRefused => DialError::NotPermitted { address, source },
+            Cause::KeyRefused | Cause::NoTunnel => DialError::NotPermitted { address, source },
             Cause::Unreachable | Cause::Lost => DialError::Unreachable { address, source },
             Cause::BadOption => DialError::Address { address, source },
             Cause::OldLibrary | Cause::NoShell => DialError::NotStarted { address, source },
@@ -366,10 +379,20 @@ impl Start {
                 return Err(misuse(format!("`{name}=` must be one line")));
             }
         }
+        let beside = |name: &&str| address.option(name).is_some();
+        if let Some(port) = address.number("to").and_then(|port| u16::try_from(port).ok()) {
+            let of_start = OF_BROUGHT.into_iter().chain(["command", "token"]);
+            if let Some(name) = { of_start }.find(beside) {
+                return Err(misuse(format!(
+                    "`to=` leads to a program that runs already, and `{name}=` is about one to be started: leave one of \
+                     them out"
+                )));
+            }
+            return Ok(Self::Tunnel(port));
+        }
         let Some(command) = address.option("command") else {
             return Brought::of(address, deploy).map(Self::Brought);
         };
-        let beside = |name: &&str| address.option(name).is_some();
         if let Some(name) = OF_BROUGHT.into_iter().find(beside) {
             return Err(misuse(format!(
                 "`command=` names a program that is there, and `{name}=` one that is brought: leave one of them out"
@@ -503,12 +526,15 @@ mod tests {
     }
 
     #[test]
-    fn a_command_and_a_program_that_is_brought_exclude_each_other() {
+    fn a_command_a_port_and_a_program_that_is_brought_exclude_each_other() {
         for (text, told) in [
             ("ssh://rig7?command=a%0Ab", "one line"),
             ("ssh://rig7?path=a%0Ab", "one line"),
             ("ssh://rig7?command=x&deploy=auto", "`deploy=`"),
             ("ssh://rig7?command=x&persist=1", "`persist=`"),
+            ("ssh://rig7?to=7000&command=x", "`command=`"),
+            ("ssh://rig7?to=7000&path=x", "`path=`"),
+            ("rpyc+ssh://rig7?to=7000&token=0", "`token=`"),
         ] {
             let error = block_on(Media::standard().dial(&address(text))).unwrap_err();
             assert!(matches!(error, DialError::Address { .. }) && !error.is_transient());

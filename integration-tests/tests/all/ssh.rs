@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::fs;
+use std::future::poll_fn;
 use std::process::Command;
 
+use farref::transport::address::Target;
 use farref::transport::process::{Outcome, ended};
-use farref::transport::{Address, DialError, Media, PeerEvidence};
+use farref::transport::{Address, Carrier, DialError, Media, PeerEvidence};
 use farref_integration_tests::media::{runtime, within};
 use farref_integration_tests::program::{
     children, command, dial, exec, expect_echo, gone, read, read_all, read_line, signal, write_all,
@@ -59,6 +61,44 @@ fn the_account_is_that_of_sshs_configuration_where_the_address_names_none() {
         assert_eq!(user, sshd.user());
         expect_echo(carrier, 10).await;
     });
+}
+
+#[test]
+fn a_program_that_listens_on_another_host_is_reached_by_a_tunnel() {
+    with_sshd(&[], async |sshd| {
+        let at: Address = "plain+tcp://127.0.0.1:0".parse().unwrap();
+        let mut listener = Media::standard().listen(&at).await.unwrap();
+        let Target::Tcp { port, .. } = *listener.local_addresses()[0].target() else {
+            panic!("not TCP")
+        };
+        let dialled = dial(&sshd.tunnel(port)).await.unwrap();
+        let Carrier::Stream(accepted) = within(listener.accept()).await.unwrap() else {
+            panic!("TCP has one stream")
+        };
+        let mut ends = [dialled, accepted];
+        for (from, to) in [(0, 1), (1, 0)] {
+            write_all(&mut *ends[from].tx, b"through").await.unwrap();
+            poll_fn(|cx| ends[from].tx.poll_close(cx)).await.unwrap();
+            assert_eq!(read_all(&mut *ends[to].rx).await.unwrap(), b"through");
+        }
+    });
+}
+
+#[test]
+fn a_tunnel_that_leads_nowhere_says_so_at_the_first_read() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    for (configuration, meaning) in [
+        (&[][..], "nobody listens at that port"),
+        (&["AllowTcpForwarding no"][..], "opens no tunnels"),
+    ] {
+        with_sshd(configuration, async |sshd| {
+            let mut carrier = dial(&sshd.tunnel(port)).await.unwrap();
+            let error = within(read(&mut *carrier.rx)).await.unwrap_err().to_string();
+            assert!(error.contains(meaning), "{error}");
+        });
+    }
 }
 
 #[test]

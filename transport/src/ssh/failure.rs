@@ -286,6 +286,10 @@ pub(super) enum Cause {
     Refused,
     Unreachable,
     KeyRefused,
+    /// Nobody listens at the port over there to which a tunnel was to lead.
+    NoPort,
+    /// The ssh server opens no tunnels for this account.
+    NoTunnel,
     HostUnknown,
     HostChanged,
     BadOption,
@@ -337,6 +341,10 @@ impl Cause {
             Self::KeyRefused
         } else if said(&["Could not resolve hostname"]) {
             Self::Unresolved
+        } else if said(&["open failed: administratively prohibited"]) {
+            Self::NoTunnel
+        } else if said(&["open failed: connect failed"]) {
+            Self::NoPort
         } else if said(&["Connection refused"]) {
             Self::Refused
         } else if said(&[
@@ -381,8 +389,21 @@ impl Cause {
         }
     }
 
+    /// The same where nothing was to be run over there.
+    pub(super) const fn meaning_of_tunnel(self) -> Option<&'static str> {
+        match self {
+            // Its last words are all there is.
+            Self::Failed | Self::Killed => None,
+            other => other.meaning(),
+        }
+    }
+
     pub(super) const fn meaning(self) -> Option<&'static str> {
         Some(match self {
+            Self::NoPort => "nobody listens at that port of the host's loopback: start the program there",
+            Self::NoTunnel => {
+                "the ssh server opens no tunnels for this account: allow them by AllowTcpForwarding and PermitOpen"
+            }
             Self::Unresolved => "ssh knows no host of that name",
             Self::Refused => "no ssh server listens there",
             Self::Unreachable => "the host did not answer",
@@ -469,6 +490,16 @@ mod tests {
                 Cause::Unreachable,
             ),
             (255, "eva@h: Permission denied (publickey).", Cause::KeyRefused),
+            (
+                255,
+                "channel 0: open failed: connect failed: Connection refused | stdio forwarding failed",
+                Cause::NoPort,
+            ),
+            (
+                255,
+                "channel 0: open failed: administratively prohibited: open failed | stdio forwarding failed",
+                Cause::NoTunnel,
+            ),
             (
                 255,
                 "No ED25519 host key is known for h and you have requested strict checking. | Host key verification failed.",
