@@ -99,6 +99,15 @@ impl Address {
         }
     }
 
+    /// `ssl://` at a socket address.
+    #[must_use]
+    pub fn ssl(address: SocketAddr) -> Self {
+        Self::new(Target::Ssl {
+            host: Host::from(address),
+            port: address.port(),
+        })
+    }
+
     /// `quic://` at a socket address.
     #[must_use]
     pub fn quic(address: SocketAddr) -> Self {

@@ -442,6 +442,11 @@ pub enum PeerEvidence {
     },
     /// The peer proved that it has the secret half of this key.
     Key([u8; 32]),
+    /// The peer proved that it has the secret key of a certificate that is trusted here.
+    Certificate {
+        /// The SHA-256 digest of the certificate, in DER.
+        sha256: [u8; 32],
+    },
     /// An ssh server let us in, or ssh let the peer in, as this account.
     Ssh {
         /// The account.
@@ -462,6 +467,10 @@ impl fmt::Display for PeerEvidence {
                 pid: Some(pid),
             } => write!(f, "uid {uid}, gid {gid}, pid {pid}"),
             Self::Key(key) => PeerKey::new(*key).fmt(f),
+            Self::Certificate { sha256 } => {
+                f.write_str("certificate sha256.")?;
+                sha256.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
             Self::Ssh { user, host } => write!(f, "{user}@{host} by ssh"),
         }
     }
@@ -523,6 +532,10 @@ mod tests {
             (
                 PeerEvidence::Key([0; 32]),
                 "ed25519.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            ),
+            (
+                PeerEvidence::Certificate { sha256: [0xa5; 32] },
+                "certificate sha256.a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5",
             ),
             (
                 PeerEvidence::Ssh {

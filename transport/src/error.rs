@@ -405,6 +405,7 @@ impl Absence {
             "tcp" if !cfg!(feature = "tcp") => Self::Feature("tcp"),
             "unix" if !cfg!(unix) => Self::System,
             "unix" if !cfg!(feature = "unix") => Self::Feature("unix"),
+            "ssl" if !cfg!(feature = "tls") => Self::Feature("tls"),
             "quic" if !cfg!(feature = "quic") => Self::Feature("quic"),
             "serial" if !cfg!(unix) => Self::System,
             "serial" if !cfg!(feature = "serial") => Self::Feature("serial"),

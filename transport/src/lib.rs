@@ -17,6 +17,7 @@
 //! | scheme   | example                         | form           | peer         | feature |
 //! |----------|---------------------------------|----------------|--------------|---------|
 //! | `tcp`    | `plain+tcp://rig7:7000`         | stream         | unknown      | `tcp`   |
+//! | `ssl`    | `ssl://rig7:7000?ca=ca.pem`     | stream         | certificate  | `tls`   |
 //! | `unix`   | `unix:/run/x.sock`, `unix:@x`   | stream         | uid, gid, pid | `unix` |
 //! | `quic`   | `quic://rig7:7000`              | muxed          | key          | `quic`  |
 //! | `stdio`  | `stdio:`                        | stream         | unknown      | `stdio` |
@@ -70,6 +71,8 @@ pub mod stdio;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(all(unix, feature = "pipe"))]
 mod token;
 #[cfg(all(unix, feature = "unix"))]

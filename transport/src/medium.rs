@@ -86,6 +86,8 @@ impl Media {
         let media = Self::none().with(Memory::of_process());
         #[cfg(feature = "tcp")]
         let media = media.with(crate::tcp::Tcp::new());
+        #[cfg(feature = "tls")]
+        let media = media.with(crate::tls::Tls::new());
         #[cfg(all(unix, feature = "stdio"))]
         let media = media.with(crate::stdio::Stdio::new());
         #[cfg(all(unix, feature = "exec"))]
@@ -284,6 +286,7 @@ mod tests {
             ("mem", true),
             ("serial", cfg!(all(unix, feature = "serial"))),
             ("ssh", cfg!(all(unix, feature = "ssh"))),
+            ("ssl", cfg!(feature = "tls")),
             ("stdio", cfg!(all(unix, feature = "stdio"))),
             ("tcp", cfg!(feature = "tcp")),
             ("unix", cfg!(all(unix, feature = "unix"))),

@@ -45,31 +45,9 @@ impl Transport for Tcp {
 
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Carrier, DialError>> {
         Box::pin(async move {
-            check_runtime().map_err(|source| DialError::System {
-                address: Box::new(address.clone()),
-                source,
-            })?;
-            let failed = |source| DialError::from_io(address, source);
-            let (host, port) = host_and_port(address).map_err(failed)?;
-            if port == 0 {
-                return Err(failed(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "port 0 cannot be dialled",
-                )));
-            }
-            let options = Options::of(address);
-            let unresolved = |source| DialError::Unresolved {
-                address: Box::new(address.clone()),
-                source,
-            };
-            let addresses = resolve(host, port).await.map_err(unresolved)?;
-            let addresses = interleaved(addresses, options.bind);
-            let stream = first_to_answer(addresses, |to| Box::pin(connect(to, options.bind)))
-                .await
-                .map_err(failed)?;
-            options.set(&stream).map_err(failed)?;
+            let (stream, local) = open(address).await?;
             let mut info = info();
-            info.local = stream.local_addr().ok().map(canonical);
+            info.local = local.map(Address::tcp);
             info.remote = Some(address.clone());
             Ok(carrier(stream, info))
         })
@@ -84,6 +62,35 @@ impl Transport for Tcp {
             Ok(Box::new(bind_at(address).await?) as Box<dyn Listener>)
         })
     }
+}
+
+/// A connection to the first address of a host that answers, with the options that `address` says, and our end of it.
+pub(crate) async fn open(address: &Address) -> Result<(TcpStream, Option<SocketAddr>), DialError> {
+    check_runtime().map_err(|source| DialError::System {
+        address: Box::new(address.clone()),
+        source,
+    })?;
+    let failed = |source| DialError::from_io(address, source);
+    let (host, port) = host_and_port(address).map_err(failed)?;
+    if port == 0 {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "port 0 cannot be dialled",
+        )));
+    }
+    let options = Options::of(address);
+    let unresolved = |source| DialError::Unresolved {
+        address: Box::new(address.clone()),
+        source,
+    };
+    let addresses = resolve(host, port).await.map_err(unresolved)?;
+    let addresses = interleaved(addresses, options.bind);
+    let stream = first_to_answer(addresses, |to| Box::pin(connect(to, options.bind)))
+        .await
+        .map_err(failed)?;
+    options.set(&stream).map_err(failed)?;
+    let local = stream.local_addr().ok().map(canonical);
+    Ok((stream, local))
 }
 
 /// Listens at every address that a host has.
@@ -122,8 +129,8 @@ pub(crate) fn accepted(stream: TcpStream) -> io::Result<Carrier> {
     let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
     Options::of(&Address::tcp(local)).set(&stream)?;
     let mut info = info();
-    info.local = Some(canonical(local));
-    info.remote = Some(canonical(remote));
+    info.local = Some(Address::tcp(canonical(local)));
+    info.remote = Some(Address::tcp(canonical(remote)));
     Ok(carrier(stream, info))
 }
 
@@ -187,6 +194,16 @@ impl Listening {
         }
         Poll::Pending
     }
+
+    /// Gives a connection that was accepted the options of the address.
+    pub(crate) fn set_options(&self, stream: &TcpStream) -> io::Result<()> {
+        self.options.set(stream)
+    }
+
+    /// Where it listens.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().filter_map(|socket| socket.local_addr().ok())
+    }
 }
 
 impl Listener for Listening {
@@ -196,19 +213,17 @@ impl Listener for Listening {
         Box::pin(async {
             let (stream, remote) = poll_fn(|cx| self.poll_accept(cx)).await.map_err(accept_error)?;
             // It fails only if the connection has ended meanwhile.
-            self.options.set(&stream).map_err(AcceptError::PeerGone)?;
+            self.set_options(&stream).map_err(AcceptError::PeerGone)?;
             let mut info = info();
-            info.local = stream.local_addr().ok().map(canonical);
-            info.remote = Some(canonical(remote));
+            let local = stream.local_addr().ok().map(canonical);
+            info.local = local.map(Address::tcp);
+            info.remote = Some(Address::tcp(canonical(remote)));
             Ok(carrier(stream, info))
         })
     }
 
     fn local_addresses(&self) -> Vec<Address> {
-        self.sockets
-            .iter()
-            .filter_map(|socket| socket.local_addr().ok().map(Address::tcp))
-            .collect()
+        self.bound().map(Address::tcp).collect()
     }
 }
 
@@ -224,16 +239,16 @@ fn info() -> CarrierInfo {
 }
 
 /// A peer that came by IPv4 to a socket of both families is shown as one that came by IPv4.
-fn canonical(address: SocketAddr) -> Address {
-    Address::tcp(match address.ip().to_canonical() {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::from((v4, address.port())),
         IpAddr::V6(_) => address,
-    })
+    }
 }
 
 fn host_and_port(address: &Address) -> io::Result<(&Host, u16)> {
     match address.target() {
-        Target::Tcp { host, port } => Ok((host, *port)),
+        Target::Tcp { host, port } | Target::Ssl { host, port } => Ok((host, *port)),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "not an address of TCP",

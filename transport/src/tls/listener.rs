@@ -1,0 +1,111 @@
+//! Letting peers in: handshakes run beside each other, bounded in all and per address.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::{HANDSHAKE, binding, info};
+use crate::address::Address;
+use crate::carrier::{BoxFuture, Carrier, StreamCarrier};
+use crate::error::AcceptError;
+use crate::medium::Listener;
+use crate::per_source::{PerSource, Place};
+use crate::socket::accept_error;
+use crate::tcp;
+
+/// Handshakes at once, in all; more peers wait in the system's queue.
+const HALF_OPEN: usize = 512;
+
+/// Those of one address (of IPv6: its first 64 bits); more are turned away.
+const HALF_OPEN_PER_SOURCE: usize = 128;
+
+/// Listens on sockets until it is dropped.
+pub(super) struct Listening {
+    sockets: tcp::Listening,
+    acceptor: TlsAcceptor,
+    proves_peers: bool,
+    half_open: PerSource,
+    /// Handshakes under way, and those that are done and not yet accepted. End with the listener.
+    handshakes: JoinSet<io::Result<Carrier>>,
+}
+
+impl Listening {
+    /// `proves_peers` says whether peers must prove who they are.
+    pub(super) fn new(sockets: tcp::Listening, config: ServerConfig, proves_peers: bool) -> Self {
+        Self {
+            sockets,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            proves_peers,
+            half_open: PerSource::new(HALF_OPEN, HALF_OPEN_PER_SOURCE),
+            handshakes: JoinSet::new(),
+        }
+    }
+
+    fn poll_carrier(&mut self, cx: &mut Context<'_>) -> Poll<Result<Carrier, AcceptError>> {
+        loop {
+            // What fails in a handshake fails for its peer alone.
+            while let Poll::Ready(Some(done)) = self.handshakes.poll_join_next(cx) {
+                if let Ok(Ok(carrier)) = done {
+                    return Poll::Ready(Ok(carrier));
+                }
+            }
+            if self.handshakes.len() >= HALF_OPEN {
+                return Poll::Pending;
+            }
+            match self.sockets.poll_accept(cx) {
+                Poll::Ready(Ok((stream, remote))) => self.begin(stream, remote),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(accept_error(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn begin(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let Some(place) = self.half_open.enter(remote.ip()) else {
+            return;
+        };
+        // It fails only if the connection has ended meanwhile.
+        if self.sockets.set_options(&stream).is_err() {
+            return;
+        }
+        let (acceptor, proves_peers) = (self.acceptor.clone(), self.proves_peers);
+        self.handshakes
+            .spawn(handshake(stream, remote, acceptor, proves_peers, place));
+    }
+}
+
+impl Listener for Listening {
+    fn accept(&mut self) -> BoxFuture<'_, Result<Carrier, AcceptError>> {
+        // Cancel-safe: a carrier leaves the set in the poll in which this future is ready.
+        Box::pin(poll_fn(|cx| self.poll_carrier(cx)))
+    }
+
+    fn local_addresses(&self) -> Vec<Address> {
+        self.sockets.bound().map(Address::ssl).collect()
+    }
+}
+
+/// One handshake.
+async fn handshake(
+    stream: TcpStream,
+    remote: SocketAddr,
+    acceptor: TlsAcceptor,
+    proves_peers: bool,
+    _place: Place,
+) -> io::Result<Carrier> {
+    let local = stream.local_addr().ok();
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    let state = &stream.get_ref().1;
+    let binding = binding(state, |out, label| state.export_keying_material(out, label, None));
+    let mut info = info(state, proves_peers, binding);
+    info.local = local.map(|local| Address::ssl(tcp::canonical(local)));
+    info.remote = Some(Address::ssl(tcp::canonical(remote)));
+    Ok(StreamCarrier::from_io(stream, info).into())
+}
