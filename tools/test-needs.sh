@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings what the tests need beside cargo: an ssh server and client, and the login shells that accounts
-# over there may have. Does nothing where they are there.
+# Brings what the tests need beside cargo: an ssh server and client, the login shells that accounts over
+# there may have, and the Python peers (tools/python-peers.sh). Does nothing where they are there.
 #
 #   tools/test-needs.sh
 #
@@ -15,14 +15,18 @@ has ssh && has ssh-keygen || missing+=(openssh-client)
 for shell in busybox dash fish ksh tcsh zsh; do
     has "$shell" || missing+=("$shell")
 done
-((${#missing[@]})) || exit 0
+# A Python may be there without the means to make an environment.
+has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
-if [[ $(id -u) != 0 ]] || ! has apt-get; then
-    echo "the tests need ${missing[*]}: install them, or run this as root where there is apt-get" >&2
-    exit 1
+if ((${#missing[@]})); then
+    if [[ $(id -u) != 0 ]] || ! has apt-get; then
+        echo "the tests need ${missing[*]}: install them, or run this as root where there is apt-get" >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    # The lists may be there already, and without a network they cannot be had anyway.
+    apt-get install -y --no-install-recommends "${missing[@]}" ||
+        { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; }
 fi
 
-export DEBIAN_FRONTEND=noninteractive
-# The lists may be there already, and without a network they cannot be had anyway.
-apt-get install -y --no-install-recommends "${missing[@]}" ||
-    { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; }
+"$(dirname "$0")/python-peers.sh"
