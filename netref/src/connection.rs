@@ -201,6 +201,12 @@ impl Root {
         Self(Some(netref.exported()))
     }
 
+    /// This object, which is called by name or as what it is handed out.
+    #[must_use]
+    pub fn of_object(object: &Object) -> Self {
+        Self(Some(object.exported()))
+    }
+
     /// The object, shown as another one.
     pub(crate) fn map(self, show: impl FnOnce(Arc<dyn Exported>) -> Arc<dyn Exported>) -> Self {
         Self(self.0.map(show))

@@ -8,7 +8,7 @@ use farref_boxing::Reference;
 
 use crate::interface::{Interface, RemoteTrait};
 use crate::invocation::{Dispatched, Invocation};
-use crate::object::{Answered, Asked, Operations};
+use crate::object::{Answered, Asked, Description, Operations};
 use crate::remote::Remote;
 
 /// An object hosted here together with the interface under which it is handed out.
@@ -41,6 +41,11 @@ pub trait Exported: Send + Sync + 'static {
     /// What guards it, each by an address of its own while the object lives. Default nothing.
     fn guards(&self) -> &[usize] {
         &[]
+    }
+
+    /// What it can do, where no interface tells. Default nothing is told.
+    fn description(&self) -> Option<Arc<Description>> {
+        None
     }
 
     /// What it answers by itself, of what every object can be asked, as far as this process knows. It takes no locks and

@@ -216,11 +216,16 @@ impl Invocation {
             operations,
             ..Description::of(interface)
         };
-        match to_value(&description) {
+        self.reply_description(&description);
+        Dispatched::Done
+    }
+
+    /// Answers what an object can do.
+    pub(crate) fn reply_description(&self, description: &Description) {
+        match to_value(description) {
             Ok(value) => self.reply_value(&value),
             Err(error) => self.fail(Error::msg(error.to_string()), false),
         }
-        Dispatched::Done
     }
 
     /// Names the interface that has the method: where the call is passed on to, another one may have its like.
@@ -296,7 +301,7 @@ impl Invocation {
         from_value(arranged).map_err(|error| type_error(method, error))
     }
 
-    fn decode<'a, A: Deserialize<'a>>(&'a self) -> Result<A, Error> {
+    pub(crate) fn decode<'a, A: Deserialize<'a>>(&'a self) -> Result<A, Error> {
         decode(&self.body, &self.references, &references::limits()).map_err(Error::from)
     }
 
@@ -349,12 +354,12 @@ impl Invocation {
     }
 
     /// Answers with a value that says what it is.
-    fn reply_value(&self, value: &Value) {
+    pub(crate) fn reply_value(&self, value: &Value) {
         self.send(&self.op.to_string(), None, 0, value);
     }
 
     /// Answers with an error of the method's. With it goes the error itself: a protocol may know what it was made of.
-    fn reply_failure(&self, error: &Error) {
+    pub(crate) fn reply_failure(&self, error: &Error) {
         self.send(&self.op.to_string(), Some(error.clone()), 0, error);
     }
 
@@ -392,7 +397,7 @@ impl fmt::Debug for Invocation {
 }
 
 /// How what every object can be asked is run: as a blocking method.
-static OPERATION: Method = Method::new(
+pub(crate) static OPERATION: Method = Method::new(
     0,
     "operation",
     false,

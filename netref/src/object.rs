@@ -9,6 +9,7 @@ mod asked;
 mod convert;
 mod data;
 mod description;
+mod dynamic;
 mod here;
 mod items;
 mod near;
@@ -34,6 +35,7 @@ pub use self::asked::Operations;
 #[doc(hidden)]
 pub use self::asked::{Answered, Asked, Batch, Other, copy, equal, hash, index, iterate, len, text};
 pub use self::description::{ArgumentDescription, Description, InterfaceDescription, MethodDescription};
+pub use self::dynamic::Dynamic;
 pub use self::items::Items;
 
 pub(crate) use self::arguments::{name_error, type_error};

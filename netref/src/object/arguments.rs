@@ -56,6 +56,23 @@ impl Arguments {
         self
     }
 
+    /// Those that were given by their places.
+    #[must_use]
+    pub fn positional(&self) -> &[Value] {
+        &self.positional
+    }
+
+    /// Those that were given by their names.
+    pub fn named_ones(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.named.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Those that were given by their places, and those that were given by their names.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<Value>, Vec<(String, Value)>) {
+        (self.positional, self.named)
+    }
+
     /// Why they cannot be sent, if so.
     pub(super) fn check(&self) -> Result<(), Error> {
         match &self.wrong {

@@ -126,7 +126,7 @@ impl Operations {
     }
 
     /// Those of these names; what has none is left out.
-    fn named(names: &[&str]) -> Self {
+    pub(super) fn named(names: &[&str]) -> Self {
         let known = Self::NAMED.iter().filter(|(name, _)| names.contains(name));
         known.fold(Self::NONE, |all, (_, one)| all.with(*one))
     }

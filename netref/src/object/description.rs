@@ -78,6 +78,44 @@ impl Description {
         }
     }
 
+    /// That of an object without a trait, of an interface of that name, which has no methods so far.
+    #[must_use]
+    pub fn by_name(name: impl Into<String>) -> Self {
+        Self {
+            interfaces: vec![InterfaceDescription {
+                name: name.into(),
+                version: 1,
+                ..InterfaceDescription::default()
+            }],
+            operations: Vec::new(),
+        }
+    }
+
+    /// The same with that documentation of the object.
+    #[must_use]
+    pub fn with_doc(mut self, doc: impl Into<String>) -> Self {
+        if let Some(interface) = self.interfaces.first_mut() {
+            interface.doc = doc.into();
+        }
+        self
+    }
+
+    /// The same with one more method.
+    #[must_use]
+    pub fn with_method(mut self, method: MethodDescription) -> Self {
+        if let Some(interface) = self.interfaces.first_mut() {
+            interface.methods.push(method);
+        }
+        self
+    }
+
+    /// The same with one more operation, by its name.
+    #[must_use]
+    pub fn with_operation(mut self, name: impl Into<String>) -> Self {
+        self.operations.push(name.into());
+        self
+    }
+
     /// All methods, those of the nearest interface first.
     pub fn methods(&self) -> impl Iterator<Item = &MethodDescription> {
         self.interfaces.iter().flat_map(|interface| &interface.methods)
@@ -130,6 +168,34 @@ impl InterfaceDescription {
 }
 
 impl MethodDescription {
+    /// A method of that name, of which nothing else is known.
+    #[must_use]
+    pub fn by_name(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
+    }
+
+    /// A property of that name that can be read.
+    #[must_use]
+    pub fn property(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            property: Some(name.clone()),
+            name,
+            reads: true,
+            ..Self::default()
+        }
+    }
+
+    /// The same with that documentation.
+    #[must_use]
+    pub fn with_doc(mut self, doc: impl Into<String>) -> Self {
+        self.doc = doc.into();
+        self
+    }
+
     fn of(method: &Method) -> Self {
         let arguments = method.arguments.iter().map(|argument| ArgumentDescription {
             name: argument.name.into(),

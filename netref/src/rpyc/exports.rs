@@ -28,6 +28,12 @@ pub(super) struct Exports {
     held: FxHashMap<u64, Export>,
     by_key: FxHashMap<Key, u64>,
     faces: FxHashMap<(u64, Operations), Arc<Face>>,
+    /// Those of objects that tell by themselves what they can do, by where that is.
+    told: FxHashMap<usize, (Arc<Description>, Arc<Face>)>,
+    /// Numbers of classes, by interface.
+    classes: FxHashMap<u64, u64>,
+    /// Exports that are classes, by the numbers of these.
+    by_class: FxHashMap<u64, u64>,
     last: u64,
     /// The number of what is shown first, which stays.
     root: Option<u64>,
@@ -43,6 +49,12 @@ pub(super) struct Export {
     name: &'static str,
     class: u64,
     copies: u64,
+}
+
+impl Export {
+    fn is_class(&self) -> bool {
+        self.face.as_ref().is_some_and(|face| face.is_class)
+    }
 }
 
 impl Exports {
@@ -73,8 +85,15 @@ impl Exports {
 
     /// The export of that name, which the peer has written.
     pub(super) fn find(&self, pack: &Pack) -> Option<(u64, &Export)> {
-        let number = u64::try_from(pack.instance).ok()?;
+        let number = match u64::try_from(pack.instance).ok()? {
+            // It is a class.
+            0 => *self.by_class.get(&u64::try_from(pack.class).ok()?)?,
+            number => number,
+        };
         let export = self.held.get(&number)?;
+        if export.is_class() != (pack.instance == 0) {
+            return None;
+        }
         (*export.name == *pack.name && i128::from(export.class) == pack.class).then_some((number, export))
     }
 
@@ -106,6 +125,9 @@ impl Exports {
         };
         self.last = self.last.saturating_add(1);
         self.by_key.insert(key, self.last);
+        if face.as_ref().is_some_and(|face| face.is_class) {
+            self.by_class.insert(class, self.last);
+        }
         self.held.insert(
             self.last,
             Export {
@@ -133,6 +155,9 @@ impl Exports {
 
     /// What an object looks like.
     pub(super) fn face(&mut self, object: &Object) -> Arc<Face> {
+        if let Some(description) = object.object.description() {
+            return self.told_face(description, object.interface);
+        }
         let operations = object.object.operations();
         let key = (object.interface, operations);
         if let Some(face) = self.faces.get(&key) {
@@ -140,12 +165,32 @@ impl Exports {
         }
         let mut description = object.object.interface().map(Description::of).unwrap_or_default();
         description.operations = operations.names().map(str::to_owned).collect();
-        let class = FIRST_CLASS.saturating_add(self.faces.len() as u64);
+        let class = self.class(object.interface);
         let face = Arc::new(Face::of(&description, class));
         if self.faces.len() < MOST_FACES {
             self.faces.insert(key, Arc::clone(&face));
         }
         face
+    }
+
+    /// What an object looks like that tells by itself what it can do.
+    fn told_face(&mut self, description: Arc<Description>, interface: u64) -> Arc<Face> {
+        let at = crate::hosted::address(&description);
+        if let Some((_, face)) = self.told.get(&at) {
+            return Arc::clone(face);
+        }
+        let face = Arc::new(Face::of(&description, self.class(interface)));
+        if self.told.len() >= MOST_FACES {
+            self.told.clear();
+        }
+        self.told.insert(at, (description, Arc::clone(&face)));
+        face
+    }
+
+    /// The number of the class of objects with that interface.
+    fn class(&mut self, interface: u64) -> u64 {
+        let next = FIRST_CLASS.saturating_add(self.classes.len() as u64);
+        *self.classes.entry(interface).or_insert(next)
     }
 
     /// So many copies were given back: what is not held any more, to be dropped elsewhere; an error if there is no such
@@ -160,12 +205,16 @@ impl Exports {
         if let Some(key) = export.link.key() {
             self.by_key.remove(&key);
         }
+        if export.is_class() && self.by_class.get(&export.class) == Some(&number) {
+            self.by_class.remove(&export.class);
+        }
         Some(export.link)
     }
 
     /// All that is held, which nobody holds any more.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = Link> + use<> {
         self.by_key.clear();
+        self.by_class.clear();
         self.root = None;
         std::mem::take(&mut self.held)
             .into_values()
@@ -244,7 +293,8 @@ impl Exports {
         };
         brine::put_tuple(2, out);
         brine::put_int(label::MINE, out);
-        packs::put(export.name, export.class.into(), number.into(), out);
+        let instance = if export.is_class() { 0 } else { number };
+        packs::put(export.name, export.class.into(), instance.into(), out);
         Ok(())
     }
 

@@ -23,6 +23,10 @@ pub(super) struct Face {
     pub(super) specials: Vec<String>,
     /// The one method, where calling the object is calling that.
     pub(super) only: Option<String>,
+    /// It is a class, and calling it makes an object of it.
+    pub(super) is_class: bool,
+    /// What it does by itself, by the names of [`Dynamic`](crate::object::Dynamic)'s operations.
+    operations: Vec<String>,
 }
 
 /// What a name of an object stands for.
@@ -60,6 +64,10 @@ impl Face {
             "len" => Some("__len__"),
             "index" => Some("__getitem__"),
             "iter" => Some("__iter__"),
+            "call" | "class" => Some("__call__"),
+            "set_index" => Some("__setitem__"),
+            "delete_index" => Some("__delitem__"),
+            "enter" => Some("__enter__"),
             _ => None,
         };
         let mut specials: Vec<String> = description
@@ -78,6 +86,7 @@ impl Face {
             specials.push("__enter__".to_owned());
         }
         specials.sort_unstable();
+        specials.dedup();
         Self {
             name: if specials.is_empty() { OBJECT } else { NAMESPACE },
             class,
@@ -88,6 +97,8 @@ impl Face {
             attributes,
             specials,
             only,
+            is_class: description.operations.iter().any(|name| name == "class"),
+            operations: description.operations.clone(),
         }
     }
 
@@ -101,6 +112,16 @@ impl Face {
     /// Whether it has that method.
     pub(super) fn has_method(&self, name: &str) -> bool {
         matches!(self.find(name), Some((_, Attribute::Method { .. })))
+    }
+
+    /// Whether it does that by itself, which traits cannot say.
+    pub(super) fn does(&self, operation: &str) -> bool {
+        self.operations.iter().any(|known| known == operation)
+    }
+
+    /// Whether a name that it does not list may be asked for.
+    pub(super) fn is_open(&self, operation: &str, name: &str) -> bool {
+        !name.starts_with('_') && self.does(operation)
     }
 
     /// Whether Python finds that special method on its type.

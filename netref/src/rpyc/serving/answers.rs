@@ -1,0 +1,198 @@
+//! What methods are asked, and what becomes of what they answer.
+
+use super::*;
+
+impl Rpyc {
+    /// Has the engine do something with an object.
+    pub(super) fn ask(
+        &mut self,
+        asker: &Asker,
+        object: &Object,
+        export: u64,
+        op: Op,
+        arguments: &impl serde::Serialize,
+        how: How,
+    ) -> Told {
+        let (body, refs) = encoded(arguments).map_err(|error| Exception::of(&error))?;
+        let answer = self.admit(asker, how)?;
+        self.deliver(answer, object, export, op, Some(body), refs);
+        Ok(None)
+    }
+
+    /// Lets a call in, if there are not too many.
+    pub(super) fn admit(&mut self, asker: &Asker, how: How) -> Result<u64, Exception> {
+        let bytes = self.answering.saturating_add(asker.bytes);
+        let is_much = bytes > self.limits.call_bytes && self.answering > 0;
+        if self.answers.len() >= self.limits.calls || is_much {
+            let text = format!(
+                "{} calls of {} bytes are under way, and no more are let in: wait for some",
+                self.answers.len(),
+                self.answering,
+            );
+            return Err(Exception::new("BlockingIOError", [text]));
+        }
+        self.answering = bytes;
+        self.last_answer = self.last_answer.wrapping_add(1);
+        let answer = self.last_answer;
+        let chain = self.chain_for(asker.threads);
+        let threads = asker.threads.map(|threads| Threads {
+            from: threads.from,
+            to: threads.to,
+        });
+        self.answers.insert(
+            answer,
+            Answer {
+                asker: Asker {
+                    number: asker.number.clone(),
+                    threads: asker.threads,
+                    bytes: asker.bytes,
+                },
+                threads,
+                chain,
+                how,
+            },
+        );
+        Ok(answer)
+    }
+
+    /// The chain of calls that a request is a part of. A peer that binds threads tells; one that does not waits for what
+    /// we asked last, if it waits for anything: Python runs what comes meanwhile as a part of that.
+    pub(super) fn chain_for(&self, threads: Option<Threads>) -> Chain {
+        let call = match threads {
+            Some(Threads { to: 0, .. }) => None,
+            Some(Threads { to, .. }) => self.chained.iter().find(|call| own_thread(**call) == to),
+            None => self.chained.last(),
+        };
+        let chain = call.and_then(|call| self.calls.get(call)?.chain);
+        chain.map_or_else(chain::fresh, chain::nested)
+    }
+
+    pub(super) fn deliver(
+        &mut self,
+        answer: u64,
+        object: &Object,
+        export: u64,
+        op: Op,
+        body: Option<Bytes>,
+        refs: Refs<crate::protocol::Received<EngineHandles>>,
+    ) {
+        let chain = self.answers.get(&answer).map(|answer| answer.chain);
+        let target = IncomingTarget::Object {
+            object: Arc::clone(&object.object),
+            export,
+            interface: object.interface,
+        };
+        let options = CallOptions {
+            chain,
+            ..CallOptions::default()
+        };
+        self.events.push_back(Event::Call(Incoming {
+            answer,
+            target,
+            op,
+            options,
+            body,
+            refs,
+        }));
+    }
+
+    pub(super) fn over(&mut self, answer: u64) -> Option<Answer> {
+        let answer = self.answers.remove(&answer)?;
+        self.answering = self.answering.saturating_sub(answer.asker.bytes);
+        Some(answer)
+    }
+
+    /// A method has answered.
+    pub(in crate::rpyc) fn answered(&mut self, answer: u64, reply: Reply<'_, EngineHandles>) {
+        let Some(Answer { asker, how, .. }) = self.over(answer) else {
+            return;
+        };
+        let told = match reply {
+            Reply::Value {
+                failure: Some(error), ..
+            } => Err(Exception::of(&error)),
+            Reply::Value { body, refs, .. } => {
+                let references: Vec<_> = refs.into_iter().map(reference).collect();
+                let value = decode::<Value>(&flat(body), &references, &references::limits());
+                value
+                    .map_err(|error| Exception::of(&error.into()))
+                    .and_then(|value| finish(how, value))
+            }
+            Reply::Error { error, .. } => Err(Exception::of(&error)),
+        };
+        self.respond(&asker, told);
+    }
+
+    /// Answers a request.
+    pub(super) fn respond(&mut self, asker: &Asker, told: Result<Value, Exception>) {
+        let threads = asker.threads.map(|threads| Threads {
+            from: if threads.to == 0 { OWN_THREAD } else { threads.to },
+            to: threads.from,
+        });
+        let mut content = BytesMut::with_capacity(64);
+        let told = told.and_then(|value| {
+            let mut handed = Vec::new();
+            let boxed = self.put_box(&value, &mut handed, &mut content);
+            boxed.map_err(|error| {
+                self.take_back(&handed);
+                Exception::of(&error)
+            })
+        });
+        let kind = match told {
+            Ok(()) => Kind::Reply,
+            Err(exception) => {
+                content.clear();
+                exception.put(&mut content);
+                Kind::Exception
+            }
+        };
+        if let Err(error) = self.write(kind, &asker.number, threads, &content) {
+            content.clear();
+            Exception::of(&error).put(&mut content);
+            // A short one: it has no limit to meet.
+            drop(self.write(Kind::Exception, &asker.number, threads, &content));
+        }
+    }
+}
+
+/// What is said when a method has returned `value`.
+pub(super) fn finish(how: How, value: Value) -> Result<Value, Exception> {
+    match how {
+        How::Value => Ok(value),
+        How::Not => Ok(match value {
+            Value::Bool(value) => Value::Bool(!value),
+            other => other,
+        }),
+        #[expect(clippy::cast_possible_wrap, reason = "its bits are what counts")]
+        How::Hash => Ok(value.as_u64().map_or(value, |hash| (hash as i64).into())),
+        How::Or(link) => Ok(match value {
+            Value::Null => link.into_value(),
+            other => other,
+        }),
+        How::Exit => Ok(match value {
+            Value::Bool(swallows) => Value::Bool(swallows),
+            _ => Value::Bool(false),
+        }),
+        How::Next(ref iteration) | How::Some(ref iteration, _) => {
+            let [items, is_end] = <[Value; 2]>::try_from(into_items(value)).unwrap_or_default();
+            let is_end = !matches!(is_end, Value::Bool(false));
+            lock(iteration).add(into_items(items), is_end);
+            give(how).map(Option::unwrap_or_default)
+        }
+    }
+}
+
+/// The elements that were asked for, of a batch that has come.
+pub(super) fn give(how: How) -> Told {
+    match how {
+        How::Next(iteration) => {
+            let mut iteration = lock(&iteration);
+            iteration.take_next().unwrap_or_else(|| Err(stop())).map(Some)
+        }
+        How::Some(iteration, many) => {
+            let some = lock(&iteration).take_some(many).unwrap_or_default();
+            Ok(Some(Value::Tuple(some)))
+        }
+        _ => Ok(Some(Value::Null)),
+    }
+}

@@ -1,0 +1,49 @@
+//! The arguments of a request, one behind the other.
+
+use super::*;
+
+/// The arguments of a request, one behind the other.
+pub(super) struct Arguments(std::vec::IntoIter<Value>);
+
+impl Arguments {
+    pub(super) fn new(arguments: Vec<Value>) -> Self {
+        Self(arguments.into_iter())
+    }
+
+    pub(super) fn next(&mut self, name: &str) -> Result<Value, Exception> {
+        let missing = || type_error(&format!("missing 1 required positional argument: '{name}'"));
+        self.0.next().ok_or_else(missing)
+    }
+
+    pub(super) fn name(&mut self) -> Result<String, Exception> {
+        match self.next("name")? {
+            Value::Str(name) => Ok(name),
+            Value::Bytes(name) => match std::str::from_utf8(&name) {
+                Ok(name) => Ok(name.to_owned()),
+                Err(_) => Err(type_error("the name of an attribute is a text")),
+            },
+            _ => Err(type_error("the name of an attribute is a text")),
+        }
+    }
+
+    /// Those of a call: by place, and by name.
+    pub(super) fn call(&mut self) -> Result<(Vec<Value>, Named), Exception> {
+        let positional = into_items(self.next("args")?);
+        let named = into_items(self.next("kwargs").unwrap_or_else(|_| tuple([])));
+        let pair = |pair: Value| {
+            let wrong = || type_error("a named argument is a name and a value");
+            let [name, value] = <[Value; 2]>::try_from(into_items(pair)).map_err(|_| wrong())?;
+            let name = match name {
+                Value::Str(name) => name,
+                _ => return Err(wrong()),
+            };
+            Ok((name, value))
+        };
+        let named: Result<Named, Exception> = named.into_iter().map(pair).collect();
+        Ok((positional, named?))
+    }
+
+    pub(super) fn all(&mut self) -> Vec<Value> {
+        self.0.by_ref().collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! Iterations over objects and containers of this side, in batches.
+
+use super::answers::give;
+use super::*;
+
+impl Rpyc {
+    pub(super) fn next(&mut self, iteration: Arc<Mutex<Iteration>>, asker: &Asker) -> Told {
+        if let Some(next) = lock(&iteration).take_next() {
+            return next.map(Some);
+        }
+        self.fill(iteration, ONE_BATCH, asker, How::Next)
+    }
+
+    pub(super) fn some(&mut self, target: Target, many: usize, asker: &Asker) -> Told {
+        let iteration = match target {
+            Target::Iteration(iteration) => iteration,
+            Target::Data(data) => {
+                let Link::Iteration(iteration) = Link::over(&data) else {
+                    return Err(type_error("that cannot be iterated over"));
+                };
+                iteration
+            }
+            Target::Object(object, export, face) if face.has_special("__iter__") => {
+                let Link::Iteration(iteration) = Link::iteration(Iterated::Object(object, export)) else {
+                    return Err(type_error("that cannot be iterated over"));
+                };
+                iteration
+            }
+            _ => return Err(type_error("that cannot be iterated over")),
+        };
+        if let Some(some) = lock(&iteration).take_some(many) {
+            return Ok(Some(Value::Tuple(some)));
+        }
+        self.fill(iteration, many, asker, |iteration| How::Some(iteration, many))
+    }
+
+    /// Asks for a batch of what is iterated over.
+    pub(super) fn fill(
+        &mut self,
+        iteration: Arc<Mutex<Iteration>>,
+        most: usize,
+        asker: &Asker,
+        how: impl FnOnce(Arc<Mutex<Iteration>>) -> How,
+    ) -> Told {
+        let (over, from) = {
+            let iteration = lock(&iteration);
+            (iteration.over.clone(), iteration.from)
+        };
+        match over {
+            Iterated::Object(object, export) => {
+                let most = u32::try_from(most.max(1)).unwrap_or(u32::MAX);
+                let arguments = (from as u64, most);
+                let how = how(iteration);
+                self.ask(asker, &object, export, Op::Iterate, &arguments, how)
+            }
+            Iterated::Data(data) => {
+                let batch = lock(&data).some(from, most.max(1));
+                let is_end = batch.len() < most.max(1);
+                let mut filled = lock(&iteration);
+                filled.add(batch, is_end);
+                drop(filled);
+                give(how(iteration))
+            }
+        }
+    }
+}
+
+impl Iteration {
+    pub(super) fn add(&mut self, batch: Vec<Value>, is_end: bool) {
+        self.from = self.from.saturating_add(batch.len());
+        self.is_end = is_end || batch.is_empty();
+        self.ready.extend(batch);
+    }
+
+    /// The next element, or that there is none; nothing if it has to be asked for.
+    pub(super) fn take_next(&mut self) -> Option<Result<Value, Exception>> {
+        match self.ready.pop_front() {
+            Some(next) => Some(Ok(next)),
+            None => self.is_end.then(|| Err(stop())),
+        }
+    }
+
+    /// Some elements; nothing if they have to be asked for.
+    pub(super) fn take_some(&mut self, many: usize) -> Option<Vec<Value>> {
+        if self.ready.is_empty() && !self.is_end {
+            return None;
+        }
+        let many = many.min(self.ready.len());
+        Some(self.ready.drain(..many).collect())
+    }
+}

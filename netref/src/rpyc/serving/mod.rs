@@ -1,0 +1,349 @@
+//! Requests of the peer's: what Python does to what it holds of this side.
+//!
+//! Reading order: here (what is asked), `arguments`, `attributes`, `calls`, `iterating`, `answers` (what methods are asked).
+//!
+//! Requests are unboxed in the order in which they come, before anything else is looked at: releases that follow cannot
+//! overtake what they release. Most are answered from the tables at once; those that a method has to answer become events.
+
+mod answers;
+mod arguments;
+mod attributes;
+mod calls;
+mod iterating;
+
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use farref_boxing::rpyc::Brine;
+use farref_boxing::{Error, Record, Result, Value, decode};
+use farref_framing::CloseReason;
+
+use super::calling::{OWN_THREAD, encoded, flat, link, own_thread, reference};
+use super::data::{self, Data, NOT_IMPLEMENTED, Shared};
+use super::exception::Exception;
+use super::exports::unknown;
+use super::face::{Attribute, CLOSE, ENTER, EXIT, Face, inaccessible};
+use super::fetch::{Goal, containers};
+use super::link::{Iterated, Iteration, Link, Method, Object, Owner, unshare};
+use super::packs::Pack;
+use super::wire::{self, Kind, Message, Threads, broken, handler, label};
+use super::{Rpyc, tuple};
+use crate::chain;
+use crate::lock::lock;
+use crate::object::Operations;
+use crate::protocol::{
+    CallOptions, CancelReason, Chain, Event, Factory, Incoming, IncomingTarget, Op, Refs, Reply,
+};
+use crate::references;
+use crate::remote::EngineHandles;
+
+use self::arguments::Arguments;
+
+/// A call of the peer's that a method has to answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    asker: Asker,
+    pub(super) threads: Option<Threads>,
+    pub(super) chain: Chain,
+    how: How,
+}
+
+/// Who asks.
+#[derive(Debug)]
+struct Asker {
+    number: Brine,
+    threads: Option<Threads>,
+    /// Bytes of the request.
+    bytes: usize,
+}
+
+/// What is made of what the method returns.
+#[derive(Debug)]
+enum How {
+    /// It is the answer.
+    Value,
+    /// Its opposite is.
+    Not,
+    /// Its bits are, as a number.
+    Hash,
+    /// It is, unless it is nothing: then this is.
+    Or(Link),
+    /// It is if it is a truth: whether an exception is swallowed.
+    Exit,
+    /// It is a batch of an iteration, of which the next element is the answer.
+    Next(Arc<Mutex<Iteration>>),
+    /// It is a batch of an iteration, of which so many elements are the answer.
+    Some(Arc<Mutex<Iteration>>, usize),
+}
+
+/// What a request is about.
+#[derive(Debug)]
+enum Target {
+    Object(Object, u64, Arc<Face>),
+    Data(Shared),
+    Iteration(Arc<Mutex<Iteration>>),
+    Method(Arc<Method>),
+}
+
+/// Arguments by name.
+type Named = Vec<(String, Value)>;
+
+/// What is to be said at once, or nothing, as a method will.
+type Told = Result<Option<Value>, Exception>;
+impl Rpyc {
+    /// Takes a box apart. Objects of this side that it names and that are not there give an exception; everything else in
+    /// the box is unboxed all the same, so that the counts stay right.
+    ///
+    /// # Errors
+    ///
+    /// It is no box, or more objects came than may be held.
+    pub(super) fn unbox(
+        &mut self,
+        boxed: Brine,
+        factory: &dyn Factory<EngineHandles>,
+    ) -> Result<(Value, Option<Exception>), Error> {
+        let mut wrong = None;
+        let value = self.unbox_one(boxed, factory, &mut wrong)?;
+        Ok((value, wrong))
+    }
+
+    fn unbox_one(
+        &mut self,
+        boxed: Brine,
+        factory: &dyn Factory<EngineHandles>,
+        wrong: &mut Option<Exception>,
+    ) -> Result<Value, Error> {
+        let parts = wire::tuple(boxed).and_then(|parts| <[Brine; 2]>::try_from(parts).ok());
+        let [of, held] = parts.ok_or_else(|| broken("something else than a box"))?;
+        match wire::int(&of) {
+            Some(label::VALUE) => Ok(held.into()),
+            Some(label::TUPLE) => {
+                let boxes = wire::tuple(held).ok_or_else(|| broken("a box of boxes that is no tuple"))?;
+                let values: Result<Vec<Value>, Error> = boxes
+                    .into_iter()
+                    .map(|boxed| self.unbox_one(boxed, factory, wrong))
+                    .collect();
+                values.map(Value::Tuple)
+            }
+            Some(label::YOURS) => {
+                let pack = Pack::read(held).ok_or_else(|| broken("the name of an object that is none"))?;
+                match self.exports.find(&pack) {
+                    Some((_, export)) => Ok(export.link.clone().into_value()),
+                    None => {
+                        wrong.get_or_insert_with(|| unknown(&pack));
+                        Ok(Value::Null)
+                    }
+                }
+            }
+            Some(label::MINE) => {
+                let pack = Pack::read(held).ok_or_else(|| broken("the name of an object that is none"))?;
+                let most = self.limits.objects;
+                let proxy = self.imports.take_in(pack, most, factory).ok_or_else(|| {
+                    let text = format!("the peer has handed out more than {most} objects");
+                    Error::new(farref_boxing::ErrorKind::Limit, text)
+                })?;
+                Ok(Link::Import(proxy).into_value())
+            }
+            _ => {
+                let text = format!("invalid label {:?}", wire::int(&of).unwrap_or_default());
+                wrong.get_or_insert_with(|| Exception::new("ValueError", [text]));
+                Ok(Value::Null)
+            }
+        }
+    }
+
+    /// A request came.
+    pub(super) fn requested(
+        &mut self,
+        message: Message,
+        bytes: usize,
+        factory: &dyn Factory<EngineHandles>,
+    ) -> Result<(), Error> {
+        let parts = wire::tuple(message.content).and_then(|parts| <[Brine; 2]>::try_from(parts).ok());
+        let [handler, boxed] = parts.ok_or_else(|| broken("a request that is none"))?;
+        let asker = Asker {
+            number: message.number,
+            threads: message.threads,
+            bytes,
+        };
+        let (arguments, wrong) = self.unbox(boxed, factory)?;
+        if wire::int(&handler) == Some(handler::CLOSE) {
+            self.is_closing = true;
+            self.events.push_back(Event::Closed(CloseReason::done()));
+            return Ok(());
+        }
+        let told = match (wrong, arguments) {
+            (Some(exception), _) => Err(exception),
+            (None, Value::Tuple(arguments)) => match wire::int(&handler) {
+                Some(handler) => self.perform(handler, Arguments::new(arguments), &asker),
+                None => Err(Exception::new(
+                    "KeyError",
+                    ["the number of a request is an integer"],
+                )),
+            },
+            (None, _) => Err(type_error("the arguments of a request are a tuple")),
+        };
+        match told {
+            Ok(Some(value)) => self.respond(&asker, Ok(value)),
+            Ok(None) => {}
+            Err(exception) => self.respond(&asker, Err(exception)),
+        }
+        Ok(())
+    }
+
+    /// Does what was asked for: what to say, if it is known already.
+    fn perform(&mut self, handler: i128, mut arguments: Arguments, asker: &Asker) -> Told {
+        match handler {
+            handler::PING => return arguments.next("data").map(Some),
+            handler::GETROOT => return Ok(Some(self.own_root())),
+            handler::INSPECT => return self.inspect(&arguments.next("id_pack")?).map(Some),
+            handler::DEL => {
+                let of = arguments.next("object")?;
+                let copies = arguments.next("count").ok();
+                return self.released(&of, copies.as_ref()).map(Some);
+            }
+            handler::INSTANCECHECK => {
+                let class = arguments.next("class")?;
+                let is = self.is_instance(&class, &arguments.next("id_pack")?)?;
+                return Ok(Some(Value::Bool(is)));
+            }
+            handler::PICKLE => return Err(Exception::new("ValueError", ["pickling is disabled"])),
+            _ => {}
+        }
+        if !(handler::GETATTR..=handler::CTXEXIT).contains(&handler) {
+            return Err(Exception::new("KeyError", [Value::Int(handler)]));
+        }
+        let target = self.target(&arguments.next("object")?)?;
+        match handler {
+            handler::GETATTR => {
+                let name = arguments.name()?;
+                self.get(target, &name, asker)
+            }
+            handler::SETATTR => {
+                let (name, value) = (arguments.name()?, arguments.next("value")?);
+                self.set(&target, &name, &value, asker)
+            }
+            handler::DELATTR => {
+                let name = arguments.name()?;
+                match target {
+                    Target::Object(object, export, face) if face.is_open("delete", &name) => {
+                        self.ask(asker, &object, export, Op::Delete(name), &(), How::Value)
+                    }
+                    _ => Err(inaccessible(&name)),
+                }
+            }
+            handler::CALL => {
+                let (positional, named) = arguments.call()?;
+                self.call_it(target, positional, named, asker)
+            }
+            handler::CALLATTR => {
+                let name = arguments.name()?;
+                let (positional, named) = arguments.call()?;
+                self.call_attribute(target, &name, positional, named, asker)
+            }
+            handler::OLDSLICING => {
+                let (name, _) = (arguments.name()?, arguments.next("fallback")?);
+                let parts = [
+                    ("start", arguments.next("start")?),
+                    ("stop", arguments.next("stop")?),
+                    ("step", Value::Null),
+                ];
+                let mut positional = vec![Value::Record(Record::named(data::SLICE, parts))];
+                if let Ok(Value::Tuple(more)) = arguments.next("arguments") {
+                    positional.extend(more);
+                }
+                self.call_attribute(target, &name, positional, Vec::new(), asker)
+            }
+            handler::REPR => self.text(&target, Op::Repr, asker),
+            handler::STR => self.text(&target, Op::Text, asker),
+            handler::CMP => {
+                let other = arguments.next("other")?;
+                let name = arguments.name().unwrap_or_else(|_| "__cmp__".to_owned());
+                self.compare(&target, other, &name, asker)
+            }
+            handler::HASH => self.hash(&target, asker),
+            handler::DIR => Ok(Some(self.names(&target))),
+            handler::BUFFITER => {
+                let many = arguments.next("count")?.as_u64().unwrap_or_default();
+                let many = usize::try_from(many).unwrap_or(usize::MAX).min(LARGEST_BATCH);
+                self.some(target, many, asker)
+            }
+            handler::CTXEXIT => {
+                let exception = arguments.next("exception").unwrap_or_default();
+                self.leave(target, &exception, asker)
+            }
+            _ => Err(Exception::new("KeyError", [Value::Int(handler)])),
+        }
+    }
+
+    fn own_root(&self) -> Value {
+        let root = self.exports.root().and_then(|root| self.exports.get(root));
+        match root {
+            Some(export) => export.link.clone().into_value(),
+            None => Link::Data(Data::Record(Record::unit("VoidService")).into_shared()).into_value(),
+        }
+    }
+
+    /// What of this side a value refers to.
+    fn target(&self, value: &Value) -> Result<Target, Exception> {
+        let foreign = || type_error("that is no object of this side");
+        match link(value).ok_or_else(foreign)? {
+            Link::Object(object) => {
+                let (export, face) = self.exports.object(object).ok_or_else(foreign)?;
+                Ok(Target::Object(object.clone(), export, face))
+            }
+            Link::Data(data) => Ok(Target::Data(Arc::clone(data))),
+            Link::Iteration(iteration) => Ok(Target::Iteration(Arc::clone(iteration))),
+            Link::Method(method) => Ok(Target::Method(Arc::clone(method))),
+            Link::Import(_) | Link::Broken(_) => Err(foreign()),
+        }
+    }
+
+    fn released(&mut self, of: &Value, copies: Option<&Value>) -> Result<Value, Exception> {
+        let unknown = || Exception::new("KeyError", ["no such object"]);
+        let number = link(of)
+            .and_then(|link| self.exports.number(link))
+            .ok_or_else(unknown)?;
+        let copies = copies.and_then(Value::as_u64).unwrap_or(1);
+        if let Some(link) = self.exports.give_back(number, copies) {
+            self.discard(link);
+        }
+        Ok(Value::Null)
+    }
+}
+
+fn into_items(value: Value) -> Vec<Value> {
+    match value {
+        Value::Tuple(items) | Value::List(items) => items,
+        _ => Vec::new(),
+    }
+}
+
+fn document(doc: &str) -> Value {
+    if doc.is_empty() {
+        Value::Null
+    } else {
+        Value::Str(doc.to_owned())
+    }
+}
+
+fn is_of_service(name: &str) -> bool {
+    SERVICE.contains(&name.strip_prefix("exposed_").unwrap_or(name))
+}
+
+fn stop() -> Exception {
+    Exception::new::<Value>("StopIteration", [])
+}
+
+fn type_error(text: &str) -> Exception {
+    Exception::new("TypeError", [text])
+}
+
+/// What every root of RPyC answers.
+const SERVICE: [&str; 2] = ["get_service_aliases", "get_service_name"];
+/// A call without arguments.
+const NO_ARGUMENTS: ([Value; 0], [(String, Value); 0]) = ([], []);
+/// Elements that are asked for where Python asks for one.
+const ONE_BATCH: usize = 64;
+/// Elements that Python may ask for at once.
+const LARGEST_BATCH: usize = 4096;
