@@ -301,6 +301,7 @@ impl Invocation {
         from_value(arranged).map_err(|error| type_error(method, error))
     }
 
+    /// What goes with a call by name.
     pub(crate) fn decode<'a, A: Deserialize<'a>>(&'a self) -> Result<A, Error> {
         decode(&self.body, &self.references, &references::limits()).map_err(Error::from)
     }

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`Object`] here, [`Arguments`], [`Description`], [`Items`]; then `asked` (what every object can be
 //! asked, which `#[remote(str, ..)]` answers), `convert` (from and to netrefs and values), `data` (a value that is kept
-//! here and looked at from afar), `here` (calls that never leave this process), `near` (names that may have been meant).
+//! here and looked at from afar), `here` (calls that never leave this process), `near` (names that may have been meant),
+//! `operators` (what objects of other languages can be asked).
 
 mod arguments;
 mod asked;
@@ -13,11 +14,12 @@ mod dynamic;
 mod here;
 mod items;
 mod near;
+mod operators;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use farref_boxing::{DeserializeAs, Error, ErrorKind, Plain, Result, Value, from_value, to_value};
+use farref_boxing::{DeserializeAs, Error, ErrorKind, Plain, Result, Value, from_value};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -37,6 +39,7 @@ pub use self::asked::{Answered, Asked, Batch, Other, copy, equal, hash, index, i
 pub use self::description::{ArgumentDescription, Description, InterfaceDescription, MethodDescription};
 pub use self::dynamic::Dynamic;
 pub use self::items::Items;
+pub use crate::protocol::Ordering;
 
 pub(crate) use self::arguments::{name_error, type_error};
 pub(crate) use self::asked::{Question, weigh};
@@ -263,9 +266,9 @@ impl Object {
         self.ask::<ByValue, _>(Op::Hash, &())
     }
 
-    /// Whether it equals another object: by what `#[remote(eq)]` says if both have one host, or else by whether they
-    /// are the same.
-    pub fn equals(&self, other: &Self) -> Call<Result<bool>> {
+    /// Whether it equals another object or value. Remote objects are equal to others of their host by what
+    /// `#[remote(eq)]` says, and else to themselves alone; shared [values](Self::of) to other values too.
+    pub fn equals(&self, other: impl Serialize) -> Call<Result<bool>> {
         self.ask_with::<ByValue, _>(Op::Compare, other)
     }
 
@@ -402,7 +405,7 @@ impl Object {
     {
         match to_value(&value) {
             Ok(value) => self.ask::<A, R>(op, &value),
-            Err(error) => Call::failed(Error::new(ErrorKind::Misuse, error.to_string())),
+            Err(error) => Call::failed(error),
         }
     }
 
@@ -435,6 +438,11 @@ impl Object {
             read(known.get().ok_or_else(unknown)?)
         })
     }
+}
+
+/// A value to be sent.
+fn to_value(of: &impl Serialize) -> Result<Value> {
+    farref_boxing::to_value(of).map_err(|error| Error::new(ErrorKind::Misuse, error.to_string()))
 }
 
 fn find<'a>(description: &'a Description, name: &str) -> Result<&'a MethodDescription> {

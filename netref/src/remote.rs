@@ -263,7 +263,11 @@ impl Ask {
     /// How it is asked.
     pub(crate) fn options(&self) -> CallOptions {
         let (Self::Method(method) | Self::Named(method, _)) = self else {
-            return CallOptions::default();
+            let is_copy = matches!(self, Self::Operation(op) if **op == Op::Copy);
+            return CallOptions {
+                fetch: if is_copy { u8::MAX } else { 0 },
+                ..CallOptions::default()
+            };
         };
         let told = method.told();
         let (mut results, mut fetch) = (ResultShapes::default(), 0);

@@ -642,7 +642,7 @@ fn objects_answer_by_the_traits_of_std_that_they_name() {
             within(twin.hash()).await.unwrap()
         );
         let mine: Netref<dyn Shelf> = Netref::of(numbers(100));
-        let elsewhere = within(shelf.equals(&mine.dynamic())).await.unwrap();
+        let elsewhere = within(shelf.equals(mine.dynamic())).await.unwrap();
         assert!(!elsewhere, "an object of another host is another one");
 
         let mut items = shelf.iter();

@@ -188,6 +188,11 @@ impl Asked<'_> {
 }
 
 impl Other<'_> {
+    /// What it is compared with, if that is no object.
+    pub(super) fn by_value(&self) -> Option<&Value> {
+        Some(self.value).filter(|value| value.as_reference().is_none())
+    }
+
     fn is_itself(&self) -> bool {
         self.object().is_some_and(|handle| match handle {
             Handle::Local(object) => object.key() == self.address,

@@ -16,7 +16,10 @@ impl Data for Value {
             Asked::Text => asked::text(self),
             Asked::Hash => asked::hash(self),
             Asked::Copy => Some(Ok(self.clone())),
-            Asked::Equal(other) => asked::equal(self, other),
+            Asked::Equal(other) => match other.by_value() {
+                Some(value) => Some(Ok((self == value).into())),
+                None => asked::equal(self, other),
+            },
             Asked::Len => asked::len(self.len()),
             Asked::Index(key) => Some(element(self, key)),
             Asked::Iterate(batch) => match self {
