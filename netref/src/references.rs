@@ -7,7 +7,7 @@ use farref_boxing::{DecodeLimits, Reference};
 use crate::hosted::{Exported, Handle, Relay};
 use crate::interface::Interface;
 use crate::protocol::{Outgoing, Received, Refs};
-use crate::remote::{Conduit, EngineHandles, Remote};
+use crate::remote::{Conduit, EngineHandles, Import, Remote};
 
 /// Limits on what a peer's payload may unfold into.
 pub(crate) fn limits() -> DecodeLimits {
@@ -51,7 +51,13 @@ pub(crate) fn outgoing(
 
 fn one(reference: &Reference, conduit: &dyn Conduit) -> Outgoing<EngineHandles> {
     match Handle::of(reference) {
-        Some(Handle::Local(object)) => local(Arc::clone(object)),
+        // What only stands for an object of the peer's goes home as that.
+        Some(Handle::Local(object)) => {
+            match object.relayed().and_then(|remote| remote.import_over(conduit)) {
+                Some(proxy) => home(proxy),
+                None => local(Arc::clone(object)),
+            }
+        }
         Some(Handle::Remote(remote, interface)) => remote_outgoing(remote, *interface, conduit),
         Some(Handle::Broken(error)) => Outgoing::Broken(error.clone()),
         Some(Handle::Null) | None => Outgoing::Null,
@@ -76,12 +82,15 @@ fn remote_outgoing(
     conduit: &dyn Conduit,
 ) -> Outgoing<EngineHandles> {
     match Arc::clone(remote).import_over(conduit) {
-        Some(proxy) => {
-            let id = proxy.id();
-            Outgoing::Home { proxy, id }
-        }
+        Some(proxy) => home(proxy),
         None => local(handed_on(remote, interface)),
     }
+}
+
+/// An object of the peer's own.
+fn home(proxy: Arc<Import>) -> Outgoing<EngineHandles> {
+    let id = proxy.id();
+    Outgoing::Home { proxy, id }
 }
 
 /// What a far object, or one that is guarded here, is handed on as.

@@ -39,7 +39,9 @@ type Waiter = farref::Waiter;
 struct Toy {
     /// There are no interfaces and no methods by number.
     by_name: bool,
-    /// What was called, and how many levels were to be fetched.
+    /// Arguments are told of behind their calls.
+    late: bool,
+    /// What was called, and how many levels were to be fetched; what was answered by an error value.
     called: Arc<Mutex<Vec<String>>>,
     /// Calls on what others will return.
     piped: Vec<Piped>,
@@ -215,15 +217,21 @@ impl Toy {
                     blocking: true,
                     ..CallOptions::default()
                 };
-                let body = Some(unhex(body));
+                let (now, late) = if self.late {
+                    ((None, Refs::new()), Some((unhex(body), refs)))
+                } else {
+                    ((Some(unhex(body)), refs), None)
+                };
                 self.events.push_back(Event::Call(Incoming {
                     answer,
                     target,
                     op,
                     options,
-                    body,
-                    refs,
+                    body: now.0,
+                    refs: now.1,
                 }));
+                let body = late.map(|(body, refs)| Event::Body { answer, body, refs });
+                self.events.extend(body);
             }
             ["value", number, failed, shape, body, refs] => {
                 let refs = self.read_refs(refs, factory);
@@ -389,6 +397,13 @@ impl Protocol<H> for Toy {
                 refs,
             } => {
                 let (refs, failed) = (self.write_refs(refs), failure.is_some());
+                if let Some(failure) = failure {
+                    let is_io = failure.downcast_ref::<std::io::Error>().is_some();
+                    self.called
+                        .lock()
+                        .unwrap()
+                        .push(format!("failed: {failure}, io: {is_io}"));
+                }
                 writeln!(self.out, "value {answer} {failed} {shape} {} {refs}", hex(body)).unwrap();
             }
             Reply::Error { error, .. } if error.kind() == ErrorKind::Unimplemented => {
@@ -615,6 +630,9 @@ impl TheirBench for Simulated {
         if channel == 13 {
             return Err(Error::new(ErrorKind::Denied, "unlucky"));
         }
+        if channel == 14 {
+            return Err(std::io::Error::other("no current").into());
+        }
         Ok(f64::from(channel) * gain.unwrap_or(1.0))
     }
 
@@ -832,6 +850,51 @@ async fn without_a_trait_a_third_peer_calls_by_name_alone() {
     let error = typed.call().voltage(2, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("by number"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_come_with_arguments_that_are_late() {
+    let called = Arc::default();
+    let root: Netref<dyn TheirBench> = Netref::of(Simulated::default());
+    let late = |root| Toy {
+        late: true,
+        ..Toy::by_name(root, &called)
+    };
+    let (_server, client) = joined(late, &root).await;
+    let bench: Netref<dyn Bench> = client.root().await.unwrap();
+    let sum = Arc::new(Sum(AtomicUsize::new(0)));
+    assert_eq!(bench.each(Netref::share(&sum)).await.unwrap(), 3);
+    assert_eq!(sum.0.load(Ordering::SeqCst), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_protocol_sees_the_error_that_a_method_failed_with() {
+    let (bench, _connections, called) = bench().await;
+    let error = bench.call().voltage(14, None).await.unwrap_err();
+    assert_eq!(error.message(), "no current");
+    assert_eq!(called.lock().unwrap()[1], "failed: no current, io: true");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_a_native_peer_is_handed_on_to_one_without_interfaces() {
+    let root: Netref<dyn TheirBench> = Netref::of(Simulated::default());
+    let (_host, middle) = native(farref::Root::of(&root)).await;
+    let far: Netref<dyn TheirBench> = middle.root().await.unwrap();
+    let called = Arc::default();
+    let (_server, client) = joined(|root| Toy::by_name(root, &called), &far).await;
+    let bench: Netref<dyn Bench> = client.root().await.unwrap();
+    assert_eq!(bench.call().voltage(3, None).await.unwrap(), 3.0);
+    let denied = bench.call().voltage(13, None).await.unwrap_err();
+    assert_eq!(
+        (denied.kind(), &*denied.message()),
+        (ErrorKind::Denied, "unlucky")
+    );
+    let told = "failed: unlucky, io: false";
+    assert_eq!(
+        called.lock().unwrap().last().unwrap(),
+        told,
+        "not that it failed alone"
+    );
 }
 
 struct LookOnly;
