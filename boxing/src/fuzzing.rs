@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ::bytes::Bytes;
+use ::bytes::{Bytes, BytesMut};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use crate::rpyc::{self, Brine, BrineLimits};
 use crate::{
     As, Blob, DecodeLimits, Encoder, Error, Fault, FromAs, Maybe, Outcome, Plain, Shape as Layout, Value,
     decode, decode_by_shape, from_value, to_value,
@@ -100,6 +101,36 @@ pub fn shape(data: &[u8]) {
     }
 }
 
+/// Reads `data` as a value of Python's. What can be read is the same in each way to read it, and can be written and read
+/// again; what is written is canonical.
+#[expect(clippy::expect_used, reason = "a finding")]
+pub fn brine(data: &[u8]) {
+    let payload = Bytes::copy_from_slice(data);
+    let limits = BrineLimits::default();
+    let read = rpyc::decode_prefix(&payload, &limits);
+    let mut skipped = rpyc::Reader::new(&payload, &limits);
+    assert_eq!(skipped.skip().err(), read.as_ref().err().copied());
+    let mut valued = rpyc::Reader::new(&payload, &limits);
+    let valued = valued.value();
+    assert_eq!(valued.as_ref().err(), read.as_ref().err());
+    let (Ok((value, rest)), Ok(ours)) = (read, valued) else {
+        return;
+    };
+    assert_eq!(rest, skipped.rest());
+    assert_eq!(ours, Value::from(value.clone()));
+    assert_eq!(Brine::from_value(&ours).as_ref(), Some(&value));
+    assert!(rpyc::is_by_value(&ours));
+
+    let mut canonical = BytesMut::new();
+    rpyc::encode(&value, &mut canonical);
+    assert!(canonical.len() <= payload.len());
+    let mut again = BytesMut::new();
+    assert!(rpyc::put_value(&ours, &mut again));
+    assert_eq!(again, canonical);
+    let again = rpyc::decode(&canonical.freeze(), &limits).expect("what was written can be read");
+    assert_eq!(again, value);
+}
+
 #[expect(clippy::expect_used, reason = "a finding")]
 fn typed(value: &Value) {
     if let Ok(shape) = from_value::<Shape>(value)
@@ -169,6 +200,19 @@ mod tests {
             super::error(&data);
             super::value(&data);
             super::shape(&data);
+        }
+
+        #[test]
+        fn any_bytes_are_a_value_of_pythons_or_an_error(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            super::brine(&data);
+        }
+
+        /// Tags, so that these go deeper.
+        #[test]
+        fn bytes_that_look_like_brine_are_a_value_or_an_error(
+            data in proptest::collection::vec(prop_oneof![0_u8..0x20, 0x30_u8..0x3a, Just(0x2d)], 0..64),
+        ) {
+            super::brine(&data);
         }
 
         #[test]

@@ -49,6 +49,32 @@ pub fn frames(data: &[u8]) {
     }
 }
 
+/// A stream of a Python peer. What can be read can be written and read again.
+#[expect(clippy::expect_used, reason = "a finding")]
+pub fn rpyc(data: &[u8]) {
+    use crate::rpyc::{Compress, FrameLimits, put_frame, take_frame};
+
+    let limits = FrameLimits {
+        payload: 4096,
+        inflated: 16 << 10,
+    };
+    let mut input = BytesMut::from(data);
+    loop {
+        let before = input.len();
+        let Ok(Some(payload)) = take_frame(&mut input, &limits) else {
+            return;
+        };
+        assert!(input.len() < before && payload.len() <= limits.inflated);
+        for compress in [Compress::Never, Compress::Auto, Compress::Always] {
+            let mut stream = BytesMut::new();
+            put_frame(&payload, compress, &mut stream).expect("what was read can be written");
+            let again = take_frame(&mut stream, &FrameLimits::default());
+            assert_eq!(again, Ok(Some(payload.clone())));
+            assert!(stream.is_empty());
+        }
+    }
+}
+
 /// One end of a lossy line: noise, and frames of a peer that is there and says anything.
 #[cfg(feature = "arq")]
 pub fn line(data: &[u8]) {
@@ -203,6 +229,27 @@ mod tests {
         fn no_frames_harm(data in proptest::collection::vec(any::<u8>(), 0..300), plausible in plausible()) {
             frames(&data);
             frames(&plausible);
+        }
+
+        #[test]
+        fn no_stream_of_python_harms(
+            data in proptest::collection::vec(any::<u8>(), 0..300),
+            payloads in proptest::collection::vec(
+                (0_u8..3, proptest::collection::vec(any::<u8>(), 0..40), 1..200_usize),
+                0..4,
+            ),
+        ) {
+            rpyc(&data);
+            let mut stream = BytesMut::new();
+            for (flag, payload, repeat) in payloads {
+                let start = stream.len();
+                let compress = if flag == 0 { crate::rpyc::Compress::Never } else { crate::rpyc::Compress::Always };
+                crate::rpyc::put_frame(&payload.repeat(repeat), compress, &mut stream).unwrap();
+                // Flagged and not compressed, sometimes.
+                stream[start + 4] |= flag;
+            }
+            stream.extend_from_slice(&data);
+            rpyc(&stream);
         }
 
         #[test]

@@ -4,10 +4,13 @@
 //! JSON has it, or as an object with its type as the only key.
 #![cfg(test)]
 
+use std::sync::OnceLock;
+
 use bytes::{Bytes, BytesMut};
 use farref_boxing::Value;
 use farref_boxing::rpyc::{Brine, BrineLimits, Reader, decode, decode_prefix, encode, put_value};
 use farref_framing::rpyc::{Compress, FrameLimits, put_frame, take_frame};
+use proptest::prelude::*;
 use serde_json::Value as Json;
 
 fn vectors() -> Json {
@@ -182,4 +185,40 @@ fn a_stream_cut_anyhow_gives_the_same_frames() {
         assert_eq!(count, frames.len());
         assert!(input.is_empty());
     }
+}
+
+proptest! {
+    /// What a Python peer would say, with a few bytes changed and the end cut off.
+    #[test]
+    fn no_damage_harms(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let frames = FRAMES.get_or_init(frames);
+        let mut bytes = which.get(frames).clone();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        farref_framing::fuzzing::rpyc(&bytes);
+        for payload_at in [5, 6] {
+            farref_boxing::fuzzing::brine(bytes.get(payload_at..).unwrap_or_default());
+        }
+    }
+}
+
+static FRAMES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+
+/// All that was captured.
+fn frames() -> Vec<Vec<u8>> {
+    let vectors = vectors();
+    let scenarios = vectors["scenarios"].as_array().unwrap().iter();
+    scenarios
+        .flat_map(|scenario| scenario["frames"].as_array().unwrap())
+        .map(|frame| hex(&frame["hex"]))
+        .collect()
 }
