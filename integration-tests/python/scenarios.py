@@ -14,6 +14,7 @@ import argparse
 import collections.abc
 import gc
 import shlex
+import ssl
 import sys
 import threading
 import time
@@ -56,8 +57,10 @@ class Peer:
         else:
             host, port = self.rest.lstrip("/").rsplit(":", 1)
             if self.medium == "tls":
+                # Version 4 would ask for TLS 1.0.
+                modern = {"ssl_version": ssl.PROTOCOL_TLS} if VERSION < (5,) else {}
                 made = rpyc.ssl_connect(
-                    host, int(port), ca_certs=self.authority, service=service, config=config
+                    host, int(port), ca_certs=self.authority, service=service, config=config, **modern
                 )
             else:
                 made = rpyc.connect(host, int(port), service=service, config=config)
@@ -847,6 +850,7 @@ def main():
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--without", action="append", default=[])
     parser.add_argument("--authority")
+    parser.add_argument("--version", action="version", version=".".join(map(str, VERSION)))
     given = parser.parse_args()
     known = {name for name, *_ in SCENARIOS}
     unknown = (set(given.only) | set(given.without)) - known

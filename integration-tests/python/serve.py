@@ -38,6 +38,8 @@ def tls(certificate, key):
     """Returns an authenticator: RPyC's own asks for what newer versions of Python lack."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    # RPyC takes whatever comes for a frame, and waits for the rest of it with its lock held.
+    context.num_tickets = 0
 
     def authenticate(sock):
         try:
@@ -64,14 +66,14 @@ def main(server, medium, *rest):
     service, config = SERVERS[server]
     if medium == "stdio":
         connect_stdpipes(service, config).serve_all()
-        return
-    served, where = listener(service, config, medium, rest)
-    # Version 4 listens only once it is started, which is too late for the line below.
-    served.listener.listen(served.backlog)
-    threading.Thread(target=served.start, daemon=True).start()
-    print(where, flush=True)
-    sys.stdin.read()
-    # Whoever is still connected is not waited for.
+    else:
+        served, where = listener(service, config, medium, rest)
+        # Version 4 listens only once it is started, which is too late for the line below.
+        served.listener.listen(served.backlog)
+        threading.Thread(target=served.start, daemon=True).start()
+        print(where, flush=True)
+        sys.stdin.read()
+    # Whoever is still connected is not waited for, nor what version 6 left of the standard output.
     os._exit(0)
 
 

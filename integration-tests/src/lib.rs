@@ -19,6 +19,8 @@ pub mod media;
 #[cfg(unix)]
 pub mod program;
 #[cfg(unix)]
+pub mod python;
+#[cfg(unix)]
 pub mod raw_peer;
 pub mod relay;
 pub mod rough;

@@ -82,6 +82,9 @@ mod processes;
 #[cfg(unix)]
 #[path = "all/programs.rs"]
 mod programs;
+#[cfg(unix)]
+#[path = "all/python_peers.rs"]
+mod python_peers;
 #[path = "all/reconnecting.rs"]
 mod reconnecting;
 #[path = "all/relays.rs"]

@@ -1,0 +1,246 @@
+//! Real Python peers: RPyC of three ages, served and run with the scripts of `integration-tests/python`.
+//!
+//! `tools/python-peers.sh` makes them. Without them their tests are skipped, under CI they fail.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use farref::transport::Address;
+
+/// How long a script may take. The longest takes a few seconds where nothing else runs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A version of RPyC that stands for all that speak like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// 4.1.5: the older dialect, without thread binding.
+    Four,
+    /// 5.3.1: the older dialect.
+    Five,
+    /// 6.0.2: the newer dialect.
+    Six,
+}
+
+impl Version {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Four, Self::Five, Self::Six];
+
+    /// The number in full.
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::Four => "4.1.5",
+            Self::Five => "5.3.1",
+            Self::Six => "6.0.2",
+        }
+    }
+}
+
+/// What a Python server offers, by the names of `serve.py`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// The reference service, under the policy that is RPyC's default.
+    Ref,
+    /// The same; public attributes may be read, set and deleted.
+    Public,
+    /// The same; pickling is allowed.
+    Pickle,
+    /// The same; requests are bound to threads.
+    Bound,
+    /// An interpreter.
+    Classic,
+}
+
+impl Offer {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Ref, Self::Public, Self::Pickle, Self::Bound, Self::Classic];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ref => "ref",
+            Self::Public => "public",
+            Self::Pickle => "pickle",
+            Self::Bound => "bound",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+/// Where a Python server listens.
+#[derive(Debug, Clone, Copy)]
+pub enum Medium<'a> {
+    /// On a port of loopback that the system chooses.
+    Tcp,
+    /// On a socket in a directory of its own.
+    Unix,
+    /// The same as over tcp, behind TLS with this certificate and its key, both files of PEM.
+    Tls { certificate: &'a Path, key: &'a Path },
+}
+
+/// A Python with one version of RPyC.
+#[derive(Debug, Clone)]
+pub struct Python {
+    version: Version,
+    program: PathBuf,
+}
+
+impl Python {
+    /// The one with that version. `None` where it was not made; under CI (the variable `CI` is set) it must be there.
+    pub fn of(version: Version) -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+        let peers = std::env::var_os("FARREF_PYTHON_PEERS").unwrap_or_else(|| ".python-peers".into());
+        let program = root.join(peers).join(version.number()).join("bin/python");
+        if program.is_file() {
+            return Some(Self { version, program });
+        }
+        let number = version.number();
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI needs a Python with RPyC {number}: tools/test-needs.sh makes it"
+        );
+        println!("skipped with RPyC {number}: tools/test-needs.sh makes a Python that has it");
+        None
+    }
+
+    /// Those of all versions that are there.
+    pub fn all() -> Vec<Self> {
+        Version::ALL.into_iter().filter_map(Self::of).collect()
+    }
+
+    /// The version of its RPyC.
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Starts a server and waits until it listens.
+    pub fn serve(&self, offer: Offer, medium: Medium<'_>) -> Served {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = self.command("serve.py");
+        command.arg(offer.name());
+        match medium {
+            Medium::Tcp => command.arg("tcp"),
+            Medium::Unix => command.arg("unix").arg(directory.path().join("socket")),
+            Medium::Tls { certificate, key } => command.arg("tls").arg(certificate).arg(key),
+        };
+        let mut server = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It must not be held up by what nobody reads.
+        let mut errors = server.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut log = String::new();
+            let _ = errors.read_to_string(&mut log);
+            log
+        });
+        let mut said = String::new();
+        let mut output = BufReader::new(server.stdout.take().unwrap());
+        output.read_line(&mut said).unwrap();
+        let place = said.trim();
+        if place.is_empty() {
+            let _ = server.wait();
+            panic!("a Python server did not start: {}", log.join().unwrap());
+        }
+        let address = match medium {
+            Medium::Tcp => format!("tcp://127.0.0.1:{place}"),
+            Medium::Unix => format!("unix:{place}"),
+            Medium::Tls { .. } => format!("tls://127.0.0.1:{place}"),
+        };
+        Served {
+            address,
+            server,
+            log: Some(log),
+            _directory: directory,
+        }
+    }
+
+    /// Where to dial for a server on the standard streams of a child, one for each connection.
+    pub fn stdio(&self, offer: Offer) -> Address {
+        let address: Address = format!("exec:{}", self.program.display()).parse().unwrap();
+        ["-B", script("serve.py").to_str().unwrap(), offer.name(), "stdio"]
+            .into_iter()
+            .fold(address, |address, argument| {
+                address.with_option("arg", argument).unwrap()
+            })
+    }
+
+    /// Runs a script to its end; what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// What it wrote and what it complained of, if it failed or did not end within a minute.
+    pub async fn run(&self, name: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut command = tokio::process::Command::from(self.command(name));
+        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        let ended = tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .map_err(|_| format!("{name} did not end within {PATIENCE:?}"))?
+            .unwrap();
+        let [output, complaints] =
+            [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        if ended.status.success() {
+            Ok(output)
+        } else {
+            Err(format!(
+                "{name} {arguments:?} with RPyC {}: {}\n{output}{complaints}",
+                self.version.number(),
+                ended.status
+            ))
+        }
+    }
+
+    /// Runs what a Python program does with such a service against the server at this address; what came out,
+    /// a line for each scenario.
+    ///
+    /// # Errors
+    ///
+    /// The same with those that failed, and why.
+    pub async fn scenarios(&self, address: &str, offer: Offer, options: &[&str]) -> Result<String, String> {
+        let arguments = [&[address, "--server", offer.name()], options].concat();
+        self.run("scenarios.py", &arguments).await
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        // Nothing is to be left in the checkout.
+        command.arg("-B").arg(script(name));
+        command
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
+}
+
+/// A Python server that runs, until this is dropped.
+#[derive(Debug)]
+pub struct Served {
+    address: String,
+    server: Child,
+    log: Option<JoinHandle<String>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Served {
+    /// Where it listens: `tcp://127.0.0.1:PORT`, `unix:PATH` or `tls://127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        if let Some(Ok(log)) = self.log.take().map(JoinHandle::join)
+            && std::thread::panicking()
+        {
+            println!("the Python server complained:\n{log}");
+        }
+    }
+}
