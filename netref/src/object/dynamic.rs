@@ -57,7 +57,7 @@ pub trait Dynamic: Send + Sync + 'static {
     ///
     /// An operation that takes a value has it as its only argument; [`Op::SetIndex`] has the key and the value,
     /// [`Op::Iterate`] the number of the first element and how many are wanted at most: the answer is a list of them, and
-    /// whether they are the last ones, in a tuple.
+    /// whether they are the last ones, in a tuple. [`Op::Exit`] has what went wrong as a text, or nothing.
     ///
     /// # Errors
     ///
@@ -114,7 +114,10 @@ fn arguments(invocation: &Invocation) -> Result<Arguments> {
             let (from, most) = invocation.decode::<(u64, u32)>()?;
             vec![from.into(), most.into()].into()
         }
-        Op::Exit => vec![invocation.decode::<Value>().unwrap_or_default()].into(),
+        Op::Exit => {
+            let because = invocation.decode::<Option<Error>>()?;
+            vec![because.map_or(Value::Null, |error| Value::Str(error.to_string()))].into()
+        }
         _ => Arguments::new(),
     })
 }

@@ -853,8 +853,12 @@ fn plan(op: &Op, body: &Bytes, references: &[Reference], fetch: u8) -> Result<Pl
             Plan::Iterate { from, most }
         }
         Op::Enter => special("__enter__", Vec::new(), how),
-        // The class of an exception is all that could be told, and Python makes a TypeError of it.
-        Op::Exit => request(handler::CTXEXIT, vec![Value::Null], how),
+        // Whatever is told of what went wrong, Python makes a TypeError of it.
+        Op::Exit => {
+            let because = read::<Option<Error>>(body, references)?;
+            let because = because.map_or(Value::Null, |error| Value::Str(error.to_string()));
+            request(handler::CTXEXIT, vec![because], how)
+        }
         Op::IsInstance(name) => Plan::Is(name.clone()),
         Op::Describe => Plan::Describe,
         Op::Copy => Plan::Copy,

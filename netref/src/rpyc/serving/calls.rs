@@ -268,7 +268,8 @@ impl Rpyc {
             _ => Value::Null,
         };
         if face.does("exit") {
-            return self.ask(asker, &object, export, Op::Exit, &what, How::Exit);
+            let because = what.as_str().map(|class| Error::msg(class.to_owned()));
+            return self.ask(asker, &object, export, Op::Exit, &because, How::Exit);
         }
         let name = match (face.has_method(EXIT), face.has_method(CLOSE)) {
             (true, _) => EXIT,
