@@ -139,6 +139,7 @@ pub(crate) fn halves<S: Socket>(socket: S) -> (SocketRx<S>, SocketTx<S>) {
         SocketRx {
             half: Half::Reactor(read),
             other: Arc::clone(&write),
+            acknowledges: false,
         },
         SocketTx {
             half: write,
@@ -171,10 +172,29 @@ pub(crate) struct SocketRx<S: Socket> {
     half: Half<S::Read, S>,
     #[cfg_attr(not(unix), expect(dead_code, reason = "no socket leaves the reactor there"))]
     other: Arc<RwLock<Half<S::Write, S>>>,
+    /// What is read is acknowledged at once, rather than with what is sent next or a while later.
+    acknowledges: bool,
 }
 
-impl<S: Socket> ByteRx for SocketRx<S> {
-    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+impl<S: Socket> SocketRx<S> {
+    /// From now on what is read is acknowledged at once, where the system can: else nothing changes.
+    pub(crate) const fn acknowledge_at_once(&mut self) {
+        self.acknowledges = true;
+    }
+
+    /// Acknowledges what was read. The system forgets that it was asked to whenever it likes, so it is each time.
+    fn acknowledge(&self, read: &io::Result<usize>) {
+        if self.acknowledges && matches!(read, Ok(1..)) {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            match &self.half {
+                Half::Reactor(half) => drop(socket2::SockRef::from(half.as_ref()).set_tcp_quickack(true)),
+                Half::Thread(socket) => drop(socket2::SockRef::from(&**socket).set_tcp_quickack(true)),
+                Half::Gone(_) => {}
+            }
+        }
+    }
+
+    fn read_now(&self, into: &mut BytesMut) -> io::Result<usize> {
         reserve_some(into);
         match &self.half {
             Half::Reactor(half) => retry(|| {
@@ -190,6 +210,14 @@ impl<S: Socket> ByteRx for SocketRx<S> {
             Half::Gone(_) => Err(gone()),
         }
     }
+}
+
+impl<S: Socket> ByteRx for SocketRx<S> {
+    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        let read = self.read_now(into);
+        self.acknowledge(&read);
+        read
+    }
 
     #[cfg(unix)]
     fn read_soon(&mut self, into: &mut BytesMut) -> io::Result<usize> {
@@ -197,22 +225,26 @@ impl<S: Socket> ByteRx for SocketRx<S> {
             return self.try_read(into);
         };
         reserve_some(into);
-        match unix::read_soon(socket, into) {
+        let read = match unix::read_soon(socket, into) {
             // A signal: to begin anew with every one of them might take for ever.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
             read => read,
-        }
+        };
+        self.acknowledge(&read);
+        read
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
         reserve_some(into);
-        match &mut self.half {
+        let read = match &mut self.half {
             // Tokio knows by a read that did not fill the buffer that nothing is left: no second system call to find out.
-            Half::Reactor(half) => tokio_util::io::poll_read_buf(Pin::new(half), cx, into),
+            Half::Reactor(half) => std::task::ready!(tokio_util::io::poll_read_buf(Pin::new(half), cx, into)),
             #[cfg(unix)]
-            Half::Thread(_) => Poll::Pending,
-            Half::Gone(_) => Poll::Ready(Err(gone())),
-        }
+            Half::Thread(_) => return Poll::Pending,
+            Half::Gone(_) => Err(gone()),
+        };
+        self.acknowledge(&read);
+        Poll::Ready(read)
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

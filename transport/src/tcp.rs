@@ -9,6 +9,7 @@
 //! | `bind=`      | any     | the local IP address to dial from                                  |
 //! | `keepalive=` | none    | silence after which the system asks whether the peer is there      |
 //! | `lowat=`     | 131072  | unsent bytes in the kernel above which writing waits (Linux, Android) |
+//! | `quickack=`  | 0       | acknowledges at once what is read, for peers that wait for that before they send more (Linux, Android) |
 
 use std::future::poll_fn;
 use std::io;
@@ -49,7 +50,7 @@ impl Transport for Tcp {
             let mut info = info();
             info.local = local.map(Address::tcp);
             info.remote = Some(address.clone());
-            Ok(carrier(stream, info))
+            Ok(carrier(stream, info, Options::of(address)))
         })
     }
 
@@ -127,11 +128,12 @@ pub(crate) fn adopt(socket: std::net::TcpListener) -> io::Result<Box<dyn Listene
 #[cfg(all(unix, feature = "activation"))]
 pub(crate) fn accepted(stream: TcpStream) -> io::Result<Carrier> {
     let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-    Options::of(&Address::tcp(local)).set(&stream)?;
+    let options = Options::of(&Address::tcp(local));
+    options.set(&stream)?;
     let mut info = info();
     info.local = Some(Address::tcp(canonical(local)));
     info.remote = Some(Address::tcp(canonical(remote)));
-    Ok(carrier(stream, info))
+    Ok(carrier(stream, info, options))
 }
 
 /// What the options of an address say.
@@ -140,6 +142,7 @@ struct Options {
     bind: Option<IpAddr>,
     keepalive: Option<Duration>,
     lowat: u32,
+    quickack: bool,
 }
 
 impl Options {
@@ -151,6 +154,7 @@ impl Options {
                 .number("lowat")
                 .and_then(|n| u32::try_from(n).ok())
                 .unwrap_or(LOWAT),
+            quickack: address.is_set("quickack"),
         }
     }
 
@@ -218,7 +222,7 @@ impl Listener for Listening {
             let local = stream.local_addr().ok().map(canonical);
             info.local = local.map(Address::tcp);
             info.remote = Some(Address::tcp(canonical(remote)));
-            Ok(carrier(stream, info))
+            Ok(carrier(stream, info, self.options))
         })
     }
 
@@ -227,8 +231,11 @@ impl Listener for Listening {
     }
 }
 
-fn carrier(stream: TcpStream, info: CarrierInfo) -> Carrier {
-    let (rx, tx) = halves(stream);
+fn carrier(stream: TcpStream, info: CarrierInfo, options: Options) -> Carrier {
+    let (mut rx, tx) = halves(stream);
+    if options.quickack {
+        rx.acknowledge_at_once();
+    }
     StreamCarrier::new(rx, tx, info).into()
 }
 

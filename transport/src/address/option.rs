@@ -110,6 +110,7 @@ const TCP: &[Rule] = &[
     Rule::new("bind", Values::Ip, "127.0.0.1"),
     Rule::new("keepalive", Values::Duration, "30s"),
     Rule::new("lowat", Values::Number(1..=1 << 30), "131072"),
+    Rule::new("quickack", Values::Switch, "1"),
 ];
 
 const SSL: &[Rule] = &[
