@@ -118,6 +118,12 @@ impl<'a> Reader<'a> {
     /// It is none; [`BrineError::IntegerRange`] if it is larger.
     #[inline]
     pub fn int(&mut self) -> Result<i128, BrineError> {
+        if let [tag @ 0x20..=0xef, rest @ ..] = self.rest
+            && let Some(items) = self.items.checked_sub(1)
+        {
+            (self.rest, self.items) = (rest, items);
+            return Ok(immediate(*tag));
+        }
         match self.integer()? {
             Integer::Small(value) => Ok(value),
             Integer::Big(_) => Err(BrineError::IntegerRange),
@@ -138,7 +144,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn integer_of(&mut self, tag: u8) -> Result<Integer, BrineError> {
         let len = match tag {
-            0x20..=0xef => return Ok(Integer::Small(i128::from(tag).wrapping_sub(0x50))),
+            0x20..=0xef => return Ok(Integer::Small(immediate(tag))),
             0x16 => self.short_count()?,
             0x17 => self.long_count()?,
             found => return Err(unexpected("an integer", found)),
@@ -299,10 +305,12 @@ impl<'a> Reader<'a> {
     /// A value of any type, as whatever can be one.
     pub(super) fn build<B: Build<'a>>(&mut self) -> Result<B, BrineError> {
         let tag = self.tag()?;
-        if let Some(count) = self.count_of(tag)? {
-            return self.many::<B>(count).map(B::tuple);
-        }
         Ok(match tag {
+            0x20..=0xef => B::int(immediate(tag)),
+            0x02 | 0x10..=0x15 => {
+                let count = self.count_of(tag)?.unwrap_or_default();
+                self.many::<B>(count).map(B::tuple)?
+            }
             0x00 => B::constant(Constant::None),
             0x03 => B::bool(true),
             0x04 => B::bool(false),
@@ -310,7 +318,7 @@ impl<'a> Reader<'a> {
             0x06 => B::constant(Constant::Ellipsis),
             0x08 => B::text(self.text_inside()?),
             0x01 | 0x0a..=0x0f => B::bytes(self.payload, self.bytes_of(tag, "")?),
-            0x16 | 0x17 | 0x20..=0xef => match self.integer_of(tag)? {
+            0x16 | 0x17 => match self.integer_of(tag)? {
                 Integer::Small(value) => B::int(value),
                 Integer::Big(value) => B::big_int(value),
             },
@@ -426,6 +434,12 @@ impl<'a> Reader<'a> {
             limit: self.limits.items,
         }
     }
+}
+
+/// The integer that is this tag and nothing else.
+#[inline]
+fn immediate(tag: u8) -> i128 {
+    i128::from(tag).wrapping_sub(0x50)
 }
 
 /// A value of another type, or none at all.
