@@ -7,9 +7,9 @@
 //!   +-------------+------+---------------+------+
 //! ```
 //!
-//! All versions of RPyC from 3 to 6.0 agree on it (`rpyc/core/channel.py`). The last byte is written as `0x0a` and
-//! never looked at. A payload may be empty; Python ignores such frames. There is no limit in RPyC itself, and no
-//! fragmentation: [`FrameLimits`] are ours.
+//! All versions of RPyC from 3 to 6.0 agree on it (PROTOCOL.md § 15.2; `rpyc/core/channel.py`). The last byte is
+//! written as `0x0a` and never looked at. A payload may be empty; Python ignores such frames. There is no limit in
+//! RPyC itself, and no fragmentation: [`FrameLimits`] are ours.
 //!
 //! [`take_frame`] reads. [`begin_frame`] and [`finish_frame`] write a frame around a payload that is written in
 //! place; [`put_frame`] one around a payload that is there already.

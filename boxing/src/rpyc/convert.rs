@@ -145,6 +145,9 @@ impl<'a> Build<'a> for Value {
 impl Reader<'_> {
     /// A value of any type, as a [`Value`]: what [`brine`](Self::brine) reads, and without the step between.
     ///
+    /// A frozenset is two levels of a `Value`, a struct and its list, so that this may be nested twice as deep as
+    /// [`BrineLimits::depth`](super::BrineLimits::depth).
+    ///
     /// # Errors
     ///
     /// It is none, or breaks a limit.

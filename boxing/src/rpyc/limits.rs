@@ -3,7 +3,7 @@
 /// What one payload may cost whoever decodes it.
 ///
 /// Its length is limited where frames are read; these limits bound what its bytes may unfold into. RPyC itself has
-/// none, but for the digits, which Python limits.
+/// none, but for the digits, which Python limits (PROTOCOL.md § 15.4).
 ///
 /// ```
 /// use farref_boxing::rpyc::BrineLimits;
@@ -19,8 +19,8 @@
 pub struct BrineLimits {
     /// How many tuples, slices and frozensets may sit inside each other.
     ///
-    /// Default 128, up to 256: more is taken as 256, which no stack of 2 MiB minds. Python 3.11 takes some 400 levels, the
-    /// levels of its messages and boxes among them.
+    /// Default 128, up to 256: more is taken as 256, which no stack of 2 MiB minds. Python 3.11 takes 200 levels and not
+    /// 450; those of messages and boxes count.
     pub depth: u32,
 
     /// How many values there may be, all in all, tuples and their items alike.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Brine holds what Python passes by value, which are the immutable types alone. One byte, the tag, says what a value
-//! is; all numbers are big-endian (`rpyc/core/brine.py`, of which 4.1 to 6.0 write the same bytes):
+//! is; all numbers are big-endian (PROTOCOL.md § 15.3; `rpyc/core/brine.py`, of which 4.1 to 6.0 write the same bytes):
 //!
 //! | tag         | value                  | what follows                                          |
 //! |-------------|------------------------|-------------------------------------------------------|

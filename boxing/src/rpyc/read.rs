@@ -302,6 +302,18 @@ impl<'a> Reader<'a> {
         self.build()
     }
 
+    /// The bytes of any value, as they came: what is only compared, or goes back as it is.
+    ///
+    /// # Errors
+    ///
+    /// It is none, or breaks a limit.
+    pub fn raw(&mut self) -> Result<&'a [u8], BrineError> {
+        let before = self.rest;
+        self.skip()?;
+        let len = before.len().saturating_sub(self.rest.len());
+        Ok(before.get(..len).unwrap_or_default())
+    }
+
     /// A value of any type, as whatever can be one.
     pub(super) fn build<B: Build<'a>>(&mut self) -> Result<B, BrineError> {
         let tag = self.tag()?;
@@ -757,6 +769,16 @@ mod tests {
                 "{cut}"
             );
         }
+    }
+
+    #[test]
+    fn the_bytes_of_a_value_are_what_came() {
+        let payload = Bytes::from_static(b"\x11\x10\x16\x015\x52rest");
+        let mut reader = Reader::new(&payload, &BrineLimits::default());
+        reader.tuple_of(2).unwrap();
+        assert_eq!(reader.raw(), Ok(&b"\x10\x16\x015"[..]));
+        assert_eq!(reader.int(), Ok(2));
+        assert_eq!(reader.rest(), b"rest");
     }
 
     #[test]
