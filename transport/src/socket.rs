@@ -178,6 +178,7 @@ pub(crate) struct SocketRx<S: Socket> {
 
 impl<S: Socket> SocketRx<S> {
     /// From now on what is read is acknowledged at once, where the system can: else nothing changes.
+    #[cfg(feature = "tcp")]
     pub(crate) const fn acknowledge_at_once(&mut self) {
         self.acknowledges = true;
     }

@@ -445,7 +445,9 @@ impl Rpyc {
         let served = chain.and_then(|chain| {
             self.answers
                 .values()
-                .find(|answer| answer.chain.id == chain.id)
+                .filter(|answer| answer.chain.id == chain.id)
+                // The innermost is what waits.
+                .max_by_key(|answer| answer.chain.depth)
                 .and_then(|answer| answer.threads)
         });
         let from = own_thread(*call);

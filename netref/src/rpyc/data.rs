@@ -46,7 +46,7 @@ impl Data {
         match self {
             Self::List(_) => 1,
             Self::Dict(_) => 2,
-            Self::Record(_) => 3,
+            Self::Record(_) => RECORD,
         }
     }
 
@@ -547,6 +547,9 @@ fn not_in_list() -> Exception {
 
 /// Elements of one container, at most, once a peer changes it.
 const MOST_ELEMENTS: usize = 1 << 20;
+
+/// The number of the class of structs.
+pub(super) const RECORD: u64 = 3;
 
 /// How a slice is written as a value.
 pub(super) const SLICE: &str = "slice";

@@ -166,7 +166,7 @@ impl Exports {
         let mut description = object.object.interface().map(Description::of).unwrap_or_default();
         description.operations = operations.names().map(str::to_owned).collect();
         let class = self.class(object.interface);
-        let face = Arc::new(Face::of(&description, class));
+        let face = Arc::new(Face::of(&description, class, true));
         if self.faces.len() < MOST_FACES {
             self.faces.insert(key, Arc::clone(&face));
         }
@@ -179,7 +179,7 @@ impl Exports {
         if let Some((_, face)) = self.told.get(&at) {
             return Arc::clone(face);
         }
-        let face = Arc::new(Face::of(&description, self.class(interface)));
+        let face = Arc::new(Face::of(&description, self.class(interface), false));
         if self.told.len() >= MOST_FACES {
             self.told.clear();
         }

@@ -44,8 +44,8 @@ pub(super) const NAMESPACE: &str = "types.SimpleNamespace";
 pub(super) const FUNCTION: &str = "builtins.function";
 
 impl Face {
-    /// The face of what is described so.
-    pub(super) fn of(description: &Description, class: u64) -> Self {
+    /// The face of what is described so. An object with a trait that has one method is called by that.
+    pub(super) fn of(description: &Description, class: u64, has_trait: bool) -> Self {
         let mut attributes = HashMap::new();
         for method in description.methods() {
             if is_shown(&method.name) {
@@ -54,7 +54,7 @@ impl Face {
         }
         let interface = description.interfaces.first();
         let only = match description.interfaces.as_slice() {
-            [one] => match one.methods.as_slice() {
+            [one] if has_trait => match one.methods.as_slice() {
                 [method] if is_shown(&method.name) && method.property.is_none() => Some(method.name.clone()),
                 _ => None,
             },

@@ -9,8 +9,11 @@ use farref_boxing::{Error, ErrorKind, Result, Value};
 use rustc_hash::FxHashMap;
 
 use super::calling::{Pending, link};
+use super::data::RECORD;
+use super::face::NAMESPACE;
 use super::imports::Imports;
 use super::link::Link;
+use super::packs::Pack;
 use super::wire::handler;
 use super::{Rpyc, tuple};
 use crate::object::weigh;
@@ -56,6 +59,8 @@ pub(super) enum Kind {
     Sequence,
     Bytes,
     Dict,
+    /// Its attributes are what it holds.
+    Namespace,
 }
 
 /// A container, as what it is fetched, and how many levels of what is inside are wanted.
@@ -70,7 +75,9 @@ pub(super) enum Step {
     Iterator,
     /// More elements from it.
     More(Arc<Import>),
-    /// The value of the key at that place.
+    /// The names of its attributes.
+    Names,
+    /// The value of the key or attribute at that place.
     Item(usize),
 }
 
@@ -112,7 +119,7 @@ impl Rpyc {
                 "the peer's object is not there any more",
             ));
         };
-        let kind = kind_of(&pack.name).unwrap_or(Kind::Sequence);
+        let kind = kind_of(pack).unwrap_or(Kind::Sequence);
         let Some(proxy) = self.imports.proxy(import) else {
             return Err(Error::new(
                 ErrorKind::Broken,
@@ -142,7 +149,11 @@ impl Rpyc {
                 asked: 0,
             };
             fetch.nodes.insert(id, node);
-            self.ask_for(number, id, id, handler::BUFFITER, &[FIRST.into()], Step::First);
+            if kind == Kind::Namespace {
+                self.ask_for(number, id, id, handler::DIR, &[], Step::Names);
+            } else {
+                self.ask_for(number, id, id, handler::BUFFITER, &[FIRST.into()], Step::First);
+            }
         }
     }
 
@@ -234,6 +245,11 @@ impl Rpyc {
                 );
                 return Ok(());
             }
+            (Step::Names, Value::Tuple(names)) => {
+                let is_field = |name: &Value| name.as_str().is_some_and(|name| !name.starts_with('_'));
+                node.items = names.into_iter().filter(is_field).collect();
+                self.take_items(number, id, &mut found)?;
+            }
             (Step::First, Value::Tuple(items)) => {
                 let is_all = items.len() < FIRST;
                 node.items = items;
@@ -261,7 +277,7 @@ impl Rpyc {
                 }
                 self.take_items(number, id, &mut found)?;
             }
-            (Step::First | Step::More(_), _) => return Err(odd("a batch of elements")),
+            (Step::First | Step::More(_) | Step::Names, _) => return Err(odd("a batch of elements")),
         }
         self.add_nodes(number, found);
         self.ask_for_values(number, id);
@@ -277,7 +293,7 @@ impl Rpyc {
         else {
             return Ok(());
         };
-        if node.kind == Kind::Dict {
+        if matches!(node.kind, Kind::Dict | Kind::Namespace) {
             node.values = vec![None; node.items.len()];
             return Ok(());
         }
@@ -310,9 +326,14 @@ impl Rpyc {
             let Some(key) = node.items.get(place).filter(|_| place < node.values.len()) else {
                 return;
             };
-            let arguments = ["__getitem__".into(), tuple([key.clone()]), tuple([])];
             node.asked = place.saturating_add(1);
-            self.ask_for(number, id, id, handler::CALLATTR, &arguments, Step::Item(place));
+            if node.kind == Kind::Namespace {
+                let arguments = [key.clone()];
+                self.ask_for(number, id, id, handler::GETATTR, &arguments, Step::Item(place));
+            } else {
+                let arguments = ["__getitem__".into(), tuple([key.clone()]), tuple([])];
+                self.ask_for(number, id, id, handler::CALLATTR, &arguments, Step::Item(place));
+            }
         }
     }
 
@@ -379,7 +400,7 @@ impl Fetch {
             .collect();
         let items = items?;
         Ok(match node.kind {
-            Kind::Dict => {
+            Kind::Dict | Kind::Namespace => {
                 let values = node.values.iter().map(|value| match value {
                     Some(value) => self.assemble(value, levels),
                     None => Err(odd("the value of a key")),
@@ -412,7 +433,7 @@ pub(super) fn containers(value: &Value, levels: u8, imports: &Imports, found: &m
                 return;
             };
             if let Some(Link::Import(proxy)) = link(value)
-                && let Some(kind) = imports.pack(proxy.id()).and_then(|pack| kind_of(&pack.name))
+                && let Some(kind) = imports.pack(proxy.id()).and_then(kind_of)
             {
                 let inside = if levels == u8::MAX { levels } else { inside };
                 found.push((Arc::clone(proxy), kind, inside));
@@ -423,8 +444,8 @@ pub(super) fn containers(value: &Value, levels: u8, imports: &Imports, found: &m
 }
 
 /// What a class of Python's that holds others is fetched as. Objects of other classes stay where they are.
-fn kind_of(name: &str) -> Option<Kind> {
-    Some(match name {
+fn kind_of(pack: &Pack) -> Option<Kind> {
+    Some(match &*pack.name {
         "builtins.list"
         | "builtins.set"
         | "builtins.frozenset"
@@ -440,6 +461,8 @@ fn kind_of(name: &str) -> Option<Kind> {
         | "collections.OrderedDict"
         | "collections.defaultdict"
         | "collections.Counter" => Kind::Dict,
+        // Farref's objects have that name too, as long as they are no structs: their classes have small numbers.
+        NAMESPACE if pack.class == RECORD.into() || pack.class > u32::MAX.into() => Kind::Namespace,
         "builtins.bytearray" | "builtins.memoryview" => Kind::Bytes,
         _ => return None,
     })

@@ -1,0 +1,1141 @@
+//! RPyC with a Rust program at either end, in every form of the wire; and with a peer that keeps to nothing.
+//!
+//! That real Python peers understand it is shown by the integration tests. Here is what no Python peer would do.
+
+#![cfg(test)]
+
+extern crate farref_netref as farref;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use farref::object::{Arguments, Description, Dynamic, MethodDescription};
+use farref::protocol::{self, Op};
+use farref::rpyc::{Exception, Generation, OtherGeneration, Rpyc};
+use farref::{
+    Config, Connection, Error, ErrorKind, Netref, Object, Parts, Peer, Result, Root, Value, remote,
+};
+use farref_boxing::rpyc::{self as brine, Brine, BrineLimits};
+use farref_framing::rpyc::{Compress, FrameLimits, put_frame, take_frame};
+use farref_framing::{PeerEvidence, Role};
+use farref_transport::{CarrierInfo, StreamCarrier};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+/// What a test waits for comes soon, or the test fails.
+async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("it comes within 20 s")
+}
+
+/// Waits until `met` holds of the connection's numbers.
+async fn until(connection: &Connection, met: impl Fn(&farref::Stats) -> bool) {
+    let waited = async {
+        while !met(&connection.stats()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(10), waited)
+        .await
+        .is_err()
+    {
+        panic!("the tables end as {:?}", connection.stats());
+    }
+}
+
+async fn side(io: DuplexStream, role: Role, rpyc: Rpyc, shows_root: bool, config: Config) -> Connection {
+    let carrier = StreamCarrier::from_io(io, CarrierInfo::new("duplex"));
+    let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), role).await.unwrap();
+    let mut parts = Parts::new(inlet, outlet, Peer::new("python", None, PeerEvidence::None));
+    parts.keep_open = role == Role::Listener;
+    parts.guard = guard;
+    Connection::over(rpyc, parts, shows_root, config)
+}
+
+/// How the two sides speak.
+#[derive(Debug, Clone, Copy)]
+struct Form(Generation, bool);
+
+const FORMS: [Form; 4] = [
+    Form(Generation::Six, false),
+    Form(Generation::Five, false),
+    Form(Generation::Six, true),
+    Form(Generation::Five, true),
+];
+
+/// A server that shows `root`, and a client that shows `own`.
+async fn joined(form: Form, root: Root, own: Root) -> (Connection, Connection) {
+    let (near, far) = tokio::io::duplex(1 << 12);
+    let config = Config::default();
+    let server = side(
+        far,
+        Role::Listener,
+        Rpyc::accept(root, &config),
+        true,
+        config.clone(),
+    )
+    .await;
+    let mut dialled = Rpyc::dial(own, form.0, &config);
+    if form.1 {
+        dialled = dialled.binding_threads();
+    }
+    let client = side(near, Role::Dialer, dialled, true, config).await;
+    within(client.established()).await.unwrap();
+    (server, client)
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Sample {
+    at: u64,
+    volts: f64,
+    tags: Vec<String>,
+    range: Option<(i32, i32)>,
+}
+
+/// A bench of instruments.
+#[remote]
+trait Bench {
+    /// Measures a channel, in volts.
+    fn voltage(&self, channel: u8, gain: Option<f64>) -> Result<f64>;
+    #[property]
+    fn title(&self) -> Result<String>;
+    #[property]
+    fn set_title(&self, title: String) -> Result<()>;
+    fn samples(&self, many: u64) -> Result<Vec<Sample>>;
+    fn total(&self, of: Vec<Sample>) -> Result<f64>;
+    fn table(&self) -> Result<BTreeMap<String, Vec<u32>>>;
+    fn echo(&self, value: Value) -> Result<Value>;
+    fn child(&self, name: String) -> Result<Netref<dyn Bench>>;
+    fn is_mine(&self, other: Netref<dyn Bench>) -> Result<bool>;
+    async fn each(&self, many: u32, to: Netref<dyn Each>) -> Result<u32>;
+    /// Calls back as deep as it is told, blocking at each level.
+    fn down(&self, depth: u32, to: Netref<dyn Deeper>) -> Result<u32>;
+    fn fails(&self, how: String) -> Result<()>;
+}
+
+#[remote(closure)]
+trait Each {
+    async fn seen(&self, n: u32) -> Result<u32>;
+}
+
+#[remote]
+trait Deeper {
+    fn down(&self, depth: u32) -> Result<u32>;
+}
+
+struct Rig {
+    title: Mutex<String>,
+    dropped: Option<Arc<AtomicUsize>>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self {
+            title: Mutex::new("rig".into()),
+            dropped: None,
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(dropped) = &self.dropped {
+            dropped.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn sample(at: u64) -> Sample {
+    Sample {
+        at,
+        volts: at as f64 / 4.0,
+        tags: vec![format!("t{at}"), "x".into()],
+        range: (at % 2 == 0).then_some((-1, at as i32)),
+    }
+}
+
+#[remote(str)]
+impl Bench for Rig {
+    fn voltage(&self, channel: u8, gain: Option<f64>) -> Result<f64> {
+        if channel > 9 {
+            return Err(Exception::new("IndexError", [format!("no channel {channel}")]).into());
+        }
+        Ok(f64::from(channel) * gain.unwrap_or(1.0))
+    }
+
+    fn title(&self) -> Result<String> {
+        Ok(self.title.lock().unwrap().clone())
+    }
+
+    fn set_title(&self, title: String) -> Result<()> {
+        *self.title.lock().unwrap() = title;
+        Ok(())
+    }
+
+    fn samples(&self, many: u64) -> Result<Vec<Sample>> {
+        Ok((0..many).map(sample).collect())
+    }
+
+    fn total(&self, of: Vec<Sample>) -> Result<f64> {
+        Ok(of.iter().map(|sample| sample.volts).sum())
+    }
+
+    fn table(&self) -> Result<BTreeMap<String, Vec<u32>>> {
+        let names = (0..200_u32).map(|n| (format!("k{n}"), (0..n % 3).collect()));
+        Ok(names.collect())
+    }
+
+    fn echo(&self, value: Value) -> Result<Value> {
+        Ok(value)
+    }
+
+    fn child(&self, name: String) -> Result<Netref<dyn Bench>> {
+        Ok(Netref::of(Self {
+            title: Mutex::new(name),
+            dropped: self.dropped.clone(),
+        }))
+    }
+
+    fn is_mine(&self, other: Netref<dyn Bench>) -> Result<bool> {
+        Ok(other.is_local())
+    }
+
+    async fn each(&self, many: u32, to: Netref<dyn Each>) -> Result<u32> {
+        let mut sum = 0;
+        for n in 0..many {
+            sum += to.call().seen(n).await?;
+        }
+        Ok(sum)
+    }
+
+    fn down(&self, depth: u32, to: Netref<dyn Deeper>) -> Result<u32> {
+        if depth == 0 {
+            Ok(0)
+        } else {
+            Ok(to.down(depth - 1)? + 1)
+        }
+    }
+
+    fn fails(&self, how: String) -> Result<()> {
+        Err(match how.as_str() {
+            "io" => std::io::Error::from(std::io::ErrorKind::NotFound).into(),
+            "panic" => panic!("as the test wants"),
+            "parse" => "x".parse::<u8>().unwrap_err().into(),
+            _ => Error::msg(how),
+        })
+    }
+}
+
+impl std::fmt::Display for Rig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the rig {}", self.title.lock().unwrap())
+    }
+}
+
+/// Calls the bench again, which calls it again.
+struct Ladder(Netref<dyn Bench>, Mutex<Option<Netref<dyn Deeper>>>);
+
+impl Deeper for Ladder {
+    fn down(&self, depth: u32) -> Result<u32> {
+        let itself = self.1.lock().unwrap().clone().unwrap();
+        Ok(self.0.down(depth, itself)? + 1)
+    }
+}
+
+fn bench() -> Root {
+    Root::of(&Netref::<dyn Bench>::of(Rig::new()))
+}
+
+// ---- what is a promise in every form
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typed_calls_go_by_name_and_their_containers_are_fetched() {
+    for form in FORMS {
+        let (_server, client) = joined(form, bench(), Root::NONE).await;
+        let object = within(client.object()).await.unwrap();
+        let bench: Netref<dyn Bench> = object.cast().await.unwrap();
+        within(async {
+            assert_eq!(bench.call().voltage(3, Some(1.5)).await.unwrap(), 4.5, "{form:?}");
+            assert_eq!(bench.call().title().await.unwrap(), "rig");
+            bench.call().set_title("new".into()).await.unwrap();
+            assert_eq!(bench.call().title().await.unwrap(), "new");
+            // More than come in one batch, with containers inside.
+            let samples = bench.call().samples(1_300).await.unwrap();
+            assert_eq!(samples, (0..1_300).map(sample).collect::<Vec<_>>());
+            let total: f64 = samples.iter().map(|sample| sample.volts).sum();
+            assert_eq!(bench.call().total(samples).await.unwrap(), total);
+            assert_eq!(bench.call().table().await.unwrap(), Rig::new().table().unwrap());
+        })
+        .await;
+        drop((bench, object));
+        until(&client, |stats| stats.imports <= 1 && stats.exports <= 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_are_used_by_name() {
+    for form in FORMS {
+        let (_server, client) = joined(form, bench(), Root::NONE).await;
+        let object = within(client.object()).await.unwrap();
+        within(async {
+            let arguments = Arguments::from((2,)).named("gain", 4.0);
+            assert_eq!(
+                object.call("voltage", arguments).await.unwrap().as_f64(),
+                Some(8.0)
+            );
+            assert_eq!(object.get("title").await.unwrap().as_str(), Some("rig"));
+            object.set("title", "other").await.unwrap();
+            assert_eq!(object.str().await.unwrap(), "the rig other");
+            assert_eq!(object.doc("").await.unwrap(), "A bench of instruments.");
+            let names = object.dir().await.unwrap();
+            assert!(
+                names.contains(&"voltage".to_owned()) && names.contains(&"title".to_owned()),
+                "{names:?}"
+            );
+            assert!(object.equals(&object).await.unwrap());
+            assert_eq!(object.hash().await.unwrap(), object.hash().await.unwrap());
+
+            let table = Object::try_from(object.call("table", ()).await.unwrap()).unwrap();
+            assert_eq!(table.len().await.unwrap(), 200);
+            let row = Object::try_from(table.index("k5").await.unwrap()).unwrap();
+            assert_eq!(row.fetch().await.unwrap(), "[0, 1]".parse().unwrap());
+            let mut keys = table.iter();
+            let mut many = 0;
+            while let Some(key) = keys.next().await {
+                assert!(key.unwrap().as_str().unwrap().starts_with('k'));
+                many += 1;
+            }
+            assert_eq!(many, 200);
+            table.set_index("new", 7).await.unwrap();
+            assert_eq!(table.index("new").await.unwrap().as_u64(), Some(7));
+            table.delete_index("new").await.unwrap();
+            let gone = table.index("new").await.unwrap_err();
+            assert!(gone.downcast_ref::<Exception>().unwrap().is("KeyError"), "{gone}");
+            let row: Value = table.index("k5").await.unwrap();
+            assert!(
+                Object::try_from(row)
+                    .unwrap()
+                    .same_object(&Object::try_from(table.index("k5").await.unwrap()).unwrap())
+            );
+        })
+        .await;
+        drop(object);
+        until(&client, |stats| stats.imports <= 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_values_come_back_as_they_went() {
+    let (_server, client) = joined(FORMS[0], bench(), Root::NONE).await;
+    let object = within(client.object()).await.unwrap();
+    let texts = [
+        "null",
+        "true",
+        "-1",
+        "0",
+        "159",
+        "160",
+        "-170141183460469231731687303715884105728",
+        "1.5",
+        "\"\"",
+        "\"é😀\"",
+        "(1, (2, \"x\"), null)",
+        "()",
+    ];
+    for text in texts {
+        let value: Value = text.parse().unwrap();
+        let back = within(object.call("echo", (value.clone(),))).await.unwrap();
+        assert_eq!(back, value, "{text}");
+    }
+    let large = Value::bytes(vec![7; 1 << 20]);
+    assert_eq!(
+        within(object.call("echo", (large.clone(),))).await.unwrap(),
+        large
+    );
+    let complex = farref_boxing::to_value(&brine::Complex {
+        real: 1.0,
+        imag: -2.5,
+    })
+    .unwrap();
+    assert_eq!(
+        within(object.call("echo", (complex.clone(),))).await.unwrap(),
+        complex
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_that_come_home_are_themselves_and_each_is_dropped_when_nobody_holds_it() {
+    for form in FORMS {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let mut rig = Rig::new();
+        rig.dropped = Some(Arc::clone(&dropped));
+        let (server, client) = joined(form, Root::of(&Netref::<dyn Bench>::of(rig)), Root::NONE).await;
+        let object = within(client.object()).await.unwrap();
+        let bench: Netref<dyn Bench> = object.cast().await.unwrap();
+        let first = within(bench.call().child("first".into())).await.unwrap();
+        assert!(
+            within(bench.call().is_mine(first.clone())).await.unwrap(),
+            "{form:?}"
+        );
+        assert!(
+            !within(bench.call().is_mine(Netref::of(Rig::new())))
+                .await
+                .unwrap()
+        );
+        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        drop(first);
+        until(&server, |stats| stats.exports <= 1).await;
+        within(async {
+            while dropped.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        until(&client, |stats| stats.exports <= 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callbacks_reach_closures_and_nest_as_deep_as_they_like() {
+    for form in FORMS {
+        let (server, client) = joined(form, bench(), Root::NONE).await;
+        let object = within(client.object()).await.unwrap();
+        let bench: Netref<dyn Bench> = object.cast().await.unwrap();
+        let each: Netref<dyn Each> = Netref::of(|n: u32| async move { Ok(n * 10) });
+        assert_eq!(within(bench.call().each(4, each)).await.unwrap(), 60, "{form:?}");
+        let ladder = Arc::new(Ladder(bench.clone(), Mutex::new(None)));
+        let netref: Netref<dyn Deeper> = Netref::share(&ladder);
+        *ladder.1.lock().unwrap() = Some(netref.clone());
+        assert_eq!(
+            within(bench.call().down(20, netref)).await.unwrap(),
+            40,
+            "{form:?}"
+        );
+        *ladder.1.lock().unwrap() = None;
+        drop(ladder);
+        until(&server, |stats| stats.imports <= 1 && stats.answers == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exceptions_arrive_by_their_classes() {
+    let (_server, client) = joined(FORMS[0], bench(), Root::NONE).await;
+    let object = within(client.object()).await.unwrap();
+    let raised = async |method: &str, arguments: Arguments| {
+        let error = within(object.call(method, arguments)).await.unwrap_err();
+        assert!(error.is_remote(), "{error:?}");
+        error.downcast_ref::<Exception>().unwrap().clone()
+    };
+    let index = raised("voltage", (99,).into()).await;
+    assert!(
+        index.is("IndexError") && index.arguments() == [Value::from("no channel 99")],
+        "{index:?}"
+    );
+    assert!(raised("fails", ("io",).into()).await.is("FileNotFoundError"));
+    assert!(raised("fails", ("panic",).into()).await.is("RuntimeError"));
+    assert!(raised("fails", ("other",).into()).await.is("RuntimeError"));
+    assert!(raised("voltage", ("three",).into()).await.is("TypeError"));
+    assert!(raised("voltage", ().into()).await.is("TypeError"));
+    let missing = raised("voltag", (1,).into()).await;
+    assert!(
+        missing.is("AttributeError") && missing.to_string().contains("did you mean `voltage`"),
+        "{missing}"
+    );
+    let error = within(object.call("voltag", (1,))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unimplemented);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_piped_to_what_is_not_there_yet() {
+    let (server, client) = joined(FORMS[0], bench(), Root::NONE).await;
+    let object = within(client.object()).await.unwrap();
+    let bench: Netref<dyn Bench> = object.cast().await.unwrap();
+    let child = bench.call().child("piped".into()).start();
+    let title = child.pipe().title().start();
+    assert_eq!(within(title).await.unwrap(), "piped");
+    drop(within(child).await.unwrap());
+    let dropped = bench.call().child("dropped".into());
+    let title = dropped.pipe().title().start();
+    drop(dropped.start());
+    drop(title);
+    until(&server, |stats| stats.exports <= 1 && stats.answers == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_side_calls_the_root_of_the_other() {
+    for form in FORMS {
+        let (server, client) = joined(form, bench(), bench()).await;
+        // The client is asked as soon as it is known how it speaks.
+        let far = within(server.object()).await.unwrap();
+        let title = within(far.get("title")).await.unwrap();
+        assert_eq!(title.as_str(), Some("rig"), "{form:?}");
+        let near = within(client.object()).await.unwrap();
+        assert_eq!(within(near.get("title")).await.unwrap().as_str(), Some("rig"));
+        let round_trip = within(server.ping()).await.unwrap();
+        assert!(round_trip > Duration::ZERO);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_ends_both_sides_and_what_was_under_way() {
+    let (server, client) = joined(FORMS[0], bench(), Root::NONE).await;
+    let object = within(client.object()).await.unwrap();
+    let (hold, held) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let waits: Netref<dyn Each> = {
+        let (hold, held) = (Arc::clone(&hold), Arc::clone(&held));
+        Netref::of(move |n: u32| {
+            let (hold, held) = (Arc::clone(&hold), Arc::clone(&held));
+            async move {
+                held.store(true, Ordering::SeqCst);
+                while hold.load(Ordering::SeqCst) {
+                    tokio::task::yield_now().await;
+                }
+                Ok(n)
+            }
+        })
+    };
+    let bench: Netref<dyn Bench> = object.cast().await.unwrap();
+    let call = bench.call().each(1, waits).start();
+    within(async {
+        while !held.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    within(server.close()).await;
+    let error = within(call).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Disconnected(_)), "{error:?}");
+    within(client.closed()).await;
+    hold.store(false, Ordering::SeqCst);
+    let error = within(object.call("voltage", (1,))).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Disconnected(_)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_has_its_deadline_and_a_late_reply_is_given_back() {
+    let (server, client) = joined(FORMS[0], bench(), Root::NONE).await;
+    let object = within(client.object()).await.unwrap();
+    let bench: Netref<dyn Bench> = object.cast().await.unwrap();
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let waits: Netref<dyn Each> = {
+        let go = Arc::clone(&go);
+        Netref::of(move |n: u32| {
+            let go = Arc::clone(&go);
+            async move {
+                let _permit = go.acquire().await;
+                Ok(n)
+            }
+        })
+    };
+    let call = bench.call().each(1, waits).timeout(Duration::from_millis(5));
+    assert_eq!(within(call).await.unwrap_err().kind(), ErrorKind::Deadline);
+    go.add_permits(1);
+    until(&server, |stats| stats.answers == 0 && stats.imports <= 1).await;
+    assert_eq!(within(bench.call().title()).await.unwrap(), "rig");
+}
+
+// ---- objects without traits
+
+struct Bag(Mutex<BTreeMap<String, Value>>);
+
+impl Dynamic for Bag {
+    fn describe(&self) -> Description {
+        let mut description = Description::by_name("Bag").with_method(MethodDescription::by_name("size"));
+        for operation in [
+            "get",
+            "set",
+            "delete",
+            "call",
+            "order",
+            "set_index",
+            "index",
+            "iter",
+            "len",
+        ] {
+            description = description.with_operation(operation);
+        }
+        description
+    }
+
+    fn perform(&self, op: &Op, arguments: Arguments) -> Result<Value> {
+        let mut bag = self.0.lock().unwrap();
+        let (positional, named) = arguments.into_parts();
+        let first = || positional.first().cloned().unwrap_or_default();
+        Ok(match op {
+            Op::Named(name) if name == "size" => bag.len().into(),
+            Op::Get(name) => {
+                let missing = || Exception::new("AttributeError", [name.as_str()]);
+                bag.get(name).cloned().ok_or_else(missing)?
+            }
+            Op::Set(name) => {
+                bag.insert(name.clone(), first());
+                Value::Null
+            }
+            Op::Delete(name) => bag.remove(name).unwrap_or_default(),
+            Op::Invoke => Value::Tuple(vec![positional.len().into(), named.len().into()]),
+            Op::Order(protocol::Ordering::Less) => (first().as_u64() > Some(bag.len() as u64)).into(),
+            Op::Len => bag.len().into(),
+            Op::Index => bag.get(first().as_str().unwrap()).cloned().unwrap_or_default(),
+            Op::SetIndex => {
+                bag.insert(first().as_str().unwrap().into(), positional[1].clone());
+                Value::Null
+            }
+            Op::Iterate => {
+                let from = first().as_u64().unwrap() as usize;
+                let keys = bag.keys().skip(from).map(|key| key.as_str().into()).collect();
+                Value::Tuple(vec![Value::List(keys), true.into()])
+            }
+            op => return Err(Error::new(ErrorKind::Unimplemented, format!("a bag cannot {op}"))),
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_without_a_trait_answers_by_name() {
+    let bag = Object::dynamic(Bag(Mutex::default()));
+    let (_server, client) = joined(FORMS[0], Root::of_object(&bag), Root::NONE).await;
+    let object = within(client.object()).await.unwrap();
+    within(async {
+        object.set("a", 1).await.unwrap();
+        object.set_index("b", (1, "x")).await.unwrap();
+        assert_eq!(object.get("a").await.unwrap().as_u64(), Some(1));
+        assert_eq!(object.call("size", ()).await.unwrap().as_u64(), Some(2));
+        assert_eq!(object.len().await.unwrap(), 2);
+        assert_eq!(object.index("b").await.unwrap().to_string(), "(1, \"x\")");
+        assert_eq!(object.fetch().await.unwrap().to_string(), "[\"a\", \"b\"]");
+        let called = object
+            .invoke(Arguments::from((1, 2)).named("c", 3))
+            .await
+            .unwrap();
+        assert_eq!(called.to_string(), "(2, 1)");
+        assert!(object.compare(protocol::Ordering::Less, 5).await.unwrap());
+        object.delete("a").await.unwrap();
+        assert_eq!(
+            object.get("a").await.unwrap_err().kind(),
+            ErrorKind::Unimplemented
+        );
+        let refused = object.get("__dict__").await.unwrap_err();
+        assert!(
+            refused.to_string().contains("cannot access '__dict__'"),
+            "{refused}"
+        );
+    })
+    .await;
+}
+
+// ---- a peer that keeps to nothing
+
+/// The other end, byte by byte.
+struct Raw {
+    io: DuplexStream,
+    input: BytesMut,
+    form: Form,
+    server: Connection,
+}
+
+impl Raw {
+    async fn new(form: Form, root: Root, config: Config) -> Self {
+        let (io, far) = tokio::io::duplex(1 << 16);
+        let rpyc = Rpyc::accept(root, &config);
+        Self {
+            io,
+            input: BytesMut::new(),
+            form,
+            server: side(far, Role::Listener, rpyc, true, config).await,
+        }
+    }
+
+    async fn send(&mut self, payload: &[u8]) {
+        let mut out = BytesMut::new();
+        put_frame(payload, Compress::Never, &mut out).unwrap();
+        // The other side may have left.
+        let _ = self.io.write_all(&out).await;
+    }
+
+    /// Sends a message of that kind.
+    async fn say(&mut self, kind: u8, number: i128, content: &Brine) {
+        let mut payload = BytesMut::new();
+        match self.form.0 {
+            Generation::Six => {
+                payload.put_u8(kind);
+                brine::put_tuple(2, &mut payload);
+            }
+            Generation::Five => {
+                brine::put_tuple(3, &mut payload);
+                brine::put_int(kind, &mut payload);
+            }
+        }
+        brine::put_int(number, &mut payload);
+        brine::encode(content, &mut payload);
+        self.send(&payload).await;
+    }
+
+    async fn ask(&mut self, number: i128, handler: i128, boxed: Brine) -> (u8, Brine) {
+        self.say(1, number, &tuple([Brine::Int(handler), boxed])).await;
+        self.reply(number).await
+    }
+
+    /// The next message with that number.
+    async fn reply(&mut self, number: i128) -> (u8, Brine) {
+        loop {
+            let (kind, of, content) = within(self.next()).await.expect("a reply");
+            if kind != 1 && of == Brine::Int(number) {
+                return (kind, content);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<(u8, Brine, Brine)> {
+        loop {
+            if let Some(payload) = take_frame(&mut self.input, &FrameLimits::default()).unwrap() {
+                let (kind, rest) = match self.form.0 {
+                    Generation::Six => (payload[0], payload.slice(1..)),
+                    Generation::Five => (payload[1] - 0x50, payload.clone()),
+                };
+                let Brine::Tuple(mut parts) = brine::decode(&rest, &BrineLimits::default()).unwrap() else {
+                    panic!("a message is a tuple");
+                };
+                let content = parts.pop().unwrap();
+                return Some((kind, parts.pop().unwrap(), content));
+            }
+            match self.io.read_buf(&mut self.input).await {
+                Ok(1..) => {}
+                _ => return None,
+            }
+        }
+    }
+
+    async fn root(&mut self) -> Brine {
+        let (kind, boxed) = self.ask(0, 3, value(tuple([]))).await;
+        assert_eq!(kind, 2);
+        let Brine::Tuple(parts) = boxed else {
+            panic!("a box is a tuple")
+        };
+        parts[1].clone()
+    }
+
+    /// What the peer was told in the end: the connection is over, or it goes on.
+    async fn goes_on(&mut self) -> bool {
+        self.say(1, 77, &tuple([Brine::Int(1), value(tuple([Brine::Int(5)]))]))
+            .await;
+        loop {
+            match within(self.next()).await {
+                None => return false,
+                Some((2, Brine::Int(77), content)) => {
+                    assert_eq!(content, value(Brine::Int(5)));
+                    return true;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn tuple(items: impl IntoIterator<Item = Brine>) -> Brine {
+    Brine::Tuple(items.into_iter().collect())
+}
+
+fn value(held: Brine) -> Brine {
+    tuple([Brine::Int(1), held])
+}
+
+fn boxes(items: impl IntoIterator<Item = Brine>) -> Brine {
+    tuple([Brine::Int(2), tuple(items)])
+}
+
+fn yours(pack: &Brine) -> Brine {
+    tuple([Brine::Int(3), pack.clone()])
+}
+
+fn mine(name: &str, class: i128, instance: i128) -> Brine {
+    let pack = [Brine::Str(name.into()), Brine::Int(class), Brine::Int(instance)];
+    tuple([Brine::Int(4), tuple(pack)])
+}
+
+fn text(text: &str) -> Brine {
+    value(Brine::Str(text.into()))
+}
+
+/// The class of an exception.
+fn class(content: &Brine) -> String {
+    match content {
+        Brine::Tuple(parts) => match &parts[0] {
+            Brine::Tuple(class) => match &class[1] {
+                Brine::Str(class) => class.clone(),
+                other => format!("{other:?}"),
+            },
+            other => format!("{other:?}"),
+        },
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_wrongly_is_answered_with_an_exception_and_the_connection_goes_on() {
+    for form in [FORMS[0], FORMS[1]] {
+        let mut raw = Raw::new(form, bench(), Config::default()).await;
+        let root = raw.root().await;
+        let unknown = tuple([
+            Brine::Str("builtins.list".into()),
+            Brine::Int(7),
+            Brine::Int(12345),
+        ]);
+        let cases = [
+            (99, value(tuple([])), "KeyError"),
+            (-1, value(tuple([])), "KeyError"),
+            (4, value(tuple([])), "TypeError"),
+            (4, boxes([yours(&root)]), "TypeError"),
+            (4, boxes([yours(&unknown), text("x")]), "KeyError"),
+            (4, boxes([text("no object"), text("x")]), "TypeError"),
+            (4, boxes([yours(&root), value(Brine::Int(3))]), "TypeError"),
+            (4, value(Brine::Int(3)), "TypeError"),
+            (4, tuple([Brine::Int(9), tuple([])]), "ValueError"),
+            (7, boxes([yours(&root), value(tuple([]))]), "TypeError"),
+            (8, boxes([yours(&root), text("voltage")]), "TypeError"),
+            (
+                8,
+                boxes([
+                    yours(&root),
+                    text("voltage"),
+                    value(tuple([])),
+                    value(tuple([Brine::Int(1)])),
+                ]),
+                "TypeError",
+            ),
+            (
+                11,
+                boxes([yours(&root), value(Brine::Int(1)), text("__init__")]),
+                "AttributeError",
+            ),
+            (
+                11,
+                boxes([yours(&root), value(Brine::Int(1)), text("__class__")]),
+                "AttributeError",
+            ),
+            (14, boxes([yours(&root), value(Brine::Int(4))]), "ValueError"),
+            (15, boxes([yours(&unknown), value(Brine::Int(1))]), "KeyError"),
+            (15, value(tuple([])), "TypeError"),
+            (16, value(tuple([unknown.clone()])), "KeyError"),
+            (16, value(tuple([Brine::None])), "TypeError"),
+            (17, boxes([yours(&root), value(Brine::Int(3))]), "TypeError"),
+        ];
+        for (index, (handler, boxed, expected)) in cases.into_iter().enumerate() {
+            let (kind, content) = raw.ask(100 + index as i128, handler, boxed.clone()).await;
+            assert_eq!(
+                (kind, class(&content).as_str()),
+                (3, expected),
+                "{handler} {boxed:?}"
+            );
+        }
+        assert!(raw.goes_on().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_private_or_dangerous_can_be_reached() {
+    let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+    let root = raw.root().await;
+    let names = [
+        "__class__",
+        "__dict__",
+        "__globals__",
+        "__init__",
+        "__mro__",
+        "__subclasses__",
+        "__getattribute__",
+        "__setattr__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__module__",
+        "__code__",
+        "__closure__",
+        "__builtins__",
+        "_private",
+        "__array__",
+        "_rpyc_getattr",
+        "____conn__",
+        "____id_pack__",
+        "exposed___class__",
+        "exposed__private",
+        "mro",
+        "",
+    ];
+    let mut number = 100;
+    for name in names {
+        number += 10;
+        let get = raw.ask(number, 4, boxes([yours(&root), text(name)])).await;
+        assert_eq!(
+            (get.0, class(&get.1).as_str()),
+            (3, "AttributeError"),
+            "get {name}"
+        );
+        let set = raw
+            .ask(
+                number + 1,
+                6,
+                boxes([yours(&root), text(name), value(Brine::Int(1))]),
+            )
+            .await;
+        assert_eq!(
+            (set.0, class(&set.1).as_str()),
+            (3, "AttributeError"),
+            "set {name}"
+        );
+        let delete = raw.ask(number + 2, 5, boxes([yours(&root), text(name)])).await;
+        assert_eq!(
+            (delete.0, class(&delete.1).as_str()),
+            (3, "AttributeError"),
+            "delete {name}"
+        );
+        let call = boxes([yours(&root), text(name), value(tuple([])), value(tuple([]))]);
+        let call = raw.ask(number + 3, 8, call).await;
+        assert_eq!(
+            (call.0, class(&call.1).as_str()),
+            (3, "AttributeError"),
+            "call {name}"
+        );
+        // As CVE-2019-16328 did: by way of a comparison.
+        let compare = raw
+            .ask(
+                number + 4,
+                11,
+                boxes([yours(&root), value(Brine::Int(1)), text(name)]),
+            )
+            .await;
+        assert_eq!(
+            (compare.0, class(&compare.1).as_str()),
+            (3, "AttributeError"),
+            "compare {name}"
+        );
+    }
+    // As CVE-2024-27758 did: pickles are neither made nor read.
+    let pickle = raw
+        .ask(900, 14, boxes([yours(&root), value(Brine::Int(4))]))
+        .await;
+    assert_eq!(class(&pickle.1), "ValueError");
+    assert!(raw.goes_on().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_rpyc_ends_the_connection_with_a_reason() {
+    let cases: [(&str, &[u8]); 7] = [
+        ("kind 0", &[0, 0x11, 0x50, 0x50]),
+        ("no message", &[0x01]),
+        ("unknown tag", &[0x01, 0x11, 0x50, 0x1f]),
+        ("a request that is none", &[0x01, 0x11, 0x50, 0x50]),
+        ("a cut tuple", &[0x01, 0x11, 0x50]),
+        ("a reply that is no box", &[0x02, 0x11, 0x50, 0x50]),
+        ("text that is none", &[0x01, 0x11, 0x50, 0x08, 0x0a, 0xff]),
+    ];
+    for (what, payload) in cases {
+        let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+        raw.send(payload).await;
+        let error = within(raw.server.closed()).await;
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::Malformed | ErrorKind::Incompatible | ErrorKind::Limit
+            ),
+            "{what}: {error:?}"
+        );
+    }
+    let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+    let _ = raw.io.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let error = within(raw.server.closed()).await;
+    assert!(
+        matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Limit),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_but_harmless_messages_are_passed_over() {
+    let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+    let root = raw.root().await;
+    raw.send(&[]).await;
+    raw.say(2, 4711, &value(Brine::None)).await;
+    raw.say(3, 4711, &Brine::Int(1)).await;
+    raw.say(3, 4712, &tuple([])).await;
+    raw.say(3, 4713, &Brine::Str("as Python 2 did".into())).await;
+    // The same with a number that is none, and what is given back too often.
+    let del = boxes([yours(&root), value(Brine::Int(1 << 40))]);
+    assert_eq!(raw.ask(100, 15, del).await.0, 2);
+    let again = raw.ask(101, 4, boxes([yours(&root), text("title")])).await;
+    assert_eq!(again, (2, text("rig")), "the root stays");
+    assert!(raw.goes_on().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_cannot_make_this_side_keep_more_than_it_allows() {
+    let mut config = Config::default();
+    config.max_objects = 8;
+    config.max_calls = 4;
+    // Of ours: it is told that no more are handed out.
+    let mut raw = Raw::new(FORMS[0], bench(), config.clone()).await;
+    let root = raw.root().await;
+    let (mut refused, mut given) = (0, 0);
+    for number in 0..20 {
+        let call = boxes([yours(&root), text("table"), value(tuple([])), value(tuple([]))]);
+        match raw.ask(100 + number, 8, call).await {
+            (2, _) => given += 1,
+            (_, content) => {
+                assert_eq!(class(&content), "MemoryError");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((given, refused), (7, 13));
+    assert!(raw.goes_on().await);
+
+    // Of its own.
+    let mut raw = Raw::new(FORMS[0], bench(), config.clone()).await;
+    for number in 0..20 {
+        let data = boxes([mine("x.Y", 1, 1000 + number)]);
+        assert_eq!(
+            raw.ask(100 + number, 1, data).await.0,
+            2,
+            "what is not kept does not count"
+        );
+    }
+    for number in 0..20 {
+        let data = boxes((0..20).map(|each| mine("x.Y", 1, 2000 + 20 * number + each)));
+        raw.say(1, 200 + number, &tuple([Brine::Int(1), data])).await;
+    }
+    assert_eq!(within(raw.server.closed()).await.kind(), ErrorKind::Limit);
+
+    // Calls that wait for the peer, which does not answer.
+    let mut raw = Raw::new(FORMS[0], bench(), config).await;
+    let root = raw.root().await;
+    for number in 0..6 {
+        let arguments = boxes([value(Brine::Int(1)), mine("builtins.function", 1, 2)]);
+        let call = boxes([yours(&root), text("each"), arguments, value(tuple([]))]);
+        raw.say(1, 100 + number, &tuple([Brine::Int(8), call])).await;
+    }
+    let (kind, content) = raw.reply(104).await;
+    assert_eq!((kind, class(&content).as_str()), (3, "BlockingIOError"));
+    assert!(raw.goes_on().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_of_the_peers_that_has_no_end_or_is_in_itself_is_given_up() {
+    let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+    let root = raw.root().await;
+    // It is asked for its elements, and says that it is one of them.
+    let arguments = boxes([mine("builtins.list", 1, 2)]);
+    let call = boxes([yours(&root), text("total"), arguments, value(tuple([]))]);
+    raw.say(1, 100, &tuple([Brine::Int(8), call])).await;
+    let content = loop {
+        match within(raw.next()).await.unwrap() {
+            (1, number, _) => {
+                let Brine::Int(number) = number else { panic!() };
+                raw.say(2, number, &boxes([mine("builtins.list", 1, 2)])).await;
+            }
+            (3, Brine::Int(100), content) => break content,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(class(&content), "MemoryError");
+    assert!(raw.goes_on().await);
+
+    // It goes on for ever.
+    let arguments = boxes([mine("builtins.list", 1, 3)]);
+    let call = boxes([yours(&root), text("total"), arguments, value(tuple([]))]);
+    raw.say(1, 200, &tuple([Brine::Int(8), call])).await;
+    let much = Brine::Bytes(Bytes::from(vec![0; 4096]));
+    let content = loop {
+        match within(raw.next()).await.unwrap() {
+            (1, Brine::Int(number), Brine::Tuple(request)) => match &request[0] {
+                Brine::Int(17) => {
+                    let Brine::Tuple(boxed) = &request[1] else {
+                        panic!()
+                    };
+                    let Brine::Tuple(arguments) = &boxed[1] else {
+                        panic!()
+                    };
+                    let Brine::Tuple(count) = &arguments[1] else {
+                        panic!()
+                    };
+                    let Brine::Int(count) = count[1] else { panic!() };
+                    let items = (0..count).map(|_| much.clone());
+                    raw.say(2, number, &value(tuple(items))).await;
+                }
+                Brine::Int(8) => raw.say(2, number, &mine("builtins.list_iterator", 1, 4)).await,
+                _ => raw.say(2, number, &value(Brine::None)).await,
+            },
+            (3, Brine::Int(200), content) => break content,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(class(&content), "MemoryError");
+    assert!(raw.goes_on().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_dials_is_told_which_generation_the_peer_speaks() {
+    for (spoken, speaks) in [
+        (Generation::Six, Generation::Five),
+        (Generation::Five, Generation::Six),
+    ] {
+        let (near, mut far) = tokio::io::duplex(1 << 12);
+        let config = Config::default();
+        let rpyc = Rpyc::dial(Root::NONE, spoken, &config);
+        let client = side(near, Role::Dialer, rpyc, false, config).await;
+        // As either does with a message of the other: it closes, in its own words.
+        let close: &[u8] = match speaks {
+            Generation::Five => &[0x12, 0x51, 0x50, 0x11, 0x52, 0x11, 0x51, 0x02],
+            Generation::Six => &[0x01, 0x11, 0x50, 0x11, 0x52, 0x11, 0x51, 0x02],
+        };
+        let mut out = BytesMut::new();
+        put_frame(close, Compress::Never, &mut out).unwrap();
+        far.write_all(&out).await.unwrap();
+        let error = within(client.established()).await.unwrap_err();
+        assert_eq!(
+            error.downcast_ref::<OtherGeneration>().unwrap().speaks,
+            speaks,
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_takes_nothing_is_left() {
+    let (_server, client) = {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let config = Config::default();
+        let rpyc = Rpyc::accept(bench(), &config);
+        (side(far, Role::Listener, rpyc, true, config).await, near)
+    };
+    let mut raw = client;
+    let mut out = BytesMut::new();
+    // Asks for an echo of 2 MiB again and again, and reads none.
+    let mut payload = BytesMut::new();
+    payload.put_u8(1);
+    brine::put_tuple(2, &mut payload);
+    brine::put_int(0, &mut payload);
+    // What cannot be compressed.
+    let mut random = 1_u32;
+    let noise = (0..2 << 20).map(|_| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 24) as u8
+    });
+    let data = Brine::Bytes(noise.collect());
+    brine::encode(&tuple([Brine::Int(1), value(tuple([data]))]), &mut payload);
+    put_frame(&payload, Compress::Never, &mut out).unwrap();
+    let flood = async {
+        loop {
+            if raw.write_all(&out).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = flood => {}
+        error = _server.closed() => assert_eq!(error.kind(), ErrorKind::Limit, "{error:?}"),
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it is never left"),
+    }
+}
