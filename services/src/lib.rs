@@ -47,6 +47,7 @@ pub mod names;
 pub mod network;
 pub mod policy;
 pub mod processes;
+pub mod rpyc;
 pub mod serial_ports;
 pub mod speed;
 pub mod system;

@@ -1,0 +1,5 @@
+//! What a program has of its own towards peers that speak RPyC, Python's protocol of remote objects.
+//!
+//! How they are dialled is in the addresses that begin with `rpyc` ([`farref_transport::address`]).
+
+pub mod registry;
