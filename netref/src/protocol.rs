@@ -690,6 +690,11 @@ pub trait Protocol<H: Handles>: Send + 'static {
     /// Tells the peer that no further calls are wanted.
     fn drain(&mut self);
 
+    /// Whether a peer can be told that, and says when it makes none: default true. One that cannot is not waited for.
+    fn is_told_to_drain(&self) -> bool {
+        true
+    }
+
     /// Closes in order: what was submitted is still written.
     fn close(&mut self, reason: CloseReason);
 

@@ -150,6 +150,7 @@ impl<P: Protocol<EngineHandles>> State<P> {
     fn drain(&mut self) {
         if !std::mem::replace(&mut self.draining, true) {
             self.protocol.drain();
+            self.peer_drained |= !self.protocol.is_told_to_drain();
         }
     }
 }

@@ -455,6 +455,10 @@ impl Protocol<EngineHandles> for Rpyc {
         // There is no way to tell a peer.
     }
 
+    fn is_told_to_drain(&self) -> bool {
+        false
+    }
+
     fn close(&mut self, _reason: CloseReason) {
         if self.generation.is_some() {
             self.send_plain(handler::CLOSE, &[], Pending::Nothing);
