@@ -14,7 +14,7 @@ use farref::transport::Media;
 use farref::transport::address::PeerKey;
 #[cfg(unix)]
 use farref::transport::ssh::{Deploy, Ssh};
-use farref::transport::{Address, Security};
+use farref::transport::{Address, Dialect, Security};
 use farref::{Config, Connection, Error, ErrorKind, Object, Peer, connect};
 #[cfg(unix)]
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -350,7 +350,7 @@ pub(crate) fn needs_keys(address: &Address) -> bool {
     address.scheme() == "quic"
         || address.peer_key().is_some()
         || address.security() == Some(Security::Noise)
-        || (address.scheme() == "tcp" && address.security().is_none())
+        || (address.scheme() == "tcp" && address.security().is_none() && address.dialect() == Dialect::Native)
 }
 
 /// A short name of a peer, for prompts and titles.

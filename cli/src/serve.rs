@@ -13,7 +13,7 @@ use farref::logs::LogRing;
 use farref::monitor::Monitoring;
 use farref::names::Announcement;
 use farref::network::{self, NetworkRules};
-use farref::transport::{Address, Media, Security};
+use farref::transport::{Address, Dialect, Media, Security};
 use farref::{Config, Server, ServerLimits, speed};
 
 use crate::context::{Global, duration};
@@ -233,7 +233,13 @@ impl Serve {
 
     /// Who proves nothing gets nothing that does harm, unless that is said.
     fn check_strangers(&self, address: &Address) -> Outcome {
-        let is_open = address.scheme() == "tcp" && address.security() == Some(Security::Plain);
+        let proves_nothing =
+            address.security() == Some(Security::Plain) || address.dialect() == Dialect::Rpyc;
+        let is_open = match address.scheme() {
+            "tcp" => proves_nothing,
+            "ssl" => address.option("ca").is_none(),
+            _ => false,
+        };
         if !is_open || self.anyone || !(self.acts() || self.writes()) {
             return Ok(());
         }
@@ -317,7 +323,7 @@ impl Serve {
         };
         let announced = locals
             .iter()
-            .filter(|local| matches!(local.scheme(), "tcp" | "quic"));
+            .filter(|local| matches!(local.scheme(), "tcp" | "quic") && local.dialect() == Dialect::Native);
         let announced: Result<Vec<_>, _> = announced
             .map(|local| farref::names::announce(name, local))
             .collect();

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::{PeerEvidence, Role};
+use farref_netref::rpyc::Generation;
 use farref_netref::{BoxFuture, Config, Connection, NextCarrier, Redial, Restore, Root};
-use farref_transport::{Address, Media};
+use farref_transport::{Address, Carrier, Dialect, Media};
 
 use crate::dependable::dependable;
 use crate::establish::Opened;
 use crate::protect::{Newcomer, Protection, Trust};
+use crate::rpyc::{self, Manner};
 use crate::sessions::succeeds;
 
 /// One way to a peer.
@@ -20,6 +22,8 @@ pub(crate) struct Way {
     address: Address,
     protection: Protection,
     media: Media,
+    /// How the peer speaks RPyC, if that is spoken there.
+    rpyc: Option<Manner>,
 }
 
 impl Way {
@@ -29,10 +33,15 @@ impl Way {
     pub(crate) async fn new(address: Address, trust: Option<Trust>, media: Option<Media>) -> Result<Self> {
         let protection = Protection::of(&address, trust).await?;
         let media = protection.media(media.unwrap_or_else(Media::standard));
+        let rpyc = match address.dialect() {
+            Dialect::Rpyc => Some(Manner::of(&address)),
+            _ => None,
+        };
         Ok(Self {
             address,
             protection,
             media,
+            rpyc,
         })
     }
 
@@ -43,9 +52,13 @@ impl Way {
             address,
             protection,
             media,
+            ..
         } = self;
-        let bare = protection.bare(address);
-        let carrier = media.dial(&bare).await.map_err(|error| {
+        let bare = match &self.rpyc {
+            Some(_) => rpyc::bare(address.clone()),
+            None => protection.bare(address),
+        };
+        let mut carrier = media.dial(&bare).await.map_err(|error| {
             // In the words of the one who dialled.
             let why = std::error::Error::source(&error)
                 .map(|why| format!(": {why}"))
@@ -53,6 +66,9 @@ impl Way {
             let text = format!("{error}{why}").replace(&bare.to_string(), &address.to_string());
             Error::new(dial_error_kind(&error), text)
         })?;
+        if let (Some(_), Carrier::Stream(stream)) = (&self.rpyc, &mut carrier) {
+            stream.info.remote = Some(address.clone());
+        }
         let protecting = async {
             // A little less than the setup may take: what is wrong with a line is told then.
             let (carrier, role) = dependable(carrier, Role::Dialer, Some(setup.mul_f32(0.8))).await?;
@@ -61,6 +77,35 @@ impl Way {
             Ok((Opened::new(carrier, role, true).await?, newcomer))
         };
         self.within(setup, protecting).await
+    }
+
+    /// A connection with a peer that speaks RPyC: with one of the other generation than it was taken for, the second.
+    async fn connect_rpyc(&self, manner: &Manner, root: &Root, config: &Config) -> Result<Connection> {
+        let first = manner.first();
+        let (spoken, done) = match self.speak_rpyc(manner, first, root, config).await {
+            Err(error) => match manner.second(first, &error) {
+                Some(second) => (second, self.speak_rpyc(manner, second, root, config).await),
+                None => (first, Err(error)),
+            },
+            done => (first, done),
+        };
+        done.inspect(|_| manner.remember(spoken))
+    }
+
+    async fn speak_rpyc(
+        &self,
+        manner: &Manner,
+        generation: Generation,
+        root: &Root,
+        config: &Config,
+    ) -> Result<Connection> {
+        let (opened, _) = self.dial(config.setup_timeout).await?;
+        let rpyc = manner.speak(root.clone(), generation, config);
+        let shows_root = root.clone().into_object().is_some();
+        let connection = opened.speak(rpyc, shows_root, config.clone())?;
+        self.within(config.setup_timeout, connection.established())
+            .await?;
+        Ok(connection)
     }
 
     async fn within<T>(&self, setup: Duration, done: impl Future<Output = Result<T>>) -> Result<T> {
@@ -91,6 +136,9 @@ impl Dialler {
     }
 
     async fn connect_by(self: &Arc<Self>, way: &Way, root: &Root) -> Result<Connection> {
+        if let Some(manner) = &way.rpyc {
+            return way.connect_rpyc(manner, root, &self.config).await;
+        }
         let setup = self.config.setup_timeout;
         let (opened, newcomer) = way.dial(setup).await?;
         let redial = Arc::new(Again {
@@ -110,9 +158,11 @@ impl Dialler {
     async fn first(&self, before: &PeerEvidence) -> Result<NextCarrier> {
         let setup = self.config.setup_timeout;
         type Dialling<'a> = Pin<Box<dyn Future<Output = Result<(Opened, Option<Newcomer>)>> + Send + 'a>>;
+        // A session is farref's own.
         let mut dialling: Vec<Dialling<'_>> = self
             .ways
             .iter()
+            .filter(|way| way.rpyc.is_none())
             .map(|way| Box::pin(way.dial(setup)) as _)
             .collect();
         let mut failed = None;

@@ -8,6 +8,7 @@ use farref_framing::{
     AttachConfig, CloseReason, Inlet, Limits as LinkLimits, Link, LinkConfig, LinkEvent, NativeLink,
     Negotiated, Outlet, Rejection, ResumeRequest, Role, StreamKey, StreamLink,
 };
+use farref_netref::rpyc::Rpyc;
 use farref_netref::{Config, Connection, NextCarrier, Parts, Peer, Redial, Root};
 use farref_transport::{Carrier, CarrierInfo};
 
@@ -73,6 +74,22 @@ impl Opened {
             root,
             config,
         ))
+    }
+
+    /// Speaks RPyC, which has no links and no sessions; `shows_root`: there is one on this side.
+    ///
+    /// # Errors
+    ///
+    /// The medium has many streams, of which RPyC knows nothing.
+    pub(crate) fn speak(self, rpyc: Rpyc, shows_root: bool, config: Config) -> Result<Connection> {
+        if self.native {
+            let text = "RPyC is spoken over one stream, and this medium has many";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        let serves = self.role == Role::Listener;
+        let mut parts = self.into_parts();
+        parts.keep_open = serves;
+        Ok(Connection::over(rpyc, parts, shows_root, config))
     }
 
     /// A carrier for the session of a connection that was dialled.

@@ -6,7 +6,7 @@ use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::{Role, noise};
 use farref_netref::{Peer, Root};
 use farref_transport::address::PeerKey;
-use farref_transport::{Address, Carrier, CarrierInfo, Media, PeerEvidence, Security};
+use farref_transport::{Address, Carrier, CarrierInfo, Dialect, Media, PeerEvidence, Security};
 use tokio::sync::Semaphore;
 
 use crate::keys::{Grant, KnownPeers};
@@ -33,6 +33,15 @@ impl Protection {
     ///
     /// Keys are needed and there are none.
     pub(crate) async fn of(address: &Address, trust: Option<Trust>) -> Result<Self> {
+        if address.dialect() == Dialect::Rpyc {
+            return match address.peer_key() {
+                None => Ok(Self::None),
+                Some(_) => {
+                    let text = "RPyC proves no keys: leave the key out, and go by `rpyc+ssl` or `rpyc+ssh`";
+                    Err(Error::new(ErrorKind::Misuse, text))
+                }
+            };
+        }
         let is_network = address.scheme() == "tcp";
         let asked = address.security() == Some(Security::Noise) || address.peer_key().is_some();
         let by = if address.scheme() == "quic" {

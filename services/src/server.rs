@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_netref::{Config, Connection, RemoteTrait, Status};
-use farref_transport::{Address, ListenError, Media, PerSource};
+use farref_transport::{Address, Dialect, ListenError, Media, PerSource};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -24,7 +24,7 @@ use crate::service::{Fixed, Service, Share};
 use crate::sessions::Sessions;
 use crate::source;
 
-use self::coming::accept;
+use self::coming::{Entrance, accept};
 use self::limits::Calls;
 pub use self::limits::{ServerLimits, ServerStats};
 
@@ -281,14 +281,19 @@ impl Server {
         let trust = lock(&self.shared.trust).clone();
         let protection = Protection::of(&address, trust).await?;
         let media = protection.media(self.shared.media.clone());
-        let bare = protection.bare(&address);
+        let dialect = address.dialect();
+        let bare = match dialect {
+            Dialect::Rpyc => crate::rpyc::bare(address),
+            _ => protection.bare(&address),
+        };
         let listener = media.listen(&bare).await.map_err(listen_error)?;
-        let local = protection.full(listener.local_addresses().into_iter().next().unwrap_or(bare));
+        let local = listener.local_addresses().into_iter().next().unwrap_or(bare);
+        let local = protection.full(local.with_dialect(dialect));
         self.shared.listeners.fetch_add(1, Ordering::Relaxed);
         let accept = accept(
             Arc::clone(&self.shared),
             listener,
-            protection,
+            Entrance { dialect, protection },
             self.stop.subscribe(),
         );
         lock(&self.accepting).spawn(accept);

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_netref::BoxFuture;
-use farref_transport::Address;
 use farref_transport::address::{Host, Target};
+use farref_transport::{Address, Dialect};
 use mdns_sd::{ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::time::{Instant, timeout_at};
 
@@ -86,7 +86,7 @@ impl Mdns {
             ));
         }
         let ty = TYPES.iter().find(|(scheme, _)| *scheme == address.scheme());
-        let (Some((_, ty)), None) = (ty, address.security()) else {
+        let (Some((_, ty)), None, Dialect::Native) = (ty, address.security(), address.dialect()) else {
             return misuse(format!(
                 "`{address}` cannot be announced: only tcp:// and quic:// are, which are encrypted and prove keys"
             ));

@@ -3,3 +3,9 @@
 //! How they are dialled is in the addresses that begin with `rpyc` ([`farref_transport::address`]).
 
 pub mod registry;
+mod way;
+
+pub(crate) use way::{Manner, bare};
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::{RejectCode, Rejection, Role};
-use farref_netref::{Connection, Status};
-use farref_transport::{AcceptError, Carrier, Listener, PerSource, Place};
+use farref_netref::rpyc::Rpyc;
+use farref_netref::{Connection, Peer, Root, Status};
+use farref_transport::{AcceptError, Carrier, Dialect, Listener, PerSource, Place};
 use tokio::sync::watch;
 
 use super::limits::Counted;
@@ -21,11 +22,18 @@ use crate::monitor::CountedCalls;
 use crate::protect::{Admitted, Protection};
 use crate::source::{Visitor, source};
 
+/// What is spoken at an address, and what it demands of who comes.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    pub(super) dialect: Dialect,
+    pub(super) protection: Protection,
+}
+
 /// Accepts until the server stops. Never waits for a peer.
 pub(super) async fn accept(
     shared: Arc<Shared>,
     mut listener: Box<dyn Listener>,
-    protection: Protection,
+    entrance: Entrance,
     mut stop: watch::Receiver<Stop>,
 ) {
     loop {
@@ -36,7 +44,7 @@ pub(super) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(carrier) => take(&shared, carrier, &protection, &stop),
+            Ok(carrier) => take(&shared, carrier, &entrance, &stop),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "could not accept; going on");
                 // Cancel-safe: nothing is under way.
@@ -61,7 +69,7 @@ pub(super) async fn accept(
 }
 
 /// Takes a carrier in, if the limits allow.
-fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &watch::Receiver<Stop>) {
+fn take(shared: &Arc<Shared>, carrier: Carrier, entrance: &Entrance, stop: &watch::Receiver<Stop>) {
     let opening = shared.opening.load(Ordering::Relaxed);
     let limits = &shared.limits;
     let from = source(carrier.info());
@@ -85,7 +93,7 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, protection: &Protection, stop: &
         Arc::clone(shared),
         carrier,
         place.flatten(),
-        protection.clone(),
+        entrance.clone(),
         stop.clone(),
     ));
 }
@@ -95,11 +103,11 @@ async fn attend(
     shared: Arc<Shared>,
     carrier: Carrier,
     place: Option<Place>,
-    protection: Protection,
+    entrance: Entrance,
     mut stop: watch::Receiver<Stop>,
 ) {
     let opening = (Opening(&shared), place);
-    let known = match set_up(&shared, carrier, &protection, &mut stop).await {
+    let known = match set_up(&shared, carrier, &entrance, &mut stop).await {
         Ok(Some(known)) => known,
         Ok(None) => return, // the session's own task goes on
         Err(error) => {
@@ -134,9 +142,10 @@ async fn attend(
 async fn set_up<'a>(
     shared: &'a Shared,
     carrier: Carrier,
-    protection: &Protection,
+    entrance: &Entrance,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Option<Known<'a>>> {
+    let Entrance { dialect, protection } = entrance;
     let was_stopped = || Error::new(ErrorKind::Denied, "the server is being shut down");
     // On a line the other side may not be there for days: that is no peer that is slow.
     let found = tokio::select! {
@@ -155,19 +164,20 @@ async fn set_up<'a>(
         let as_of = shared.reloads.load(Ordering::Acquire);
         let admitted = protection.admit(&visitor).await;
         let opened = Opened::new(carrier, role, admitted.is_ok()).await?;
+        let visit = |admitted| Visit {
+            visitor,
+            protection: protection.clone(),
+            admitted,
+            as_of,
+            calls: lock(&shared.monitoring)
+                .as_ref()
+                .map(|monitoring| CountedCalls::new(monitoring.counts())),
+        };
+        if *dialect == Dialect::Rpyc {
+            return let_in_rpyc(shared, opened, admitted.map(visit)?).map(Some);
+        }
         match opened.hear(&config).await? {
-            Wanted::Connection(heard) => {
-                let visit = admitted.map(|admitted| Visit {
-                    visitor,
-                    protection: protection.clone(),
-                    admitted,
-                    as_of,
-                    calls: lock(&shared.monitoring)
-                        .as_ref()
-                        .map(|monitoring| CountedCalls::new(monitoring.counts())),
-                });
-                let_in(shared, heard, visit).await.map(Some)
-            }
+            Wanted::Connection(heard) => let_in(shared, heard, admitted.map(visit)).await.map(Some),
             Wanted::Session(returning) => let_go_on(shared, returning, admitted).await.map(|()| None),
         }
     });
@@ -200,26 +210,7 @@ async fn set_up<'a>(
 
 /// A connection for a peer that has introduced itself, if there is room and the service lets it in.
 async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<Known<'_>> {
-    let let_in = visit.and_then(|visit| {
-        let Visit {
-            visitor,
-            protection,
-            admitted,
-            calls,
-            ..
-        } = &visit;
-        let mut root = protection.root(&*shared.service, heard.peer(), admitted)?;
-        if let Some(calls) = &shared.calls {
-            root = root.guarded(Counted(Arc::clone(calls)));
-        }
-        if let Some(calls) = calls {
-            root = root.guarded(calls.guard());
-        }
-        // Last is what makes room: whoever is not let in pushes nobody out.
-        shared.count_in()?;
-        make_room(shared, visitor.source).inspect_err(|_| shared.count_out())?;
-        Ok((root, visit))
-    });
+    let let_in = visit.and_then(|visit| Ok((root_for(shared, heard.peer(), &visit)?, visit)));
     match let_in {
         Ok((root, visit)) => {
             let connection = heard.accept(root, shared.config());
@@ -230,6 +221,43 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
             Err(error)
         }
     }
+}
+
+/// A connection for a peer that speaks RPyC. Such a peer introduces itself by nothing, and may be silent for as long as it
+/// likes: it counts as one that has.
+fn let_in_rpyc(shared: &Shared, opened: Opened, visit: Visit) -> Result<Known<'_>> {
+    let config = shared.config();
+    let root = root_for(shared, &opened.peer, &visit)?;
+    let shows_root = root.clone().into_object().is_some();
+    let connection = opened.speak(Rpyc::accept(root, &config), shows_root, config);
+    let connection = connection.inspect_err(|_| shared.count_out())?;
+    Ok(Known::new(shared, connection, visit))
+}
+
+/// What a peer is shown that is let in now, and is counted in.
+///
+/// # Errors
+///
+/// The service does not let it in, or there is no room.
+fn root_for(shared: &Shared, peer: &Peer, visit: &Visit) -> Result<Root> {
+    let Visit {
+        visitor,
+        protection,
+        admitted,
+        calls,
+        ..
+    } = visit;
+    let mut root = protection.root(&*shared.service, peer, admitted)?;
+    if let Some(calls) = &shared.calls {
+        root = root.guarded(Counted(Arc::clone(calls)));
+    }
+    if let Some(calls) = calls {
+        root = root.guarded(calls.guard());
+    }
+    // Last is what makes room: whoever is not let in pushes nobody out.
+    shared.count_in()?;
+    make_room(shared, visitor.source).inspect_err(|_| shared.count_out())?;
+    Ok(root)
 }
 
 /// Lets a peer go on with its session, if that is its own and the peer may still come in.

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_transport::handover::{self, OnlyOne};
-use farref_transport::{Address, Listener};
+use farref_transport::{Address, Dialect, Listener};
 
-use super::coming::accept;
+use super::coming::{Entrance, accept};
 use super::{Server, Stop, lock};
 use crate::protect::Protection;
 
@@ -71,7 +71,10 @@ impl Server {
         let accept = accept(
             Arc::clone(&self.shared),
             listener,
-            protection,
+            Entrance {
+                dialect: Dialect::Native,
+                protection,
+            },
             self.stop.subscribe(),
         );
         lock(&self.accepting).spawn(accept);

@@ -261,7 +261,16 @@ impl RegistryClient {
 
 impl Resolver for RegistryClient {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Address>>> {
-        Box::pin(self.discover(name))
+        Box::pin(async move {
+            match self.discover(name).await {
+                // Where no registry is, others may know the name.
+                Err(error) if matches!(self.way, Way::Broadcast(_)) && error.kind() == ErrorKind::Carrier => {
+                    tracing::debug!(%error, "no names of servers that speak RPyC");
+                    Ok(Vec::new())
+                }
+                found => found,
+            }
+        })
     }
 
     fn place(&self) -> String {

@@ -1,0 +1,130 @@
+//! Both ends in Rust: what a server and a dialer make of addresses of peers that speak RPyC. With peers in Python, and
+//! those of the other generation, in `integration-tests`.
+
+use std::time::Duration;
+
+use farref_boxing::{Error, ErrorKind, Result};
+use farref_netref::{Peer, Root, remote};
+use farref_transport::{Address, Media};
+
+use crate::{Server, ServerLimits, Service, connect};
+
+#[remote]
+trait Doubler {
+    fn double(&self, number: i64) -> Result<i64>;
+}
+
+struct Own;
+
+impl Doubler for Own {
+    fn double(&self, number: i64) -> Result<i64> {
+        Ok(number * 2)
+    }
+}
+
+async fn double(address: impl crate::IntoAddress, number: i64) -> Result<i64> {
+    let connection = connect(address).await?;
+    let doubler = connection.root::<dyn Doubler>().await?;
+    let doubled = doubler.call().double(number).await;
+    connection.close().await;
+    doubled
+}
+
+#[tokio::test]
+async fn both_generations_are_served_at_one_address_and_with_threads_or_without() {
+    let server = Server::of::<dyn Doubler>(Own);
+    let local = server.listen("rpyc+mem:rpyc-both").await.unwrap();
+    assert_eq!(local.to_string(), "rpyc+mem:rpyc-both");
+    for options in [
+        "",
+        "?generation=5",
+        "?generation=6",
+        "?bind-threads",
+        "?generation=5&bind-threads",
+    ] {
+        let address = format!("rpyc+mem:rpyc-both{options}");
+        assert_eq!(double(&address, 21).await.unwrap(), 42, "{address}");
+    }
+    assert_eq!(server.stats().accepted, 5);
+    server.shutdown(Duration::from_secs(60)).await;
+}
+
+#[cfg(feature = "tcp")]
+#[tokio::test]
+async fn where_to_dial_is_told_in_the_words_of_the_dialect() {
+    let server = Server::of::<dyn Doubler>(Own);
+    let local = server.listen("rpyc://127.0.0.1:0").await.unwrap();
+    assert!(local.to_string().starts_with("rpyc://127.0.0.1:"), "{local}");
+    assert_eq!(double(&local, 4).await.unwrap(), 8);
+    drop(server);
+    let error = double(&local, 4).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Carrier);
+    assert!(error.to_string().contains(&format!("`{local}`")), "{error}");
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_let_in_and_keeps_nobody_from_anything() {
+    let limits = ServerLimits {
+        connections: 1,
+        ..ServerLimits::default()
+    };
+    let mut config = farref_netref::Config::default();
+    config.setup_timeout = Duration::from_millis(1);
+    let service = crate::Fixed::new::<dyn Doubler>(Own);
+    let server = Server::with(service, config, limits, Media::standard());
+    server.listen("rpyc+mem:rpyc-silent").await.unwrap();
+    let address: Address = "mem:rpyc-silent".parse().unwrap();
+    let silent = Media::standard().dial(&address).await.unwrap();
+    server.wait_for(|stats| stats.connections == 1).await;
+    // It takes a place as everybody, so there is none left.
+    assert!(double("rpyc+mem:rpyc-silent", 1).await.is_err());
+    assert_eq!(server.wait_for(|stats| stats.refused == 1).await.connections, 1);
+    drop(silent);
+    server
+        .wait_for(|stats| stats.connections == 0 && stats.opening == 0)
+        .await;
+    assert_eq!(double("rpyc+mem:rpyc-silent", 1).await.unwrap(), 2);
+    let _silent = Media::standard().dial(&address).await.unwrap();
+    server.wait_for(|stats| stats.connections == 1).await;
+    server.shutdown(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_something_else_is_disconnected() {
+    let server = Server::of::<dyn Doubler>(Own);
+    server.listen("rpyc+mem:rpyc-other").await.unwrap();
+    let error = double("mem:rpyc-other", 1).await.unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::Misuse, "{error}");
+    server.wait_for(|stats| stats.connections == 0).await;
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_by_the_service_gets_no_connection() {
+    struct Closed;
+    impl Service for Closed {
+        fn root(&self, _: &Peer) -> Result<Root> {
+            Err(Error::new(ErrorKind::Denied, "closed today"))
+        }
+    }
+    let server = Server::new(Closed);
+    server.listen("rpyc+mem:rpyc-closed").await.unwrap();
+    assert!(double("rpyc+mem:rpyc-closed", 1).await.is_err());
+    assert_eq!(server.wait_for(|stats| stats.refused == 1).await.connections, 0);
+}
+
+#[cfg(feature = "noise")]
+#[tokio::test]
+async fn a_key_that_nobody_can_prove_is_not_passed_over() {
+    let key = farref_transport::address::PeerKey::new([7; 32]);
+    let address: Address = "rpyc+mem:rpyc-keyed".parse().unwrap();
+    let error = connect(address.with_peer_key(key)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+}
+
+#[tokio::test]
+async fn a_medium_of_many_streams_is_refused() {
+    let server = Server::of::<dyn Doubler>(Own);
+    server.listen("rpyc+mem:rpyc-muxed?mux=1").await.unwrap();
+    let error = double("rpyc+mem:rpyc-muxed?mux=1", 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}

@@ -1,0 +1,120 @@
+//! How a peer that speaks RPyC is dialled: nothing on the wire says which generation of RPyC it is of, and TCP has to be
+//! told what Python does with it.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use farref_boxing::Error;
+use farref_netref::rpyc::{Generation, OtherGeneration, Rpyc};
+use farref_netref::{Config, Root};
+use farref_transport::Address;
+
+/// What is known of the RPyC at one address.
+pub(crate) struct Manner {
+    /// What the address says: then nothing else is tried.
+    said: Option<Generation>,
+    /// The number of the generation that the peer spoke last, or 0. It may be started anew with another RPyC.
+    found: AtomicU8,
+    binds_threads: bool,
+}
+
+impl Manner {
+    pub(crate) fn of(address: &Address) -> Self {
+        let said = address.option("generation").and_then(|text| match text {
+            "5" => Some(Generation::Five),
+            "6" => Some(Generation::Six),
+            _ => None,
+        });
+        Self {
+            said,
+            found: AtomicU8::new(0),
+            binds_threads: address.is_set("bind-threads"),
+        }
+    }
+
+    /// The generation that is tried first.
+    pub(crate) fn first(&self) -> Generation {
+        let found = match self.found.load(Ordering::Relaxed) {
+            5 => Generation::Five,
+            _ => Generation::Six,
+        };
+        self.said.unwrap_or(found)
+    }
+
+    /// The generation that is to be tried after `tried` has failed, if that is why.
+    pub(crate) fn second(&self, tried: Generation, error: &Error) -> Option<Generation> {
+        let other = error.downcast_ref::<OtherGeneration>()?;
+        let is_new = self.said.is_none() && other.speaks != tried;
+        is_new.then_some(other.speaks)
+    }
+
+    /// The peer has answered in this generation.
+    pub(crate) fn remember(&self, generation: Generation) {
+        let number = match generation {
+            Generation::Five => 5,
+            Generation::Six => 6,
+        };
+        self.found.store(number, Ordering::Relaxed);
+    }
+
+    /// What speaks with the peer.
+    pub(crate) fn speak(&self, root: Root, generation: Generation, config: &Config) -> Rpyc {
+        let rpyc = Rpyc::dial(root, generation, config);
+        if self.binds_threads {
+            rpyc.binding_threads()
+        } else {
+            rpyc
+        }
+    }
+}
+
+/// The address as the medium is to use it: Python sends what it has in small pieces, and the second waits until the first
+/// is acknowledged (it sets no `TCP_NODELAY`), some 40 ms unless that is done at once.
+pub(crate) fn bare(address: Address) -> Address {
+    if address.scheme() != "tcp" || address.option("quickack").is_some() {
+        return address;
+    }
+    let as_it_is = address.clone();
+    address.with_option("quickack", "1").unwrap_or(as_it_is)
+}
+
+#[cfg(test)]
+mod tests {
+    use farref_boxing::ErrorKind;
+
+    use super::*;
+
+    fn manner(address: &str) -> Manner {
+        Manner::of(&address.parse().unwrap())
+    }
+
+    #[test]
+    fn six_is_tried_first_and_then_what_was_found() {
+        let found = manner("rpyc://h");
+        assert_eq!(found.first(), Generation::Six);
+        found.remember(Generation::Five);
+        assert_eq!(found.first(), Generation::Five);
+        found.remember(Generation::Six);
+        assert_eq!(found.first(), Generation::Six);
+    }
+
+    #[test]
+    fn tcp_is_acknowledged_at_once_unless_the_address_says_otherwise() {
+        for (address, used) in [
+            ("rpyc://h", "rpyc://h:18812?quickack=1"),
+            ("rpyc://h?quickack=0", "rpyc://h:18812?quickack=0"),
+            ("rpyc+unix:/x", "rpyc+unix:/x"),
+        ] {
+            assert_eq!(bare(address.parse().unwrap()).to_string(), used);
+        }
+    }
+
+    #[test]
+    fn what_the_address_says_is_all_that_is_tried() {
+        let said = manner("rpyc://h?generation=5");
+        said.remember(Generation::Six);
+        assert_eq!(said.first(), Generation::Five);
+        let error = Error::new(ErrorKind::Incompatible, "something else");
+        assert_eq!(said.second(Generation::Five, &error), None);
+        assert_eq!(manner("rpyc://h").second(Generation::Six, &error), None);
+    }
+}
