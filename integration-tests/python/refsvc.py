@@ -91,7 +91,7 @@ class Bag:
 
 
 class Number:
-    """A number: conversions, arithmetic from both sides, truth, and a call."""
+    """A number: conversions, arithmetic from both sides, order, truth, and a call."""
 
     def __init__(self, value):
         self._value = value
@@ -108,6 +108,9 @@ class Number:
     def __bool__(self):
         return self._value != 0
 
+    def __lt__(self, other):
+        return self._value < (other._value if isinstance(other, Number) else other)
+
     def __neg__(self):
         return Number(-self._value)
 
@@ -119,6 +122,9 @@ class Number:
 
     def __call__(self, *more):
         return self._value + sum(more)
+
+    def __repr__(self):
+        return "Number(%r)" % self._value
 
 
 class RefService(rpyc.Service):

@@ -24,5 +24,6 @@ pub mod python;
 pub mod raw_peer;
 pub mod relay;
 pub mod rough;
+pub mod rpyc_service;
 #[cfg(unix)]
 pub mod sshd;

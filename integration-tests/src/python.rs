@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use farref::transport::Address;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// How long a script may take. The longest takes a few seconds where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -147,12 +148,12 @@ impl Python {
             panic!("a Python server did not start: {}", log.join().unwrap());
         }
         let address = match medium {
-            Medium::Tcp => format!("tcp://127.0.0.1:{place}"),
-            Medium::Unix => format!("unix:{place}"),
-            Medium::Tls { .. } => format!("tls://127.0.0.1:{place}"),
+            Medium::Tcp => format!("rpyc://127.0.0.1:{place}"),
+            Medium::Unix => format!("rpyc+unix:{place}"),
+            Medium::Tls { .. } => format!("rpyc+ssl://127.0.0.1:{place}"),
         };
         Served {
-            address,
+            address: address.parse().unwrap(),
             server,
             log: Some(log),
             _directory: directory,
@@ -161,7 +162,7 @@ impl Python {
 
     /// Where to dial for a server on the standard streams of a child, one for each connection.
     pub fn stdio(&self, offer: Offer) -> Address {
-        let address: Address = format!("exec:{}", self.program.display()).parse().unwrap();
+        let address: Address = format!("rpyc+exec:{}", self.program.display()).parse().unwrap();
         ["-B", script("serve.py").to_str().unwrap(), offer.name(), "stdio"]
             .into_iter()
             .fold(address, |address, argument| {
@@ -176,22 +177,31 @@ impl Python {
     /// What it wrote and what it complained of, if it failed or did not end within a minute.
     pub async fn run(&self, name: &str, arguments: &[&str]) -> Result<String, String> {
         let mut command = tokio::process::Command::from(self.command(name));
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-        let ended = tokio::time::timeout(PATIENCE, command.output())
-            .await
-            .map_err(|_| format!("{name} did not end within {PATIENCE:?}"))?
+        let mut script = command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
             .unwrap();
-        let [output, complaints] =
-            [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        if ended.status.success() {
-            Ok(output)
-        } else {
-            Err(format!(
-                "{name} {arguments:?} with RPyC {}: {}\n{output}{complaints}",
-                self.version.number(),
-                ended.status
-            ))
+        let output = tokio::spawn(all(script.stdout.take().unwrap()));
+        let complaints = tokio::spawn(all(script.stderr.take().unwrap()));
+        let ended = match tokio::time::timeout(PATIENCE, script.wait()).await {
+            Ok(ended) => ended.unwrap().to_string(),
+            Err(_) => {
+                script.kill().await.unwrap();
+                format!("it did not end within {PATIENCE:?}")
+            }
+        };
+        let (output, complaints) = (output.await.unwrap(), complaints.await.unwrap());
+        if script.wait().await.unwrap().success() {
+            return Ok(output);
         }
+        let number = self.version.number();
+        Err(format!(
+            "{name} {arguments:?} with RPyC {number}: {ended}\n{output}{complaints}"
+        ))
     }
 
     /// Runs what a Python program does with such a service against the server at this address; what came out,
@@ -200,8 +210,14 @@ impl Python {
     /// # Errors
     ///
     /// The same with those that failed, and why.
-    pub async fn scenarios(&self, address: &str, offer: Offer, options: &[&str]) -> Result<String, String> {
-        let arguments = [&[address, "--server", offer.name()], options].concat();
+    pub async fn scenarios(
+        &self,
+        address: &Address,
+        offer: Offer,
+        options: &[&str],
+    ) -> Result<String, String> {
+        let address = address.to_string();
+        let arguments = [&[&*address, "--server", offer.name()], options].concat();
         self.run("scenarios.py", &arguments).await
     }
 
@@ -213,6 +229,12 @@ impl Python {
     }
 }
 
+async fn all(mut from: impl AsyncRead + Unpin) -> String {
+    let mut all = Vec::new();
+    from.read_to_end(&mut all).await.unwrap();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
 }
@@ -220,15 +242,15 @@ fn script(name: &str) -> PathBuf {
 /// A Python server that runs, until this is dropped.
 #[derive(Debug)]
 pub struct Served {
-    address: String,
+    address: Address,
     server: Child,
     log: Option<JoinHandle<String>>,
     _directory: tempfile::TempDir,
 }
 
 impl Served {
-    /// Where it listens: `tcp://127.0.0.1:PORT`, `unix:PATH` or `tls://127.0.0.1:PORT`.
-    pub fn address(&self) -> &str {
+    /// Where it listens.
+    pub const fn address(&self) -> &Address {
         &self.address
     }
 }

@@ -93,6 +93,9 @@ mod relays;
 mod resuming;
 #[path = "all/returning.rs"]
 mod returning;
+#[cfg(unix)]
+#[path = "all/rpyc_clients.rs"]
+mod rpyc_clients;
 #[path = "all/scenario.rs"]
 mod scenario;
 #[path = "all/servers.rs"]
