@@ -24,6 +24,7 @@ pub mod python;
 pub mod raw_peer;
 pub mod relay;
 pub mod rough;
+#[cfg(unix)]
 pub mod rpyc_service;
 #[cfg(unix)]
 pub mod sshd;

@@ -96,6 +96,9 @@ mod returning;
 #[cfg(unix)]
 #[path = "all/rpyc_clients.rs"]
 mod rpyc_clients;
+#[cfg(unix)]
+#[path = "all/rpyc_servers.rs"]
+mod rpyc_servers;
 #[path = "all/scenario.rs"]
 mod scenario;
 #[path = "all/servers.rs"]
