@@ -39,12 +39,16 @@ impl Object {
         }
     }
 
-    /// Deletes a property. Remote objects have none that can be.
+    /// Deletes a property, where an object of another language or a [`Dynamic`](super::Dynamic) one lets that be done.
+    ///
+    /// # Errors
+    ///
+    /// Besides those of any call: [`ErrorKind::Unimplemented`] for objects with traits.
     pub fn delete(&self, name: &str) -> Call<Result<()>> {
         self.ask::<ByValue, _>(Op::Delete(name.to_owned()), &())
     }
 
-    /// Writes the element with that key. Remote objects of this protocol have none that can be written so: they have
+    /// Writes the element with that key. What can be done is as for [`delete`](Self::delete): objects with traits have
     /// methods for it.
     pub fn set_index(&self, key: impl Serialize, value: impl Serialize) -> Call<Result<()>> {
         match (to_value(&key), to_value(&value)) {
@@ -63,14 +67,15 @@ impl Object {
         self.ask::<ByValue, _>(Op::Repr, &())
     }
 
-    /// Whether the object stands so to another value, which may be an object as well. Remote objects of this protocol have
-    /// no order.
+    /// Whether the object stands so to another value, which may be an object as well. What can be done is as for
+    /// [`delete`](Self::delete): objects with traits have no order.
     pub fn compare(&self, ordering: Ordering, other: impl Serialize) -> Call<Result<bool>> {
         self.ask_with::<ByValue, _>(Op::Order(ordering), other)
     }
 
     /// Enters the object, as Python's `with` does, and gives what that gives. It has to be [left](Self::exit) again:
-    /// [`within`](Self::within) and [`scope`](Self::scope) see to that. Remote objects of this protocol cannot be entered.
+    /// [`within`](Self::within) and [`scope`](Self::scope) see to that. What can be done is as for
+    /// [`delete`](Self::delete): objects with traits cannot be entered.
     pub fn enter(&self) -> Call<Result<Value>> {
         self.ask::<Plain, _>(Op::Enter, &())
     }
@@ -176,13 +181,10 @@ impl Drop for Inside<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::any::Any;
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::hosted::{Exported, Handle};
-    use crate::interface::Interface;
-    use crate::invocation::{Dispatched, Invocation};
+    use crate::object::{Description, Dynamic};
     use crate::{Netref, remote};
 
     /// An object as other languages have them: it notes what it is asked.
@@ -193,23 +195,14 @@ mod tests {
         is_calm: bool,
     }
 
-    impl Foreign {
-        fn answer(&self, invocation: &Invocation) -> Result<Value> {
-            let goes_with = match &invocation.op {
-                Op::SetIndex => {
-                    let (key, value): (Value, Value) = invocation.decode()?;
-                    format!(" {key} {value}")
-                }
-                Op::DeleteIndex | Op::Order(_) => format!(" {}", invocation.decode::<Value>()?),
-                Op::Exit => match invocation.decode::<Option<Error>>()? {
-                    Some(error) => format!(" {error}"),
-                    None => String::new(),
-                },
-                _ => String::new(),
-            };
-            let asked = format!("{}{goes_with}", invocation.op);
-            self.asked.lock().unwrap().push(asked);
-            Ok(match &invocation.op {
+    impl Dynamic for Foreign {
+        fn describe(&self) -> Description {
+            Description::by_name("Foreign")
+        }
+
+        fn perform(&self, op: &Op, arguments: Arguments) -> Result<Value> {
+            self.asked.lock().unwrap().push(format!("{op} {arguments}"));
+            Ok(match op {
                 Op::Repr => "<foreign>".into(),
                 Op::Order(ordering) => (*ordering == Ordering::Less).into(),
                 Op::Enter => 7.into(),
@@ -219,42 +212,13 @@ mod tests {
         }
     }
 
-    impl Exported for Foreign {
-        fn interface_id(&self) -> u64 {
-            0
-        }
-
-        fn interface(&self) -> Option<&'static Interface> {
-            None
-        }
-
-        fn dispatch(&self, invocation: Invocation) -> Dispatched {
-            match self.answer(&invocation) {
-                Ok(value) => invocation.reply_value(&value),
-                Err(error) => invocation.fail(error, false),
-            }
-            Dispatched::Done
-        }
-
-        fn key(&self) -> usize {
-            std::ptr::from_ref(self).addr()
-        }
-
-        fn unbox(&self, _interface: u64) -> Option<Box<dyn Any>> {
-            None
-        }
-    }
-
     fn foreign(is_calm: bool) -> (Object, Arc<Mutex<Vec<String>>>) {
         let foreign = Foreign {
             is_calm,
             ..Foreign::default()
         };
         let asked = Arc::clone(&foreign.asked);
-        (
-            Object::of_handle(&Handle::Local(Arc::new(foreign))).unwrap(),
-            asked,
-        )
+        (Object::dynamic(foreign), asked)
     }
 
     #[tokio::test]
@@ -268,16 +232,19 @@ mod tests {
         assert!(!object.compare(Ordering::GreaterEqual, 2).await.unwrap());
         object.invoke((1,)).await.unwrap();
         let expected = [
-            "set index \"a\" 1",
-            "delete index \"a\"",
-            "delete title",
-            "repr",
-            "< 2",
-            ">= 2",
-            "invoke",
+            "set index (\"a\", 1)",
+            "delete index (\"a\")",
+            "delete title ()",
+            "repr ()",
+            "< (2)",
+            ">= (2)",
+            "invoke (1)",
         ];
         assert_eq!(*asked.lock().unwrap(), expected);
     }
+
+    /// It was left for nothing, then because of an error.
+    const INSIDE: [&str; 4] = ["enter ()", "exit (null)", "enter ()", "exit (\"no\")"];
 
     #[tokio::test]
     async fn an_object_that_was_entered_is_left_whatever_happens_inside() {
@@ -286,7 +253,7 @@ mod tests {
         assert_eq!(ran.unwrap(), Some(Some(7)));
         let fails = |_| async { Err::<(), _>(Error::msg("no")) };
         assert_eq!(object.within(fails).await.unwrap_err().message(), "no");
-        assert_eq!(*asked.lock().unwrap(), ["enter", "exit", "enter", "exit no"]);
+        assert_eq!(*asked.lock().unwrap(), INSIDE);
 
         let (calm, _) = foreign(true);
         assert_eq!(
@@ -301,7 +268,7 @@ mod tests {
         let (object, asked) = foreign(false);
         assert_eq!(object.scope(|_| Ok(1)).unwrap(), Some(1));
         assert!(object.scope(|_| Err::<(), _>(Error::msg("no"))).is_err());
-        assert_eq!(*asked.lock().unwrap(), ["enter", "exit", "enter", "exit no"]);
+        assert_eq!(*asked.lock().unwrap(), INSIDE);
     }
 
     #[tokio::test]
@@ -315,7 +282,7 @@ mod tests {
         while asked.lock().unwrap().len() < 2 {
             tokio::task::yield_now().await;
         }
-        assert!(asked.lock().unwrap()[1].starts_with("exit "));
+        assert!(asked.lock().unwrap()[1].starts_with("exit (\""));
     }
 
     /// Polls once.
