@@ -181,8 +181,11 @@ fn main() {
         })
         .collect();
     for (what, payload) in [
-        ("4 KiB of text", &text.as_bytes()[..4096]),
-        ("64 KiB of text", &text.as_bytes()[..64 << 10]),
+        ("4 KiB of text", text.as_bytes().get(..4096).unwrap_or_default()),
+        (
+            "64 KiB of text",
+            text.as_bytes().get(..64 << 10).unwrap_or_default(),
+        ),
         ("64 KiB of noise", &random[..]),
     ] {
         for compress in [Compress::Never, Compress::Auto, Compress::Always] {

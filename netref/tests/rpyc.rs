@@ -155,7 +155,7 @@ fn sample(at: u64) -> Sample {
         at,
         volts: at as f64 / 4.0,
         tags: vec![format!("t{at}"), "x".into()],
-        range: (at % 2 == 0).then_some((-1, at as i32)),
+        range: at.is_multiple_of(2).then_some((-1, at as i32)),
     }
 }
 

@@ -15,19 +15,8 @@ const OTHERWISE: [&str; 4] = [
     "instancecheck-over-there",
 ];
 
-/// What does not work yet.
-const NOT_YET: [&str; 4] = [
-    // A method `enter` without arguments is not called: what it is sent is too short.
-    "context-manager",
-    "context-manager-error",
-    // An object that declares `__next__` is no iterator in batches.
-    "buffiter",
-    // An iteration cannot be asked for its `__next__`, only be called with it.
-    "async-iteration",
-];
-
 async fn drives(python: &Python, serving: &Serving, offer: Offer, but: &[&str]) {
-    let left_out = OTHERWISE.iter().chain(&NOT_YET).chain(but);
+    let left_out = OTHERWISE.iter().chain(but);
     let options: Vec<_> = left_out.flat_map(|name| ["--without", name]).collect();
     let passed = python.scenarios(serving.address(), offer, &options).await;
     passed.unwrap_or_else(|failed| panic!("{failed}"));

@@ -51,6 +51,7 @@ pub(super) struct Method {
 pub(super) enum Owner {
     Object(Object, u64),
     Data(Shared),
+    Iteration(Arc<Mutex<Iteration>>),
     /// The root itself, as a service: what every service of RPyC answers.
     Service,
 }
@@ -159,6 +160,7 @@ impl Link {
             Self::Method(method) => match &method.of {
                 Owner::Object(_, export) => Key::Method(*export, method.name.clone()),
                 Owner::Data(data) => Key::Method(address(data) as u64, method.name.clone()),
+                Owner::Iteration(iteration) => Key::Method(address(iteration) as u64, method.name.clone()),
                 Owner::Service => Key::Method(0, method.name.clone()),
             },
             Self::Import(_) | Self::Broken(_) => return None,

@@ -114,13 +114,23 @@ impl Rpyc {
             Reply::Value { body, refs, .. } => {
                 let references: Vec<_> = refs.into_iter().map(reference).collect();
                 let value = decode::<Value>(&flat(body), &references, &references::limits());
-                value
-                    .map_err(|error| Exception::of(&error.into()))
-                    .and_then(|value| finish(how, value))
+                value.map_err(|error| Exception::of(&error.into()))
             }
             Reply::Error { error, .. } => Err(Exception::of(&error)),
         };
-        self.respond(&asker, told);
+        let told = match (how, told) {
+            (How::Gather(object, export, mut gathered, many), Ok(value)) => {
+                gathered.push(value);
+                self.gather(&asker, object, export, gathered, many)
+            }
+            (How::Gather(_, _, gathered, _), Err(exception)) if exception.is_stop() => {
+                Ok(Some(Value::Tuple(gathered)))
+            }
+            (how, told) => told.and_then(|value| finish(how, value)).map(Some),
+        };
+        if let Some(told) = told.transpose() {
+            self.respond(&asker, told);
+        }
     }
 
     /// Answers a request.
@@ -158,7 +168,7 @@ impl Rpyc {
 /// What is said when a method has returned `value`.
 pub(super) fn finish(how: How, value: Value) -> Result<Value, Exception> {
     match how {
-        How::Value => Ok(value),
+        How::Value | How::Gather(..) => Ok(value),
         How::Not => Ok(match value {
             Value::Bool(value) => Value::Bool(!value),
             other => other,

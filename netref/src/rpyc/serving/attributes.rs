@@ -118,7 +118,15 @@ impl Rpyc {
                 "__name__" | "__qualname__" => Ok(Some(Value::Str(method.name.clone()))),
                 _ => Err(inaccessible(name)),
             },
-            Target::Iteration(_) => match name {
+            Target::Iteration(iteration) => match name {
+                "__iter__" | "__next__" => {
+                    let method = Method {
+                        of: Owner::Iteration(iteration),
+                        name: name.to_owned(),
+                        doc: String::new(),
+                    };
+                    Ok(Some(Link::Method(Arc::new(method)).into_value()))
+                }
                 "__doc__" => Ok(Some(Value::Null)),
                 _ => Err(inaccessible(name)),
             },

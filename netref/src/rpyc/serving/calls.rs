@@ -42,6 +42,10 @@ impl Rpyc {
                     self.call_attribute(target, &method.name, positional, named, asker)
                 }
                 Owner::Data(data) => data::call(data, &method.name, positional, &named).map(Some),
+                Owner::Iteration(iteration) => {
+                    let target = Target::Iteration(Arc::clone(iteration));
+                    self.call_attribute(target, &method.name, positional, named, asker)
+                }
                 Owner::Service => Ok(Some(self.tell_service(&method.name))),
             },
             Target::Data(data) => {
@@ -126,7 +130,8 @@ impl Rpyc {
                         }
                         if face.has_method(ENTER) {
                             let op = Op::Named(ENTER.to_owned());
-                            return self.ask(asker, &object, export, op, &NO_ARGUMENTS, How::Or(itself));
+                            let none = (Vec::<Value>::new(), Named::new());
+                            return self.ask(asker, &object, export, op, &none, How::Or(itself));
                         }
                         Ok(Some(itself.into_value()))
                     }

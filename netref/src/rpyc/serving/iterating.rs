@@ -26,12 +26,33 @@ impl Rpyc {
                 };
                 iteration
             }
+            Target::Object(object, export, face) if face.has_method("__next__") => {
+                return self.gather(asker, object, export, Vec::new(), many);
+            }
             _ => return Err(type_error("that cannot be iterated over")),
         };
         if let Some(some) = lock(&iteration).take_some(many) {
             return Ok(Some(Value::Tuple(some)));
         }
         self.fill(iteration, many, asker, |iteration| How::Some(iteration, many))
+    }
+
+    /// Asks an object that is an iterator for its next element, until there are as many as wanted.
+    pub(super) fn gather(
+        &mut self,
+        asker: &Asker,
+        object: Object,
+        export: u64,
+        gathered: Vec<Value>,
+        many: usize,
+    ) -> Told {
+        if gathered.len() >= many {
+            return Ok(Some(Value::Tuple(gathered)));
+        }
+        let op = Op::Named("__next__".to_owned());
+        let none = (Vec::<Value>::new(), Named::new());
+        let how = How::Gather(object.clone(), export, gathered, many);
+        self.ask(asker, &object, export, op, &none, how)
     }
 
     /// Asks for a batch of what is iterated over.

@@ -74,6 +74,8 @@ enum How {
     Next(Arc<Mutex<Iteration>>),
     /// It is a batch of an iteration, of which so many elements are the answer.
     Some(Arc<Mutex<Iteration>>, usize),
+    /// It is the next element of an object that is an iterator by itself, of which so many are wanted.
+    Gather(Object, u64, Vec<Value>, usize),
 }
 
 /// What a request is about.
@@ -341,8 +343,6 @@ fn type_error(text: &str) -> Exception {
 
 /// What every root of RPyC answers.
 const SERVICE: [&str; 2] = ["get_service_aliases", "get_service_name"];
-/// A call without arguments.
-const NO_ARGUMENTS: ([Value; 0], [(String, Value); 0]) = ([], []);
 /// Elements that are asked for where Python asks for one.
 const ONE_BATCH: usize = 64;
 /// Elements that Python may ask for at once.
