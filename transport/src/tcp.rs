@@ -204,6 +204,11 @@ impl Listening {
         self.options.set(stream)
     }
 
+    /// Whether what its connections read is to be acknowledged at once.
+    pub(crate) const fn acknowledges(&self) -> bool {
+        self.options.quickack
+    }
+
     /// Where it listens.
     pub(crate) fn bound(&self) -> impl Iterator<Item = SocketAddr> {
         self.sockets.iter().filter_map(|socket| socket.local_addr().ok())

@@ -12,7 +12,7 @@
 //! | `insecure=`  | 0       | dialling, whoever answers is taken for the peer: keeps what is sent from who only listens, and from nobody else |
 //! | `key=`       | none    | a PEM file of the secret key of `cert=`                                                 |
 //! | `name=`      | the host | dialling, the name that the peer's certificate must be for, and that it is asked for (SNI)  |
-//! | `bind=`, `keepalive=`, `lowat=` |  | as for `tcp`                                                           |
+//! | `bind=`, `keepalive=`, `lowat=`, `quickack=` |  | as for `tcp`                                                           |
 //!
 //! Files are read at each dial, and once to listen. Dialling needs `ca=` or `insecure=`: the roots of the system are
 //! not asked. A certificate that is itself in the file of `ca=` is trusted as it is, whatever it says of names, times and
@@ -22,6 +22,7 @@
 //! an error of the first read (RFC 8446 § 4.4.2.4).
 
 mod listener;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -41,6 +42,7 @@ use crate::medium::{Listener, Transport};
 use crate::tcp;
 
 use self::listener::Listening;
+use self::socket::Socket;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -84,7 +86,8 @@ impl Transport for Tls {
             let is_insecure = trust.is_insecure;
             let config = beside(move || trust.client()).await.map_err(misused)?;
             let (stream, local) = tcp::open(address).await?;
-            let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+            let connecting = TlsConnector::from(Arc::new(config))
+                .connect(name, Socket::new(stream, address.is_set("quickack")));
             let connected = match tokio::time::timeout(HANDSHAKE, connecting).await {
                 Ok(connected) => connected,
                 Err(_) => {

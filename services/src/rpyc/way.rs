@@ -70,7 +70,7 @@ impl Manner {
 /// The address as the medium is to use it: Python sends what it has in small pieces, and the second waits until the first
 /// is acknowledged (it sets no `TCP_NODELAY`), some 40 ms unless that is done at once.
 pub(crate) fn bare(address: Address) -> Address {
-    if address.scheme() != "tcp" || address.option("quickack").is_some() {
+    if !matches!(address.scheme(), "tcp" | "ssl") || address.option("quickack").is_some() {
         return address;
     }
     let as_it_is = address.clone();
@@ -102,6 +102,7 @@ mod tests {
         for (address, used) in [
             ("rpyc://h", "rpyc://h:18812?quickack=1"),
             ("rpyc://h?quickack=0", "rpyc://h:18812?quickack=0"),
+            ("rpyc+ssl://h?ca=x", "rpyc+ssl://h:18821?ca=x&quickack=1"),
             ("rpyc+unix:/x", "rpyc+unix:/x"),
         ] {
             assert_eq!(bare(address.parse().unwrap()).to_string(), used);

@@ -122,6 +122,7 @@ const SSL: &[Rule] = &[
     Rule::new("key", Values::Text, "key.pem"),
     Rule::new("lowat", Values::Number(1..=1 << 30), "131072"),
     Rule::new("name", Values::Text, "localhost"),
+    Rule::new("quickack", Values::Switch, "1"),
 ];
 
 const QUIC: &[Rule] = &[

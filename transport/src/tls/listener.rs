@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::socket::Socket;
 use super::{HANDSHAKE, binding, info};
 use crate::address::Address;
 use crate::carrier::{BoxFuture, Carrier, StreamCarrier};
@@ -71,13 +72,20 @@ impl Listening {
         let Some(place) = self.half_open.enter(remote.ip()) else {
             return;
         };
+        let local = stream.local_addr().ok();
         // It fails only if the connection has ended meanwhile.
         if self.sockets.set_options(&stream).is_err() {
             return;
         }
+        let stream = Socket::new(stream, self.sockets.acknowledges());
         let (acceptor, proves_peers) = (self.acceptor.clone(), self.proves_peers);
-        self.handshakes
-            .spawn(handshake(stream, remote, acceptor, proves_peers, place));
+        self.handshakes.spawn(handshake(
+            stream,
+            [local, Some(remote)],
+            acceptor,
+            proves_peers,
+            place,
+        ));
     }
 }
 
@@ -92,20 +100,19 @@ impl Listener for Listening {
     }
 }
 
-/// One handshake.
+/// One handshake; the addresses are our end and the peer's.
 async fn handshake(
-    stream: TcpStream,
-    remote: SocketAddr,
+    stream: Socket,
+    [local, remote]: [Option<SocketAddr>; 2],
     acceptor: TlsAcceptor,
     proves_peers: bool,
     _place: Place,
 ) -> io::Result<Carrier> {
-    let local = stream.local_addr().ok();
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let state = &stream.get_ref().1;
     let binding = binding(state, |out, label| state.export_keying_material(out, label, None));
     let mut info = info(state, proves_peers, binding);
-    info.local = local.map(|local| Address::ssl(tcp::canonical(local)));
-    info.remote = Some(Address::ssl(tcp::canonical(remote)));
+    let address = |end| Address::ssl(tcp::canonical(end));
+    (info.local, info.remote) = (local.map(address), remote.map(address));
     Ok(StreamCarrier::from_io(stream, info).into())
 }
