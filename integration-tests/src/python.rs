@@ -221,7 +221,8 @@ impl Python {
         self.run("scenarios.py", &arguments).await
     }
 
-    fn command(&self, name: &str) -> Command {
+    /// A command that runs a script, to be given its arguments.
+    pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
         // Nothing is to be left in the checkout.
         command.arg("-B").arg(script(name));

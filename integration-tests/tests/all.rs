@@ -97,6 +97,9 @@ mod returning;
 #[path = "all/rpyc_clients.rs"]
 mod rpyc_clients;
 #[cfg(unix)]
+#[path = "all/rpyc_edges.rs"]
+mod rpyc_edges;
+#[cfg(unix)]
 #[path = "all/rpyc_servers.rs"]
 mod rpyc_servers;
 #[path = "all/scenario.rs"]
