@@ -24,7 +24,6 @@ pub mod python;
 pub mod raw_peer;
 pub mod relay;
 pub mod rough;
-#[cfg(unix)]
 pub mod rpyc_service;
 #[cfg(unix)]
 pub mod sshd;

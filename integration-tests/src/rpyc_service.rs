@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use farref::object::{Arguments, Description, Dynamic, MethodDescription};
 use farref::protocol::{self, Op};
-use farref::rpyc::{Exception, Generation, Rpyc};
+use farref::rpyc::{Exception, Rpyc};
 use farref::transport::address::Dialect;
 use farref::transport::carrier::PeerEvidence;
 use farref::transport::{Address, Carrier, Media};
@@ -20,8 +20,6 @@ use farref::{
     remote,
 };
 use farref_framing::Role;
-
-use crate::python::Version;
 
 /// What a peer is offered.
 #[remote(name = "Ref")]
@@ -601,7 +599,7 @@ fn gone<T: ?Sized>(upgraded: Option<Netref<T>>) -> Result<Netref<T>> {
     upgraded.ok_or_else(|| Error::msg("the object is gone"))
 }
 
-/// A server that gives each connection a service of its own, until this is dropped.
+/// A server that gives each connection a service of its own, which knows the connection, until this is dropped.
 #[derive(Debug)]
 pub struct Serving {
     address: Address,
@@ -639,31 +637,10 @@ impl Drop for Serving {
 
 /// Speaks RPyC over a carrier that was accepted.
 pub async fn accept(carrier: Carrier, root: Root) -> Connection {
-    let config = Config::default();
-    let parts = parts(carrier, Role::Listener).await;
-    Connection::over(Rpyc::accept(root, &config), parts, true, config)
-}
-
-/// Dials a peer that speaks that version; `bound` names threads as it does.
-pub async fn dial(address: &Address, version: Version, root: Root, bound: bool) -> Connection {
-    let config = Config::default();
-    let bare = address.clone().with_dialect(Dialect::Native);
-    let carrier = Media::standard().dial(&bare).await.unwrap();
-    let generation = match version {
-        Version::Four | Version::Five => Generation::Five,
-        Version::Six => Generation::Six,
-    };
-    let mut rpyc = Rpyc::dial(root, generation, &config);
-    if bound {
-        rpyc = rpyc.binding_threads();
-    }
-    Connection::over(rpyc, parts(carrier, Role::Dialer).await, true, config)
-}
-
-async fn parts(carrier: Carrier, role: Role) -> Parts {
-    let (inlet, outlet, _, guard) = farref_framing::open(carrier, role).await.unwrap();
+    let (inlet, outlet, _, guard) = farref_framing::open(carrier, Role::Listener).await.unwrap();
     let mut parts = Parts::new(inlet, outlet, Peer::new("rpyc", None, PeerEvidence::None));
-    parts.keep_open = role == Role::Listener;
+    parts.keep_open = true;
     parts.guard = guard;
-    parts
+    let config = Config::default();
+    Connection::over(Rpyc::accept(root, &config), parts, true, config)
 }

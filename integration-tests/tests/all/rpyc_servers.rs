@@ -1,5 +1,6 @@
 //! Python objects, and Rust that uses them: by name, and by a trait.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,11 +8,12 @@ use std::time::Duration;
 use farref::object::Arguments;
 use farref::protocol;
 use farref::rpyc::Exception;
-use farref::{Connection, Error, ErrorKind, Netref, Object, Result, Root, Value, remote, to_value};
+use farref::transport::Address;
+use farref::{Connection, Error, ErrorKind, Netref, Object, Result, Value, connect, remote, to_value};
 use farref_boxing::rpyc::{BigInt, Complex, Ellipsis, FrozenSet, NotImplemented, Slice};
 use farref_integration_tests::media::{runtime, within};
 use farref_integration_tests::python::{Medium, Offer, Python, Served, Version};
-use farref_integration_tests::rpyc_service::{RefService, dial};
+use farref_integration_tests::rpyc_service::RefService;
 
 /// A Python server, and a connection to it.
 struct Far {
@@ -22,12 +24,12 @@ struct Far {
 
 impl Far {
     async fn new(python: &Python, offer: Offer) -> Self {
-        Self::showing(python, offer, Root::NONE).await
-    }
-
-    async fn showing(python: &Python, offer: Offer, root: Root) -> Self {
         let served = python.serve(offer, Medium::Unix);
-        let connection = dial(served.address(), python.version(), root, offer == Offer::Bound).await;
+        let mut address = served.address().clone();
+        if offer == Offer::Bound {
+            address = address.with_option("bind-threads", "1").unwrap();
+        }
+        let connection = joined(&address).await;
         let root = within(connection.object()).await.unwrap();
         Self {
             connection,
@@ -49,6 +51,13 @@ impl Far {
     async fn raise(&self, name: &str, arguments: impl Into<Arguments>) -> Exception {
         raised(within(self.root.call(name, arguments)).await)
     }
+}
+
+/// Dials, and shows what this side has.
+async fn joined(address: &Address) -> Connection {
+    within(connect(address).serving::<dyn Greeter>(Host).into_future())
+        .await
+        .unwrap()
 }
 
 fn object(value: Value) -> Object {
@@ -233,8 +242,7 @@ fn objects_are_the_same_wherever_they_went() {
 #[test]
 fn python_calls_back() {
     with_all(async |python| {
-        let root: Netref<dyn Greeter> = Netref::of(Host);
-        let far = Far::showing(&python, Offer::Ref, Root::of(&root)).await;
+        let far = Far::new(&python, Offer::Ref).await;
         let product: Netref<dyn Two> = Netref::of(|a, b| Ok(a * b));
         assert_eq!(far.call("call", (product, 6, 7)).await, 42.into());
 
@@ -540,8 +548,14 @@ fn sixteen_tasks_share_a_connection() {
 #[test]
 fn a_server_on_the_streams_of_a_child_is_used() {
     with_all(async |python| {
-        let address = python.stdio(Offer::Ref);
-        let connection = dial(&address, python.version(), Root::NONE, false).await;
+        // To find it out takes a child that complains.
+        let generation = if python.version() == Version::Six {
+            "6"
+        } else {
+            "5"
+        };
+        let address = python.stdio(Offer::Ref).with_option("generation", generation);
+        let connection = joined(&address.unwrap()).await;
         let root = within(connection.object()).await.unwrap();
         assert_eq!(within(root.call("add", (3, 4))).await.unwrap(), 7.into());
         within(connection.close()).await;
