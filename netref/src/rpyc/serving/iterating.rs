@@ -20,14 +20,15 @@ impl Rpyc {
                 };
                 iteration
             }
+            // An iterator has `__iter__` too, and is what that gives.
+            Target::Object(object, export, face) if face.has_method("__next__") => {
+                return self.gather(asker, object, export, Vec::new(), many);
+            }
             Target::Object(object, export, face) if face.has_special("__iter__") => {
                 let Link::Iteration(iteration) = Link::iteration(Iterated::Object(object, export)) else {
                     return Err(type_error("that cannot be iterated over"));
                 };
                 iteration
-            }
-            Target::Object(object, export, face) if face.has_method("__next__") => {
-                return self.gather(asker, object, export, Vec::new(), many);
             }
             _ => return Err(type_error("that cannot be iterated over")),
         };
