@@ -127,6 +127,22 @@ class Number:
         return "Number(%r)" % self._value
 
 
+class Series:
+    """Numbers that are looked at in place: each by its index, or one after the other."""
+
+    def __init__(self, n):
+        self._numbers = list(range(n))
+
+    def __len__(self):
+        return len(self._numbers)
+
+    def __getitem__(self, index):
+        return self._numbers[index]
+
+    def __iter__(self):
+        return iter(self._numbers)
+
+
 class RefService(rpyc.Service):
     """The service; one instance for each connection."""
 
@@ -172,6 +188,9 @@ class RefService(rpyc.Service):
 
     def exposed_make_number(self, n):
         return Number(n)
+
+    def exposed_make_series(self, n):
+        return Series(n)
 
     def exposed_make_gen(self, n):
         """Yields the first n squares."""

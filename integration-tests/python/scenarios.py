@@ -175,6 +175,19 @@ def list_argument(peer):
 
 
 @scenario()
+def iterable_arguments(peer):
+    root = peer.connect().root
+    equal(root.total((1, 2, 3)), 6)
+    equal(root.total(range(4)), 6)
+    equal(root.total(root.make_list(4)), 6)
+
+
+@scenario()
+def iterator_argument(peer):
+    equal(peer.connect().root.total(n for n in range(4)), 6)
+
+
+@scenario()
 def remote_list(peer):
     made = peer.connect().root.make_list(3)
     equal(len(made), 3)
@@ -293,6 +306,22 @@ def callback_raises(peer):
 
     error = raises(ZeroDivisionError, peer.connect().root.call, fail, 1)
     equal(error.args, ("from the client", 1))
+
+
+@scenario()
+def callback_of_theirs(peer):
+    """A method of the peer's own, handed back to it."""
+    root = peer.connect().root
+    equal(root.call(root.add, 3, 4), 7)
+
+
+@scenario()
+def no_callback(peer):
+    """A number is no object, whatever else comes with it."""
+    root, called = peer.connect().root, []
+    raises(TypeError, root.call, 0, called.append)
+    raises(TypeError, root.call, 5)
+    equal(called, [])
 
 
 @scenario()
@@ -661,6 +690,32 @@ def async_iteration(peer):
     following = rpyc.async_(items.__next__)
     results = [following() for _ in range(300)]
     equal([result.value for result in results], list(range(300)))
+
+
+@scenario()
+def series(peer):
+    made = peer.connect().root.make_series(1000)
+    equal(len(made), 1000)
+    equal(made[5], 5)
+    equal(list(made), list(range(1000)))
+    equal(list(rpyc.buffiter(made, 100)), list(range(1000)))
+    items = iter(made)
+    equal([next(items), next(items)], [0, 1])
+
+
+@scenario()
+def series_ends(peer):
+    made = peer.connect().root.make_series(5)
+    raises(IndexError, lambda: made[5])
+
+
+@scenario()
+def async_series(peer):
+    """No element is given twice, however many are asked for at once."""
+    items = iter(peer.connect().root.make_series(1000))
+    following = rpyc.async_(items.__next__)
+    results = [following() for _ in range(200)]
+    equal([result.value for result in results], list(range(200)))
 
 
 @scenario()

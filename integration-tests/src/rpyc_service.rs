@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
+use std::ops::{Index, Range};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub trait RefService {
     fn make_bag(&self) -> Result<Object>;
 
     fn make_number(&self, n: i64) -> Result<Object>;
+
+    fn make_series(&self, n: i64) -> Result<Netref<dyn Series>>;
 
     /// Gives the first n squares.
     fn make_gen(&self, n: i64) -> Result<Netref<dyn Squares>>;
@@ -124,6 +126,10 @@ pub trait Point {
     fn __add__(&self, by: i64) -> Result<Netref<dyn Point>>;
     fn __getitem__(&self, index: usize) -> Result<i64>;
 }
+
+/// Numbers that are looked at in place: each by its index, or one after the other.
+#[remote]
+pub trait Series {}
 
 /// Squares, one after the other: what Python calls a generator.
 #[remote]
@@ -216,6 +222,10 @@ impl RefService for Service {
 
     fn make_number(&self, n: i64) -> Result<Object> {
         Ok(Object::dynamic(Number(n)))
+    }
+
+    fn make_series(&self, n: i64) -> Result<Netref<dyn Series>> {
+        Ok(Netref::of(Numbers((0..n).collect())))
     }
 
     fn make_gen(&self, n: i64) -> Result<Netref<dyn Squares>> {
@@ -548,6 +558,35 @@ fn number(value: &Value) -> Result<i64> {
 
 fn unknown(op: &Op) -> Result<Value> {
     Err(Error::new(ErrorKind::Unimplemented, format!("it cannot {op}")))
+}
+
+/// A series.
+struct Numbers(Vec<i64>);
+
+#[remote(len, index, iter)]
+impl Series for Numbers {}
+
+impl Numbers {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Index<usize> for Numbers {
+    type Output = i64;
+
+    fn index(&self, index: usize) -> &i64 {
+        &self.0[index]
+    }
+}
+
+impl<'a> IntoIterator for &'a Numbers {
+    type Item = &'a i64;
+    type IntoIter = std::slice::Iter<'a, i64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
 }
 
 /// Squares that are still to come.
