@@ -899,25 +899,61 @@ async fn nothing_private_or_dangerous_can_be_reached() {
             (3, "AttributeError"),
             "call {name}"
         );
-        // As CVE-2019-16328 did: by way of a comparison.
-        let compare = raw
-            .ask(
-                number + 4,
-                11,
-                boxes([yours(&root), value(Brine::Int(1)), text(name)]),
-            )
-            .await;
-        assert_eq!(
-            (compare.0, class(&compare.1).as_str()),
-            (3, "AttributeError"),
-            "compare {name}"
-        );
     }
-    // As CVE-2024-27758 did: pickles are neither made nor read.
+    assert!(raw.goes_on().await);
+}
+
+/// A comparison fetched whatever attribute it named, and so everything of a service could be read and rewritten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cve_2019_16328_a_comparison_looks_no_name_up() {
+    let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+    let root = raw.root().await;
+    let names = [
+        "__class__",
+        "__init__",
+        "__setattr__",
+        "__getattribute__",
+        "__dict__",
+        "__cmp__",
+        "voltage",
+        "title",
+        "exposed_voltage",
+        "",
+    ];
+    for (number, name) in (100..).zip(names) {
+        let compared = boxes([yours(&root), value(Brine::Int(1)), text(name)]);
+        let (kind, content) = raw.ask(number, 11, compared).await;
+        assert_eq!((kind, class(&content).as_str()), (3, "AttributeError"), "{name}");
+    }
+    assert!(raw.goes_on().await);
+}
+
+/// What asked an object of the peer's for `__array__` unpickled what it got; and whoever pickles, hands out its inside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cve_2024_27758_nothing_is_pickled_or_unpickled() {
+    let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+    let root = raw.root().await;
     let pickle = raw
-        .ask(900, 14, boxes([yours(&root), value(Brine::Int(4))]))
+        .ask(100, 14, boxes([yours(&root), value(Brine::Int(4))]))
         .await;
-    assert_eq!(class(&pickle.1), "ValueError");
+    assert_eq!((pickle.0, class(&pickle.1).as_str()), (3, "ValueError"));
+    let array = boxes([
+        yours(&root),
+        text("__array__"),
+        value(tuple([])),
+        value(tuple([])),
+    ]);
+    let array = raw.ask(101, 8, array).await;
+    assert_eq!((array.0, class(&array.1).as_str()), (3, "AttributeError"));
+    // Bytes that would be a pickle are bytes.
+    let bytes = Brine::Bytes(Bytes::from_static(b"\x80\x04."));
+    let echo = boxes([
+        yours(&root),
+        text("echo"),
+        value(tuple([bytes.clone()])),
+        value(tuple([])),
+    ]);
+    assert_eq!(raw.ask(102, 8, echo).await, (2, value(bytes)));
     assert!(raw.goes_on().await);
 }
 

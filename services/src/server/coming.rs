@@ -225,14 +225,20 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
 
 /// A connection for a peer that speaks RPyC. Such a peer introduces itself by nothing, and may be silent for as long as it
 /// likes: it counts as one that has.
+///
+/// One that is not inside a call reads nothing, so calls of it end by themselves after [`PATIENCE`] if nobody says otherwise.
 fn let_in_rpyc(shared: &Shared, opened: Opened, visit: Visit) -> Result<Known<'_>> {
-    let config = shared.config();
+    let mut config = shared.config();
+    config.call_timeout.get_or_insert(PATIENCE);
     let root = root_for(shared, &opened.peer, &visit)?;
     let shows_root = root.clone().into_object().is_some();
     let connection = opened.speak(Rpyc::accept(root, &config), shows_root, config);
     let connection = connection.inspect_err(|_| shared.count_out())?;
     Ok(Known::new(shared, connection, visit))
 }
+
+/// How long a call of a peer that speaks RPyC may take: as long as Python gives its own.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a peer is shown that is let in now, and is counted in.
 ///
