@@ -15,7 +15,7 @@ use crate::protect::Trust;
 use crate::service::Share;
 
 /// Connects to `address`: `unix:PATH`, `plain+tcp://HOST:PORT`, `mem:NAME`, … or a name, which is looked up: `lab7`; see
-/// [`names`].
+/// [`names`]. A peer in Python is at `rpyc://HOST`, see [`address`](farref_transport::address).
 ///
 /// Awaiting it gives the [`Connection`]; the methods of [`Connect`] come before.
 ///
