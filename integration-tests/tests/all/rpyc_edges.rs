@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use farref::rpyc::registry::{Registry, RegistryClient};
 use farref::transport::Address;
+use farref::transport::address::{Dialect, Target};
 use farref::{Reconnect, Result, Server, connect, remote};
 use farref_integration_tests::media::runtime;
 use farref_integration_tests::python::{Medium, Offer, Python, Version};
+use farref_integration_tests::sshd::Sshd;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 #[remote]
@@ -81,6 +83,31 @@ fn whatever_python_serves_is_dialled_over_each_medium_without_its_version_being_
             }
             let stdio = python.stdio(Offer::Ref);
             assert_eq!(add(&stdio).await.unwrap(), 42, "{stdio}");
+        }
+    });
+}
+
+/// To a port over there, and to a program that ssh starts: neither knows of ssh.
+#[test]
+fn a_python_on_another_host_is_reached_by_ssh() {
+    let (Some(sshd), Some(python)) = (Sshd::start(&[]), Python::of(Version::Six)) else {
+        return;
+    };
+    runtime().block_on(async {
+        let served = python.serve(Offer::Ref, Medium::Tcp);
+        let Target::Tcp { port, .. } = served.address().target() else {
+            panic!("not TCP")
+        };
+        let stdio = python.stdio(Offer::Ref);
+        let Target::Exec { program } = stdio.target() else {
+            panic!("no program")
+        };
+        let arguments = stdio.options().map(|(_, argument)| argument);
+        let command: Vec<_> = std::iter::once(program.as_str()).chain(arguments).collect();
+        for address in [sshd.tunnel(*port), sshd.address(&command.join(" "))] {
+            let address = address.with_dialect(Dialect::Rpyc);
+            let sum = add(&address).await;
+            assert_eq!(sum.unwrap_or_else(|error| panic!("{address}: {error}")), 42);
         }
     });
 }
@@ -279,7 +306,7 @@ fn a_python_is_connected_to_by_the_name_that_it_is_registered_by() {
     };
     runtime().block_on(async {
         let served = python.serve(Offer::Ref, Medium::Tcp);
-        let farref::transport::address::Target::Tcp { port, .. } = served.address().target() else {
+        let Target::Tcp { port, .. } = served.address().target() else {
             panic!("not TCP")
         };
         let registry = Registry::new();
