@@ -12,12 +12,16 @@
 //! RPyC itself, and no fragmentation: [`FrameLimits`] are ours.
 //!
 //! [`take_frame`] reads. [`begin_frame`] and [`finish_frame`] write a frame around a payload that is written in
-//! place; [`put_frame`] one around a payload that is there already.
+//! place; [`put_frame`] one around a payload that is there already. [`frame_by_frame`] keeps them apart where that counts.
+
+mod apart;
 
 use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+pub use self::apart::frame_by_frame;
 
 /// Length of what comes before the payload: its length and the flag.
 const HEADER: usize = 5;

@@ -20,6 +20,7 @@ use farref::{
     remote,
 };
 use farref_framing::Role;
+use farref_framing::rpyc::frame_by_frame;
 
 /// What a peer is offered.
 #[remote(name = "Ref")]
@@ -676,7 +677,9 @@ impl Drop for Serving {
 
 /// Speaks RPyC over a carrier that was accepted.
 pub async fn accept(carrier: Carrier, root: Root) -> Connection {
-    let (inlet, outlet, _, guard) = farref_framing::open(carrier, Role::Listener).await.unwrap();
+    let (inlet, outlet, _, guard) = farref_framing::open(frame_by_frame(carrier), Role::Listener)
+        .await
+        .unwrap();
     let mut parts = Parts::new(inlet, outlet, Peer::new("rpyc", None, PeerEvidence::None));
     parts.keep_open = true;
     parts.guard = guard;

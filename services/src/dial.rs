@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
+use farref_framing::rpyc::frame_by_frame;
 use farref_framing::{PeerEvidence, Role};
 use farref_netref::rpyc::Generation;
 use farref_netref::{BoxFuture, Config, Connection, NextCarrier, Redial, Restore, Root};
@@ -68,6 +69,9 @@ impl Way {
         })?;
         if let (Some(_), Carrier::Stream(stream)) = (&self.rpyc, &mut carrier) {
             stream.info.remote = Some(address.clone());
+        }
+        if self.rpyc.is_some() {
+            carrier = frame_by_frame(carrier);
         }
         let protecting = async {
             // A little less than the setup may take: what is wrong with a line is told then.

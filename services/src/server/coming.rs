@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use farref_boxing::{Error, ErrorKind, Result};
+use farref_framing::rpyc::frame_by_frame;
 use farref_framing::{RejectCode, Rejection, Role};
 use farref_netref::rpyc::Rpyc;
 use farref_netref::{Connection, Peer, Root, Status};
@@ -163,6 +164,11 @@ async fn set_up<'a>(
         let visitor = Visitor::of(carrier.info());
         let as_of = shared.reloads.load(Ordering::Acquire);
         let admitted = protection.admit(&visitor).await;
+        let carrier = if *dialect == Dialect::Rpyc {
+            frame_by_frame(carrier)
+        } else {
+            carrier
+        };
         let opened = Opened::new(carrier, role, admitted.is_ok()).await?;
         let visit = |admitted| Visit {
             visitor,
