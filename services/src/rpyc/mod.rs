@@ -2,6 +2,7 @@
 //!
 //! How they are dialled is in the addresses that begin with `rpyc` ([`farref_transport::address`]).
 
+pub mod classic;
 pub mod registry;
 mod way;
 
