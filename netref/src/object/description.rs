@@ -232,7 +232,8 @@ impl fmt::Display for InterfaceDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         doc(f, "", &self.doc)?;
         write!(f, "trait {}", self.name)?;
-        if self.version != 1 {
+        // Without one where objects answer by name alone.
+        if self.version > 1 {
             write!(f, " /* version {} */", self.version)?;
         }
         if !self.extends.is_empty() {
@@ -252,11 +253,17 @@ impl fmt::Display for InterfaceDescription {
     }
 }
 
-/// The signature: `async fn voltage(channel: u8) -> Result<f64>`.
+/// The signature: `async fn voltage(channel: u8) -> Result<f64>`; `fn voltage(..)` where no more is known.
 impl fmt::Display for MethodDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_async {
             f.write_str("async ")?;
+        }
+        if self.result.is_empty() && self.arguments.is_empty() {
+            return match self.property {
+                Some(_) => f.write_str(&self.name),
+                None => write!(f, "fn {}(..)", self.name),
+            };
         }
         write!(f, "fn {}(", self.name)?;
         for (index, argument) in self.arguments.iter().enumerate() {

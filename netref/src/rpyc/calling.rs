@@ -766,6 +766,10 @@ impl Describing {
                 "__len__" => "len",
                 "__getitem__" => "index",
                 "__iter__" => "iter",
+                "__call__" => "call",
+                "__setitem__" => "set_index",
+                "__delitem__" => "delete_index",
+                "__enter__" => "enter",
                 _ => "",
             };
             if !operation.is_empty() {
