@@ -7,6 +7,8 @@
 //!
 #![doc = include_str!("../README.md")]
 
+pub mod rpyc;
+
 pub use farref_netref::*;
 #[cfg(all(unix, feature = "ssh"))]
 pub use farref_services::agent;
@@ -19,13 +21,6 @@ pub use farref_services::{
     blocking, connect, file, files, host, logs, monitor, names, network, policy, processes, serial_ports,
     serve, speed, system,
 };
-
-/// RPyC, the protocol of Python's remote objects: [`connect`] to `rpyc://HOST`, [`serve`] at such addresses, and what is
-/// peculiar to it.
-pub mod rpyc {
-    pub use farref_netref::rpyc::*;
-    pub use farref_services::rpyc::*;
-}
 
 /// Media, carriers and addresses.
 pub use farref_transport as transport;
