@@ -116,6 +116,11 @@ impl Python {
         self.version
     }
 
+    /// Its interpreter.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts a server and waits until it listens.
     pub fn serve(&self, offer: Offer, medium: Medium<'_>) -> Served {
         let directory = tempfile::tempdir().unwrap();

@@ -17,6 +17,9 @@ mod calls;
 mod cancel;
 #[path = "all/channels.rs"]
 mod channels;
+#[cfg(unix)]
+#[path = "all/classic_mode.rs"]
+mod classic_mode;
 #[path = "all/connections.rs"]
 mod connections;
 #[path = "all/cuts.rs"]
