@@ -2,10 +2,12 @@
 
 use clap::Args;
 use farref::object::Arguments;
+use farref::transport::Dialect;
 use farref::{Error, ErrorKind, Object, Value};
 
 use crate::context::Global;
 use crate::failure::{Failure, Outcome};
+use crate::python;
 use crate::results::print;
 
 /// Call a method of whatever a peer shows, and print what it returns.
@@ -20,7 +22,8 @@ Examples:
   farref call tcp://rig7:7000 files.list /tmp
   farref call unix:/run/bench voltage 3 gain=2.5
   farref call unix:/run/bench samples 100 --json     an item a line
-  farref call unix:/run/bench                          what is there")]
+  farref call unix:/run/bench                          what is there
+  farref call rpyc://labpc os.path.getsize /etc/hosts  of Python, by a classic server")]
 pub(crate) struct Call {
     /// Where to dial
     address: String,
@@ -34,7 +37,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) async fn run(&self, global: &Global) -> Outcome {
-        let (connection, root) = global.root(&self.address).await?;
+        let (connection, root, dialect) = global.root(&self.address).await?;
         connection.call_timeout(global.limit());
         let Some(path) = &self.path else {
             let described = root.describe().await;
@@ -48,11 +51,25 @@ impl Call {
         let failed = |error: Error| {
             let is_unknown = error.kind() == ErrorKind::Unimplemented;
             let failure = Failure::of(format_args!("`{path}`"), &error);
+            if let Some(traceback) = python::traceback(&error) {
+                return match global.verbose {
+                    0 => failure.hint("-v shows where that was raised"),
+                    _ => failure.with_traceback(&traceback),
+                };
+            }
             match is_unknown {
                 true => failure.hint(format_args!("farref call {} shows what is there", self.address)),
                 false => failure,
             }
         };
+        if dialect == Dialect::Rpyc {
+            let arguments = arguments(&self.arguments, |text| python::literal(literal(text)))?;
+            let called = async { python::call(python::follow(&root, path).await?, arguments).await };
+            let value = called.await.map_err(failed)?;
+            print(value, global, dialect).await?;
+            connection.close().await;
+            return Ok(());
+        }
         let mut object = root;
         for name in way.split('.').filter(|name| !name.is_empty()) {
             let value = object.call(name, ()).await.map_err(failed)?;
@@ -67,27 +84,27 @@ impl Call {
             })?;
         }
         let value = object
-            .call(method, arguments(&self.arguments)?)
+            .call(method, arguments(&self.arguments, literal)?)
             .await
             .map_err(failed)?;
-        print(value, global).await?;
+        print(value, global, dialect).await?;
         connection.close().await;
         Ok(())
     }
 }
 
 /// Arguments as they were typed.
-fn arguments(texts: &[String]) -> Outcome<Arguments> {
+fn arguments(texts: &[String], read: impl Fn(&str) -> Value) -> Outcome<Arguments> {
     let mut arguments = Arguments::new();
     let mut last_name = None;
     for text in texts {
         match named(text) {
             Some((name, value)) => {
-                arguments = arguments.named(name, literal(value));
+                arguments = arguments.named(name, read(value));
                 last_name = Some(name);
             }
             None => match last_name {
-                None => arguments = arguments.with(literal(text)),
+                None => arguments = arguments.with(read(text)),
                 Some(name) => {
                     return Err(Failure::usage(format_args!(
                         "`{text}` stands behind `{name}=..`: arguments by place come first"
@@ -123,7 +140,8 @@ mod tests {
 
     fn read(texts: &[&str]) -> String {
         let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
-        arguments(&texts).map_or_else(|failure| failure.to_string(), |arguments| arguments.to_string())
+        arguments(&texts, literal)
+            .map_or_else(|failure| failure.to_string(), |arguments| arguments.to_string())
     }
 
     #[test]

@@ -51,9 +51,9 @@ pub(crate) struct Global {
     )]
     color: When,
 
-    /// Say more about what happens; twice for even more
+    /// Say more about what happens, and where Python raised what it did; twice for even more
     #[arg(short, long, global = true, hide_short_help = true, action = ArgAction::Count, conflicts_with = "quiet")]
-    verbose: u8,
+    pub(crate) verbose: u8,
 
     /// Say nothing but errors, and show no progress
     #[arg(short, long, global = true, hide_short_help = true)]
@@ -159,8 +159,17 @@ impl Global {
     }
 
     /// Connects to `text` with these settings.
-    pub(crate) async fn connect_with(&self, text: &str, mut config: Config) -> Outcome<Connection> {
+    pub(crate) async fn connect_with(&self, text: &str, config: Config) -> Outcome<Connection> {
         let (address, others) = self.look_up(text).await?;
+        self.connect_at(address, others, config).await
+    }
+
+    async fn connect_at(
+        &self,
+        address: Address,
+        others: Vec<Address>,
+        mut config: Config,
+    ) -> Outcome<Connection> {
         if let Some(limit) = self.limit() {
             config.setup_timeout = config.setup_timeout.min(limit);
         }
@@ -243,14 +252,16 @@ impl Global {
         Media::standard().with(Ssh::new().deploying(deploy))
     }
 
-    /// Connects to `text`, and gets what is shown there first.
-    pub(crate) async fn root(&self, text: &str) -> Outcome<(Connection, Object)> {
-        let connection = self.connect(text).await?;
+    /// Connects to `text`, and gets what is shown there first, and how the peer speaks.
+    pub(crate) async fn root(&self, text: &str) -> Outcome<(Connection, Object, Dialect)> {
+        let (address, others) = self.look_up(text).await?;
+        let dialect = address.dialect();
+        let connection = self.connect_at(address, others, Config::default()).await?;
         let root = connection
             .object()
             .await
             .map_err(|error| Failure::of(format_args!("cannot use `{text}`"), &error))?;
-        Ok((connection, root))
+        Ok((connection, root, dialect))
     }
 
     fn trust(&self, met: &Arc<Mutex<Option<PeerKey>>>) -> Outcome<Trust> {
@@ -296,6 +307,9 @@ impl Global {
             },
             // Ssh has said what to do.
             ErrorKind::Carrier if address.scheme() == "ssh" => failure,
+            ErrorKind::Carrier | ErrorKind::Deadline | ErrorKind::Disconnected(_) if address.dialect() == Dialect::Rpyc => {
+                failure.hint("does a server of RPyC listen there? For an interpreter: rpyc_classic --host 127.0.0.1")
+            }
             ErrorKind::Carrier | ErrorKind::Deadline => {
                 failure.hint("is it running there, and is the way open? `farref serve --help` shows how to start it")
             }

@@ -84,6 +84,13 @@ impl Failure {
         self
     }
 
+    /// The same below where it was raised.
+    #[must_use]
+    pub(crate) fn with_traceback(mut self, traceback: &str) -> Self {
+        self.what = format!("{}\n{traceback}", self.what.trim_end());
+        self
+    }
+
     /// The same with another code.
     #[must_use]
     pub(crate) const fn code(mut self, code: u8) -> Self {

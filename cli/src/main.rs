@@ -22,6 +22,7 @@ mod keygen;
 mod ls;
 mod peers;
 mod ping;
+mod python;
 mod results;
 mod serve;
 mod shell;
@@ -46,6 +47,7 @@ Addresses:
   serial:/dev/ttyUSB0?baud=921600
   exec:PROGRAM?arg=..   a child process
   plain+tcp://..        not encrypted, for whoever wants to read along
+  rpyc://HOST:PORT      Python, which speaks RPyC; also rpyc+ssl://, rpyc+unix:, rpyc+ssh://
   NAME                  as the file `hosts` beside the keys says: NAME ADDRESS ..
 
 Examples:

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use farref::transport::Dialect;
 use farref::{ByteStream, Error, ErrorKind, Object, Stream, Value, from_value};
 
 use crate::context::Global;
@@ -10,9 +11,19 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Out;
 
 /// Prints a result; streams as they come.
-pub(crate) async fn print(value: Value, global: &Global) -> Outcome {
+pub(crate) async fn print(value: Value, global: &Global, dialect: Dialect) -> Outcome {
     let mut out = Out::new(global);
     match &value {
+        Value::Reference(_) if dialect == Dialect::Rpyc => {
+            let failed = |error| Failure::of("the result", &error);
+            let object = Object::try_from(&value).map_err(Failure::usage)?;
+            if global.json {
+                out.json(&crate::python::data(&object).await.map_err(failed)?)?;
+            } else {
+                let text = object.repr().await.map_err(failed)?;
+                out.line(&crate::output::harmless(&text))?;
+            }
+        }
         Value::Reference(_) => match Referred::of(&value).await? {
             Referred::Object(name) if global.json => out.json(&Value::from(format!("<{name}>")))?,
             Referred::Object(name) => out.line(&format!("<{name}>"))?,

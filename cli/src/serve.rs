@@ -104,7 +104,7 @@ pub(crate) struct Serve {
     /// All of it: every file, every program, every connection. For who has full trust
     #[arg(long, help_heading = "What to show")]
     everything: bool,
-    /// Also at addresses where nobody proves who they are, such as `plain+tcp`
+    /// Also at addresses where nobody proves who they are, such as `plain+tcp` and `rpyc`
     #[arg(long)]
     anyone: bool,
     /// How long calls may go on that are under way at the end
@@ -246,7 +246,10 @@ impl Serve {
         Err(Failure::usage(format_args!(
             "whoever finds `{address}` could do as they like here: nobody proves who they are there"
         ))
-        .hint("use tcp:// without plain+, show less, or say --anyone"))
+        .hint(match address.dialect() {
+            Dialect::Rpyc => "use rpyc+ssl:// with ca=, or rpyc+unix:, show less, or say --anyone",
+            _ => "use tcp:// without plain+, show less, or say --anyone",
+        }))
     }
 
     fn exposed(&self, ring: &LogRing) -> Outcome<Exposed> {

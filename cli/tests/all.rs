@@ -13,6 +13,9 @@ mod keys;
 #[cfg(unix)]
 #[path = "all/machine.rs"]
 mod machine;
+#[cfg(unix)]
+#[path = "all/python.rs"]
+mod python;
 #[path = "all/shell.rs"]
 mod shell;
 #[cfg(unix)]

@@ -22,6 +22,8 @@ pub(crate) struct Assistant {
     session: Arc<AsyncMutex<Session>>,
     runtime: Handle,
     has_colours: bool,
+    /// What arguments a method takes is not told.
+    is_python: bool,
     /// What is known of paths: it is asked for once.
     known: Mutex<HashMap<String, Description>>,
 }
@@ -30,11 +32,17 @@ pub(crate) struct Assistant {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Assistant {
-    pub(crate) fn new(session: Arc<AsyncMutex<Session>>, runtime: Handle, has_colours: bool) -> Self {
+    pub(crate) fn new(
+        session: Arc<AsyncMutex<Session>>,
+        runtime: Handle,
+        has_colours: bool,
+        is_python: bool,
+    ) -> Self {
         Self {
             session,
             runtime,
             has_colours,
+            is_python,
             known: Mutex::default(),
         }
     }
@@ -93,7 +101,7 @@ impl Completer for Assistant {
                 let method = description.method(&name);
                 let written = match method {
                     Some(method) if method.property.is_some() => name.clone(),
-                    Some(method) if method.arguments.is_empty() => format!("{name}()"),
+                    Some(method) if method.arguments.is_empty() && !self.is_python => format!("{name}()"),
                     _ => format!("{name}("),
                 };
                 found.push((name, written));

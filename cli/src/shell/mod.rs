@@ -32,6 +32,7 @@ use crate::output::{DIM, RED, paint};
 Examples:
   farref shell tcp://rig7:7000
   farref shell unix:/run/bench
+  farref shell rpyc://labpc                            a Python interpreter: `rpyc_classic` there
   echo 'system.facts().host_name' | farref shell tcp://rig7:7000
   farref shell tcp://rig7:7000 -c 'system.usage()' --json | jq .load
 
@@ -50,7 +51,7 @@ const HISTORY: usize = 10_000;
 
 impl Shell {
     pub(crate) fn run(&self, runtime: &Runtime, global: &Global) -> Outcome {
-        let (connection, root) = runtime.block_on(global.root(&self.address))?;
+        let (connection, root, dialect) = runtime.block_on(global.root(&self.address))?;
         connection.call_timeout(global.limit());
         let is_interactive = self.commands.is_empty() && std::io::stdin().is_terminal();
         let style = Style {
@@ -58,7 +59,7 @@ impl Shell {
             colours: global.colours(),
             lines: None,
         };
-        let session = Session::new(root, style);
+        let session = Session::new(root, style, dialect);
         let ended = if is_interactive {
             self.converse(runtime, global, &connection, session)
         } else {
@@ -98,6 +99,7 @@ impl Shell {
         let prompt = format!("{}> ", name_of(&connection.peer()));
         session.set_lines(height());
         let colours = global.colours();
+        let is_python = session.is_python();
         let session = Arc::new(Mutex::new(session));
         let config = Config::builder()
             .completion_type(CompletionType::List)
@@ -107,7 +109,7 @@ impl Shell {
             .history_ignore_space(true)
             .build();
         let mut editor = Editor::<Assistant, FileHistory>::with_config(config).map_err(cannot_edit)?;
-        let assistant = Assistant::new(Arc::clone(&session), runtime.handle().clone(), colours);
+        let assistant = Assistant::new(Arc::clone(&session), runtime.handle().clone(), colours, is_python);
         editor.set_helper(Some(assistant));
         let history = history();
         if let Some(history) = &history {
@@ -151,6 +153,9 @@ impl Shell {
                 Some(Ok(Then::Go)) => {}
                 Some(Ok(Then::Quit)) => break Ok(()),
                 Some(Err(trouble)) => {
+                    if let Some(traceback) = trouble.traceback() {
+                        writeln!(stdout, "{}", paint(colours, DIM, &traceback))?;
+                    }
                     writeln!(stdout, "{}", paint(colours, RED, &trouble.to_string()))?;
                     if connection.is_closed() {
                         break Err(Failure::new(Code::Connection, "the connection is over")

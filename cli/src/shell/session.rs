@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use farref::object::{Arguments, Description};
+use farref::transport::Dialect;
 use farref::{Error, ErrorKind, Object, Value};
 
 use super::parse::{Expression, Statement, SyntaxError, parse};
 use crate::output::{harmless, json, shown};
+use crate::python;
 use crate::results::Referred;
 
 /// The variables, and where they came from.
@@ -15,6 +17,7 @@ pub(crate) struct Session {
     root: Object,
     variables: BTreeMap<String, Held>,
     style: Style,
+    is_python: bool,
 }
 
 /// How results are shown.
@@ -61,6 +64,16 @@ impl std::fmt::Display for Trouble {
     }
 }
 
+impl Trouble {
+    /// Where Python raised it, ready to be shown.
+    pub(crate) fn traceback(&self) -> Option<String> {
+        match self {
+            Self::Call(error) => python::traceback(error).map(|text| harmless(&text)),
+            Self::Syntax(_) | Self::Sense(_) => None,
+        }
+    }
+}
+
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self::Call(error)
@@ -97,13 +110,19 @@ pub(crate) const HELP: &str = "\
   Tab completes names. Ctrl-C gives up a call that is under way.";
 
 impl Session {
-    pub(crate) fn new(root: Object, style: Style) -> Self {
+    pub(crate) fn new(root: Object, style: Style, dialect: Dialect) -> Self {
         let variables = BTreeMap::from([("root".to_owned(), Held::Object(root.clone()))]);
         Self {
             root,
             variables,
             style,
+            is_python: dialect == Dialect::Rpyc,
         }
+    }
+
+    /// Whether the peer is one.
+    pub(crate) const fn is_python(&self) -> bool {
+        self.is_python
     }
 
     /// Shows so many lines of a result at most.
@@ -170,6 +189,7 @@ impl Session {
         };
         let mut held = match self.variables.get(*first) {
             Some(held) => held.clone(),
+            None if self.is_python => hold(python::first(&self.root, first).await.ok()?),
             None => hold(self.root.get(first).await.ok()?),
         };
         for name in rest {
@@ -184,9 +204,13 @@ impl Session {
     fn value<'a>(&'a self, of: &'a Expression) -> farref::BoxFuture<'a, Did<Held>> {
         Box::pin(async move {
             Ok(match of {
+                Expression::Literal(value) if self.is_python && !matches!(value, Value::Str(_)) => {
+                    Held::Value(python::literal(value.clone()))
+                }
                 Expression::Literal(value) => Held::Value(value.clone()),
                 Expression::Name(name) => match self.variables.get(name) {
                     Some(held) => held.clone(),
+                    None if self.is_python => hold(python::first(&self.root, name).await?),
                     None => member(Held::Object(self.root.clone()), name).await?,
                 },
                 Expression::Member(of, name) => {
@@ -195,11 +219,15 @@ impl Session {
                 }
                 Expression::Call(of, name, given) => {
                     let (object, name) = match of {
-                        Some(of) => (self.object(of).await?, name.clone()),
-                        // A method that was kept.
+                        Some(of) => (self.object(of).await?, Some(name.clone())),
                         None => match self.variables.get(name) {
-                            Some(Held::Method(object, method)) => (object.clone(), method.clone()),
-                            _ => (self.root.clone(), name.clone()),
+                            // A method that was kept.
+                            Some(Held::Method(object, method)) => (object.clone(), Some(method.clone())),
+                            Some(Held::Object(object)) => (object.clone(), None),
+                            _ if self.is_python => {
+                                (as_object(hold(python::first(&self.root, name).await?))?, None)
+                            }
+                            _ => (self.root.clone(), Some(name.clone())),
                         },
                     };
                     let mut arguments = Arguments::new();
@@ -210,7 +238,10 @@ impl Session {
                             None => arguments.with(value),
                         };
                     }
-                    hold(object.call(&name, arguments).await?)
+                    hold(match name {
+                        Some(name) => object.call(&name, arguments).await?,
+                        None => object.invoke(arguments).await?,
+                    })
                 }
                 Expression::Index(of, key) => {
                     let key = self.plain(key).await?;
@@ -260,14 +291,7 @@ impl Session {
     }
 
     async fn object(&self, of: &Expression) -> Did<Object> {
-        match self.value(of).await? {
-            Held::Object(object) => Ok(object),
-            Held::Value(value) => Err(Trouble::Sense(format!(
-                "{} has no methods",
-                cut(&value.to_string())
-            ))),
-            Held::Method(_, name) => Err(Trouble::Sense(format!("`{name}` is a method: call it"))),
-        }
+        as_object(self.value(of).await?)
     }
 
     async fn dir(&self, of: Option<Expression>, say: Say<'_>) -> Did<()> {
@@ -290,13 +314,21 @@ impl Session {
             self.say_value(&Value::List(names.into_iter().map(Value::from).collect()), say);
             return Ok(());
         }
-        for line in summary(&description) {
+        for line in summary(&description, self.is_python) {
             say(&harmless(&line));
         }
         Ok(())
     }
 
     async fn doc(&self, of: Option<Expression>, say: Say<'_>) -> Did<()> {
+        if let (true, Some(of)) = (self.is_python, &of) {
+            match self.value(of).await? {
+                Held::Object(object) => say(harmless(&python::doc(&object).await?).trim_end()),
+                Held::Value(value) => say(value.kind()),
+                Held::Method(_, name) => say(&harmless(&name)),
+            }
+            return Ok(());
+        }
         let (object, method) = match of {
             None => (self.root.clone(), None),
             // A property is not read to say what it is.
@@ -342,7 +374,11 @@ impl Session {
             }
             Held::Method(_, name) => return Err(Trouble::Sense(format!("`{name}` is a method: call it"))),
         };
-        match referred(&object).await? {
+        let referred = match self.is_python {
+            true => Referred::Object(String::new()),
+            false => referred(&object).await?,
+        };
+        match referred {
             Referred::Object(_) => {
                 let mut items = object.iter();
                 while let Some(item) = items.next().await {
@@ -379,6 +415,13 @@ impl Session {
             }
             Held::Object(object) => object,
         };
+        if self.is_python {
+            match self.style.json {
+                true => self.say_value(&python::data(&object).await?, say),
+                false => self.say_value_or(&Value::Null, &object.repr().await?, say),
+            }
+            return Ok(Held::Object(object));
+        }
         let start = Instant::now();
         match referred(&object).await? {
             Referred::Object(name) => {
@@ -508,6 +551,17 @@ async fn member(of: Held, name: &str) -> Did<Held> {
     }
 }
 
+fn as_object(held: Held) -> Did<Object> {
+    match held {
+        Held::Object(object) => Ok(object),
+        Held::Value(value) => Err(Trouble::Sense(format!(
+            "{} has no methods",
+            cut(&value.to_string())
+        ))),
+        Held::Method(_, name) => Err(Trouble::Sense(format!("`{name}` is a method: call it"))),
+    }
+}
+
 fn kind_of(value: &Value) -> String {
     match value.as_record() {
         Some(record) => record.type_name().to_owned(),
@@ -559,7 +613,9 @@ async fn about(object: &Object, name: &str) -> Did<String> {
 }
 
 /// A line for each method and property: how it is called, and what it is about.
-fn summary(description: &Description) -> Vec<String> {
+///
+/// What arguments a method in Python takes is not told.
+fn summary(description: &Description, is_python: bool) -> Vec<String> {
     let mut lines: Vec<(String, String)> = Vec::new();
     for name in description.names() {
         let Some(method) = description.method(&name) else {
@@ -572,6 +628,7 @@ fn summary(description: &Description) -> Vec<String> {
             .collect();
         let how = match &method.property {
             Some(property) => property.clone(),
+            None if is_python => format!("{name}(..)"),
             None => format!("{name}({})", arguments.join(", ")),
         };
         let doc = method.doc.lines().next().unwrap_or_default().to_owned();
