@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use farref_integration_tests::python::Python;
+
 /// How long an example may take. The tour measures for four seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -45,6 +47,28 @@ fn run(name: &str, arguments: &[&str]) -> String {
     );
     assert_eq!(err, "", "{name} complained");
     out
+}
+
+/// The same with each Python that there is.
+fn run_with_each_python(name: &str) -> Vec<String> {
+    let outputs = Python::all().into_iter().map(|python| {
+        let mut command = Command::new(program(name));
+        let child = command
+            .env("PYTHON", python.program())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let output = end(child.spawn().unwrap());
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{name} ended with {}\n{out}\n{err}",
+            output.status
+        );
+        assert_eq!(err, "", "{name} complained");
+        out
+    });
+    outputs.collect()
 }
 
 /// Waits for the end, but not for ever.
@@ -107,6 +131,38 @@ fn hello_greets() {
         "Netref<dyn Greeter>(remote) at mem:hello\n\
          good day, Ada\ngood day, Grace\ngood day, Alan\n3 were greeted over there\n"
     );
+}
+
+#[test]
+fn a_lab_in_python_is_driven() {
+    for out in run_with_each_python("python_lab") {
+        for line in [
+            "\"dmm1\": A multimeter with eight channels, simulated.",
+            "  channel 3: 6.5 V",
+            "  python says: dmm1: channel 5 is done",
+            "readings: [(0, 0.5), (3, 6.5), (5, 10.5)]",
+            "IndexError: dmm1 has no channel 12",
+            "readings.csv: 22 bytes, 3 lines",
+        ] {
+            assert!(out.contains(line), "{line}\n{out}");
+        }
+        assert!(out.contains("Summary { count: 3,"), "{out}");
+    }
+}
+
+#[test]
+fn a_client_in_python_gets_its_samples() {
+    for out in run_with_each_python("python_client") {
+        for line in [
+            "scope 1: An oscilloscope with two channels.",
+            "channels: A, B",
+            "sample 4: 0.04 V",
+            "KeyError: no channel Z",
+            "latest: 3 in a list: True",
+        ] {
+            assert!(out.contains(line), "{line}\n{out}");
+        }
+    }
 }
 
 #[test]
