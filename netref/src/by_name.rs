@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::hosted::{self, Exported, address};
 use crate::interface::{Interface, Method, RemoteTrait};
 use crate::invocation::{Dispatched, Invocation};
-use crate::object::{Arguments, Operations};
+use crate::object::{Arguments, Operations, is_optional};
 use crate::protocol::Op;
 use crate::references;
 use crate::relay;
@@ -38,9 +38,10 @@ pub(crate) fn ask(remote: &Arc<dyn Remote>, method: &'static Method) -> Ask {
     Ask::Named(method, Box::new(op))
 }
 
-/// Writes the arguments of a call, which are a tuple, as they go with `ask`.
+/// Writes the arguments of a call, which are a tuple, as they go with `ask`. The last ones that are `None` are left out: the
+/// peer may have defaults of its own.
 pub(crate) fn encode(encoder: &mut Encoder, ask: &Ask, arguments: &impl Serialize) -> Result<(), Error> {
-    let Ask::Named(_, op) = ask else {
+    let Ask::Named(method, op) = ask else {
         return encoder.encode(arguments).map_err(Error::from);
     };
     let written = to_value(arguments).map_err(|error| Error::new(ErrorKind::Misuse, error.to_string()))?;
@@ -48,11 +49,18 @@ pub(crate) fn encode(encoder: &mut Encoder, ask: &Ask, arguments: &impl Serializ
         Value::Tuple(values) => values,
         _ => Vec::new(),
     };
-    let encoded: Result<(), CodecError> = match (&**op, values.pop()) {
-        (Op::Get(_), _) => encoder.encode(&()),
-        (Op::Set(_), Some(value)) => encoder.encode(&value),
-        (_, last) => {
-            values.extend(last);
+    let encoded: Result<(), CodecError> = match &**op {
+        Op::Get(_) => encoder.encode(&()),
+        Op::Set(_) => encoder.encode(&values.pop().unwrap_or_default()),
+        _ => {
+            while matches!(values.last(), Some(Value::Null))
+                && method
+                    .arguments
+                    .get(values.len().saturating_sub(1))
+                    .is_some_and(is_optional)
+            {
+                values.pop();
+            }
             encoder.encode(&Arguments::from(values))
         }
     };

@@ -41,7 +41,7 @@ pub use self::dynamic::Dynamic;
 pub use self::items::Items;
 pub use crate::protocol::Ordering;
 
-pub(crate) use self::arguments::{name_error, type_error};
+pub(crate) use self::arguments::{is_optional, name_error, type_error};
 pub(crate) use self::asked::{Question, weigh};
 pub(crate) use self::near::{cut, hint as near_hint};
 

@@ -261,6 +261,7 @@ async fn typed_calls_go_by_name_and_their_containers_are_fetched() {
         let bench: Netref<dyn Bench> = object.cast().await.unwrap();
         within(async {
             assert_eq!(bench.call().voltage(3, Some(1.5)).await.unwrap(), 4.5, "{form:?}");
+            assert_eq!(bench.call().voltage(3, None).await.unwrap(), 3.0);
             assert_eq!(bench.call().title().await.unwrap(), "rig");
             bench.call().set_title("new".into()).await.unwrap();
             assert_eq!(bench.call().title().await.unwrap(), "new");

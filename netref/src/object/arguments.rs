@@ -138,7 +138,7 @@ fn suited(value: Value, argument: &Argument) -> Value {
 }
 
 /// Whether the type of an argument looks like an option: then it may be left out.
-fn is_optional(argument: &Argument) -> bool {
+pub(crate) fn is_optional(argument: &Argument) -> bool {
     let name = argument.of.split('<').next().unwrap_or_default();
     name == "Option" || name.ends_with("::Option")
 }
