@@ -8,7 +8,7 @@ use farref_transport::{Address, CarrierInfo, PeerEvidence};
 /// The address of a carrier's other end, if it has one on a network.
 pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
     match info.remote.as_ref()?.target() {
-        Target::Tcp { host, .. } | Target::Quic { host, .. } => match host {
+        Target::Tcp { host, .. } | Target::Ssl { host, .. } | Target::Quic { host, .. } => match host {
             Host::V4(address) => Some(IpAddr::V4(*address)),
             Host::V6(address, _) => Some(IpAddr::V6(*address).to_canonical()),
             Host::Name(_) => None,
@@ -56,7 +56,9 @@ mod tests {
             Some("2001:db8::1".parse().unwrap())
         );
         assert_eq!(info("tcp://[::ffff:10.0.0.1]:5"), Some([10, 0, 0, 1].into()));
-        assert_eq!(info("quic://10.0.0.1:5"), Some([10, 0, 0, 1].into()));
+        for address in ["quic://10.0.0.1:5", "ssl://10.0.0.1:5", "rpyc+ssl://10.0.0.1:5"] {
+            assert_eq!(info(address), Some([10, 0, 0, 1].into()), "{address}");
+        }
         assert_eq!(info("unix:/x"), None);
     }
 }
