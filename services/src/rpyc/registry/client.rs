@@ -214,7 +214,9 @@ impl RegistryClient {
             understand(value).ok_or_else(|| self.unlike("it replies to another question"))
         };
         match &self.way {
-            Way::Udp(host, port) => understood(&self.in_time(by_udp(host, *port, &packet)).await?),
+            Way::Udp(host, port) => {
+                understood(&self.in_time(by_udp(host, *port, &packet, self.timeout)).await?)
+            }
             Way::Tcp(host, port) => understood(&self.in_time(by_tcp(host, *port, &packet)).await?),
             Way::Broadcast(to) => {
                 let until = Instant::now() + self.timeout;
@@ -238,6 +240,7 @@ impl RegistryClient {
 
     async fn in_time(&self, replying: impl Future<Output = std::io::Result<Bytes>>) -> Result<Bytes> {
         match timeout(self.timeout, replying).await {
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => Err(self.silent()),
             Ok(reply) => reply.map_err(|error| self.broken(&error)),
             Err(_) => Err(self.silent()),
         }
@@ -323,9 +326,28 @@ async fn keep(client: RegistryClient, request: Request, port: u16, mut ended: on
     }
 }
 
-/// The reply of one host. It is taken from nobody else, and whether nobody listens there is told at once.
-async fn by_udp(host: &str, port: u16, packet: &[u8]) -> std::io::Result<Bytes> {
-    let to = first(host, port).await?;
+/// The reply of one host, from the first of its addresses that gives one; each has an equal share of the time.
+async fn by_udp(host: &str, port: u16, packet: &[u8], patience: Duration) -> std::io::Result<Bytes> {
+    let found: Vec<_> = lookup_host((host, port)).await?.collect();
+    first_reply(&found, packet, patience).await
+}
+
+/// A host may have addresses that its registry does not listen at: Python's knows IPv4 alone, unless it is told.
+async fn first_reply(found: &[SocketAddr], packet: &[u8], patience: Duration) -> std::io::Result<Bytes> {
+    let share = patience / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
+    let mut failed = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
+    for to in found {
+        match timeout(share, reply_of(*to, packet)).await {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) => failed = error,
+            Err(elapsed) => failed = elapsed.into(),
+        }
+    }
+    Err(failed)
+}
+
+/// What one address replies. It is taken from nobody else, and whether nobody listens there is told at once.
+async fn reply_of(to: SocketAddr, packet: &[u8]) -> std::io::Result<Bytes> {
     let socket = UdpSocket::bind(any(to)).await?;
     socket.connect(to).await?;
     socket.send(packet).await?;
@@ -373,12 +395,6 @@ async fn one_of(socket: &UdpSocket, port: u16) -> std::io::Result<Bytes> {
     }
 }
 
-async fn first(host: &str, port: u16) -> std::io::Result<SocketAddr> {
-    let mut found = lookup_host((host, port)).await?;
-    let none = || std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
-    found.next().ok_or_else(none)
-}
-
 /// Any address of the family, and any port.
 const fn any(to: SocketAddr) -> SocketAddr {
     let any = match to {
@@ -396,3 +412,26 @@ const REPEAT: Duration = Duration::from_secs(60);
 
 /// The most that is taken of a reply, in bytes: Python's registry sends more than [`MOST`] by UDP.
 const LONGEST: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `localhost` is where it is `::1` first, and the registry is Python's.
+    #[tokio::test]
+    async fn an_address_at_which_no_registry_answers_hides_no_other() {
+        let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let registry = crate::rpyc::registry::Registry::new();
+        let serving = registry.serve_udp(loopback).await.unwrap();
+        let silent = UdpSocket::bind(loopback).await.unwrap();
+        let unused = UdpSocket::bind(loopback).await.unwrap().local_addr().unwrap();
+        let packet = Request::Query("FOO".into()).encode();
+        let found = [unused, silent.local_addr().unwrap(), serving.local_address()];
+        let reply = first_reply(&found, &packet, Duration::from_secs(1))
+            .await
+            .unwrap();
+        assert_eq!(Reply::servers(Reply::decode(&reply).unwrap()), Some(Vec::new()));
+        let error = first_reply(&found[1..2], &packet, Duration::from_millis(10)).await;
+        assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    }
+}
