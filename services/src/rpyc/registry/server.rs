@@ -30,7 +30,7 @@ pub struct RegistryLimits {
     pub names: usize,
     /// Servers, counted once for each of their names. Default 8,192.
     pub servers: usize,
-    /// Those of them on one host. Default 1,024.
+    /// Those of them on one host: one IPv4 address, or the first 64 bits of an IPv6 one. Default 1,024.
     pub servers_per_host: usize,
 }
 

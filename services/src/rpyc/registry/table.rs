@@ -1,7 +1,7 @@
 //! What a registry knows, and for how long: without IO, and the time is told.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::packet::{Reply, Request};
@@ -112,8 +112,9 @@ impl Table {
         if new == 0 {
             return true;
         }
+        let [first, last] = neighbours(server.0);
         let of_host =
-            |servers: &BTreeMap<Server, Instant>| servers.range((server.0, 0)..=(server.0, u16::MAX)).count();
+            |servers: &BTreeMap<Server, Instant>| servers.range((first, 0)..=(last, u16::MAX)).count();
         let of_host: usize = self.names.values().map(of_host).sum();
         self.count.saturating_add(new) <= self.limits.servers
             && of_host.saturating_add(new) <= self.limits.servers_per_host
@@ -131,6 +132,17 @@ impl Table {
         }
         self.names.retain(|_, servers| !servers.is_empty());
         self.count = self.names.values().map(BTreeMap::len).sum();
+    }
+}
+
+/// The first and the last of the addresses that one host may have at will: of IPv6, those with the same first 64 bits.
+fn neighbours(host: IpAddr) -> [IpAddr; 2] {
+    match host {
+        IpAddr::V4(_) => [host; 2],
+        IpAddr::V6(ip) => {
+            let (own, most) = (ip.to_bits(), u128::from(u64::MAX));
+            [own & !most, own | most].map(|bits| Ipv6Addr::from_bits(bits).into())
+        }
     }
 }
 
@@ -221,6 +233,26 @@ mod tests {
         assert_eq!(list(&mut table, None), names(&["A", "B", "C"]));
         assert_eq!(list(&mut table, Some("10.0.0.2")), names(&["C"]));
         assert_eq!(list(&mut table, Some("10.0.0.3")), names(&[]));
+    }
+
+    #[test]
+    fn a_host_is_none_the_more_for_its_many_addresses_of_one_network() {
+        let mut table = table();
+        table.limits.servers_per_host = 2;
+        let now = Instant::now();
+        for ((from, is_taken), port) in [
+            ("2001:db8::1", true),
+            ("2001:db8::2", true),
+            ("2001:db8::ffff:ffff:ffff:ffff", false),
+            ("2001:db8:0:1::1", true),
+            ("2001:db7:ffff:ffff::1", true),
+        ]
+        .into_iter()
+        .zip(1..)
+        {
+            let reply = table.handle(register(&["a"], port), from.parse().unwrap(), now);
+            assert_eq!(reply.is_some(), is_taken, "{from}");
+        }
     }
 
     #[test]
