@@ -33,6 +33,9 @@
 //! | `generation=`   | found out | what the peer's messages look like: `5` as of RPyC 4.1 to 5.3, `6` as of RPyC 6.0   |
 //! | `bind-threads=` | 0        | each message says which thread it is for, as where `bind_threads` is set over there |
 //!
+//! Over `tcp` and `ssl`, `quickack=1` and `keepalive=60s` are meant where nothing else is written: Python sends in small
+//! pieces, and nothing in RPyC shows that a silent peer has vanished.
+//!
 //! RPyC proves no keys: a `#peer-key` is no part of such an address.
 
 mod error;

@@ -67,15 +67,27 @@ impl Manner {
     }
 }
 
-/// The address as the medium is to use it: Python sends what it has in small pieces, and the second waits until the first
-/// is acknowledged (it sets no `TCP_NODELAY`), some 40 ms unless that is done at once.
+/// The address as the medium is to use it, where it does not say otherwise.
+///
+/// Python sends what it has in small pieces, and the second waits until the first is acknowledged (it sets no
+/// `TCP_NODELAY`), some 40 ms unless that is done at once. And nothing in RPyC shows that a silent peer has vanished: the
+/// system asks.
 pub(crate) fn bare(address: Address) -> Address {
-    if !matches!(address.scheme(), "tcp" | "ssl") || address.option("quickack").is_some() {
+    if !matches!(address.scheme(), "tcp" | "ssl") {
         return address;
     }
-    let as_it_is = address.clone();
-    address.with_option("quickack", "1").unwrap_or(as_it_is)
+    let missing = OF_TCP
+        .into_iter()
+        .filter(|(name, _)| address.option(name).is_none());
+    let missing: Vec<_> = missing.collect();
+    missing.into_iter().fold(address, |address, (name, value)| {
+        let as_it_is = address.clone();
+        address.with_option(name, value).unwrap_or(as_it_is)
+    })
 }
+
+/// Options of TCP that are meant for peers that speak RPyC.
+const OF_TCP: [(&str, &str); 2] = [("quickack", "1"), ("keepalive", "60s")];
 
 #[cfg(test)]
 mod tests {
@@ -98,11 +110,18 @@ mod tests {
     }
 
     #[test]
-    fn tcp_is_acknowledged_at_once_unless_the_address_says_otherwise() {
+    fn tcp_is_acknowledged_at_once_and_asked_for_a_sign_of_life_unless_the_address_says_otherwise() {
         for (address, used) in [
-            ("rpyc://h", "rpyc://h:18812?quickack=1"),
-            ("rpyc://h?quickack=0", "rpyc://h:18812?quickack=0"),
-            ("rpyc+ssl://h?ca=x", "rpyc+ssl://h:18821?ca=x&quickack=1"),
+            ("rpyc://h", "rpyc://h:18812?quickack=1&keepalive=60s"),
+            ("rpyc://h?quickack=0", "rpyc://h:18812?quickack=0&keepalive=60s"),
+            (
+                "rpyc://h?keepalive=5s&quickack",
+                "rpyc://h:18812?keepalive=5s&quickack=1",
+            ),
+            (
+                "rpyc+ssl://h?ca=x",
+                "rpyc+ssl://h:18821?ca=x&quickack=1&keepalive=60s",
+            ),
             ("rpyc+unix:/x", "rpyc+unix:/x"),
         ] {
             assert_eq!(bare(address.parse().unwrap()).to_string(), used);
