@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_transport::handover::Sockets;
-use farref_transport::{Address, PerSource, Security};
+use farref_transport::{Address, Dialect, PerSource, Security};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
@@ -33,7 +33,7 @@ pub struct Isolated {
 }
 
 impl Isolated {
-    /// Listens at `address`, of `tcp` or `unix`, and starts what `command` gives for each connection, which is its standard
+    /// Listens at `address`, of `tcp` or `unix`, for peers of farref's own protocol, and starts what `command` gives for each connection, which is its standard
     /// input, for both ways; its standard output leads nowhere.
     /// [`Server::serve_inherited`](crate::Server::serve_inherited) serves it. Of `limits` those of connections count.
     ///
@@ -50,6 +50,11 @@ impl Isolated {
         command: impl FnMut() -> Command + Send + 'static,
     ) -> Result<Self> {
         let address = address.into_address()?;
+        if address.dialect() != Dialect::Native {
+            let text =
+                format!("`{address}`: a process for each connection speaks with peers of farref alone");
+            return Err(Error::new(ErrorKind::Address, text));
+        }
         let bare = address.with_security(Some(Security::Plain));
         let sockets = Sockets::listen(&bare).await.map_err(|error| {
             let why = std::error::Error::source(&error).map(|why| format!(": {why}"));

@@ -128,3 +128,15 @@ async fn a_medium_of_many_streams_is_refused() {
     let error = double("rpyc+mem:rpyc-muxed?mux=1", 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
+
+/// Its children speak what is farref's own: Python peers would have waited for ever.
+#[cfg(all(unix, feature = "activation"))]
+#[tokio::test]
+async fn a_process_for_each_connection_is_not_promised_to_python_peers() {
+    let command = || tokio::process::Command::new("true");
+    let listening =
+        crate::isolated::Isolated::listen("rpyc://127.0.0.1:0", ServerLimits::default(), command).await;
+    let error = listening.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Address, "{error}");
+    assert!(error.to_string().contains("`rpyc://127.0.0.1:0`"), "{error}");
+}
