@@ -275,6 +275,8 @@ mod tests {
         for _ in 0..1024 {
             sink.write(&"x".repeat(1000)).unwrap();
         }
-        assert!(*seen.lock().unwrap() >= 1_000_000);
+        assert!(*seen.lock().unwrap() >= 1_024_000 - LONGEST_LINE);
+        sink.end().unwrap();
+        assert_eq!(*seen.lock().unwrap(), 1_024_000);
     }
 }
