@@ -23,7 +23,7 @@ Examples:
   farref call unix:/run/bench voltage 3 gain=2.5
   farref call unix:/run/bench samples 100 --json     an item a line
   farref call unix:/run/bench                          what is there
-  farref call rpyc://labpc os.path.getsize /etc/hosts  of Python, by a classic server")]
+  farref call rpyc://labpc os.listdir /data            of Python")]
 pub(crate) struct Call {
     /// Where to dial
     address: String,

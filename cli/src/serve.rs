@@ -32,6 +32,7 @@ Examples:
   farref serve tcp://0.0.0.0:7000 \\
       --network 'connect=*.lab:443,connect=10.0.0.0/8:22,listen=127.0.0.1:*'
   farref serve unix:/run/farref --everything
+  farref serve rpyc+unix:/run/lab --files /data:ro     for Python
   farref serve serial:/dev/ttyUSB0?baud=921600 --system --logs
   farref serve tcp://0.0.0.0:7000 --processes --isolate --announce rig7
   farref serve --activated --files /srv:ro      by a socket unit of systemd

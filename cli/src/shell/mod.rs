@@ -32,7 +32,7 @@ use crate::output::{DIM, RED, paint};
 Examples:
   farref shell tcp://rig7:7000
   farref shell unix:/run/bench
-  farref shell rpyc://labpc                            a Python interpreter: `rpyc_classic` there
+  farref shell rpyc://labpc                            an interpreter of Python
   echo 'system.facts().host_name' | farref shell tcp://rig7:7000
   farref shell tcp://rig7:7000 -c 'system.usage()' --json | jq .load
 
