@@ -14,12 +14,13 @@
 //! | `name=`      | the host | dialling, the name that the peer's certificate must be for, and that it is asked for (SNI)  |
 //! | `bind=`, `keepalive=`, `lowat=`, `quickack=` |  | as for `tcp`                                                           |
 //!
-//! Files are read at each dial, and once to listen. Dialling needs `ca=` or `insecure=`: the roots of the system are
-//! not asked. A certificate that is itself in the file of `ca=` is trusted as it is, whatever it says of names, times and
-//! uses: so one that its owner signed needs no authority.
+//! Files have at most 4 MiB. They are read at each dial, and once to listen. Dialling needs `ca=` or `insecure=`: the
+//! roots of the system are not asked. A certificate that is itself in the file of `ca=` is trusted as it is, whatever it
+//! says of names, times and uses: so one that its owner signed needs no authority. Who may read `key=` can pass for this
+//! side: that is left to the permissions of the file, which are not looked at.
 //!
 //! A handshake may take 10 s. With TLS 1.3 who dials is told that its certificate is not good enough, or missing, only by
-//! an error of the first read (RFC 8446 § 4.4.2.4).
+//! an error of the first read (RFC 8446 § 4.4.2.4). Who listens logs why a peer was turned away.
 
 mod listener;
 mod socket;

@@ -355,12 +355,16 @@ fn ring_provider() -> rustls::crypto::CryptoProvider {
 fn options_that_cannot_be_meant_are_named() {
     let files = Files::new();
     std::fs::write(files.path("empty"), "no PEM").unwrap();
+    let long = std::fs::File::create(files.path("long")).unwrap();
+    long.set_len(5 << 20).unwrap();
     block_on(async {
         let media = Media::standard();
         for (options, told) in [
             (&[("ca", "ca"), ("insecure", "1")][..], "leave one out"),
             (&[("ca", "missing")][..], "missing`"),
             (&[("ca", "empty")][..], "no certificate"),
+            (&[("ca", ".")][..], "no file"),
+            (&[("ca", "long")][..], "longer than"),
             (&[("ca", "ca"), ("cert", "client")][..], "one is missing"),
             (
                 &[("ca", "ca"), ("cert", "client"), ("key", "server.key")][..],

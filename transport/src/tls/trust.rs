@@ -1,7 +1,8 @@
 //! Whose certificates are trusted, and which ones this side has: what PEM files say, made into what rustls takes.
 
 use std::fmt;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -96,7 +97,8 @@ impl Options {
         match (&self.cert, &self.key) {
             (None, None) => Ok(None),
             (Some(cert), Some(key)) => {
-                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unread(key, error))?;
+                let secret =
+                    PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unread(key, error))?;
                 Ok(Some((certificates(cert)?, secret)))
             }
             _ => Err(misuse("`cert=` and `key=` belong together: one is missing")),
@@ -106,8 +108,9 @@ impl Options {
 
 /// The certificates in a file; at least one.
 fn certificates(path: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let certificates: Vec<_> = read.map_err(|error| unread(path, error))?;
+    let text = read(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let certificates = certificates.map_err(|error| unread(path, error))?;
     if certificates.is_empty() {
         return Err(misuse(format!("`{path}` has no certificate in it")));
     }
@@ -124,10 +127,27 @@ fn roots(path: &str, trusted: &[CertificateDer<'static>]) -> io::Result<RootCert
     Ok(roots)
 }
 
+/// What is in a file: no pipe, for which one would wait, and nothing without an end.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("`{path}`: {error}"));
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(misuse(format!("`{path}` is no file")));
+    }
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(LONGEST + 1).read_to_end(&mut text).map_err(failed)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > LONGEST {
+        return Err(misuse(format!("`{path}` is longer than {LONGEST} bytes")));
+    }
+    Ok(text)
+}
+
+/// The most that a file may have, in bytes: all authorities of a system take a quarter of a megabyte.
+const LONGEST: u64 = 4 << 20;
+
 /// Why a file is of no use.
 fn unread(path: &str, error: pem::Error) -> io::Error {
     match error {
-        pem::Error::Io(error) => io::Error::new(error.kind(), format!("`{path}`: {error}")),
         pem::Error::NoItemsFound => misuse(format!("`{path}` has no secret key in it, or no certificate")),
         error => misuse(format!("`{path}` is no PEM file: {error}")),
     }
