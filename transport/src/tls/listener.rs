@@ -79,13 +79,16 @@ impl Listening {
         }
         let stream = Socket::new(stream, self.sockets.acknowledges());
         let (acceptor, proves_peers) = (self.acceptor.clone(), self.proves_peers);
-        self.handshakes.spawn(handshake(
-            stream,
-            [local, Some(remote)],
-            acceptor,
-            proves_peers,
-            place,
-        ));
+        self.handshakes.spawn(async move {
+            let done = handshake(stream, [local, Some(remote)], acceptor, proves_peers, place).await;
+            done.inspect_err(|error| match error.get_ref() {
+                // Nobody else tells that a certificate has run out, or is missing.
+                Some(why) if why.is::<rustls::Error>() => {
+                    tracing::warn!(%remote, %error, "a peer was turned away by TLS");
+                }
+                _ => tracing::debug!(%remote, %error, "a peer did not end its handshake"),
+            })
+        });
     }
 }
 
