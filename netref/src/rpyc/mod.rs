@@ -133,17 +133,33 @@ struct Limits {
 
 impl From<&Config> for Limits {
     fn from(config: &Config) -> Self {
-        let bytes = usize::try_from(config.max_call_bytes).unwrap_or(usize::MAX);
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bytes = size(config.max_call_bytes);
+        // A frame is to RPyC what a large body is to farref: the default is the same.
+        let most = size(config.limits.receive_pool);
+        let brine = BrineLimits::default();
         Self {
-            frame: FrameLimits::default(),
-            brine: BrineLimits::default(),
+            frame: FrameLimits {
+                payload: most,
+                inflated: most,
+            },
+            brine: BrineLimits {
+                items: brine.items.min(most / BYTES_OF_A_VALUE),
+                ..brine
+            },
             calls: usize::try_from(config.max_calls).unwrap_or(usize::MAX).max(1),
             call_bytes: bytes,
             objects: usize::try_from(config.max_objects).unwrap_or(usize::MAX).max(1),
-            unsent: 64 << 20,
+            unsent: size(config.limits.backlog).min(UNSENT),
         }
     }
 }
+
+/// So many bytes of a payload there are for each value in it, at least, as it takes more than one in memory.
+const BYTES_OF_A_VALUE: usize = 32;
+
+/// The most bytes that may wait for the peer to take them.
+const UNSENT: usize = 64 << 20;
 
 impl Rpyc {
     /// The side that dialled: it shows `root` to a peer that asks for it, and asks for the peer's at once.
@@ -350,8 +366,8 @@ impl Protocol<EngineHandles> for Rpyc {
             self.handle(&payload, factory)?;
             if self.out.len() > self.limits.unsent {
                 let text = format!(
-                    "the peer takes nothing of {} MiB that it was sent",
-                    self.limits.unsent >> 20
+                    "the peer takes nothing of {} KiB that it was sent",
+                    self.limits.unsent >> 10
                 );
                 return Err(Error::new(ErrorKind::Limit, text));
             }

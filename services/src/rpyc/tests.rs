@@ -1,11 +1,13 @@
 //! Both ends in Rust: what a server and a dialer make of addresses of peers that speak RPyC. With peers in Python, and
 //! those of the other generation, in `integration-tests`.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_netref::{Peer, Root, remote};
 use farref_transport::{Address, Media};
+use tokio::sync::Notify;
 
 use crate::{Server, ServerLimits, Service, connect};
 
@@ -139,4 +141,151 @@ async fn a_process_for_each_connection_is_not_promised_to_python_peers() {
     let error = listening.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Address, "{error}");
     assert!(error.to_string().contains("`rpyc://127.0.0.1:0`"), "{error}");
+}
+
+/// Answers when it is told to.
+#[remote]
+trait Slow {
+    async fn wait(&self) -> Result<i64>;
+}
+
+#[derive(Clone, Default)]
+struct Waiting {
+    begun: Arc<Notify>,
+    end: Arc<Notify>,
+}
+
+#[remote]
+impl Slow for Waiting {
+    async fn wait(&self) -> Result<i64> {
+        self.begun.notify_one();
+        self.end.notified().await;
+        Ok(42)
+    }
+}
+
+#[tokio::test]
+async fn calls_of_python_peers_are_counted_and_those_under_way_end_before_a_shutdown() {
+    let limits = ServerLimits {
+        calls: Some(1),
+        ..ServerLimits::default()
+    };
+    let waiting = Waiting::default();
+    let service = crate::Fixed::new::<dyn Slow>(waiting.clone());
+    let server = Server::with(
+        service,
+        farref_netref::Config::default(),
+        limits,
+        Media::standard(),
+    );
+    server.listen("rpyc+mem:rpyc-slow").await.unwrap();
+    let first = connect("rpyc+mem:rpyc-slow").await.unwrap();
+    let second = connect("rpyc+mem:rpyc-slow").await.unwrap();
+    let slow = first.root::<dyn Slow>().await.unwrap();
+    let begun = slow.call().wait().start();
+    waiting.begun.notified().await;
+    let slow = second.root::<dyn Slow>().await.unwrap();
+    let error = slow.call().wait().await.unwrap_err();
+    assert!(error.to_string().contains("takes no more"), "{error}");
+    let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(60)));
+    while connect("rpyc+mem:rpyc-slow").await.is_ok() {}
+    waiting.end.notify_one();
+    assert_eq!(begun.await.unwrap(), 42);
+    shutdown.await.unwrap();
+    first.closed().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_service_is_told_what_the_medium_proves_of_a_python_peer() {
+    struct Noting(Arc<Mutex<Vec<Peer>>>);
+    impl Service for Noting {
+        fn root(&self, peer: &Peer) -> Result<Root> {
+            self.0.lock().unwrap().push(peer.clone());
+            Ok(Root::NONE)
+        }
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let server = Server::new(Noting(Arc::clone(&seen)));
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("rpyc+unix:{}/socket", directory.path().display());
+    server.listen(address.as_str()).await.unwrap();
+    let connection = connect(address.as_str()).await.unwrap();
+    let own = rustix::process::getuid().as_raw();
+    let peers = seen.lock().unwrap().clone();
+    assert!(
+        matches!(&peers[..], [Peer { evidence: farref_framing::PeerEvidence::Unix { uid, .. }, .. }] if *uid == own),
+        "{peers:?}"
+    );
+    connection.close().await;
+}
+
+#[tokio::test]
+async fn what_python_peers_may_make_a_server_keep_is_its_share_of_the_memory() {
+    let limits = ServerLimits {
+        connections: 4,
+        memory: Some(8 << 20),
+        ..ServerLimits::default()
+    };
+    let service = crate::Fixed::new::<dyn Doubler>(Own);
+    let server = Server::with(
+        service,
+        farref_netref::Config::default(),
+        limits,
+        Media::standard(),
+    );
+    server.listen("rpyc+mem:rpyc-share").await.unwrap();
+    assert_eq!(double("rpyc+mem:rpyc-share", 1).await.unwrap(), 2);
+    let address: Address = "mem:rpyc-share".parse().unwrap();
+    let Ok(farref_transport::Carrier::Stream(mut greedy)) = Media::standard().dial(&address).await else {
+        panic!("no stream")
+    };
+    server.wait_for(|stats| stats.connections == 1).await;
+    // The head of a frame of 1 MiB: twice a quarter of a fourth.
+    let head = std::io::IoSlice::new(&[0, 0x10, 0, 0, 0]);
+    assert_eq!(greedy.tx.try_write(&[head]).unwrap(), 5);
+    server.wait_for(|stats| stats.connections == 0).await;
+}
+
+#[cfg(feature = "tcp")]
+#[tokio::test]
+async fn what_speaks_no_rpyc_is_named_with_what_it_may_be() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    for (answer, kind) in [
+        // An alert of TLS: the message was none that it expects.
+        (&b"\x15\x03\x03\x00\x02\x02\x0a"[..], ErrorKind::Malformed),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", ErrorKind::Malformed),
+        (b"", ErrorKind::Disconnected(farref_boxing::Certainty::Unknown)),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("rpyc://{}", listener.local_addr().unwrap());
+        let other = async {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            // So that nothing is left unread: that would be another way to end.
+            let mut request = [0; 64];
+            let _ = peer.read(&mut request).await.unwrap();
+            peer.write_all(answer).await.unwrap();
+        };
+        let (connected, ()) = tokio::join!(connect(address.as_str()), other);
+        let error = connected.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        let told = format!("{error:#}");
+        assert!(
+            told.starts_with(&address) && told.contains("`rpyc+ssl`"),
+            "{told}"
+        );
+    }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn what_hinders_listening_is_told_of_the_address_as_it_was_written() {
+    let server = Server::of::<dyn Doubler>(Own);
+    let error = server.listen("rpyc+ssl://127.0.0.1:0").await.unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.contains("`rpyc+ssl://127.0.0.1:0`") && told.contains("`cert=FILE`"),
+        "{told}"
+    );
 }
