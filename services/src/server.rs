@@ -283,10 +283,11 @@ impl Server {
         let media = protection.media(self.shared.media.clone());
         let dialect = address.dialect();
         let bare = match dialect {
-            Dialect::Rpyc => crate::rpyc::bare(address),
+            Dialect::Rpyc => crate::rpyc::bare(address.clone()),
             _ => protection.bare(&address),
         };
-        let listener = media.listen(&bare).await.map_err(listen_error)?;
+        let listener = media.listen(&bare).await;
+        let listener = listener.map_err(|error| listen_error(&error, &bare, &address))?;
         let local = listener.local_addresses().into_iter().next().unwrap_or(bare);
         let local = protection.full(local.with_dialect(dialect));
         self.shared.listeners.fetch_add(1, Ordering::Relaxed);
@@ -456,13 +457,18 @@ async fn stop_of(stop: &mut watch::Receiver<Stop>) {
     let _ = stop.wait_for(|stop| *stop != Stop::No).await;
 }
 
-fn listen_error(error: ListenError) -> Error {
-    let kind = match &error {
+/// In the words of the one who listens at `address`, of which `bare` was made.
+fn listen_error(error: &ListenError, bare: &Address, address: &Address) -> Error {
+    let kind = match error {
         ListenError::Unsupported { .. } => ErrorKind::Unsupported,
         ListenError::NotEncrypted { .. } => ErrorKind::Address,
         _ => ErrorKind::Carrier,
     };
-    Error::new(kind, error.to_string())
+    let why = std::error::Error::source(error)
+        .map(|why| format!(": {why}"))
+        .unwrap_or_default();
+    let text = format!("{error}{why}").replace(&bare.to_string(), &address.to_string());
+    Error::new(kind, text)
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
