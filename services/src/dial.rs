@@ -94,6 +94,10 @@ impl Way {
             done => (first, done),
         };
         done.inspect(|_| manner.remember(spoken))
+            .map_err(|error| match rpyc::suspicion(error.kind()) {
+                Some(suspicion) => error.context(format_args!("{}: {suspicion}", self.address)),
+                None => error,
+            })
     }
 
     async fn speak_rpyc(

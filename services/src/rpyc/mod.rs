@@ -6,7 +6,7 @@ pub mod classic;
 pub mod registry;
 mod way;
 
-pub(crate) use way::{Manner, bare};
+pub(crate) use way::{Manner, bare, suspicion};
 
 #[cfg(test)]
 mod tests;

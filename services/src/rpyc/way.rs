@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use farref_boxing::Error;
+use farref_boxing::{Error, ErrorKind};
 use farref_netref::rpyc::{Generation, OtherGeneration, Rpyc};
 use farref_netref::{Config, Root};
 use farref_transport::Address;
@@ -89,10 +89,22 @@ pub(crate) fn bare(address: Address) -> Address {
 /// Options of TCP that are meant for peers that speak RPyC.
 const OF_TCP: [(&str, &str); 2] = [("quickack", "1"), ("keepalive", "60s")];
 
+/// What there is to say where setting up fails so: neither the peer nor RPyC does.
+pub(crate) const fn suspicion(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Disconnected(_) => Some(
+            "the peer ended the connection before it showed anything: it lets nobody in from here, or speaks something \
+             else than RPyC, or RPyC behind TLS (`rpyc+ssl`)",
+        ),
+        ErrorKind::Malformed => {
+            Some("what answers there speaks something else than RPyC, or RPyC behind TLS (`rpyc+ssl`)")
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use farref_boxing::ErrorKind;
-
     use super::*;
 
     fn manner(address: &str) -> Manner {
