@@ -42,7 +42,7 @@ pub use self::items::Items;
 pub use crate::protocol::Ordering;
 
 pub(crate) use self::arguments::{is_optional, name_error, type_error};
-pub(crate) use self::asked::{Question, weigh};
+pub(crate) use self::asked::{CONTAINER, Question, weigh};
 pub(crate) use self::near::{cut, hint as near_hint};
 
 /// An object by name: what can be done with any [`Netref`] without its trait.

@@ -330,6 +330,9 @@ pub(crate) fn weigh(value: &Value) -> usize {
     held.saturating_add(1)
 }
 
+/// Bytes that a container takes by itself, where there may be many of them.
+pub(crate) const CONTAINER: usize = 128;
+
 /// For generated code: `copy`, from [`Serialize`].
 #[doc(hidden)]
 pub fn copy<T: Serialize>(of: &T) -> Told {

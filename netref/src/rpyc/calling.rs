@@ -429,7 +429,10 @@ impl Rpyc {
         let number = self.last_request;
         self.write(Kind::Request, &Brine::Int(number.into()), threads, content)?;
         self.last_request = self.last_request.wrapping_add(1);
-        self.pending.insert(number, pending);
+        // One that nobody waits for is kept to hold others back, for which any will do: a peer may answer none.
+        if !matches!(pending, Pending::Nothing) || self.pending.is_empty() {
+            self.pending.insert(number, pending);
+        }
         Ok(())
     }
 
@@ -578,6 +581,7 @@ impl Rpyc {
         if let Some(outcome) = known.outcome {
             self.discard(outcome);
         }
+        self.drop_fetch_for(call);
         waiter
     }
 

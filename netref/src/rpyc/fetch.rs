@@ -16,7 +16,7 @@ use super::link::Link;
 use super::packs::Pack;
 use super::wire::handler;
 use super::{Rpyc, tuple};
-use crate::object::weigh;
+use crate::object::{CONTAINER, weigh};
 use crate::remote::Import;
 
 /// Containers that are being fetched, and what for.
@@ -52,6 +52,8 @@ struct Node {
     values: Vec<Option<Value>>,
     /// Of a dictionary, how many were asked for.
     asked: usize,
+    /// And how many of them have come.
+    there: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +149,7 @@ impl Rpyc {
                 items: Vec::new(),
                 values: Vec::new(),
                 asked: 0,
+                there: 0,
             };
             fetch.nodes.insert(id, node);
             if kind == Kind::Namespace {
@@ -188,9 +191,11 @@ impl Rpyc {
             return self.discard((result.ok(), step_garbage(step)));
         };
         fetch.open = fetch.open.saturating_sub(1);
-        if let Goal::Call(call) = fetch.goal
-            && !self.calls.contains_key(&call)
-        {
+        let is_wanted = match fetch.goal {
+            Goal::Call(call) => self.calls.get(&call).is_some_and(|call| !call.is_over()),
+            Goal::Answer(answer) => self.answers.contains_key(&answer),
+        };
+        if !is_wanted {
             let fetch = self.fetches.remove(&number);
             return self.discard((fetch, result.ok()));
         }
@@ -205,15 +210,21 @@ impl Rpyc {
     }
 
     fn take_step(&mut self, number: u64, id: u64, step: Step, value: Value) -> Result<()> {
+        let Some(fetch) = self.fetches.get_mut(&number) else {
+            return Ok(());
+        };
+        let weight = weigh(&value);
+        fetch.weight = fetch.weight.saturating_add(weight);
+        if fetch.weight > LARGEST {
+            return Err(too_large());
+        }
+        if let Goal::Answer(answer) = fetch.goal {
+            self.weigh_answer(answer, weight)?;
+        }
         let Self { fetches, imports, .. } = self;
         let Some(fetch) = fetches.get_mut(&number) else {
             return Ok(());
         };
-        fetch.weight = fetch.weight.saturating_add(weigh(&value));
-        if fetch.weight > LARGEST {
-            let text = format!("the peer's containers take more than {} MiB", LARGEST >> 20);
-            return Err(Error::new(ErrorKind::Limit, text));
-        }
         let Some(node) = fetch.nodes.get_mut(&id) else {
             return Ok(());
         };
@@ -224,6 +235,7 @@ impl Rpyc {
                 containers(&value, levels, imports, &mut found);
                 if let Some(slot) = node.values.get_mut(place) {
                     *slot = Some(value);
+                    node.there = node.there.saturating_add(1);
                 }
             }
             (Step::Iterator, value) => {
@@ -313,13 +325,7 @@ impl Rpyc {
             else {
                 return;
             };
-            let there = node
-                .values
-                .iter()
-                .take(node.asked)
-                .filter(|value| value.is_some())
-                .count();
-            if node.asked.saturating_sub(there) >= WINDOW {
+            if node.asked.saturating_sub(node.there) >= WINDOW {
                 return;
             }
             let place = node.asked;
@@ -345,7 +351,7 @@ impl Rpyc {
         let Some(fetch) = self.fetches.remove(&number) else {
             return;
         };
-        let whole = fetch.assemble(&fetch.root, DEEPEST);
+        let whole = fetch.assemble(&fetch.root, DEEPEST, &mut { LARGEST });
         let goal = fetch.goal;
         self.discard(fetch);
         self.reach(goal, whole);
@@ -359,6 +365,19 @@ impl Rpyc {
         }
     }
 
+    /// What was fetched for a call of ours is not wanted any more: the peer may never answer.
+    pub(super) fn drop_fetch_for(&mut self, call: u64) {
+        let is_for = |fetch: &Fetch| matches!(fetch.goal, Goal::Call(of) if of == call);
+        let number = self
+            .fetches
+            .iter()
+            .find(|(_, fetch)| is_for(fetch))
+            .map(|(number, _)| *number);
+        if let Some(fetch) = number.and_then(|number| self.fetches.remove(&number)) {
+            self.discard(fetch);
+        }
+    }
+
     fn reach(&mut self, goal: Goal, value: Result<Value>) {
         match goal {
             Goal::Call(call) => self.finish(call, value),
@@ -368,7 +387,14 @@ impl Rpyc {
 }
 
 impl Fetch {
-    fn assemble(&self, value: &Value, levels: u32) -> Result<Value> {
+    /// The value with what its containers hold in their places. One that is in several places is there several times: `room`
+    /// is what is left of the bytes that all of it may take.
+    fn assemble(&self, value: &Value, levels: u32, room: &mut usize) -> Result<Value> {
+        let own = match value {
+            Value::Tuple(_) => size_of::<Value>(),
+            other => weigh(other),
+        };
+        *room = room.checked_sub(own).ok_or_else(too_large)?;
         let deeper = || {
             levels.checked_sub(1).ok_or_else(|| {
                 let text = "the peer's containers are inside each other too deeply, or in themselves";
@@ -378,12 +404,15 @@ impl Fetch {
         Ok(match value {
             Value::Tuple(items) => {
                 let levels = deeper()?;
-                let items: Result<_> = items.iter().map(|item| self.assemble(item, levels)).collect();
+                let items: Result<_> = items
+                    .iter()
+                    .map(|item| self.assemble(item, levels, room))
+                    .collect();
                 Value::Tuple(items?)
             }
             Value::Reference(_) => match link(value) {
                 Some(Link::Import(proxy)) => match self.nodes.get(&proxy.id()) {
-                    Some(node) => self.assemble_node(node, deeper()?)?,
+                    Some(node) => self.assemble_node(node, deeper()?, room)?,
                     None => value.clone(),
                 },
                 _ => value.clone(),
@@ -392,17 +421,18 @@ impl Fetch {
         })
     }
 
-    fn assemble_node(&self, node: &Node, levels: u32) -> Result<Value> {
+    fn assemble_node(&self, node: &Node, levels: u32, room: &mut usize) -> Result<Value> {
+        *room = room.checked_sub(CONTAINER).ok_or_else(too_large)?;
         let items: Result<Vec<Value>> = node
             .items
             .iter()
-            .map(|item| self.assemble(item, levels))
+            .map(|item| self.assemble(item, levels, room))
             .collect();
         let items = items?;
         Ok(match node.kind {
             Kind::Dict | Kind::Namespace => {
                 let values = node.values.iter().map(|value| match value {
-                    Some(value) => self.assemble(value, levels),
+                    Some(value) => self.assemble(value, levels, room),
                     None => Err(odd("the value of a key")),
                 });
                 let values: Result<Vec<Value>> = values.collect();
@@ -473,6 +503,11 @@ fn step_garbage(step: Step) -> Option<Arc<Import>> {
         Step::More(iterator) => Some(iterator),
         _ => None,
     }
+}
+
+fn too_large() -> Error {
+    let text = format!("the peer's containers take more than {} MiB", LARGEST >> 20);
+    Error::new(ErrorKind::Limit, text)
 }
 
 fn odd(what: &str) -> Error {

@@ -390,6 +390,7 @@ impl Protocol<EngineHandles> for Rpyc {
             }
             self.deadlines.pop_first();
             self.finish(call, Err(ErrorKind::Deadline.into()));
+            self.drop_fetch_for(call);
         }
         Ok(())
     }

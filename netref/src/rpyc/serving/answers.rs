@@ -55,6 +55,27 @@ impl Rpyc {
         Ok(answer)
     }
 
+    /// What is fetched for a call counts as bytes of its arguments.
+    ///
+    /// # Errors
+    ///
+    /// Those of all calls that are under way are too many.
+    pub(in crate::rpyc) fn weigh_answer(&mut self, answer: u64, bytes: usize) -> Result<()> {
+        let Some(Answer { asker, .. }) = self.answers.get_mut(&answer) else {
+            return Ok(());
+        };
+        asker.bytes = asker.bytes.saturating_add(bytes);
+        self.answering = self.answering.saturating_add(bytes);
+        if self.answering > self.limits.call_bytes && self.answering > asker.bytes {
+            let text = format!(
+                "the arguments of all calls that are under way take {} bytes: wait for some",
+                self.answering
+            );
+            return Err(Error::new(farref_boxing::ErrorKind::Limit, text));
+        }
+        Ok(())
+    }
+
     /// The chain of calls that a request is a part of. A peer that binds threads tells; one that does not waits for what
     /// we asked last, if it waits for anything: Python runs what comes meanwhile as a part of that.
     pub(super) fn chain_for(&self, threads: Option<Threads>) -> Chain {
