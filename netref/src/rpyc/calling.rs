@@ -11,7 +11,7 @@ use farref_framing::Nanos;
 use super::data::NOT_IMPLEMENTED;
 use super::exception::Exception;
 use super::fetch::Goal;
-use super::link::{Link, unshare};
+use super::link::{Graves, Link, unshare};
 use super::wire::{self, Kind, Threads, handler, label};
 use super::{PeerRoot, Rpyc, tuple};
 use crate::object::{Description, InterfaceDescription, MethodDescription};
@@ -170,7 +170,11 @@ enum Part {
 impl Rpyc {
     /// Makes a call.
     pub(super) fn begin(&mut self, start: CallStart<'_, EngineHandles>) -> Result<u64, Error> {
-        let references = start.refs.into_iter().map(reference).collect::<Vec<_>>();
+        let references = start
+            .refs
+            .into_iter()
+            .map(|outgoing| reference(outgoing, &self.graves))
+            .collect::<Vec<_>>();
         let plan = plan(start.op, &flat(start.body), &references, start.options.fetch)?;
         self.last_call = self.last_call.wrapping_add(1);
         let call = self.last_call;
@@ -916,8 +920,8 @@ pub(super) fn flat(body: BodyRef<'_>) -> Bytes {
 }
 
 /// What the engine wants sent, as a reference in a value.
-pub(super) fn reference(outgoing: Outgoing<EngineHandles>) -> Reference {
-    match Link::outgoing(outgoing) {
+pub(super) fn reference(outgoing: Outgoing<EngineHandles>, graves: &Graves) -> Reference {
+    match Link::outgoing(outgoing, graves) {
         Some(link) => Arc::new(link),
         None => Arc::new(()),
     }

@@ -302,7 +302,7 @@ impl Exports {
     pub(super) fn all(&self) -> impl Iterator<Item = Held<EngineHandles>> {
         self.held.iter().map(|(number, export)| match &export.link {
             Link::Object(object) => {
-                let held = Some(Arc::clone(&object.object));
+                let held = Some(object.object.handle());
                 Held::new(*number, object.interface, export.copies, held)
             }
             _ => Held::new(*number, 0, export.copies, None),

@@ -1,14 +1,16 @@
 //! What a reference in a value stands for while it is with the protocol; and what goes by reference to Python.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::fmt::{self, Write as _};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use farref_boxing::rpyc as brine;
 use farref_boxing::{Error, Record, Reference, Value};
 
 use super::data::{Data, Shared};
 use crate::hosted::{Exported, address};
+use crate::lock::lock;
 use crate::protocol::{Outgoing, Received};
 use crate::remote::{EngineHandles, Import};
 
@@ -32,10 +34,62 @@ pub(super) enum Link {
 /// An object of this side.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    pub(super) object: Arc<dyn Exported>,
+    pub(super) object: Arc<Mortal>,
     /// Its identity.
     pub(super) key: usize,
     pub(super) interface: u64,
+}
+
+/// An object of this side, as long as the protocol holds it.
+///
+/// # Invariant
+///
+/// Whoever lets go of it last may do so under the connection's lock: the object itself goes to the graves then, and its
+/// destructor, which is the user's, runs outside.
+pub(super) struct Mortal {
+    object: Arc<dyn Exported>,
+    graves: Graves,
+}
+
+/// Objects that the protocol does not hold any more, for the engine to drop.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Graves(Arc<Mutex<Vec<Arc<dyn Exported>>>>);
+
+impl Graves {
+    /// The next one to be dropped.
+    pub(super) fn next(&self) -> Option<Arc<dyn Exported>> {
+        lock(&self.0).pop()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+}
+
+impl Mortal {
+    pub(super) fn handle(&self) -> Arc<dyn Exported> {
+        Arc::clone(&self.object)
+    }
+}
+
+impl Deref for Mortal {
+    type Target = dyn Exported;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.object
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        lock(&self.graves.0).push(Arc::clone(&self.object));
+    }
+}
+
+impl fmt::Debug for Mortal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.object.fmt(f)
+    }
 }
 
 /// A method, and what it is a method of.
@@ -76,10 +130,15 @@ pub(super) enum Iterated {
 }
 
 impl Object {
-    pub(super) fn of(object: Arc<dyn Exported>) -> Self {
+    pub(super) fn of(object: Arc<dyn Exported>, graves: &Graves) -> Self {
         let (key, interface) = (object.key(), object.interface_id());
+        Self::known(object, key, interface, graves)
+    }
+
+    fn known(object: Arc<dyn Exported>, key: usize, interface: u64, graves: &Graves) -> Self {
+        let graves = graves.clone();
         Self {
-            object,
+            object: Arc::new(Mortal { object, graves }),
             key,
             interface,
         }
@@ -120,7 +179,7 @@ impl Link {
     }
 
     /// What the engine wants to have sent. Nothing is none.
-    pub(super) fn outgoing(outgoing: Outgoing<EngineHandles>) -> Option<Self> {
+    pub(super) fn outgoing(outgoing: Outgoing<EngineHandles>, graves: &Graves) -> Option<Self> {
         match outgoing {
             Outgoing::Null => None,
             Outgoing::Broken(error) => Some(Self::Broken(error)),
@@ -129,11 +188,7 @@ impl Link {
                 key,
                 interface,
                 ..
-            } => Some(Self::Object(Object {
-                object,
-                key,
-                interface,
-            })),
+            } => Some(Self::Object(Object::known(object, key, interface, graves))),
             Outgoing::Home { proxy, .. } => Some(Self::Import(proxy)),
         }
     }
@@ -141,7 +196,7 @@ impl Link {
     /// What the engine gets of it.
     pub(super) fn received(&self) -> Received<EngineHandles> {
         match self {
-            Self::Object(object) => Received::Home(Arc::clone(&object.object)),
+            Self::Object(object) => Received::Home(object.object.handle()),
             Self::Import(proxy) => Received::Import(Arc::clone(proxy)),
             Self::Broken(error) => Received::Broken(error.clone()),
             Self::Data(_) | Self::Iteration(_) | Self::Method(_) => {

@@ -59,7 +59,7 @@ use self::calling::{Call, Pending, Queued};
 use self::exports::Exports;
 use self::fetch::Fetch;
 use self::imports::Imports;
-use self::link::{Link, Object};
+use self::link::{Graves, Link, Object};
 use self::serving::Answer;
 use self::wire::{Kind, Threads, broken, handler};
 
@@ -76,6 +76,8 @@ pub struct Rpyc {
     exports: Exports,
     imports: Imports,
     events: VecDeque<Event<EngineHandles>>,
+    /// Objects to be dropped outside the lock.
+    graves: Graves,
     out: BytesMut,
     /// Calls of ours, by number.
     calls: FxHashMap<u64, Call>,
@@ -191,11 +193,13 @@ impl Rpyc {
 
     fn new(root: Root, config: &Config) -> Self {
         let limits = Limits::from(config);
-        let root = root.into_object().map(Object::of);
+        let graves = Graves::default();
+        let root = root.into_object().map(|root| Object::of(root, &graves));
         Self {
             is_dialer: false,
             generation: None,
             bound: false,
+            graves,
             exports: Exports::new(root, limits.objects),
             limits,
             imports: Imports::default(),
@@ -426,11 +430,12 @@ impl Protocol<EngineHandles> for Rpyc {
     }
 
     fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        event.or_else(|| self.graves.next().map(Event::Unexported))
     }
 
     fn has_events(&self) -> bool {
-        !self.events.is_empty()
+        !self.events.is_empty() || !self.graves.is_empty()
     }
 
     fn call(&mut self, start: CallStart<'_, EngineHandles>, _now: Nanos) -> Result<u64, Error> {

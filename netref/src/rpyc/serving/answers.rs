@@ -99,7 +99,7 @@ impl Rpyc {
     ) {
         let chain = self.answers.get(&answer).map(|answer| answer.chain);
         let target = IncomingTarget::Object {
-            object: Arc::clone(&object.object),
+            object: object.object.handle(),
             export,
             interface: object.interface,
         };
@@ -123,17 +123,29 @@ impl Rpyc {
         Some(answer)
     }
 
+    /// Nobody asks for that answer any more.
+    fn bury(&self, reply: Reply<'_, EngineHandles>) {
+        if let Reply::Value { refs, .. } = reply {
+            for outgoing in refs {
+                drop(reference(outgoing, &self.graves));
+            }
+        }
+    }
+
     /// A method has answered.
     pub(in crate::rpyc) fn answered(&mut self, answer: u64, reply: Reply<'_, EngineHandles>) {
         let Some(Answer { asker, how, .. }) = self.over(answer) else {
-            return;
+            return self.bury(reply);
         };
         let told = match reply {
             Reply::Value {
                 failure: Some(error), ..
             } => Err(Exception::of(&error)),
             Reply::Value { body, refs, .. } => {
-                let references: Vec<_> = refs.into_iter().map(reference).collect();
+                let references: Vec<_> = refs
+                    .into_iter()
+                    .map(|outgoing| reference(outgoing, &self.graves))
+                    .collect();
                 let value = decode::<Value>(&flat(body), &references, &references::limits());
                 value.map_err(|error| Exception::of(&error.into()))
             }
