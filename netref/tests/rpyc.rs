@@ -1176,3 +1176,388 @@ async fn a_peer_that_takes_nothing_is_left() {
         () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it is never left"),
     }
 }
+
+// ---- what a peer could do to containers
+
+#[remote]
+trait Shelf {
+    /// A list of nothing.
+    fn list(&self) -> Result<Vec<u32>>;
+    fn take(&self, value: Value) -> Result<u32>;
+    /// Some books, which nobody else holds.
+    fn books(&self) -> Result<Vec<Netref<dyn Bench>>>;
+}
+
+struct Library {
+    on_drop: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Shelf for Library {
+    fn list(&self) -> Result<Vec<u32>> {
+        Ok(Vec::new())
+    }
+
+    fn take(&self, value: Value) -> Result<u32> {
+        drop(value);
+        Ok(1)
+    }
+
+    fn books(&self) -> Result<Vec<Netref<dyn Bench>>> {
+        let book = Book {
+            on_drop: Arc::clone(&self.on_drop),
+        };
+        Ok(vec![Netref::of(book)])
+    }
+}
+
+/// Looks at what it was told to when it is dropped.
+struct Book {
+    on_drop: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Drop for Book {
+    fn drop(&mut self) {
+        (self.on_drop)();
+    }
+}
+
+#[remote]
+impl Bench for Book {
+    fn voltage(&self, _: u8, _: Option<f64>) -> Result<f64> {
+        Ok(0.0)
+    }
+
+    fn title(&self) -> Result<String> {
+        Ok("book".into())
+    }
+
+    fn set_title(&self, _: String) -> Result<()> {
+        Ok(())
+    }
+
+    fn samples(&self, _: u64) -> Result<Vec<Sample>> {
+        Ok(Vec::new())
+    }
+
+    fn total(&self, _: Vec<Sample>) -> Result<f64> {
+        Ok(0.0)
+    }
+
+    fn table(&self) -> Result<BTreeMap<String, Vec<u32>>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn echo(&self, value: Value) -> Result<Value> {
+        Ok(value)
+    }
+
+    fn child(&self, _: String) -> Result<Netref<dyn Bench>> {
+        Err(Error::msg("none"))
+    }
+
+    fn is_mine(&self, _: Netref<dyn Bench>) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn each(&self, _: u32, _: Netref<dyn Each>) -> Result<u32> {
+        Ok(0)
+    }
+
+    fn down(&self, _: u32, _: Netref<dyn Deeper>) -> Result<u32> {
+        Ok(0)
+    }
+
+    fn fails(&self, _: String) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn shelf() -> Root {
+    shelf_with(|| {})
+}
+
+fn shelf_with(on_drop: impl Fn() + Send + Sync + 'static) -> Root {
+    let netref: Netref<dyn Shelf> = Netref::of(Library {
+        on_drop: Arc::new(on_drop),
+    });
+    Root::of(&netref)
+}
+
+impl Raw {
+    /// Calls a method of an object by its name, with boxes.
+    async fn call(
+        &mut self,
+        of: &Brine,
+        name: &str,
+        arguments: impl IntoIterator<Item = Brine>,
+    ) -> (u8, Brine) {
+        let call = boxes([yours(of), text(name), boxes(arguments), value(tuple([]))]);
+        self.ask(1000, 8, call).await
+    }
+
+    /// A list of this side's.
+    async fn list(&mut self, root: &Brine) -> Brine {
+        named(self.call(root, "list", []).await)
+    }
+
+    async fn give_back(&mut self, of: &Brine) {
+        let del = boxes([yours(of), value(Brine::Int(1))]);
+        assert_eq!(self.ask(1001, 15, del).await.0, 2);
+    }
+}
+
+/// The name of the object that came.
+fn named((kind, boxed): (u8, Brine)) -> Brine {
+    let Brine::Tuple(mut parts) = boxed else {
+        panic!("a box is a tuple")
+    };
+    assert_eq!((kind, &parts[0]), (2, &Brine::Int(4)), "{parts:?}");
+    parts.remove(1)
+}
+
+/// Sorting by an order that is none panicked, and what is no number is neither less nor more than any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_with_what_is_no_number_is_sorted() {
+    let mut raw = Raw::new(FORMS[0], shelf(), Config::default()).await;
+    let root = raw.root().await;
+    let list = raw.list(&root).await;
+    let mut random = 1_u32;
+    let numbers = (0..5000).map(|_| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        match random >> 24 {
+            0..100 => Brine::Float(f64::NAN),
+            number => Brine::Float(f64::from(number)),
+        }
+    });
+    let numbers = value(tuple(numbers));
+    assert_eq!(raw.call(&list, "extend", [numbers]).await.0, 2);
+    let sorted = raw.call(&list, "sort", []).await;
+    assert_eq!(sorted, (2, value(Brine::None)));
+    assert!(raw.goes_on().await);
+}
+
+/// What was in several places was put together once for each: lists of two in each other, forty deep, never ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_of_the_peers_that_are_in_many_places_are_not_too_much() {
+    let mut raw = Raw::new(FORMS[0], Root::NONE, Config::default()).await;
+    assert!(raw.goes_on().await);
+    let object = within(raw.server.object()).await.unwrap();
+    let copied = tokio::spawn(async move { object.fetch().await });
+    while !copied.is_finished() {
+        let Some((1, Brine::Int(number), Brine::Tuple(request))) = within(raw.next()).await else {
+            panic!("a request")
+        };
+        match request[0] {
+            Brine::Int(3) => raw.say(2, number, &mine("builtins.list", 1, 1)).await,
+            Brine::Int(17) => {
+                let at = instance(&request[1]);
+                let inside = (at < 40).then(|| mine("builtins.list", 1, at + 1));
+                let twice = boxes([inside.clone(), inside].into_iter().flatten());
+                raw.say(2, number, &twice).await;
+                if at == 40 {
+                    break;
+                }
+            }
+            _ => raw.say(2, number, &value(Brine::None)).await,
+        }
+    }
+    let error = within(copied).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error:?}");
+}
+
+/// The number of the object that a request is about.
+fn instance(boxed: &Brine) -> i128 {
+    let part = |of: &Brine, at: usize| match of {
+        Brine::Tuple(parts) => parts[at].clone(),
+        other => panic!("{other:?}"),
+    };
+    match part(&part(&part(&part(boxed, 1), 0), 1), 2) {
+        Brine::Int(instance) => instance,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each list was dropped within the one that it was in: a chain of them was deeper than the stack, and the process ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_this_side_inside_each_other_are_dropped_however_deep() {
+    const DEEP: i128 = 4_000;
+    let mut raw = Raw::new(FORMS[0], shelf(), Config::default()).await;
+    let root = raw.root().await;
+    let list = |number| {
+        let pack = [
+            Brine::Str("builtins.list".into()),
+            Brine::Int(1),
+            Brine::Int(number),
+        ];
+        tuple(pack)
+    };
+    let first = raw.list(&root).await;
+    assert_eq!(first, list(2));
+    let call = |of: &Brine, name: &str, arguments: Brine| {
+        let call = boxes([yours(of), text(name), arguments, value(tuple([]))]);
+        tuple([Brine::Int(8), call])
+    };
+    for number in 2..DEEP {
+        let (inner, outer) = (list(number), list(number + 1));
+        raw.say(1, 1, &call(&inner, "copy", value(tuple([])))).await;
+        raw.say(1, 2, &call(&outer, "clear", value(tuple([])))).await;
+        raw.say(1, 3, &call(&outer, "append", boxes([yours(&inner)])))
+            .await;
+        let del = boxes([yours(&inner), value(Brine::Int(1))]);
+        raw.say(1, 4, &tuple([Brine::Int(15), del])).await;
+        for expected in 1..5 {
+            let (kind, of, content) = within(raw.next()).await.unwrap();
+            assert_eq!((kind, of), (2, Brine::Int(expected)), "{content:?}");
+        }
+    }
+    raw.give_back(&list(DEEP)).await;
+    assert!(raw.goes_on().await);
+    until(&raw.server, |stats| stats.exports == 0).await;
+}
+
+/// Lists of two in each other were made values of by way of every place: four thousand million of them, or more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_of_this_side_that_are_in_many_places_are_not_too_much() {
+    let mut raw = Raw::new(FORMS[0], shelf(), Config::default()).await;
+    let root = raw.root().await;
+    let mut inner = raw.list(&root).await;
+    for _ in 0..30 {
+        let outer = raw.list(&root).await;
+        for _ in 0..2 {
+            assert_eq!(raw.call(&outer, "append", [yours(&inner)]).await.0, 2);
+        }
+        inner = outer;
+    }
+    let (kind, content) = raw.call(&root, "take", [yours(&inner)]).await;
+    assert_eq!((kind, class(&content).as_str()), (3, "MemoryError"));
+    let other = raw.list(&root).await;
+    let compare = boxes([yours(&other), yours(&inner), text("__eq__")]);
+    let (kind, content) = raw.ask(1000, 11, compare).await;
+    assert_eq!((kind, class(&content).as_str()), (3, "MemoryError"));
+    let written = raw.ask(1000, 9, boxes([yours(&inner)])).await;
+    assert_eq!(written.0, 2);
+
+    // One that is in itself.
+    assert_eq!(raw.call(&other, "append", [yours(&other)]).await.0, 2);
+    assert_eq!(raw.call(&other, "append", [yours(&other)]).await.0, 2);
+    let (kind, content) = raw.call(&root, "take", [yours(&other)]).await;
+    assert_eq!((kind, class(&content).as_str()), (3, "MemoryError"));
+    assert!(raw.goes_on().await);
+}
+
+/// An object that only a list held was dropped under the connection's lock: a destructor that used the connection never
+/// came back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_destructor_of_an_object_in_a_list_may_use_the_connection() {
+    let used = Arc::new(std::sync::OnceLock::<Connection>::new());
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let root = shelf_with({
+        let (used, dropped) = (Arc::clone(&used), Arc::clone(&dropped));
+        move || {
+            let _ = used.get().unwrap().stats();
+            dropped.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let mut raw = Raw::new(FORMS[0], root, Config::default()).await;
+    used.set(raw.server.clone()).unwrap();
+    let root = raw.root().await;
+    for (name, arguments) in [
+        ("clear", Vec::new()),
+        ("__delitem__", vec![value(Brine::Int(0))]),
+        ("__setitem__", vec![value(Brine::Int(0)), value(Brine::None)]),
+    ] {
+        let before = dropped.load(Ordering::SeqCst);
+        let list = named(raw.call(&root, "books", []).await);
+        assert_eq!(raw.call(&list, name, arguments).await.0, 2);
+        assert!(raw.goes_on().await);
+        within(async {
+            while dropped.load(Ordering::SeqCst) == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// Every copy of a list was kept as long as the peer liked, and cost it nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_cannot_have_containers_copied_without_end() {
+    let mut raw = Raw::new(FORMS[0], shelf(), Config::default()).await;
+    let root = raw.root().await;
+    let list = raw.list(&root).await;
+    let large = text(&"x".repeat(4 << 20));
+    assert_eq!(raw.call(&list, "append", [large.clone()]).await.0, 2);
+    let mut copies = Vec::new();
+    let (kind, content) = loop {
+        match raw.call(&list, "copy", []).await {
+            (2, boxed) => copies.push(named((2, boxed))),
+            refused => break refused,
+        }
+        assert!(copies.len() < 100);
+    };
+    assert_eq!((kind, class(&content).as_str()), (3, "MemoryError"));
+    assert_eq!(raw.call(&list, "append", [large.clone()]).await.0, 3);
+    for copy in copies {
+        raw.give_back(&copy).await;
+    }
+    assert!(raw.goes_on().await);
+    // What is put in and taken out again does not add up.
+    for _ in 0..20 {
+        assert_eq!(raw.call(&list, "append", [large.clone()]).await.0, 2);
+        let cleared = raw.call(&list, "clear", []).await;
+        assert_eq!(cleared.0, 2);
+    }
+}
+
+/// A list that was in itself was never dropped, with all that was in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_containers_hold_that_hold_each_other_is_dropped_with_the_connection() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let root = shelf_with({
+        let dropped = Arc::clone(&dropped);
+        move || _ = dropped.fetch_add(1, Ordering::SeqCst)
+    });
+    let mut raw = Raw::new(FORMS[0], root, Config::default()).await;
+    let root = raw.root().await;
+    let itself = named(raw.call(&root, "books", []).await);
+    assert_eq!(raw.call(&itself, "append", [yours(&itself)]).await.0, 2);
+    let iterated = named(raw.call(&root, "books", []).await);
+    let iteration = named(raw.call(&iterated, "__iter__", []).await);
+    assert_eq!(raw.call(&iterated, "append", [yours(&iteration)]).await.0, 2);
+    for held in [itself, iterated, iteration] {
+        raw.give_back(&held).await;
+    }
+    let Raw { io, server, .. } = raw;
+    drop(io);
+    within(server.closed()).await;
+    within(async {
+        while dropped.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A name with a dot in it was passed on, and what is behind the dot is a name elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_private_is_behind_a_dot() {
+    let bag = Object::dynamic(Bag(Mutex::default()));
+    let mut raw = Raw::new(FORMS[0], Root::of_object(&bag), Config::default()).await;
+    let root = raw.root().await;
+    for name in ["Bag.__class__", "x.y", "_x", "."] {
+        let none = value(tuple([]));
+        for (handler, boxed) in [
+            (4, boxes([yours(&root), text(name)])),
+            (5, boxes([yours(&root), text(name)])),
+            (6, boxes([yours(&root), text(name), value(Brine::None)])),
+            (8, boxes([yours(&root), text(name), none.clone(), none])),
+        ] {
+            let (kind, content) = raw.ask(100, handler, boxed).await;
+            assert_eq!(
+                (kind, class(&content).as_str()),
+                (3, "AttributeError"),
+                "{handler} {name}"
+            );
+        }
+    }
+}

@@ -934,7 +934,7 @@ pub(super) fn link(value: &Value) -> Option<&Link> {
 
 /// A value with links, as the engine takes it.
 pub(super) fn encode(value: Value) -> Result<Outcome, Error> {
-    let (body, refs) = encoded(&unshare(value))?;
+    let (body, refs) = encoded(&unshare(value)?)?;
     Ok(Outcome::Value {
         failed: false,
         shape: 0,

@@ -3,17 +3,41 @@
 //! Each is a copy: what Python changes in it, it alone sees. What is inside goes as a reference of its own when it is asked
 //! for, and is the same whenever it is asked for again.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
 use farref_boxing::{Record, Value};
 
 use super::exception::Exception;
 use super::face::{NAMESPACE, inaccessible};
-use super::link::{Link, python_repr, share};
+use super::growth::{Grown, Growth, holds, room};
+use super::link::{Link, drop_all, python_repr, share};
 use crate::lock::lock;
+use crate::object::{CONTAINER, weigh};
 
 /// What was handed out.
-pub(super) type Shared = Arc<Mutex<Data>>;
+pub(super) type Shared = Arc<Mutex<Container>>;
+
+/// A container, and how much the peer has made of it.
+#[derive(Debug)]
+pub(super) struct Container {
+    data: Data,
+    grown: Grown,
+}
+
+impl Deref for Container {
+    type Target = Data;
+
+    fn deref(&self) -> &Data {
+        &self.data
+    }
+}
+
+impl DerefMut for Container {
+    fn deref_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+}
 
 /// A container.
 #[derive(Debug)]
@@ -29,7 +53,26 @@ type Told = Result<Value, Exception>;
 
 impl Data {
     pub(super) fn into_shared(self) -> Shared {
-        Arc::new(Mutex::new(self))
+        Arc::new(Mutex::new(Container {
+            data: self,
+            grown: Grown::default(),
+        }))
+    }
+
+    /// The same, made because the peer has asked for a copy.
+    fn into_copy(self, growth: &Growth) -> Result<Shared, Exception> {
+        let mut grown = Grown::default();
+        growth.add(&mut grown, self.room(), || 0)?;
+        Ok(Arc::new(Mutex::new(Container { data: self, grown })))
+    }
+
+    /// Bytes that it takes, but for what is inside by reference.
+    fn room(&self) -> usize {
+        match self {
+            Self::List(items) => room(items),
+            Self::Dict(entries) => room_of(entries),
+            Self::Record(record) => room(record.values()),
+        }
     }
 
     /// What Python takes it for.
@@ -73,6 +116,36 @@ impl Data {
         }
     }
 
+    /// Bytes that it takes, about, but for what is inside by reference.
+    pub(super) fn weight(&self) -> usize {
+        let all = |values: &[Value]| values.iter().map(weigh).sum::<usize>();
+        let held: usize = match self {
+            Self::List(items) => all(items),
+            Self::Dict(entries) => entries
+                .iter()
+                .map(|(key, value)| weigh(key).saturating_add(weigh(value)))
+                .sum(),
+            Self::Record(record) => all(record.values()),
+        };
+        held.saturating_add(CONTAINER)
+    }
+
+    /// All that is in it, which is empty then.
+    pub(super) fn take(&mut self) -> Vec<Value> {
+        match self {
+            Self::List(items) => std::mem::take(items),
+            Self::Dict(entries) => {
+                let entries = std::mem::take(entries);
+                entries
+                    .into_iter()
+                    .flat_map(|(key, value)| [key, value])
+                    .collect()
+            }
+            // Python puts nothing into it.
+            Self::Record(_) => Vec::new(),
+        }
+    }
+
     fn items(&self) -> usize {
         match self {
             Self::List(items) => items.len(),
@@ -109,8 +182,20 @@ impl Data {
     }
 }
 
+impl Drop for Data {
+    fn drop(&mut self) {
+        drop_all(self.take());
+    }
+}
+
 /// Calls a method of a container.
-pub(super) fn call(of: &Shared, name: &str, arguments: Vec<Value>, named: &[(String, Value)]) -> Told {
+pub(super) fn call(
+    of: &Shared,
+    name: &str,
+    arguments: Vec<Value>,
+    named: &[(String, Value)],
+    growth: &Growth,
+) -> Told {
     let name = name.strip_prefix("exposed_").unwrap_or(name);
     let takes_names = matches!(name, "update" | "sort");
     if let [(unexpected, _), ..] = named
@@ -120,9 +205,17 @@ pub(super) fn call(of: &Shared, name: &str, arguments: Vec<Value>, named: &[(Str
             "{name}() takes no keyword arguments: {unexpected}"
         )));
     }
-    let mut data = lock(of);
+    let mut container = lock(of);
+    let Container { data, grown } = &mut *container;
+    let may_tangle =
+        PUTS.contains(&name) && (arguments.iter().any(holds) || named.iter().any(|(_, value)| holds(value)));
+    if may_tangle {
+        growth.add(grown, data.room(), || 0)?;
+        growth.tangle(of);
+    }
+    let mut grow = Grow { grown, growth };
     let mut arguments = arguments.into_iter();
-    let told = match (name, &mut *data) {
+    let told = match (name, data) {
         ("__len__", data) => Value::from(data.items()),
         ("__bool__", data) => Value::Bool(data.items() > 0),
         ("__iter__", Data::List(_) | Data::Dict(_)) => Link::over(of).into_value(),
@@ -135,9 +228,15 @@ pub(super) fn call(of: &Shared, name: &str, arguments: Vec<Value>, named: &[(Str
             let wanted = one(name, &mut arguments)?;
             Value::Bool(find(entries, &wanted).is_some())
         }
-        (_, Data::List(items)) => list(items, name, &mut arguments, named)?,
-        (_, Data::Dict(entries)) => dict(entries, name, &mut arguments, named)?,
+        (_, Data::List(items)) => list(items, name, &mut arguments, named, &mut grow)?,
+        (_, Data::Dict(entries)) => dict(entries, name, &mut arguments, named, &mut grow)?,
         (_, Data::Record(_)) => return Err(inaccessible(name)),
+    };
+    // Nothing but copies is there as it is.
+    let told = match told {
+        Value::List(items) => Link::Data(Data::List(items).into_copy(growth)?).into_value(),
+        Value::Map(entries) => Link::Data(Data::Dict(entries).into_copy(growth)?).into_value(),
+        told => told,
     };
     match arguments.next() {
         None => Ok(told),
@@ -150,6 +249,7 @@ fn list(
     name: &str,
     arguments: &mut std::vec::IntoIter<Value>,
     named: &[(String, Value)],
+    grow: &mut Grow<'_>,
 ) -> Told {
     Ok(match name {
         "__getitem__" => match one(name, arguments)? {
@@ -168,6 +268,7 @@ fn list(
         "__setitem__" => {
             let place = place(&one(name, arguments)?, items.len())?;
             let value = one(name, arguments)?;
+            grow.by(0, room([&value]), items.len(), || room(&*items))?;
             *items.get_mut(place).ok_or_else(out_of_range)? = value;
             Value::Null
         }
@@ -178,7 +279,7 @@ fn list(
         }
         "__reversed__" => {
             let reversed = items.iter_mut().rev().map(give).collect();
-            Link::over(&Data::List(reversed).into_shared()).into_value()
+            Link::over(&Data::List(reversed).into_copy(grow.growth)?).into_value()
         }
         "__add__" => {
             let Some(more) = elements(&one(name, arguments)?) else {
@@ -188,7 +289,7 @@ fn list(
         }
         "append" => {
             let value = one(name, arguments)?;
-            grow(items.len(), 1)?;
+            grow.by(1, room([&value]), items.len(), || room(&*items))?;
             items.push(value);
             Value::Null
         }
@@ -196,14 +297,14 @@ fn list(
             let given = one(name, arguments)?;
             let more = elements(&given)
                 .ok_or_else(|| type_error(format!("{name}() takes a tuple, or a list of this side")))?;
-            grow(items.len(), more.len())?;
+            grow.by(more.len(), room(&more), items.len(), || room(&*items))?;
             items.extend(more);
             Value::Null
         }
         "insert" => {
             let index = one(name, arguments)?.as_i64().unwrap_or_default();
             let value = one(name, arguments)?;
-            grow(items.len(), 1)?;
+            grow.by(1, room([&value]), items.len(), || room(&*items))?;
             let place = if index < 0 {
                 items
                     .len()
@@ -259,6 +360,7 @@ fn dict(
     name: &str,
     arguments: &mut std::vec::IntoIter<Value>,
     named: &[(String, Value)],
+    grow: &mut Grow<'_>,
 ) -> Told {
     let missing = |key: Value| Exception::new("KeyError", [key]);
     Ok(match name {
@@ -271,7 +373,7 @@ fn dict(
         }
         "__setitem__" => {
             let (key, value) = (one(name, arguments)?, one(name, arguments)?);
-            put(entries, key, value)?;
+            put(entries, key, value, grow)?;
             Value::Null
         }
         "__delitem__" => {
@@ -307,14 +409,14 @@ fn dict(
             match find(entries, &key) {
                 Some(place) => at(entries, place),
                 None => {
-                    put(entries, key, default.clone())?;
+                    put(entries, key, default.clone(), grow)?;
                     default
                 }
             }
         }
         "update" => {
             for (name, value) in named {
-                put(entries, Value::Str(name.clone()), value.clone())?;
+                put(entries, Value::Str(name.clone()), value.clone(), grow)?;
             }
             Value::Null
         }
@@ -354,7 +456,7 @@ fn elements(of: &Value) -> Option<Vec<Value>> {
         Value::Tuple(items) => Some(items.clone()),
         Value::Reference(reference) => match Link::of(reference)? {
             // Not the same one: that is locked.
-            Link::Data(data) => match &*data.try_lock().ok()? {
+            Link::Data(data) => match &data.try_lock().ok()?.data {
                 Data::List(items) => Some(items.clone()),
                 _ => None,
             },
@@ -368,24 +470,54 @@ fn find(entries: &[(Value, Value)], key: &Value) -> Option<usize> {
     entries.iter().position(|(known, _)| is_same(known, key))
 }
 
-fn put(entries: &mut Vec<(Value, Value)>, key: Value, value: Value) -> Result<(), Exception> {
-    match find(entries, &key).and_then(|place| entries.get_mut(place)) {
-        Some((_, known)) => *known = value,
+fn put(
+    entries: &mut Vec<(Value, Value)>,
+    key: Value,
+    value: Value,
+    grow: &mut Grow<'_>,
+) -> Result<(), Exception> {
+    let bytes = room([&key, &value]);
+    match find(entries, &key) {
+        Some(place) => {
+            grow.by(0, bytes, entries.len(), || room_of(&*entries))?;
+            if let Some((_, known)) = entries.get_mut(place) {
+                *known = value;
+            }
+        }
         None => {
-            grow(entries.len(), 1)?;
+            grow.by(1, bytes, entries.len(), || room_of(&*entries))?;
             entries.push((key, value));
         }
     }
     Ok(())
 }
 
-/// A peer does not make containers of this side as large as it likes.
-fn grow(is: usize, by: usize) -> Result<(), Exception> {
-    if is.saturating_add(by) <= MOST_ELEMENTS {
-        return Ok(());
+fn room_of(entries: &[(Value, Value)]) -> usize {
+    room(entries.iter().flat_map(|(key, value)| [key, value]))
+}
+
+/// A container that grows.
+struct Grow<'a> {
+    grown: &'a mut Grown,
+    growth: &'a Growth,
+}
+
+impl Grow<'_> {
+    /// By so many elements of so many bytes, to those that it has. A peer does not make containers of this side as large as it
+    /// likes.
+    fn by(
+        &mut self,
+        elements: usize,
+        bytes: usize,
+        has: usize,
+        weight: impl FnOnce() -> usize,
+    ) -> Result<(), Exception> {
+        if has.saturating_add(elements) > MOST_ELEMENTS {
+            let text = format!("a container of this side takes at most {MOST_ELEMENTS} elements");
+            return Err(Exception::new("MemoryError", [text]));
+        }
+        self.growth.add(self.grown, bytes, weight)
     }
-    let text = format!("a container of this side takes at most {MOST_ELEMENTS} elements");
-    Err(Exception::new("MemoryError", [text]))
 }
 
 /// Whether two values are equal to Python, which takes numbers of all types for what they are worth.
@@ -454,7 +586,11 @@ fn sort(items: &mut [Value], named: &[(String, Value)]) -> Result<(), Exception>
             "numbers or texts alone can be sorted on this side".to_owned(),
         ));
     }
-    let order = |a: &Value, b: &Value| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal);
+    // An order of all there are, also of what is no number: sorting by another may panic.
+    let order = |a: &Value, b: &Value| match (key(a), key(b)) {
+        (Some((a, text_a)), Some((b, text_b))) => (a + 0.0).total_cmp(&(b + 0.0)).then(text_a.cmp(&text_b)),
+        _ => std::cmp::Ordering::Equal,
+    };
     if is_reversed {
         items.sort_by(|a, b| order(b, a));
     } else {
@@ -555,6 +691,18 @@ pub(super) const RECORD: u64 = 3;
 pub(super) const SLICE: &str = "slice";
 /// How Python's `NotImplemented` is written as a value.
 pub(super) const NOT_IMPLEMENTED: &str = "NotImplemented";
+
+/// Methods that put something in.
+const PUTS: [&str; 8] = [
+    "__iadd__",
+    "__setitem__",
+    "append",
+    "extend",
+    "insert",
+    "setdefault",
+    "update",
+    "__add__",
+];
 
 const LIST: [&str; 25] = [
     "__add__",

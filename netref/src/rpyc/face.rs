@@ -119,9 +119,10 @@ impl Face {
         self.operations.iter().any(|known| known == operation)
     }
 
-    /// Whether a name that it does not list may be asked for.
+    /// Whether a name that it does not list may be asked for. Nothing in Python has a dot in its name; elsewhere what is before
+    /// one is the name of an interface, and what looks private may be behind it.
     pub(super) fn is_open(&self, operation: &str, name: &str) -> bool {
-        !name.starts_with('_') && self.does(operation)
+        !name.starts_with('_') && !name.contains('.') && self.does(operation)
     }
 
     /// Whether Python finds that special method on its type.

@@ -206,6 +206,30 @@ impl Link {
         }
     }
 
+    /// What this link alone holds, if it is to something of this side that holds values.
+    fn into_held(self) -> Vec<Value> {
+        match self {
+            Self::Data(data) => Arc::into_inner(data).map_or_else(Vec::new, |data| {
+                let mut data = data.into_inner().unwrap_or_else(PoisonError::into_inner);
+                data.take()
+            }),
+            Self::Iteration(iteration) => Arc::into_inner(iteration).map_or_else(Vec::new, |iteration| {
+                let iteration = iteration.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let over = match iteration.over {
+                    Iterated::Data(data) => Some(Self::Data(data).into_value()),
+                    Iterated::Object(..) => None,
+                };
+                iteration.ready.into_iter().chain(over).collect()
+            }),
+            Self::Method(method) => match Arc::into_inner(method).map(|method| method.of) {
+                Some(Owner::Data(data)) => vec![Self::Data(data).into_value()],
+                Some(Owner::Iteration(iteration)) => vec![Self::Iteration(iteration).into_value()],
+                Some(Owner::Object(..) | Owner::Service) | None => Vec::new(),
+            },
+            Self::Object(_) | Self::Import(_) | Self::Broken(_) => Vec::new(),
+        }
+    }
+
     /// Identity, as far as objects that can be exported have one.
     pub(super) fn key(&self) -> Option<Key> {
         Some(match self {
@@ -220,6 +244,23 @@ impl Link {
             },
             Self::Import(_) | Self::Broken(_) => return None,
         })
+    }
+}
+
+/// Drops values one after the other, and what they alone hold. Python may have put containers into each other deeper than a
+/// stack is: none of them is dropped within another.
+pub(super) fn drop_all(mut left: Vec<Value>) {
+    while let Some(value) = left.pop() {
+        match value {
+            Value::List(items) | Value::Tuple(items) => left.extend(items),
+            Value::Map(entries) => left.extend(entries.into_iter().flat_map(|(key, value)| [key, value])),
+            Value::Some(value) => left.push(*value),
+            Value::Reference(reference) => {
+                let link = reference.downcast::<Link>().ok().and_then(Arc::into_inner);
+                left.extend(link.into_iter().flat_map(Link::into_held));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -269,44 +310,73 @@ fn share_record(record: Record) -> Value {
 }
 
 /// A value as methods of this side take it: containers of this side that come back are values again.
-pub(super) fn unshare(value: Value) -> Value {
-    match value {
-        Value::Reference(reference) => match Link::of(&reference) {
-            Some(Link::Data(data)) => {
-                let held = crate::lock::lock(data).to_value();
-                deep(held, MOST_LEVELS)
-            }
-            _ => Value::Reference(reference),
-        },
-        Value::Tuple(items) => Value::Tuple(items.into_iter().map(unshare).collect()),
-        plain => plain,
-    }
+///
+/// # Errors
+///
+/// They take too much, as each is there as often as it is inside another; or Python has put one into itself.
+pub(super) fn unshare(value: Value) -> Result<Value, Error> {
+    deep(value, MOST_LEVELS, &mut { MOST_UNSHARED })
 }
 
-/// What is inside, unshared too. Python may have put a container into itself: what is too deep is left out.
-fn deep(value: Value, levels: u32) -> Value {
-    let Some(levels) = levels.checked_sub(1) else {
-        return Value::Null;
+/// Arguments by name.
+pub(super) type Named = Vec<(String, Value)>;
+
+/// The arguments of a call as methods of this side take them.
+///
+/// # Errors
+///
+/// As [`unshare`]; all of them count.
+pub(super) fn unshare_all(positional: Vec<Value>, named: Named) -> Result<(Vec<Value>, Named), Error> {
+    let mut room = MOST_UNSHARED;
+    let mut one = |value| deep(value, MOST_LEVELS, &mut room);
+    let positional: Result<_, Error> = positional.into_iter().map(&mut one).collect();
+    let named = named.into_iter().map(|(name, value)| Ok((name, one(value)?)));
+    Ok((positional?, named.collect::<Result<_, Error>>()?))
+}
+
+/// A value, with what is inside unshared too.
+fn deep(value: Value, levels: u32, room: &mut usize) -> Result<Value, Error> {
+    let all = |items: Vec<Value>, levels: u32, room: &mut usize| {
+        items
+            .into_iter()
+            .map(|item| deep(item, levels, room))
+            .collect::<Result<Vec<_>, Error>>()
     };
-    match value {
-        Value::List(items) => Value::List(items.into_iter().map(|item| deep(item, levels)).collect()),
-        Value::Tuple(items) => Value::Tuple(items.into_iter().map(|item| deep(item, levels)).collect()),
+    Ok(match value {
+        Value::List(items) => Value::List(all(items, levels, room)?),
+        // As deep as they came over the wire.
+        Value::Tuple(items) => Value::Tuple(all(items, levels, room)?),
         Value::Map(entries) => {
-            let entry = |(key, value)| (deep(key, levels), deep(value, levels));
-            Value::Map(entries.into_iter().map(entry).collect())
+            let entry = |(key, value)| Ok((deep(key, levels, room)?, deep(value, levels, room)?));
+            let entries: Result<_, Error> = entries.into_iter().map(entry).collect();
+            Value::Map(entries?)
         }
         Value::Reference(reference) => match Link::of(&reference) {
             Some(Link::Data(data)) => {
-                let held = crate::lock::lock(data).to_value();
-                deep(held, levels)
+                let levels = levels.checked_sub(1).ok_or_else(|| {
+                    let text = "the containers are inside each other too deeply, or in themselves";
+                    Error::new(farref_boxing::ErrorKind::Limit, text)
+                })?;
+                let held = {
+                    let data = lock(data);
+                    *room = room.checked_sub(data.weight()).ok_or_else(|| {
+                        let text = format!("the containers take more than {} MiB", MOST_UNSHARED >> 20);
+                        Error::new(farref_boxing::ErrorKind::Limit, text)
+                    })?;
+                    data.to_value()
+                };
+                deep(held, levels, room)?
             }
             _ => Value::Reference(reference),
         },
         plain => plain,
-    }
+    })
 }
 
+/// Containers inside each other, at most.
 const MOST_LEVELS: u32 = 32;
+/// Bytes that containers of this side may take as a value.
+const MOST_UNSHARED: usize = 64 << 20;
 
 /// A value as Python writes it.
 pub(super) fn python_repr(value: &Value) -> String {
@@ -348,6 +418,10 @@ fn write_repr(value: &Value, levels: u32, out: &mut String) {
             out.push('{');
             let mut comma = "";
             for (key, value) in entries {
+                if out.len() > LONGEST_TEXT {
+                    out.push_str(", ...");
+                    break;
+                }
                 out.push_str(comma);
                 write_repr(key, levels, out);
                 out.push_str(": ");
@@ -385,6 +459,9 @@ fn write_repr(value: &Value, levels: u32, out: &mut String) {
 fn write_all(items: &[Value], levels: u32, out: &mut String) {
     let mut comma = "";
     for item in items {
+        if out.len() > LONGEST_TEXT {
+            return out.push_str(", ...");
+        }
         out.push_str(comma);
         write_repr(item, levels, out);
         comma = ", ";

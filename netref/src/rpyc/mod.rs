@@ -28,6 +28,7 @@ mod exception;
 mod exports;
 mod face;
 mod fetch;
+mod growth;
 mod imports;
 mod link;
 mod packs;
@@ -58,6 +59,7 @@ use crate::waiter::Waiter;
 use self::calling::{Call, Pending, Queued};
 use self::exports::Exports;
 use self::fetch::Fetch;
+use self::growth::Growth;
 use self::imports::Imports;
 use self::link::{Graves, Link, Object};
 use self::serving::Answer;
@@ -75,6 +77,7 @@ pub struct Rpyc {
     limits: Limits,
     exports: Exports,
     imports: Imports,
+    growth: Growth,
     events: VecDeque<Event<EngineHandles>>,
     /// Objects to be dropped outside the lock.
     graves: Graves,
@@ -203,6 +206,7 @@ impl Rpyc {
             exports: Exports::new(root, limits.objects),
             limits,
             imports: Imports::default(),
+            growth: Growth::default(),
             events: VecDeque::new(),
             out: BytesMut::new(),
             calls: FxHashMap::default(),
@@ -518,7 +522,7 @@ impl Protocol<EngineHandles> for Rpyc {
             std::mem::take(&mut self.cursors),
         );
         let held: Vec<Link> = self.exports.clear().collect();
-        self.discard((pending, held));
+        self.discard((pending, held, self.growth.untangle()));
         self.imports.clear();
         self.releases.clear();
         self.deadlines.clear();

@@ -145,11 +145,11 @@ impl Rpyc {
                 },
             )) => {
                 let op = Op::Set(name.to_owned());
-                self.ask(asker, object, *export, op, &unshare(value.clone()), How::Value)
+                self.ask(asker, object, *export, op, &plain(value.clone())?, How::Value)
             }
             None if face.is_open("set", name) => {
                 let op = Op::Set(name.to_owned());
-                self.ask(asker, object, *export, op, &unshare(value.clone()), How::Value)
+                self.ask(asker, object, *export, op, &plain(value.clone())?, How::Value)
             }
             Some(_) => Err(Exception::new(
                 "AttributeError",
@@ -188,14 +188,14 @@ impl Rpyc {
                 if !face.does("eq") && !matches!(link(&other), Some(Link::Object(_))) {
                     return unknown();
                 }
-                self.ask(asker, object, *export, Op::Compare, &unshare(other), how)
+                self.ask(asker, object, *export, Op::Compare, &plain(other)?, how)
             }
             Target::Data(data) => {
                 let same = match link(&other) {
                     Some(Link::Data(other)) if Arc::ptr_eq(data, other) => true,
                     Some(Link::Data(_)) => {
                         let own = Link::Data(Arc::clone(data)).into_value();
-                        unshare(own) == unshare(other)
+                        plain(own)? == plain(other)?
                     }
                     _ => return unknown(),
                 };
@@ -209,7 +209,7 @@ impl Rpyc {
         match target {
             Target::Object(object, export, face) if face.does("order") => {
                 let op = Op::Order(ordering);
-                self.ask(asker, object, *export, op, &unshare(other.clone()), How::Value)
+                self.ask(asker, object, *export, op, &plain(other.clone())?, How::Value)
             }
             _ => Ok(Some(Value::Record(Record::unit(NOT_IMPLEMENTED)))),
         }
@@ -232,6 +232,11 @@ impl Rpyc {
             Target::Method(method) => Ok(Some(crate::hosted::address(method).into())),
         }
     }
+}
+
+/// A value as methods of this side take it.
+pub(super) fn plain(value: Value) -> Result<Value, Exception> {
+    unshare(value).map_err(|error| Exception::of(&error))
 }
 
 /// The name of an object, which goes by value.

@@ -1,5 +1,6 @@
 //! Calls: of objects, of their methods, of special methods.
 
+use super::attributes::plain;
 use super::*;
 
 impl Rpyc {
@@ -14,19 +15,8 @@ impl Rpyc {
             Target::Object(object, export, face) => match &face.only {
                 Some(name) => self.call_method(&object, export, name, positional, named, asker),
                 None if face.does("call") || face.is_class => {
-                    let positional: Vec<Value> = positional.into_iter().map(unshare).collect();
-                    let named: Named = named
-                        .into_iter()
-                        .map(|(name, value)| (name, unshare(value)))
-                        .collect();
-                    self.ask(
-                        asker,
-                        &object,
-                        export,
-                        Op::Invoke,
-                        &(positional, named),
-                        How::Value,
-                    )
+                    let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
+                    self.ask(asker, &object, export, Op::Invoke, &arguments, How::Value)
                 }
                 None => Err(type_error(&format!("'{}' object is not callable", face.title))),
             },
@@ -41,7 +31,9 @@ impl Rpyc {
                     let target = Target::Object(object.clone(), export, face);
                     self.call_attribute(target, &method.name, positional, named, asker)
                 }
-                Owner::Data(data) => data::call(data, &method.name, positional, &named).map(Some),
+                Owner::Data(data) => {
+                    data::call(data, &method.name, positional, &named, &self.growth).map(Some)
+                }
                 Owner::Iteration(iteration) => {
                     let target = Target::Iteration(Arc::clone(iteration));
                     self.call_attribute(target, &method.name, positional, named, asker)
@@ -103,17 +95,17 @@ impl Rpyc {
                     }
                     "__getitem__" => {
                         is_there()?;
-                        let key = unshare(arguments.next("key")?);
+                        let key = plain(arguments.next("key")?)?;
                         self.ask(asker, &object, export, Op::Index, &key, How::Value)
                     }
                     "__setitem__" => {
                         is_there()?;
-                        let entry = (unshare(arguments.next("key")?), unshare(arguments.next("value")?));
+                        let entry = (plain(arguments.next("key")?)?, plain(arguments.next("value")?)?);
                         self.ask(asker, &object, export, Op::SetIndex, &entry, How::Value)
                     }
                     "__delitem__" => {
                         is_there()?;
-                        let key = unshare(arguments.next("key")?);
+                        let key = plain(arguments.next("key")?)?;
                         self.ask(asker, &object, export, Op::DeleteIndex, &key, How::Value)
                     }
                     "__iter__" => {
@@ -166,7 +158,7 @@ impl Rpyc {
                 }
             }
             Target::Data(data) => {
-                let called = data::call(&data, name, positional, &named)?;
+                let called = data::call(&data, name, positional, &named, &self.growth)?;
                 Ok(Some(called))
             }
             Target::Iteration(iteration) => match name {
@@ -214,12 +206,8 @@ impl Rpyc {
         }
         let op = Op::Named(name.to_owned());
         if found.is_empty() {
-            let positional: Vec<Value> = positional.into_iter().map(unshare).collect();
-            let named: Named = named
-                .into_iter()
-                .map(|(name, value)| (name, unshare(value)))
-                .collect();
-            return self.ask(asker, object, export, op, &(positional, named), How::Value);
+            let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
+            return self.ask(asker, object, export, op, &arguments, How::Value);
         }
         let answer = self.admit(asker, How::Value)?;
         self.deliver(answer, object, export, op, None, Refs::new());
@@ -235,15 +223,14 @@ impl Rpyc {
     pub(in crate::rpyc) fn take_arguments(&mut self, answer: u64, arguments: Result<Value>) {
         let encoded = arguments.and_then(|arguments| {
             let [positional, named] = <[Value; 2]>::try_from(into_items(arguments)).unwrap_or_default();
-            let positional: Vec<Value> = into_items(positional).into_iter().map(unshare).collect();
             let named: Named = into_items(named)
                 .into_iter()
                 .filter_map(|pair| {
                     let [name, value] = <[Value; 2]>::try_from(into_items(pair)).ok()?;
-                    Some((name.as_str()?.to_owned(), unshare(value)))
+                    Some((name.as_str()?.to_owned(), value))
                 })
                 .collect();
-            encoded(&(positional, named))
+            encoded(&unshare_all(into_items(positional), named)?)
         });
         match encoded {
             Ok((body, refs)) => self.events.push_back(Event::Body { answer, body, refs }),

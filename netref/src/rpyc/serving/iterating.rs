@@ -8,7 +8,12 @@ impl Rpyc {
         if let Some(next) = lock(&iteration).take_next() {
             return next.map(Some);
         }
-        self.fill(iteration, ONE_BATCH, asker, How::Next)
+        // A container is here: nothing is saved by taking more of it than is wanted.
+        let most = match lock(&iteration).over {
+            Iterated::Data(_) => 1,
+            Iterated::Object(..) => ONE_BATCH,
+        };
+        self.fill(iteration, most, asker, How::Next)
     }
 
     pub(super) fn some(&mut self, target: Target, many: usize, asker: &Asker) -> Told {

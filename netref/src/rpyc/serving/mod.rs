@@ -24,7 +24,7 @@ use super::exception::Exception;
 use super::exports::unknown;
 use super::face::{Attribute, CLOSE, ENTER, EXIT, Face, inaccessible};
 use super::fetch::{Goal, containers};
-use super::link::{Iterated, Iteration, Link, Method, Object, Owner, unshare};
+use super::link::{Iterated, Iteration, Link, Method, Named, Object, Owner, unshare, unshare_all};
 use super::packs::Pack;
 use super::wire::{self, Kind, Message, Threads, broken, handler, label};
 use super::{Rpyc, tuple};
@@ -86,9 +86,6 @@ enum Target {
     Iteration(Arc<Mutex<Iteration>>),
     Method(Arc<Method>),
 }
-
-/// Arguments by name.
-type Named = Vec<(String, Value)>;
 
 /// What is to be said at once, or nothing, as a method will.
 type Told = Result<Option<Value>, Exception>;
