@@ -1561,3 +1561,56 @@ async fn nothing_private_is_behind_a_dot() {
         }
     }
 }
+
+/// Numbers, some hundred of them.
+#[remote]
+trait Counter {
+    fn numbers(&self) -> Result<u32>;
+}
+
+struct Hundreds;
+
+#[remote(iter)]
+impl Counter for Hundreds {
+    fn numbers(&self) -> Result<u32> {
+        Ok(300)
+    }
+}
+
+impl IntoIterator for &Hundreds {
+    type Item = u32;
+    type IntoIter = std::ops::Range<u32>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        0..300
+    }
+}
+
+/// What was asked for twice at once came twice, and what was behind it was left out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elements_that_are_asked_for_all_at_once_come_once_each() {
+    let root = Root::of(&Netref::<dyn Counter>::of(Hundreds));
+    let mut raw = Raw::new(FORMS[0], root, Config::default()).await;
+    let root = raw.root().await;
+    let iteration = named(raw.call(&root, "__iter__", []).await);
+    let none = || value(tuple([]));
+    for number in 0..301 {
+        let next = boxes([yours(&iteration), text("__next__"), none(), none()]);
+        raw.say(1, number, &tuple([Brine::Int(8), next])).await;
+    }
+    let mut came = Vec::new();
+    let mut ends = 0;
+    for _ in 0..301 {
+        match within(raw.next()).await.unwrap() {
+            (2, _, Brine::Tuple(boxed)) => came.push(boxed[1].clone()),
+            (3, _, Brine::Int(1)) => ends += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ends, 1);
+    came.sort_by_key(|number| match number {
+        Brine::Int(number) => *number,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(came, (0..300).map(Brine::Int).collect::<Vec<_>>());
+}

@@ -217,6 +217,10 @@ impl Rpyc {
                 }
             }
         }
+        // What needed no request is over already.
+        if self.calls.get(&call).is_none_or(Call::is_over) {
+            return Ok(call);
+        }
         if let Some(deadline) = start.options.deadline {
             self.deadlines.insert((deadline, call));
         }

@@ -399,6 +399,7 @@ impl Protocol<EngineHandles> for Rpyc {
             self.deadlines.pop_first();
             self.finish(call, Err(ErrorKind::Deadline.into()));
             self.drop_fetch_for(call);
+            self.queued.retain(|queued| queued.call() != Some(call));
         }
         Ok(())
     }

@@ -159,7 +159,15 @@ impl Rpyc {
             (How::Gather(_, _, gathered, _), Err(exception)) if exception.is_stop() => {
                 Ok(Some(Value::Tuple(gathered)))
             }
-            (how, told) => told.and_then(|value| finish(how, value)).map(Some),
+            (How::Next(iteration, from), Ok(batch)) => {
+                lock(&iteration).take_in(batch, from);
+                self.next(iteration, &asker)
+            }
+            (How::Some(iteration, from, many), Ok(batch)) => {
+                lock(&iteration).take_in(batch, from);
+                self.some(Target::Iteration(iteration), many, &asker)
+            }
+            (how, told) => told.map(|value| Some(finish(how, value))),
         };
         if let Some(told) = told.transpose() {
             self.respond(&asker, told);
@@ -174,6 +182,13 @@ impl Rpyc {
         });
         let mut content = BytesMut::with_capacity(64);
         let told = told.and_then(|value| {
+            // Requests are not taken any more by then: these are answers to what was asked before.
+            if self.out.len() > self.limits.unsent.saturating_mul(4) {
+                return Err(Exception::new(
+                    "MemoryError",
+                    ["the answers before this one are not taken"],
+                ));
+            }
             let mut handed = Vec::new();
             let boxed = self.put_box(&value, &mut handed, &mut content);
             boxed.map_err(|error| {
@@ -199,43 +214,22 @@ impl Rpyc {
 }
 
 /// What is said when a method has returned `value`.
-pub(super) fn finish(how: How, value: Value) -> Result<Value, Exception> {
+fn finish(how: How, value: Value) -> Value {
     match how {
-        How::Value | How::Gather(..) => Ok(value),
-        How::Not => Ok(match value {
+        How::Value | How::Next(..) | How::Some(..) | How::Gather(..) => value,
+        How::Not => match value {
             Value::Bool(value) => Value::Bool(!value),
             other => other,
-        }),
+        },
         #[expect(clippy::cast_possible_wrap, reason = "its bits are what counts")]
-        How::Hash => Ok(value.as_u64().map_or(value, |hash| (hash as i64).into())),
-        How::Or(link) => Ok(match value {
+        How::Hash => value.as_u64().map_or(value, |hash| (hash as i64).into()),
+        How::Or(link) => match value {
             Value::Null => link.into_value(),
             other => other,
-        }),
-        How::Exit => Ok(match value {
+        },
+        How::Exit => match value {
             Value::Bool(swallows) => Value::Bool(swallows),
             _ => Value::Bool(false),
-        }),
-        How::Next(ref iteration) | How::Some(ref iteration, _) => {
-            let [items, is_end] = <[Value; 2]>::try_from(into_items(value)).unwrap_or_default();
-            let is_end = !matches!(is_end, Value::Bool(false));
-            lock(iteration).add(into_items(items), is_end);
-            give(how).map(Option::unwrap_or_default)
-        }
-    }
-}
-
-/// The elements that were asked for, of a batch that has come.
-pub(super) fn give(how: How) -> Told {
-    match how {
-        How::Next(iteration) => {
-            let mut iteration = lock(&iteration);
-            iteration.take_next().unwrap_or_else(|| Err(stop())).map(Some)
-        }
-        How::Some(iteration, many) => {
-            let some = lock(&iteration).take_some(many).unwrap_or_default();
-            Ok(Some(Value::Tuple(some)))
-        }
-        _ => Ok(Some(Value::Null)),
+        },
     }
 }

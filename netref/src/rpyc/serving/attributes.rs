@@ -215,6 +215,10 @@ impl Rpyc {
         }
     }
 
+    fn number_of(&self, link: &Link) -> Told {
+        Ok(Some(self.exports.number(link).unwrap_or_default().into()))
+    }
+
     pub(super) fn hash(&mut self, target: &Target, asker: &Asker) -> Told {
         match target {
             Target::Object(object, export, _) => {
@@ -228,8 +232,9 @@ impl Rpyc {
                 let name = name.strip_prefix("builtins.").unwrap_or(name);
                 Err(type_error(&format!("unhashable type: '{name}'")))
             }
-            Target::Iteration(iteration) => Ok(Some(crate::hosted::address(iteration).into())),
-            Target::Method(method) => Ok(Some(crate::hosted::address(method).into())),
+            // Not their addresses, which are nobody's business.
+            Target::Iteration(iteration) => self.number_of(&Link::Iteration(Arc::clone(iteration))),
+            Target::Method(method) => self.number_of(&Link::Method(Arc::clone(method))),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Iterations over objects and containers of this side, in batches.
 
-use super::answers::give;
 use super::*;
 
 impl Rpyc {
@@ -13,7 +12,11 @@ impl Rpyc {
             Iterated::Data(_) => 1,
             Iterated::Object(..) => ONE_BATCH,
         };
-        self.fill(iteration, most, asker, How::Next)
+        if !self.fill(&iteration, most, asker, How::Next)? {
+            return Ok(None);
+        }
+        let next = lock(&iteration).take_next();
+        next.unwrap_or_else(|| Err(stop())).map(Some)
     }
 
     pub(super) fn some(&mut self, target: Target, many: usize, asker: &Asker) -> Told {
@@ -40,7 +43,12 @@ impl Rpyc {
         if let Some(some) = lock(&iteration).take_some(many) {
             return Ok(Some(Value::Tuple(some)));
         }
-        self.fill(iteration, many, asker, |iteration| How::Some(iteration, many))
+        let how = |iteration, from| How::Some(iteration, from, many);
+        if !self.fill(&iteration, many, asker, how)? {
+            return Ok(None);
+        }
+        let some = lock(&iteration).take_some(many);
+        Ok(Some(Value::Tuple(some.unwrap_or_default())))
     }
 
     /// Asks an object that is an iterator for its next element, until there are as many as wanted.
@@ -61,39 +69,49 @@ impl Rpyc {
         self.ask(asker, &object, export, op, &none, how)
     }
 
-    /// Asks for a batch of what is iterated over.
-    pub(super) fn fill(
+    /// Asks for a batch of what is iterated over: whether it is there already.
+    fn fill(
         &mut self,
-        iteration: Arc<Mutex<Iteration>>,
+        iteration: &Arc<Mutex<Iteration>>,
         most: usize,
         asker: &Asker,
-        how: impl FnOnce(Arc<Mutex<Iteration>>) -> How,
-    ) -> Told {
+        how: impl FnOnce(Arc<Mutex<Iteration>>, usize) -> How,
+    ) -> Result<bool, Exception> {
         let (over, from) = {
-            let iteration = lock(&iteration);
+            let iteration = lock(iteration);
             (iteration.over.clone(), iteration.from)
         };
         match over {
             Iterated::Object(object, export) => {
                 let most = u32::try_from(most.max(1)).unwrap_or(u32::MAX);
                 let arguments = (from as u64, most);
-                let how = how(iteration);
-                self.ask(asker, &object, export, Op::Iterate, &arguments, how)
+                let how = how(Arc::clone(iteration), from);
+                self.ask(asker, &object, export, Op::Iterate, &arguments, how)?;
+                Ok(false)
             }
             Iterated::Data(data) => {
                 let batch = lock(&data).some(from, most.max(1));
                 let is_end = batch.len() < most.max(1);
-                let mut filled = lock(&iteration);
-                filled.add(batch, is_end);
-                drop(filled);
-                give(how(iteration))
+                lock(iteration).add(batch, is_end);
+                Ok(true)
             }
         }
     }
 }
 
 impl Iteration {
-    pub(super) fn add(&mut self, batch: Vec<Value>, is_end: bool) {
+    /// A batch has come, from that element on. Whoever asks for elements while others do may get one that has come
+    /// already: it is passed over.
+    pub(super) fn take_in(&mut self, batch: Value, from: usize) {
+        if from != self.from || self.is_end {
+            return;
+        }
+        let [items, is_end] = <[Value; 2]>::try_from(into_items(batch)).unwrap_or_default();
+        let is_end = !matches!(is_end, Value::Bool(false));
+        self.add(into_items(items), is_end);
+    }
+
+    fn add(&mut self, batch: Vec<Value>, is_end: bool) {
         self.from = self.from.saturating_add(batch.len());
         self.is_end = is_end || batch.is_empty();
         self.ready.extend(batch);

@@ -70,10 +70,10 @@ enum How {
     Or(Link),
     /// It is if it is a truth: whether an exception is swallowed.
     Exit,
-    /// It is a batch of an iteration, of which the next element is the answer.
-    Next(Arc<Mutex<Iteration>>),
-    /// It is a batch of an iteration, of which so many elements are the answer.
-    Some(Arc<Mutex<Iteration>>, usize),
+    /// It is a batch of an iteration, from that element on; the next element is the answer.
+    Next(Arc<Mutex<Iteration>>, usize),
+    /// It is a batch of an iteration, from that element on; so many elements are the answer.
+    Some(Arc<Mutex<Iteration>>, usize, usize),
     /// It is the next element of an object that is an iterator by itself, of which so many are wanted.
     Gather(Object, u64, Vec<Value>, usize),
 }
