@@ -15,20 +15,8 @@ const OTHERWISE: [&str; 4] = [
     "instancecheck-over-there",
 ];
 
-/// What does not work yet.
-const NOT_YET: [&str; 4] = [
-    // An iterator of Python's is nothing that a method takes as a list: its elements are not asked for.
-    "iterator-argument",
-    // A method that Python took of an object here is refused when it comes back as an argument.
-    "callback-of-theirs",
-    // An index behind the end is a RuntimeError, by which Python does not know that it is the end.
-    "series-ends",
-    // Elements of an object that are asked for while others are on their way are given twice.
-    "async-series",
-];
-
 async fn drives(python: &Python, serving: &Serving, offer: Offer, but: &[&str]) {
-    let left_out = OTHERWISE.iter().chain(&NOT_YET).chain(but);
+    let left_out = OTHERWISE.iter().chain(but);
     let options: Vec<_> = left_out.flat_map(|name| ["--without", name]).collect();
     let passed = python.scenarios(serving.address(), offer, &options).await;
     passed.unwrap_or_else(|failed| panic!("{failed}"));

@@ -110,6 +110,14 @@ impl Exception {
         &self.traceback
     }
 
+    /// The same of that class of Python's own, if it says no more than that something failed.
+    pub(super) fn or_rather(mut self, class: &str) -> Self {
+        if self.is("RuntimeError") {
+            class.clone_into(&mut self.class);
+        }
+        self
+    }
+
     /// Whether it is the end of an iteration.
     pub(super) fn is_stop(&self) -> bool {
         self.is(STOP)

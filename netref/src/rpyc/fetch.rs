@@ -42,8 +42,8 @@ pub(super) enum Goal {
 /// One container.
 #[derive(Debug)]
 struct Node {
-    /// Keeps it from being released meanwhile.
-    _proxy: Arc<Import>,
+    /// Kept from being released meanwhile.
+    proxy: Arc<Import>,
     kind: Kind,
     /// So many levels of what is inside are wanted too.
     levels: u8,
@@ -58,6 +58,8 @@ struct Node {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// It is used up by being fetched.
+    Iterator,
     Sequence,
     Bytes,
     Dict,
@@ -143,7 +145,7 @@ impl Rpyc {
                 continue;
             }
             let node = Node {
-                _proxy: proxy,
+                proxy,
                 kind,
                 levels,
                 items: Vec::new(),
@@ -265,6 +267,11 @@ impl Rpyc {
             (Step::First, Value::Tuple(items)) => {
                 let is_all = items.len() < FIRST;
                 node.items = items;
+                if !is_all && node.kind == Kind::Iterator {
+                    let step = Step::More(Arc::clone(&node.proxy));
+                    self.ask_for(number, id, id, handler::BUFFITER, &[BATCH.into()], step);
+                    return Ok(());
+                }
                 if !is_all {
                     let arguments = ["__iter__".into(), tuple([]), tuple([])];
                     self.ask_for(number, id, id, handler::CALLATTR, &arguments, Step::Iterator);
@@ -445,7 +452,7 @@ impl Fetch {
                     .collect();
                 bytes.map_or(Value::List(items), Value::bytes)
             }
-            Kind::Sequence => Value::List(items),
+            Kind::Sequence | Kind::Iterator => Value::List(items),
         })
     }
 }
@@ -491,6 +498,10 @@ fn kind_of(pack: &Pack) -> Option<Kind> {
         | "collections.OrderedDict"
         | "collections.defaultdict"
         | "collections.Counter" => Kind::Dict,
+        "builtins.generator" | "builtins.map" | "builtins.filter" | "builtins.zip" | "builtins.enumerate"
+        | "builtins.reversed" => Kind::Iterator,
+        name if name.starts_with("builtins.") && name.ends_with("iterator") => Kind::Iterator,
+        name if name.starts_with("itertools.") => Kind::Iterator,
         // Farref's objects have that name too, as long as they are no structs: their classes have small numbers.
         NAMESPACE if pack.class == RECORD.into() || pack.class > u32::MAX.into() => Kind::Namespace,
         "builtins.bytearray" | "builtins.memoryview" => Kind::Bytes,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use farref_boxing::rpyc as brine;
 use farref_boxing::{Error, Record, Reference, Value};
 
+use super::bound::Bound;
 use super::data::{Data, Shared};
 use crate::hosted::{Exported, address};
 use crate::lock::lock;
@@ -199,8 +200,13 @@ impl Link {
             Self::Object(object) => Received::Home(object.object.handle()),
             Self::Import(proxy) => Received::Import(Arc::clone(proxy)),
             Self::Broken(error) => Received::Broken(error.clone()),
+            Self::Method(method) if let Some(bound) = Bound::new(method) => {
+                let bound: Arc<dyn Exported> = Arc::new(bound);
+                Received::Home(bound)
+            }
             Self::Data(_) | Self::Iteration(_) | Self::Method(_) => {
-                let text = "a method or an iteration of this side, which has come back, is nothing that can be used here";
+                let text =
+                    "an iteration of this side, or a method of a container, is nothing that can be used here";
                 Received::Broken(Error::new(farref_boxing::ErrorKind::Unsupported, text))
             }
         }

@@ -22,6 +22,7 @@
 //! Both generations of the wire are spoken: RPyC 4.1 to 5.3, and 6. Reading order: `wire` (messages), `packs` (names of
 //! objects), `link` and `exports`, `imports` (the tables), `calling`, `fetch`, `serving`, `face`, `data`, `exception`.
 
+mod bound;
 mod calling;
 mod data;
 mod exception;

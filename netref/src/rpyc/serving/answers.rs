@@ -167,6 +167,7 @@ impl Rpyc {
                 lock(&iteration).take_in(batch, from);
                 self.some(Target::Iteration(iteration), many, &asker)
             }
+            (How::Element(class), told) => told.map(Some).map_err(|exception| exception.or_rather(class)),
             (how, told) => told.map(|value| Some(finish(how, value))),
         };
         if let Some(told) = told.transpose() {
@@ -181,6 +182,7 @@ impl Rpyc {
             to: threads.from,
         });
         let mut content = BytesMut::with_capacity(64);
+        let mut handed = Vec::new();
         let told = told.and_then(|value| {
             // Requests are not taken any more by then: these are answers to what was asked before.
             if self.out.len() > self.limits.unsent.saturating_mul(4) {
@@ -189,10 +191,9 @@ impl Rpyc {
                     ["the answers before this one are not taken"],
                 ));
             }
-            let mut handed = Vec::new();
             let boxed = self.put_box(&value, &mut handed, &mut content);
             boxed.map_err(|error| {
-                self.take_back(&handed);
+                self.take_back(&std::mem::take(&mut handed));
                 Exception::of(&error)
             })
         });
@@ -205,6 +206,7 @@ impl Rpyc {
             }
         };
         if let Err(error) = self.write(kind, &asker.number, threads, &content) {
+            self.take_back(&handed);
             content.clear();
             Exception::of(&error).put(&mut content);
             // A short one: it has no limit to meet.
@@ -216,7 +218,7 @@ impl Rpyc {
 /// What is said when a method has returned `value`.
 fn finish(how: How, value: Value) -> Value {
     match how {
-        How::Value | How::Next(..) | How::Some(..) | How::Gather(..) => value,
+        How::Value | How::Element(_) | How::Next(..) | How::Some(..) | How::Gather(..) => value,
         How::Not => match value {
             Value::Bool(value) => Value::Bool(!value),
             other => other,

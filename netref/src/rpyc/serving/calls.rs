@@ -96,7 +96,13 @@ impl Rpyc {
                     "__getitem__" => {
                         is_there()?;
                         let key = plain(arguments.next("key")?)?;
-                        self.ask(asker, &object, export, Op::Index, &key, How::Value)
+                        // Python iterates by index until there is an IndexError, and by nothing else.
+                        let class = if key.as_i128().is_some() {
+                            "IndexError"
+                        } else {
+                            "KeyError"
+                        };
+                        self.ask(asker, &object, export, Op::Index, &key, How::Element(class))
                     }
                     "__setitem__" => {
                         is_there()?;

@@ -62,6 +62,8 @@ struct Asker {
 enum How {
     /// It is the answer.
     Value,
+    /// It is the element with a key; what fails is a look-up of this class.
+    Element(&'static str),
     /// Its opposite is.
     Not,
     /// Its bits are, as a number.

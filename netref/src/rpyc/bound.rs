@@ -1,0 +1,82 @@
+//! Methods of objects of this side that come back from Python: it takes a method for itself before it calls it, and may pass
+//! it on as any other function.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::link::{Method, Owner};
+use crate::hosted::{Exported, address};
+use crate::interface::Interface;
+use crate::invocation::{Dispatched, Invocation};
+use crate::object::Description;
+use crate::protocol::Op;
+
+/// A method that can be called.
+pub(super) struct Bound {
+    of: Arc<dyn Exported>,
+    method: Arc<Method>,
+}
+
+impl Bound {
+    /// The method, if it is one of an object: those of containers are the protocol's own.
+    pub(super) fn new(method: &Arc<Method>) -> Option<Self> {
+        match &method.of {
+            Owner::Object(object, _) => Some(Self {
+                of: object.object.handle(),
+                method: Arc::clone(method),
+            }),
+            Owner::Data(_) | Owner::Iteration(_) | Owner::Service => None,
+        }
+    }
+}
+
+impl Exported for Bound {
+    fn interface_id(&self) -> u64 {
+        0
+    }
+
+    fn interface(&self) -> Option<&'static Interface> {
+        None
+    }
+
+    fn dispatch(&self, mut invocation: Invocation) -> Dispatched {
+        match &invocation.op {
+            Op::Invoke => {
+                invocation.op = Op::Named(self.method.name.clone());
+                self.of.dispatch(invocation)
+            }
+            Op::Describe => {
+                if let Some(description) = self.description() {
+                    invocation.reply_description(&description);
+                }
+                Dispatched::Done
+            }
+            op => {
+                let text = format!(
+                    "`{}` is a method: it can be called, and cannot {op}",
+                    self.method.name
+                );
+                let error = farref_boxing::Error::new(farref_boxing::ErrorKind::Unimplemented, text);
+                invocation.fail(error, false);
+                Dispatched::Done
+            }
+        }
+    }
+
+    fn key(&self) -> usize {
+        address(&self.method)
+    }
+
+    fn unbox(&self, _interface: u64) -> Option<Box<dyn Any>> {
+        None
+    }
+
+    fn guards(&self) -> &[usize] {
+        self.of.guards()
+    }
+
+    fn description(&self) -> Option<Arc<Description>> {
+        let description = Description::by_name(self.method.name.as_str()).with_operation("call");
+        Some(Arc::new(description.with_doc(self.method.doc.as_str())))
+    }
+}
