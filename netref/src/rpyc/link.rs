@@ -10,6 +10,7 @@ use farref_boxing::{Error, Record, Reference, Value};
 
 use super::bound::Bound;
 use super::data::{Data, Shared};
+use super::serving::Asker;
 use crate::hosted::{Exported, address};
 use crate::lock::lock;
 use crate::protocol::{Outgoing, Received};
@@ -120,6 +121,10 @@ pub(super) struct Iteration {
     /// What was fetched and not asked for.
     pub(super) ready: VecDeque<Value>,
     pub(super) is_end: bool,
+    /// A batch is on its way.
+    pub(super) is_asking: bool,
+    /// Who waits for what comes behind it, in the order in which they asked: for one element, or for so many.
+    pub(super) waiting: VecDeque<(Asker, Option<usize>)>,
 }
 
 /// What is iterated over.
@@ -158,6 +163,8 @@ impl Link {
             from: 0,
             ready: VecDeque::new(),
             is_end: false,
+            is_asking: false,
+            waiting: VecDeque::new(),
         })))
     }
 

@@ -42,11 +42,7 @@ impl Rpyc {
         self.answers.insert(
             answer,
             Answer {
-                asker: Asker {
-                    number: asker.number.clone(),
-                    threads: asker.threads,
-                    bytes: asker.bytes,
-                },
+                asker: asker.clone(),
                 threads,
                 chain,
                 how,
@@ -159,13 +155,11 @@ impl Rpyc {
             (How::Gather(_, _, gathered, _), Err(exception)) if exception.is_stop() => {
                 Ok(Some(Value::Tuple(gathered)))
             }
-            (How::Next(iteration, from), Ok(batch)) => {
-                lock(&iteration).take_in(batch, from);
-                self.next(iteration, &asker)
+            (How::Next(iteration, from), batch) => {
+                return self.arrived(&iteration, from, batch, &asker, None);
             }
-            (How::Some(iteration, from, many), Ok(batch)) => {
-                lock(&iteration).take_in(batch, from);
-                self.some(Target::Iteration(iteration), many, &asker)
+            (How::Some(iteration, from, many), batch) => {
+                return self.arrived(&iteration, from, batch, &asker, Some(many));
             }
             (How::Element(class), told) => told.map(Some).map_err(|exception| exception.or_rather(class)),
             (how, told) => told.map(|value| Some(finish(how, value))),

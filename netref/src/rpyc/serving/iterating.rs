@@ -4,6 +4,9 @@ use super::*;
 
 impl Rpyc {
     pub(super) fn next(&mut self, iteration: Arc<Mutex<Iteration>>, asker: &Asker) -> Told {
+        if self.waits(&iteration, asker, None)? {
+            return Ok(None);
+        }
         if let Some(next) = lock(&iteration).take_next() {
             return next.map(Some);
         }
@@ -40,6 +43,9 @@ impl Rpyc {
             }
             _ => return Err(type_error("that cannot be iterated over")),
         };
+        if self.waits(&iteration, asker, Some(many))? {
+            return Ok(None);
+        }
         if let Some(some) = lock(&iteration).take_some(many) {
             return Ok(Some(Value::Tuple(some)));
         }
@@ -49,6 +55,65 @@ impl Rpyc {
         }
         let some = lock(&iteration).take_some(many);
         Ok(Some(Value::Tuple(some.unwrap_or_default())))
+    }
+
+    /// Whether elements are on their way already: then whoever asks waits for its turn.
+    fn waits(
+        &self,
+        iteration: &Arc<Mutex<Iteration>>,
+        asker: &Asker,
+        many: Option<usize>,
+    ) -> Result<bool, Exception> {
+        let mut iteration = lock(iteration);
+        if !iteration.is_asking {
+            return Ok(false);
+        }
+        if iteration.waiting.len() >= self.limits.calls {
+            return Err(Exception::new(
+                "BlockingIOError",
+                ["too many elements are asked for at once: wait for some"],
+            ));
+        }
+        iteration.waiting.push_back((asker.clone(), many));
+        Ok(true)
+    }
+
+    /// A batch has come, or will not: whose turn it was is answered, and then those who wait.
+    pub(super) fn arrived(
+        &mut self,
+        iteration: &Arc<Mutex<Iteration>>,
+        from: usize,
+        batch: Result<Value, Exception>,
+        asker: &Asker,
+        many: Option<usize>,
+    ) {
+        lock(iteration).is_asking = false;
+        let mut turn = match batch {
+            Ok(batch) => {
+                lock(iteration).take_in(batch, from);
+                Some((asker.clone(), many))
+            }
+            Err(exception) => {
+                self.respond(asker, Err(exception));
+                lock(iteration).waiting.pop_front()
+            }
+        };
+        // Nobody comes between: requests are looked at after this.
+        while let Some((asker, many)) = turn {
+            let told = match many {
+                None => self.next(Arc::clone(iteration), &asker),
+                Some(many) => self.some(Target::Iteration(Arc::clone(iteration)), many, &asker),
+            };
+            if let Some(told) = told.transpose() {
+                self.respond(&asker, told);
+            }
+            let mut iteration = lock(iteration);
+            turn = if iteration.is_asking {
+                None
+            } else {
+                iteration.waiting.pop_front()
+            };
+        }
     }
 
     /// Asks an object that is an iterator for its next element, until there are as many as wanted.
@@ -87,6 +152,7 @@ impl Rpyc {
                 let arguments = (from as u64, most);
                 let how = how(Arc::clone(iteration), from);
                 self.ask(asker, &object, export, Op::Iterate, &arguments, how)?;
+                lock(iteration).is_asking = true;
                 Ok(false)
             }
             Iterated::Data(data) => {
@@ -100,8 +166,7 @@ impl Rpyc {
 }
 
 impl Iteration {
-    /// A batch has come, from that element on. Whoever asks for elements while others do may get one that has come
-    /// already: it is passed over.
+    /// A batch has come, from that element on.
     pub(super) fn take_in(&mut self, batch: Value, from: usize) {
         if from != self.from || self.is_end {
             return;

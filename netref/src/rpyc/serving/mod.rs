@@ -49,8 +49,8 @@ pub(super) struct Answer {
 }
 
 /// Who asks.
-#[derive(Debug)]
-struct Asker {
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
     number: Brine,
     threads: Option<Threads>,
     /// Bytes of the request.
