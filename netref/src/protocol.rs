@@ -667,6 +667,16 @@ pub trait Protocol<H: Handles>: Send + 'static {
     /// waited for it comes back, not to be dropped under the lock.
     fn drop_call(&mut self, call: u64, reason: CancelReason) -> Option<H::Waiter>;
 
+    /// A failure as [`answer`](Self::answer) takes it. It is called without a lock: what an error says may be told by code of
+    /// the user's, which a protocol that needs its words runs here. Default: as it is.
+    #[must_use]
+    fn failure(error: Error) -> Error
+    where
+        Self: Sized,
+    {
+        error
+    }
+
     /// Answers a call of the peer's. A second answer is ignored.
     fn answer(&mut self, answer: u64, reply: Reply<'_, H>);
 

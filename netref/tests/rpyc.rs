@@ -1184,6 +1184,7 @@ trait Shelf {
     /// A list of nothing.
     fn list(&self) -> Result<Vec<u32>>;
     fn take(&self, value: Value) -> Result<u32>;
+    fn fail(&self) -> Result<()>;
     /// Some books, which nobody else holds.
     fn books(&self) -> Result<Vec<Netref<dyn Bench>>>;
 }
@@ -1202,6 +1203,10 @@ impl Shelf for Library {
         Ok(1)
     }
 
+    fn fail(&self) -> Result<()> {
+        Err(Nosy(Arc::clone(&self.on_drop)).into())
+    }
+
     fn books(&self) -> Result<Vec<Netref<dyn Bench>>> {
         let book = Book {
             on_drop: Arc::clone(&self.on_drop),
@@ -1209,6 +1214,24 @@ impl Shelf for Library {
         Ok(vec![Netref::of(book)])
     }
 }
+
+/// An error that looks at what it was told to when it is asked what it says.
+struct Nosy(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Nosy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for Nosy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (self.0)();
+        f.write_str("nosy")
+    }
+}
+
+impl std::error::Error for Nosy {}
 
 /// Looks at what it was told to when it is dropped.
 struct Book {
@@ -1461,6 +1484,9 @@ async fn the_destructor_of_an_object_in_a_list_may_use_the_connection() {
     let mut raw = Raw::new(FORMS[0], root, Config::default()).await;
     used.set(raw.server.clone()).unwrap();
     let root = raw.root().await;
+    // An error was asked for its words there, too.
+    let (kind, content) = raw.call(&root, "fail", []).await;
+    assert_eq!((kind, class(&content).as_str()), (3, "RuntimeError"));
     for (name, arguments) in [
         ("clear", Vec::new()),
         ("__delitem__", vec![value(Brine::Int(0))]),
@@ -1613,4 +1639,82 @@ async fn elements_that_are_asked_for_all_at_once_come_once_each() {
         other => panic!("{other:?}"),
     });
     assert_eq!(came, (0..300).map(Brine::Int).collect::<Vec<_>>());
+}
+
+/// Each call failed within the one before it: a chain of some thousands overflowed the stack.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_on_each_others_results_fail_however_many_they_are() {
+    let mut raw = Raw::new(FORMS[0], Root::NONE, Config::default()).await;
+    assert!(raw.goes_on().await);
+    let object = within(raw.server.object()).await.unwrap();
+    let bench: Netref<dyn Bench> = within(object.cast()).await.unwrap();
+    let first = bench.call().child("first".into()).start();
+    let mut calls = vec![first.pipe().child("second".into()).start()];
+    for _ in 0..10_000 {
+        let next = calls.last().unwrap().pipe().child("next".into()).start();
+        calls.push(next);
+    }
+    loop {
+        let Some((1, Brine::Int(number), Brine::Tuple(request))) = within(raw.next()).await else {
+            panic!("a request")
+        };
+        if request[0] == Brine::Int(3) {
+            raw.say(2, number, &mine("x.Bench", 1, 1)).await;
+        } else {
+            raw.say(3, number, &Brine::Int(1)).await;
+            break;
+        }
+    }
+    for call in calls.into_iter().rev() {
+        assert_eq!(
+            within(call).await.map(drop).unwrap_err().kind(),
+            ErrorKind::Broken
+        );
+    }
+}
+
+/// Two classes of one name were one to Python.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn classes_of_one_name_are_told_apart() {
+    struct Class(&'static str);
+
+    impl Dynamic for Class {
+        fn describe(&self) -> Description {
+            Description::by_name("Class").with_operation("class")
+        }
+
+        fn perform(&self, _: &Op, _: Arguments) -> Result<Value> {
+            Ok(self.0.into())
+        }
+    }
+
+    struct Module;
+
+    impl Dynamic for Module {
+        fn describe(&self) -> Description {
+            Description::by_name("Module").with_operation("get")
+        }
+
+        fn perform(&self, op: &Op, _: Arguments) -> Result<Value> {
+            let class = match op {
+                Op::Get(name) if name == "a" => "a",
+                _ => "b",
+            };
+            Ok(Object::dynamic(Class(class)).into())
+        }
+    }
+
+    let module = Object::dynamic(Module);
+    let mut raw = Raw::new(FORMS[0], Root::of_object(&module), Config::default()).await;
+    let root = raw.root().await;
+    let a = named(raw.ask(1, 4, boxes([yours(&root), text("a")])).await);
+    let b = named(raw.ask(1, 4, boxes([yours(&root), text("b")])).await);
+    for (class, says) in [(&a, "a"), (&b, "b"), (&a, "a")] {
+        let none = value(tuple([]));
+        let called = raw.ask(1, 7, boxes([yours(class), none.clone(), none])).await;
+        assert_eq!(called, (2, text(says)));
+    }
+    raw.give_back(&a).await;
+    raw.give_back(&b).await;
+    assert!(raw.goes_on().await);
 }

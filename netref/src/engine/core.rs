@@ -725,7 +725,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     fn answer_value(&self, answer: u64, failure: Option<Error>, shape: u32, encoder: &mut Encoder) {
         let refs = references::outgoing(encoder.references(), self);
         let reply = Reply::Value {
-            failure,
+            failure: failure.map(P::failure),
             shape,
             body: body(encoder),
             refs,
@@ -734,6 +734,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     }
 
     fn answer_error(&self, answer: u64, error: Error, started: bool) {
+        let error = P::failure(error);
         let reply = Reply::Error { error, started };
         self.core.update(|protocol| protocol.answer(answer, reply));
     }
@@ -755,7 +756,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
                         return told;
                     }
                     // Calls by name are answered by an error value (PROTOCOL.md § 13.1).
-                    decode(&body, &references, &references::limits()).unwrap_or(told)
+                    P::failure(decode(&body, &references, &references::limits()).unwrap_or(told))
                 });
                 let pieces = [body];
                 let reply = Reply::Value {

@@ -29,6 +29,8 @@ pub(super) struct Call {
     outcome: Option<Outcome>,
     waiter: Option<Waiter>,
     deadline: Option<Nanos>,
+    /// The number of the request that it waits for.
+    request: Option<u64>,
     pub(super) chain: Option<Chain>,
     /// Calls on what it will return, each with the reference in it that it is made on.
     piped: Vec<(u32, u64, Plan)>,
@@ -63,6 +65,18 @@ pub(super) enum Pending {
         node: u64,
         step: super::fetch::Step,
     },
+}
+
+impl Pending {
+    /// The call of ours that waits for that reply alone.
+    fn call(&self) -> Option<u64> {
+        match self {
+            Self::Call { call, .. } => Some(*call),
+            Self::Iterate(iterating) => Some(iterating.call),
+            Self::Describe(describing) => Some(describing.call),
+            Self::Nothing | Self::Root | Self::Ping(_) | Self::Fetch { .. } => None,
+        }
+    }
 }
 
 /// How a reply is read.
@@ -182,6 +196,7 @@ impl Rpyc {
             outcome: None,
             waiter: None,
             deadline: start.options.deadline,
+            request: None,
             chain: start.options.chain,
             piped: Vec::new(),
             is_forgotten: false,
@@ -437,6 +452,9 @@ impl Rpyc {
         let number = self.last_request;
         self.write(Kind::Request, &Brine::Int(number.into()), threads, content)?;
         self.last_request = self.last_request.wrapping_add(1);
+        if let Some(call) = pending.call().and_then(|call| self.calls.get_mut(&call)) {
+            call.request = Some(number);
+        }
         // One that nobody waits for is kept to hold others back, for which any will do: a peer may answer none.
         if !matches!(pending, Pending::Nothing) || self.pending.is_empty() {
             self.pending.insert(number, pending);
@@ -521,8 +539,15 @@ impl Rpyc {
         self.finish(call, told);
     }
 
-    /// A call is over.
+    /// A call is over, and so is what is piped to it and cannot be made: as long as that chain may be, nothing is nested here.
     pub(super) fn finish(&mut self, call: u64, result: Result<Value>) {
+        let mut over = vec![(call, result)];
+        while let Some((call, result)) = over.pop() {
+            self.finish_one(call, result, &mut over);
+        }
+    }
+
+    fn finish_one(&mut self, call: u64, result: Result<Value>, over: &mut Vec<(u64, Result<Value>)>) {
         let Some(known) = self.calls.get_mut(&call) else {
             return self.discard(result.ok());
         };
@@ -549,7 +574,7 @@ impl Rpyc {
         for (target, call, plan) in targets {
             let begun = target.and_then(|target| self.set_out(call, target.id(), plan));
             if let Err(error) = begun {
-                self.finish(call, Err(error));
+                over.push((call, Err(error)));
             }
         }
     }
@@ -585,12 +610,28 @@ impl Rpyc {
         if let Some(deadline) = known.deadline {
             self.deadlines.remove(&(deadline, call));
         }
-        self.queued.retain(|queued| queued.call() != Some(call));
         if let Some(outcome) = known.outcome {
             self.discard(outcome);
         }
-        self.drop_fetch_for(call);
+        self.wait_no_more(call, known.request);
         waiter
+    }
+
+    /// A call of ours has its deadline.
+    pub(super) fn expire(&mut self, call: u64) {
+        let request = self.calls.get(&call).and_then(|call| call.request);
+        self.finish(call, Err(ErrorKind::Deadline.into()));
+        self.wait_no_more(call, request);
+    }
+
+    /// What the peer will say to a call is not waited for any more, as it may say nothing. Replies to what nobody asked are
+    /// passed over, and what is in them is given back.
+    fn wait_no_more(&mut self, call: u64, request: Option<u64>) {
+        self.queued.retain(|queued| queued.call() != Some(call));
+        self.drop_fetch_for(call);
+        if let Some(pending) = request.and_then(|request| self.pending.remove(&request)) {
+            self.discard(pending);
+        }
     }
 
     pub(super) fn put_box(

@@ -125,7 +125,12 @@ impl Exports {
         };
         self.last = self.last.saturating_add(1);
         self.by_key.insert(key, self.last);
+        let mut class = class;
         if face.as_ref().is_some_and(|face| face.is_class) {
+            // Another class of that name has its own number, as all that Python knows a class by is that.
+            if self.by_class.contains_key(&class) {
+                class = OTHER_CLASSES.saturating_add(self.last);
+            }
             self.by_class.insert(class, self.last);
         }
         self.held.insert(
@@ -320,3 +325,5 @@ pub(super) fn unknown(pack: &Pack) -> Exception {
 const MOST_FACES: usize = 4096;
 /// Below are the classes of what is no object.
 const FIRST_CLASS: u64 = 16;
+/// From here on are further classes of the same name.
+const OTHER_CLASSES: u64 = 1 << 31;

@@ -398,9 +398,7 @@ impl Protocol<EngineHandles> for Rpyc {
                 break;
             }
             self.deadlines.pop_first();
-            self.finish(call, Err(ErrorKind::Deadline.into()));
-            self.drop_fetch_for(call);
-            self.queued.retain(|queued| queued.call() != Some(call));
+            self.expire(call);
         }
         Ok(())
     }
@@ -462,6 +460,10 @@ impl Protocol<EngineHandles> for Rpyc {
 
     fn drop_call(&mut self, call: u64, _reason: CancelReason) -> Option<Waiter> {
         self.forget(call)
+    }
+
+    fn failure(error: Error) -> Error {
+        Error::wrap(error.kind(), Exception::of(&error))
     }
 
     fn answer(&mut self, answer: u64, reply: Reply<'_, EngineHandles>) {
