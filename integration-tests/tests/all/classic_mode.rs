@@ -245,6 +245,31 @@ fn files_and_directories_go_there_and_come_back() {
     });
 }
 
+/// Linux alone has such names for sure.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_text_fails_the_copy_and_not_the_connection() {
+    use std::os::unix::ffi::OsStrExt;
+
+    with_each(|python| async move {
+        let here = tempfile::tempdir().unwrap();
+        let far = here.path().join("far");
+        std::fs::create_dir(&far).unwrap();
+        std::fs::write(far.join(std::ffi::OsStr::from_bytes(b"\xff")), "x").unwrap();
+        let to = here.path().join("to");
+        let errors = [
+            python.download(far.to_str().unwrap(), &to).await.unwrap_err(),
+            python.upload(&far, to.to_str().unwrap()).await.unwrap_err(),
+        ];
+        for error in errors {
+            let error = error.downcast_ref::<std::io::Error>().unwrap();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+        }
+        assert_eq!(python.eval("6 * 7").await?.as_i64(), Some(42));
+        Ok(())
+    });
+}
+
 /// Used to be thinkable: a server that answers with names of its own choice.
 #[test]
 fn a_name_that_leads_out_of_the_directory_fails_the_copy() {

@@ -257,6 +257,7 @@ impl Classic {
     /// Directories that are not there are made, files that are there are written over. Links are followed to files. In a
     /// directory, links to directories are left out, and so is what is neither a file nor a directory. 64,000 bytes are under
     /// way at a time (as `rpyc.classic.upload` does), and as many read ahead. What is there when it fails stays there.
+    /// Names that are no UTF-8 fail it.
     ///
     /// # Errors
     ///
@@ -273,7 +274,8 @@ impl Classic {
     ///
     /// # Errors
     ///
-    /// As for [`upload`](Self::upload); [`ErrorKind::Malformed`] for such a name.
+    /// As for [`upload`](Self::upload); [`ErrorKind::Malformed`] for such a name; [`ErrorKind::Limit`] where directories have
+    /// more in them than 256 MiB of paths.
     pub fn download(&self, from: impl Into<String>, to: impl AsRef<Path>) -> Call<Result<u64>> {
         let (from, to): (String, PathBuf) = (from.into(), to.as_ref().into());
         Call::local(transfer::download(self.clone(), from, to))

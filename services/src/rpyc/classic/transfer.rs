@@ -19,6 +19,9 @@ const PIECE: usize = 64_000;
 /// Directories in directories, at most: links over there may go round in a circle.
 const DEEPEST: usize = 64;
 
+/// Bytes that the paths of what is still to be downloaded may take: the names are the peer's, and so is their number.
+const MOST_KEPT: usize = 256 << 20;
+
 /// What is needed of the far machine.
 struct Machine {
     builtins: Object,
@@ -113,8 +116,10 @@ pub(super) async fn download(python: Classic, from: String, to: PathBuf) -> Resu
         _ => Kind::Other,
     };
     let mut copied: u64 = 0;
+    let mut kept = 0_usize;
     let mut rest = vec![(from, to, kind, 0)];
     while let Some((from, to, kind, depth)) = rest.pop() {
+        kept = kept.saturating_sub(size(&from, &to));
         match kind {
             Kind::File => copied = copied.saturating_add(receive(&machine, &from, &to).await?),
             Kind::Directory => {
@@ -123,9 +128,16 @@ pub(super) async fn download(python: Classic, from: String, to: PathBuf) -> Resu
                 for name in names(&machine, &from).await? {
                     let far = machine.join(&from, &name);
                     let kind = far_kind(&machine, &far).await?;
-                    if kind != Kind::Other {
-                        rest.push((far, to.join(name), kind, depth));
+                    if kind == Kind::Other {
+                        continue;
                     }
+                    let near = to.join(name);
+                    kept = kept.saturating_add(size(&far, &near));
+                    if kept > MOST_KEPT {
+                        let text = "the directories of the peer's have more in them than can be kept in mind";
+                        return Err(Error::new(ErrorKind::Limit, text));
+                    }
+                    rest.push((far, near, kind, depth));
                 }
             }
             // It may not be there at all: then opening it tells so.
@@ -136,6 +148,12 @@ pub(super) async fn download(python: Classic, from: String, to: PathBuf) -> Resu
         }
     }
     Ok(copied)
+}
+
+/// Bytes that something takes as long as it is still to be copied.
+fn size(from: &str, to: &Path) -> usize {
+    let paths = from.len().saturating_add(to.as_os_str().len());
+    paths.saturating_add(size_of::<(String, PathBuf, Kind, usize)>())
 }
 
 async fn receive(machine: &Machine, from: &str, to: &Path) -> Result<u64> {
@@ -165,20 +183,32 @@ async fn receive(machine: &Machine, from: &str, to: &Path) -> Result<u64> {
 
 /// What is in a directory over there. No name leads anywhere else, neither there nor here.
 async fn names(machine: &Machine, directory: &str) -> Result<Vec<String>> {
-    let listed = machine.os.call("listdir", (directory,)).await;
+    // As bytes: RPyC ends a connection over which it is to send a text that is no UTF-8.
+    let encoded = machine.os.call("fsencode", (directory,)).await?;
+    let listed = machine.os.call("listdir", (encoded,)).await;
     let listed = object(listed.with_context(|| directory.to_owned())?)?;
     let listed = listed.fetch().await?;
     let mut names = Vec::new();
     for name in listed.as_slice().unwrap_or_default() {
-        let name = text(name)?;
-        if !is_plain(&name) {
+        let name = match name.as_bytes() {
+            Some(bytes) => {
+                std::str::from_utf8(bytes).map_err(|_| no_text(&String::from_utf8_lossy(bytes)))?
+            }
+            None => name.as_str().ok_or_else(|| unexpected("a name", name))?,
+        };
+        if !is_plain(name) {
             let shown: String = name.chars().take(100).flat_map(char::escape_debug).collect();
             let text = format!("a directory of the peer's has a file with the name {shown}");
             return Err(Error::new(ErrorKind::Malformed, text));
         }
-        names.push(name);
+        names.push(name.to_owned());
     }
     Ok(names)
+}
+
+fn no_text(name: &str) -> io::Error {
+    let shown: String = name.chars().take(100).flat_map(char::escape_debug).collect();
+    io::Error::new(io::ErrorKind::InvalidData, format!("the name {shown} is no text"))
 }
 
 /// Whether it is the name of something in a directory, and nothing else.
@@ -232,7 +262,7 @@ fn list(directory: &Path) -> io::Result<Vec<(String, Kind)>> {
         let name = entry
             .file_name()
             .into_string()
-            .map_err(|name| io::Error::new(io::ErrorKind::InvalidData, format!("{name:?} is no text")))?;
+            .map_err(|name| no_text(&name.to_string_lossy()))?;
         found.push((name, kind));
     }
     Ok(found)
