@@ -192,6 +192,31 @@ fn what_is_printed_there_is_shown_here() {
     });
 }
 
+/// A server whose output leads to a client that is gone could print nothing any more.
+#[test]
+fn what_is_printed_is_printed_there_again_when_the_connection_is_lost() {
+    for python in Python::all() {
+        let served = python.serve(Offer::Classic, Medium::Unix);
+        runtime().block_on(async {
+            let first = connect(&served, python.version()).await;
+            let classic = Classic::of(&first).await.unwrap();
+            let printing = classic.redirect_output(Output::unchanged(), Output::lines(|_| ()));
+            let printing = printing.await.unwrap();
+            first.close().await;
+            drop(printing);
+
+            let second = connect(&served, python.version()).await;
+            let classic = Classic::of(&second).await.unwrap();
+            classic
+                .execute("import sys\nprint('again', file=sys.stderr)")
+                .await
+                .unwrap();
+            let is_own = classic.eval("sys.stderr is sys.__stderr__").await.unwrap();
+            assert_eq!(is_own.as_bool(), Some(true));
+        });
+    }
+}
+
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);
 

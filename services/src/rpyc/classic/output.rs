@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use farref_boxing::{Result, Value};
-use farref_netref::{Netref, Object, remote};
+use farref_boxing::{ErrorKind, Result, Value};
+use farref_netref::{Call, Netref, Object, remote};
 
-use super::Classic;
+use super::{Classic, object};
 
 /// What becomes of what is printed over there.
 pub struct Output(Option<Sink>);
@@ -112,111 +112,124 @@ fn split(text: &str, most: usize) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// A file of text, as Python writes to one.
+/// Where Python's end of it writes.
 #[remote]
-trait TextFile {
-    /// Writes a text; so many characters are written.
-    fn write(&self, text: String) -> Result<u64>;
-    /// Writes several texts.
-    fn writelines(&self, texts: Vec<String>) -> Result<()>;
-    /// Sees to it that all is written.
+trait Shown {
+    /// Shows a text.
+    fn write(&self, text: String) -> Result<()>;
+    /// Sees to it that all is shown.
     fn flush(&self) -> Result<()>;
-    /// Whether it is a terminal.
-    fn isatty(&self) -> Result<bool>;
-    /// Whether it can be read.
-    fn readable(&self) -> Result<bool>;
-    /// Whether it can be written.
-    fn writable(&self) -> Result<bool>;
-    /// Whether it has positions.
-    fn seekable(&self) -> Result<bool>;
-    /// How characters become bytes.
-    #[property]
-    fn encoding(&self) -> Result<String>;
-    /// What becomes of characters that cannot be written.
-    #[property]
-    fn errors(&self) -> Result<String>;
-    /// Whether it can be used no longer.
-    #[property]
-    fn closed(&self) -> Result<bool>;
 }
 
-struct Shown(Arc<Mutex<Sink>>);
+struct Screen(Arc<Mutex<Sink>>);
 
-impl Shown {
+impl Screen {
     fn with(&self, run: impl FnOnce(&mut Sink) -> io::Result<()>) -> Result<()> {
         Ok(run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))?)
     }
 }
 
-impl TextFile for Shown {
-    fn write(&self, text: String) -> Result<u64> {
-        self.with(|sink| sink.write(&text))?;
-        Ok(u64::try_from(text.chars().count()).unwrap_or(u64::MAX))
-    }
-
-    fn writelines(&self, texts: Vec<String>) -> Result<()> {
-        self.with(|sink| texts.iter().try_for_each(|text| sink.write(text)))
+impl Shown for Screen {
+    fn write(&self, text: String) -> Result<()> {
+        self.with(|sink| sink.write(&text))
     }
 
     fn flush(&self) -> Result<()> {
         self.with(Sink::flush)
     }
-
-    fn isatty(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn readable(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn writable(&self) -> Result<bool> {
-        Ok(true)
-    }
-
-    fn seekable(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn encoding(&self) -> Result<String> {
-        Ok("utf-8".into())
-    }
-
-    fn errors(&self) -> Result<String> {
-        Ok("strict".into())
-    }
-
-    fn closed(&self) -> Result<bool> {
-        Ok(false)
-    }
 }
 
-/// What is printed over there is shown here, until this is dropped: then it is restored in the background, or not at all where
-/// the connection is gone.
+/// What is printed over there is shown here, until this is dropped: then it is restored in the background. If the connection is
+/// lost, Python restores it by itself when something is printed next.
 #[must_use = "dropped, it restores what was there"]
-pub struct Redirected {
-    sys: Object,
-    /// By its name in `sys`: what was there, and what it goes to now.
-    parts: Vec<(&'static str, Value, Arc<Mutex<Sink>>)>,
+pub struct Redirected(Vec<(Forwarding, Arc<Mutex<Sink>>)>);
+
+/// Python's end of one.
+enum Forwarding {
+    /// It is being made: it may be there already.
+    Asked(Call<Result<Value>>),
+    Made(Object),
 }
+
+/// The name of the module that [`FORWARDED`] is the source of.
+const MODULE: &str = "farref_output";
+
+/// Python's end: a file that is a file whoever it is given to, and outlives the connection.
+const FORWARDED: &str = r#""""Shows what is printed in this process in another one, as long as that is there."""
+
+import io
+import sys
+
+
+class Forwarded(io.TextIOBase):
+    """Stands for sys.stdout or sys.stderr."""
+
+    encoding = "utf-8"
+    errors = "strict"
+
+    def __init__(self, name, shown):
+        self._name, self._shown, self._before = name, shown, getattr(sys, name)
+        setattr(sys, name, self)
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        shown = self._shown
+        try:
+            if shown is not None:
+                shown.write(text)
+                return len(text)
+        except (EOFError, ReferenceError):
+            self.restore()
+        if self._before is not None:
+            self._before.write(text)
+        return len(text)
+
+    def flush(self):
+        shown = self._shown
+        try:
+            if shown is not None:
+                shown.flush()
+        except (EOFError, ReferenceError):
+            self.restore()
+
+    def restore(self):
+        """Restores what was there before, unless something else is there by now."""
+        self._shown = None
+        if getattr(sys, self._name) is self:
+            setattr(sys, self._name, self._before)
+"#;
 
 pub(super) async fn redirect(python: &Classic, stdout: Output, stderr: Output) -> Result<Redirected> {
-    let mut redirected = Redirected {
-        sys: python.module("sys").await?,
-        parts: Vec::new(),
-    };
+    let module = python.define(MODULE, FORWARDED).await?;
+    let mut redirected = Redirected(Vec::new());
     for (name, output) in [("stdout", stdout), ("stderr", stderr)] {
         let Some(sink) = output.0 else {
             continue;
         };
         let sink = Arc::new(Mutex::new(sink));
-        let before = redirected.sys.get(name).await?;
-        let file: Netref<dyn TextFile> = Netref::of(Shown(Arc::clone(&sink)));
-        // Noted first: it may be set though the answer is not waited for.
-        redirected.parts.push((name, before, sink));
-        redirected.sys.set(name, file).await?;
+        let shown: Netref<dyn Shown> = Netref::of(Screen(Arc::clone(&sink)));
+        let made = module.call("Forwarded", (name, shown)).start();
+        redirected.0.push((Forwarding::Asked(made), sink));
+        if let Some((forwarding, _)) = redirected.0.last_mut() {
+            forwarding.made().await?;
+        }
     }
     Ok(redirected)
+}
+
+impl Forwarding {
+    async fn made(&mut self) -> Result<&Object> {
+        if let Self::Asked(call) = self {
+            let made = object(call.await?)?;
+            *self = Self::Made(made);
+        }
+        match self {
+            Self::Made(made) => Ok(made),
+            Self::Asked(_) => Err(ErrorKind::Misuse.into()),
+        }
+    }
 }
 
 impl Redirected {
@@ -230,9 +243,9 @@ impl Redirected {
     ///
     /// If the future is dropped, the rest is restored in the background.
     pub async fn restore(mut self) -> Result<()> {
-        while let Some((name, before, _)) = self.parts.last() {
-            self.sys.set(name, before).await?;
-            if let Some((_, _, sink)) = self.parts.pop() {
+        while let Some((forwarding, _)) = self.0.last_mut() {
+            forwarding.made().await?.call("restore", ()).await?;
+            if let Some((_, sink)) = self.0.pop() {
                 sink.lock().unwrap_or_else(PoisonError::into_inner).end()?;
             }
         }
@@ -242,19 +255,24 @@ impl Redirected {
 
 impl Drop for Redirected {
     fn drop(&mut self) {
-        for (name, before, sink) in self.parts.drain(..).rev() {
-            self.sys.set(name, before).on_done(move |_| {
-                // Nobody is left to be told.
-                drop(sink.lock().unwrap_or_else(PoisonError::into_inner).end());
-            });
+        for (forwarding, sink) in self.0.drain(..).rev() {
+            // Nobody is left to be told.
+            let end = move || drop(sink.lock().unwrap_or_else(PoisonError::into_inner).end());
+            match forwarding {
+                Forwarding::Made(made) => made.call("restore", ()).on_done(move |_| end()),
+                Forwarding::Asked(call) => call.on_done(move |made| {
+                    if let Ok(made) = made.and_then(object) {
+                        made.call("restore", ()).on_done(move |_| end());
+                    }
+                }),
+            }
         }
     }
 }
 
 impl fmt::Debug for Redirected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.parts.iter().map(|(name, ..)| name);
-        f.debug_list().entries(names).finish()
+        write!(f, "Redirected({})", self.0.len())
     }
 }
 
