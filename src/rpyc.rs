@@ -133,6 +133,8 @@
 //!   list of a client's is refused.
 //! * **`list` is not a list.** `isinstance(x, list)` is true of a list of ours over there, but C code that wants a real one copies it
 //!   first: `list(x)`.
+//! * **A [`Stream`](crate::Stream) is Farref's own.** Python sees an object that it cannot iterate over. Give one that says
+//!   `#[remote(iter)]`, or take a function and call it.
 //! * **Every reference costs.** Each object that Python gets to know is asked about, and given back when it is dropped. Give tuples
 //!   and structs of plain values where objects are not needed.
 //!
