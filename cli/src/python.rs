@@ -8,19 +8,20 @@ use farref::{Error, ErrorKind, Object, Value};
 /// What a name stands for that begins a path: what the root has. On a classic server also what was defined there, what is built
 /// in, and modules.
 pub(crate) async fn first(root: &Object, name: &str) -> Result<Value, Error> {
-    let missing = match root.get(name).await {
-        Err(error) if error.kind() == ErrorKind::Unimplemented => error,
-        found => return found,
-    };
-    if root.get("getmodule").await.is_err() {
-        return Err(missing);
+    // Asked, and not tried: `rpyc_classic` writes down each exception, with its traceback.
+    let names = root.dir().await.unwrap_or_default();
+    let has = |wanted: &str| names.iter().any(|known| known == wanted);
+    if has(name) || !has("getmodule") {
+        return root.get(name).await;
     }
     let python = Classic::new(root.clone());
-    if let Ok(found) = python.namespace().get(name).await {
-        return Ok(found);
+    let builtins = python.builtins().await?;
+    let variables = python.namespace().object().await?;
+    if is_true(&variables.call("__contains__", (name,)).await?) {
+        return variables.index(name).await;
     }
-    if let Ok(found) = python.builtins().await?.get(name).await {
-        return Ok(found);
+    if is_true(&builtins.call("hasattr", (&builtins, name)).await?) {
+        return builtins.get(name).await;
     }
     match python.module(name).await {
         Err(error) if raised(&error).is_some_and(|raised| raised.is("ModuleNotFoundError")) => {
@@ -51,6 +52,10 @@ pub(crate) async fn follow(root: &Object, path: &str) -> Result<Value, Error> {
         way.push('.');
     }
     Ok(value)
+}
+
+fn is_true(value: &Value) -> bool {
+    value.as_bool() == Some(true)
 }
 
 /// What calling `value` gives. Without arguments, what cannot be called is itself.
