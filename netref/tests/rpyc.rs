@@ -1533,6 +1533,15 @@ async fn a_peer_cannot_have_containers_copied_without_end() {
         let cleared = raw.call(&list, "clear", []).await;
         assert_eq!(cleared.0, 2);
     }
+    for _ in 0..20 {
+        assert_eq!(raw.call(&list, "append", [large.clone()]).await.0, 2);
+        let popped = raw.call(&list, "pop", []).await;
+        assert_eq!(popped.0, 2);
+    }
+    let other = raw.list(&root).await;
+    for _ in 0..10 {
+        assert_eq!(raw.call(&other, "append", [large.clone()]).await.0, 2);
+    }
 }
 
 /// A list that was in itself was never dropped, with all that was in it.

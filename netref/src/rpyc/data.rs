@@ -209,9 +209,9 @@ pub(super) fn call(
     let Container { data, grown } = &mut *container;
     let may_tangle =
         PUTS.contains(&name) && (arguments.iter().any(holds) || named.iter().any(|(_, value)| holds(value)));
-    if may_tangle {
-        growth.add(grown, data.room(), || 0)?;
-        growth.tangle(of);
+    // What was there before may be held for good from now on.
+    if may_tangle && growth.tangle(of) {
+        growth.add(grown, data.room(), || data.room())?;
     }
     let mut grow = Grow { grown, growth };
     let mut arguments = arguments.into_iter();
@@ -269,12 +269,13 @@ fn list(
             let place = place(&one(name, arguments)?, items.len())?;
             let value = one(name, arguments)?;
             grow.by(0, room([&value]), items.len(), || room(&*items))?;
-            *items.get_mut(place).ok_or_else(out_of_range)? = value;
+            let known = items.get_mut(place).ok_or_else(out_of_range)?;
+            grow.less(room([&std::mem::replace(known, value)]));
             Value::Null
         }
         "__delitem__" => {
             let place = place(&one(name, arguments)?, items.len())?;
-            drop(items.remove(place));
+            grow.less(room([&items.remove(place)]));
             Value::Null
         }
         "__reversed__" => {
@@ -321,12 +322,15 @@ fn list(
                 return Err(Exception::new("IndexError", ["pop from empty list"]));
             }
             let place = place(&index, items.len())?;
-            share(items.remove(place))
+            let value = items.remove(place);
+            grow.less(room([&value]));
+            share(value)
         }
         "remove" => {
             let wanted = one(name, arguments)?;
             let found = items.iter().position(|item| is_same(item, &wanted));
-            drop(items.remove(found.ok_or_else(not_in_list)?));
+            let place = found.ok_or_else(not_in_list)?;
+            grow.less(room([&items.remove(place)]));
             Value::Null
         }
         "index" => {
@@ -339,6 +343,7 @@ fn list(
             Value::from(items.iter().filter(|item| is_same(item, &wanted)).count())
         }
         "clear" => {
+            grow.less(usize::MAX);
             items.clear();
             Value::Null
         }
@@ -379,7 +384,10 @@ fn dict(
         "__delitem__" => {
             let key = one(name, arguments)?;
             match find(entries, &key) {
-                Some(place) => drop(entries.remove(place)),
+                Some(place) => {
+                    let (key, value) = entries.remove(place);
+                    grow.less(room([&key, &value]));
+                }
                 None => return Err(missing(key)),
             }
             Value::Null
@@ -398,7 +406,11 @@ fn dict(
         "pop" => {
             let key = one(name, arguments)?;
             match (find(entries, &key), arguments.next()) {
-                (Some(place), _) => share(entries.remove(place).1),
+                (Some(place), _) => {
+                    let (key, value) = entries.remove(place);
+                    grow.less(room([&key, &value]));
+                    share(value)
+                }
                 (None, Some(default)) => default,
                 (None, None) => return Err(missing(key)),
             }
@@ -421,6 +433,7 @@ fn dict(
             Value::Null
         }
         "clear" => {
+            grow.less(usize::MAX);
             entries.clear();
             Value::Null
         }
@@ -481,7 +494,7 @@ fn put(
         Some(place) => {
             grow.by(0, bytes, entries.len(), || room_of(&*entries))?;
             if let Some((_, known)) = entries.get_mut(place) {
-                *known = value;
+                grow.less(room([&key, &std::mem::replace(known, value)]));
             }
         }
         None => {
@@ -503,6 +516,11 @@ struct Grow<'a> {
 }
 
 impl Grow<'_> {
+    /// It has lost so much.
+    fn less(&mut self, bytes: usize) {
+        self.growth.less(self.grown, bytes);
+    }
+
     /// By so many elements of so many bytes, to those that it has. A peer does not make containers of this side as large as it
     /// likes.
     fn by(

@@ -45,10 +45,8 @@ impl Growth {
     ) -> Result<(), Exception> {
         let Inner { bytes: all, .. } = &*self.0;
         if all.load(Ordering::Relaxed).saturating_add(bytes) > MOST {
-            // What was put in may be out again.
-            let less = grown.bytes.saturating_sub(weight());
-            grown.bytes = grown.bytes.saturating_sub(less);
-            all.fetch_sub(less, Ordering::Relaxed);
+            // What counts may be out again, by ways that are not looked at one by one.
+            self.less(grown, grown.bytes.saturating_sub(weight()));
             if all.load(Ordering::Relaxed).saturating_add(bytes) > MOST {
                 let text = format!("containers of this side grow by at most {} MiB", MOST >> 20);
                 return Err(Exception::new("MemoryError", [text]));
@@ -60,13 +58,23 @@ impl Growth {
         Ok(())
     }
 
-    /// Something that may hold containers was put into that one.
-    pub(super) fn tangle(&self, container: &Shared) {
+    /// A container has lost so much.
+    pub(super) fn less(&self, grown: &mut Grown, bytes: usize) {
+        let less = bytes.min(grown.bytes);
+        grown.bytes = grown.bytes.saturating_sub(less);
+        self.0.bytes.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Something that may hold containers is put into that one: whether that is new.
+    pub(super) fn tangle(&self, container: &Shared) -> bool {
         let mut tangled = lock(&self.0.tangled);
         if tangled.len() == tangled.capacity() {
             tangled.retain(|_, weak| weak.strong_count() > 0);
         }
-        tangled.insert(address(container), Arc::downgrade(container));
+        let weak = Arc::downgrade(container);
+        let before = tangled.insert(address(container), weak);
+        // While a weak one is left, its address is not another's.
+        before.is_none()
     }
 
     /// All that containers hold which may hold each other, to be dropped elsewhere.
