@@ -20,7 +20,8 @@
 //! `dir`, documentation, exceptions of the classes that fit. Nothing else of them can be reached.
 //!
 //! Both generations of the wire are spoken: RPyC 4.1 to 5.3, and 6. Reading order: `wire` (messages), `packs` (names of
-//! objects), `link` and `exports`, `imports` (the tables), `calling`, `fetch`, `serving`, `face`, `data`, `exception`.
+//! objects), `link` and `exports`, `imports` (the tables), `calling`, `fetch`, `serving`, `face`, `data` and `growth`,
+//! `exception`.
 
 mod bound;
 mod calling;
