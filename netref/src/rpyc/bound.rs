@@ -2,19 +2,23 @@
 //! it on as any other function.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::link::{Method, Owner};
-use crate::hosted::{Exported, address};
+use crate::hosted::Exported;
 use crate::interface::Interface;
 use crate::invocation::{Dispatched, Invocation};
 use crate::object::Description;
 use crate::protocol::Op;
 
-/// A method that can be called.
+/// A method that can be called. It holds the object as anybody else does, and nothing of the protocol's, which may be held
+/// for long.
 pub(super) struct Bound {
     of: Arc<dyn Exported>,
-    method: Arc<Method>,
+    name: String,
+    doc: String,
+    /// What it is the same as: the address is not another's while this is here.
+    identity: Weak<Method>,
 }
 
 impl Bound {
@@ -23,7 +27,9 @@ impl Bound {
         match &method.of {
             Owner::Object(object, _) => Some(Self {
                 of: object.object.handle(),
-                method: Arc::clone(method),
+                name: method.name.clone(),
+                doc: method.doc.clone(),
+                identity: Arc::downgrade(method),
             }),
             Owner::Data(_) | Owner::Iteration(_) | Owner::Service => None,
         }
@@ -42,7 +48,7 @@ impl Exported for Bound {
     fn dispatch(&self, mut invocation: Invocation) -> Dispatched {
         match &invocation.op {
             Op::Invoke => {
-                invocation.op = Op::Named(self.method.name.clone());
+                invocation.op = Op::Named(self.name.clone());
                 self.of.dispatch(invocation)
             }
             Op::Describe => {
@@ -52,10 +58,7 @@ impl Exported for Bound {
                 Dispatched::Done
             }
             op => {
-                let text = format!(
-                    "`{}` is a method: it can be called, and cannot {op}",
-                    self.method.name
-                );
+                let text = format!("`{}` is a method: it can be called, and cannot {op}", self.name);
                 let error = farref_boxing::Error::new(farref_boxing::ErrorKind::Unimplemented, text);
                 invocation.fail(error, false);
                 Dispatched::Done
@@ -64,7 +67,7 @@ impl Exported for Bound {
     }
 
     fn key(&self) -> usize {
-        address(&self.method)
+        self.identity.as_ptr().addr()
     }
 
     fn unbox(&self, _interface: u64) -> Option<Box<dyn Any>> {
@@ -76,7 +79,7 @@ impl Exported for Bound {
     }
 
     fn description(&self) -> Option<Arc<Description>> {
-        let description = Description::by_name(self.method.name.as_str()).with_operation("call");
-        Some(Arc::new(description.with_doc(self.method.doc.as_str())))
+        let description = Description::by_name(self.name.as_str()).with_operation("call");
+        Some(Arc::new(description.with_doc(self.doc.as_str())))
     }
 }
