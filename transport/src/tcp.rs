@@ -205,6 +205,7 @@ impl Listening {
     }
 
     /// Whether what its connections read is to be acknowledged at once.
+    #[cfg(feature = "tls")]
     pub(crate) const fn acknowledges(&self) -> bool {
         self.options.quickack
     }

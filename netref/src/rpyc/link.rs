@@ -123,8 +123,8 @@ pub(super) struct Iteration {
     pub(super) is_end: bool,
     /// A batch is on its way.
     pub(super) is_asking: bool,
-    /// Who waits for what comes behind it, in the order in which they asked: for one element, or for so many.
-    pub(super) waiting: VecDeque<(Asker, Option<usize>)>,
+    /// Who waits for what comes behind it, in the order in which they asked.
+    pub(super) waiting: VecDeque<Waiting>,
 }
 
 /// What is iterated over.
@@ -133,6 +133,16 @@ pub(super) enum Iterated {
     Data(Shared),
     /// An object, and its export.
     Object(Object, u64),
+}
+
+/// Who waits for elements.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) asker: Asker,
+    /// How many are wanted; none is the next one.
+    pub(super) many: Option<usize>,
+    /// What counts it.
+    pub(super) _parked: Arc<()>,
 }
 
 impl Object {

@@ -94,6 +94,8 @@ pub struct Rpyc {
     answers: FxHashMap<u64, Answer>,
     /// Bytes of the arguments of these.
     answering: usize,
+    /// Held once more by each request that waits for elements which others have asked for: so they are counted.
+    parked: Arc<()>,
     fetches: FxHashMap<u64, Fetch>,
     cursors: Vec<calling::Cursor>,
     /// The peer's root.
@@ -216,6 +218,7 @@ impl Rpyc {
             queued: VecDeque::new(),
             answers: FxHashMap::default(),
             answering: 0,
+            parked: Arc::default(),
             fetches: FxHashMap::default(),
             cursors: Vec::new(),
             root: PeerRoot::default(),

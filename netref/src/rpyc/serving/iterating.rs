@@ -1,6 +1,7 @@
 //! Iterations over objects and containers of this side, in batches.
 
 use super::*;
+use crate::rpyc::link::Waiting;
 
 impl Rpyc {
     pub(super) fn next(&mut self, iteration: Arc<Mutex<Iteration>>, asker: &Asker) -> Told {
@@ -68,13 +69,18 @@ impl Rpyc {
         if !iteration.is_asking {
             return Ok(false);
         }
-        if iteration.waiting.len() >= self.limits.calls {
+        let parked = Arc::strong_count(&self.parked).saturating_sub(1);
+        if parked.saturating_add(self.answers.len()) >= self.limits.calls {
             return Err(Exception::new(
                 "BlockingIOError",
                 ["too many elements are asked for at once: wait for some"],
             ));
         }
-        iteration.waiting.push_back((asker.clone(), many));
+        iteration.waiting.push_back(Waiting {
+            asker: asker.clone(),
+            many,
+            _parked: Arc::clone(&self.parked),
+        });
         Ok(true)
     }
 
@@ -95,7 +101,8 @@ impl Rpyc {
             }
             Err(exception) => {
                 self.respond(asker, Err(exception));
-                lock(iteration).waiting.pop_front()
+                let next = lock(iteration).waiting.pop_front();
+                next.map(|waiting| (waiting.asker, waiting.many))
             }
         };
         // Nobody comes between: requests are looked at after this.
@@ -108,11 +115,12 @@ impl Rpyc {
                 self.respond(&asker, told);
             }
             let mut iteration = lock(iteration);
-            turn = if iteration.is_asking {
+            let next = if iteration.is_asking {
                 None
             } else {
                 iteration.waiting.pop_front()
             };
+            turn = next.map(|waiting| (waiting.asker, waiting.many));
         }
     }
 
