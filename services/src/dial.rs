@@ -93,11 +93,12 @@ impl Way {
             },
             done => (first, done),
         };
-        done.inspect(|_| manner.remember(spoken))
-            .map_err(|error| match rpyc::suspicion(error.kind()) {
+        done.inspect(|_| manner.remember(spoken)).map_err(|error| {
+            match rpyc::suspicion(&self.address, error.kind()) {
                 Some(suspicion) => error.context(format_args!("{}: {suspicion}", self.address)),
                 None => error,
-            })
+            }
+        })
     }
 
     async fn speak_rpyc(

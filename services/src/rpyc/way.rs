@@ -90,13 +90,19 @@ pub(crate) fn bare(address: Address) -> Address {
 const OF_TCP: [(&str, &str); 2] = [("quickack", "1"), ("keepalive", "60s")];
 
 /// What there is to say where setting up fails so: neither the peer nor RPyC does.
-pub(crate) const fn suspicion(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::Disconnected(_) => Some(
+pub(crate) fn suspicion(address: &Address, kind: ErrorKind) -> Option<&'static str> {
+    match (kind, address.scheme()) {
+        // With TLS 1.3 this is how it is told.
+        (ErrorKind::Disconnected(_), "ssl") => Some(
+            "the peer ended the connection before it showed anything: it may want a certificate of this side, by \
+             `cert=FILE` and `key=FILE`, or speaks something else than RPyC",
+        ),
+        (ErrorKind::Disconnected(_), _) => Some(
             "the peer ended the connection before it showed anything: it lets nobody in from here, or speaks something \
              else than RPyC, or RPyC behind TLS (`rpyc+ssl`)",
         ),
-        ErrorKind::Malformed => {
+        (ErrorKind::Malformed, "ssl") => Some("what answers there speaks something else than RPyC"),
+        (ErrorKind::Malformed, _) => {
             Some("what answers there speaks something else than RPyC, or RPyC behind TLS (`rpyc+ssl`)")
         }
         _ => None,
@@ -105,6 +111,8 @@ pub(crate) const fn suspicion(kind: ErrorKind) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use farref_boxing::Certainty;
+
     use super::*;
 
     fn manner(address: &str) -> Manner {
@@ -138,6 +146,19 @@ mod tests {
         ] {
             assert_eq!(bare(address.parse().unwrap()).to_string(), used);
         }
+    }
+
+    #[test]
+    fn a_peer_behind_tls_is_not_looked_for_there_but_may_want_a_certificate() {
+        let told = |address: &str| {
+            suspicion(
+                &address.parse().unwrap(),
+                ErrorKind::Disconnected(Certainty::Unknown),
+            )
+        };
+        assert!(told("rpyc+ssl://h?ca=x").is_some_and(|told| told.contains("`cert=FILE`")));
+        assert!(told("rpyc+ssl://h?ca=x").is_some_and(|told| !told.contains("`rpyc+ssl`")));
+        assert!(told("rpyc://h").is_some_and(|told| told.contains("`rpyc+ssl`")));
     }
 
     #[test]
