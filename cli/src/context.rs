@@ -10,6 +10,7 @@ use farref::keys::{Fingerprint, KeyStore, Policy, Question, Trust};
 use farref::logs::LogRing;
 use farref::names::{Names, is_name};
 #[cfg(unix)]
+use farref::rpyc::OtherGeneration;
 use farref::transport::Media;
 use farref::transport::address::PeerKey;
 #[cfg(unix)]
@@ -307,7 +308,14 @@ impl Global {
             },
             // Ssh has said what to do.
             ErrorKind::Carrier if address.scheme() == "ssh" => failure,
-            ErrorKind::Carrier | ErrorKind::Deadline | ErrorKind::Disconnected(_) if address.dialect() == Dialect::Rpyc => {
+            _ if error.downcast_ref::<OtherGeneration>().is_some() => failure.hint("leave `generation=` out: it is found out"),
+            ErrorKind::Carrier
+            | ErrorKind::Deadline
+            | ErrorKind::Disconnected(_)
+            | ErrorKind::Incompatible
+            | ErrorKind::Malformed
+                if address.dialect() == Dialect::Rpyc =>
+            {
                 failure.hint("does a server of RPyC listen there? For an interpreter: rpyc_classic --host 127.0.0.1")
             }
             ErrorKind::Carrier | ErrorKind::Deadline => {

@@ -214,7 +214,7 @@ impl Serve {
             )
             .hint("leave --plain out, show less, or say --anyone"));
         }
-        let shows = self.files.is_some() || self.system || self.logs || self.monitor || self.acts();
+        let shows = self.files.is_some() || self.system || self.logs || self.acts();
         if !shows {
             return Err(Failure::usage("what is to be shown?")
                 .hint("say --files DIRECTORY[:ro], --processes, --system, --network RULES, --serial, --logs, --monitor, or --everything if you trust them fully"));
@@ -224,7 +224,8 @@ impl Serve {
 
     /// Whether it lets more be done than to look, apart from files.
     const fn acts(&self) -> bool {
-        self.processes || self.network.is_some() || self.serial || self.everything
+        // Whoever sees the monitor can turn others away.
+        self.processes || self.network.is_some() || self.serial || self.monitor || self.everything
     }
 
     /// Whether it lets files be written.

@@ -133,7 +133,7 @@ fn a_service_shows_what_it_exposes() {
 #[test]
 fn nothing_that_does_harm_is_shown_to_a_python_that_proves_nothing() {
     let home = tempfile::tempdir().unwrap();
-    for shown in ["--processes", "--everything", "--files=/tmp"] {
+    for shown in ["--processes", "--everything", "--monitor", "--files=/tmp"] {
         let ran = run(home.path(), &["serve", "rpyc://127.0.0.1:0", shown], "");
         assert!(ran.failed(2).contains("--anyone"), "{ran:?}");
         assert!(ran.err.contains("rpyc+unix:"), "{ran:?}");
@@ -149,4 +149,25 @@ fn nobody_listens_there() {
     let address = format!("rpyc+unix:{}/socket", home.path().display());
     let ran = run(home.path(), &["call", &address], "");
     assert!(ran.failed(3).contains("rpyc_classic"), "{ran:?}");
+}
+
+#[test]
+fn what_speaks_something_else_is_told_from_what_is_not_there() {
+    use std::io::{Read, Write};
+
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("rpyc://{}", other.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut peer, _) = other.accept().unwrap();
+        let _ = peer.read(&mut [0; 64]).unwrap();
+        peer.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").unwrap();
+    });
+    let home = tempfile::tempdir().unwrap();
+    let ran = run(home.path(), &["call", &address], "");
+    answering.join().unwrap();
+    let told = ran.failed(3);
+    assert!(
+        told.contains("something else than RPyC") && told.contains("rpyc_classic"),
+        "{ran:?}"
+    );
 }
