@@ -140,6 +140,7 @@ pub(crate) fn halves<S: Socket>(socket: S) -> (SocketRx<S>, SocketTx<S>) {
             half: Half::Reactor(read),
             other: Arc::clone(&write),
             acknowledges: false,
+            has_read: false,
         },
         SocketTx {
             half: write,
@@ -174,6 +175,8 @@ pub(crate) struct SocketRx<S: Socket> {
     other: Arc<RwLock<Half<S::Write, S>>>,
     /// What is read is acknowledged at once, rather than with what is sent next or a while later.
     acknowledges: bool,
+    /// Something was read that may not be acknowledged yet.
+    has_read: bool,
 }
 
 impl<S: Socket> SocketRx<S> {
@@ -183,9 +186,15 @@ impl<S: Socket> SocketRx<S> {
         self.acknowledges = true;
     }
 
-    /// Acknowledges what was read. The system forgets that it was asked to whenever it likes, so it is each time.
-    fn acknowledge(&self, read: &io::Result<usize>) {
-        if self.acknowledges && matches!(read, Ok(1..)) {
+    /// Notes that something may have been read.
+    const fn note(&mut self, read: &io::Result<usize>) {
+        self.has_read = self.has_read || matches!(read, Ok(1..));
+    }
+
+    /// Acknowledges what was read, before more is waited for: what has been written meanwhile has taken that along, mostly,
+    /// and then nothing is sent. The system forgets that it was asked to whenever it likes, so it is each time.
+    fn acknowledge(&mut self) {
+        if self.acknowledges && std::mem::take(&mut self.has_read) {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             match &self.half {
                 Half::Reactor(half) => drop(socket2::SockRef::from(half.as_ref()).set_tcp_quickack(true)),
@@ -216,12 +225,13 @@ impl<S: Socket> SocketRx<S> {
 impl<S: Socket> ByteRx for SocketRx<S> {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         let read = self.read_now(into);
-        self.acknowledge(&read);
+        self.note(&read);
         read
     }
 
     #[cfg(unix)]
     fn read_soon(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        self.acknowledge();
         let Half::Thread(socket) = &self.half else {
             return self.try_read(into);
         };
@@ -231,7 +241,7 @@ impl<S: Socket> ByteRx for SocketRx<S> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
             read => read,
         };
-        self.acknowledge(&read);
+        self.note(&read);
         read
     }
 
@@ -239,13 +249,16 @@ impl<S: Socket> ByteRx for SocketRx<S> {
         reserve_some(into);
         let read = match &mut self.half {
             // Tokio knows by a read that did not fill the buffer that nothing is left: no second system call to find out.
-            Half::Reactor(half) => std::task::ready!(tokio_util::io::poll_read_buf(Pin::new(half), cx, into)),
+            Half::Reactor(half) => tokio_util::io::poll_read_buf(Pin::new(half), cx, into),
             #[cfg(unix)]
-            Half::Thread(_) => return Poll::Pending,
-            Half::Gone(_) => Err(gone()),
+            Half::Thread(_) => Poll::Pending,
+            Half::Gone(_) => Poll::Ready(Err(gone())),
         };
-        self.acknowledge(&read);
-        Poll::Ready(read)
+        match &read {
+            Poll::Ready(read) => self.note(read),
+            Poll::Pending => self.acknowledge(),
+        }
+        read
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

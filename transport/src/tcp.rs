@@ -9,7 +9,7 @@
 //! | `bind=`      | any     | the local IP address to dial from                                  |
 //! | `keepalive=` | none    | silence after which the system asks whether the peer is there      |
 //! | `lowat=`     | 131072  | unsent bytes in the kernel above which writing waits (Linux, Android) |
-//! | `quickack=`  | 0       | acknowledges at once what is read, for peers that wait for that before they send more (Linux, Android) |
+//! | `quickack=`  | 0       | acknowledges what is read before more is waited for, as some peers send no more before that (Linux, Android) |
 
 use std::future::poll_fn;
 use std::io;
