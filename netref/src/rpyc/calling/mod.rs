@@ -1,4 +1,11 @@
 //! Calls of ours: what is asked of a Python object becomes requests, and replies become outcomes.
+//!
+//! Reading order: here, `plan` (what is asked, in the words of Python), `sending`, `iterating`, `describing`.
+
+mod describing;
+mod iterating;
+mod plan;
+mod sending;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,6 +26,12 @@ use crate::protocol::{BodyRef, CallStart, Chain, Event, Op, Ordering, Outgoing, 
 use crate::references;
 use crate::remote::{EngineHandles, Import};
 use crate::waiter::Waiter;
+
+use self::plan::{is_named, plan};
+
+pub(super) use self::describing::Describing;
+pub(super) use self::iterating::{Cursor, Iterating};
+pub(super) use self::plan::{How, Plan};
 
 /// How a call of ours ended.
 pub(super) type Outcome = crate::protocol::Outcome<EngineHandles>;
@@ -78,48 +91,6 @@ impl Pending {
         }
     }
 }
-
-/// How a reply is read.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum How {
-    /// As it is; so many levels of containers in it are fetched.
-    Value { fetch: u8 },
-    /// Whether two are equal; if Python does not know, whether they are the same.
-    Equal { same: bool },
-    /// How two stand to each other, which Python has to know.
-    Order(Ordering),
-    /// As a number of 64 bits, whatever its sign.
-    Hash,
-    /// It does not matter.
-    Nothing,
-}
-
-/// What is to be done with an object, once it is known.
-#[derive(Debug)]
-pub(super) enum Plan {
-    /// One request.
-    Request {
-        handler: i128,
-        arguments: Vec<Value>,
-        how: How,
-    },
-    /// A method, or the object itself where that is a function.
-    Method {
-        name: String,
-        positional: Value,
-        named: Value,
-        fetch: u8,
-    },
-    Iterate {
-        from: u64,
-        most: u32,
-    },
-    Describe,
-    Copy,
-    Is(String),
-    Equal(Value),
-}
-
 /// A request that waits until it is known how the peer speaks, or for its root.
 #[derive(Debug)]
 pub(super) enum Queued {
@@ -135,52 +106,6 @@ impl Queued {
         }
     }
 }
-
-/// An iteration over an object of the peer's, which goes on where the last batch of it ended.
-#[derive(Debug)]
-pub(super) struct Cursor {
-    /// The object.
-    import: u64,
-    iterator: Arc<Import>,
-    at: u64,
-}
-
-impl Cursor {
-    pub(super) const fn is_of(&self, import: u64) -> bool {
-        self.import == import
-    }
-}
-
-/// A batch of an iteration that is being fetched.
-#[derive(Debug)]
-pub(super) struct Iterating {
-    call: u64,
-    import: u64,
-    /// Not known before the first reply.
-    iterator: Option<Arc<Import>>,
-    /// How far the iterator is.
-    at: u64,
-    from: u64,
-    most: u32,
-}
-
-/// What is known so far of what an object can do.
-#[derive(Debug)]
-pub(super) struct Describing {
-    call: u64,
-    import: u64,
-    of: InterfaceDescription,
-    operations: Vec<String>,
-    part: Part,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Methods,
-    Names,
-    Doc,
-}
-
 impl Rpyc {
     /// Makes a call.
     pub(super) fn begin(&mut self, start: CallStart<'_, EngineHandles>) -> Result<u64, Error> {
@@ -377,123 +302,6 @@ impl Rpyc {
         self.send(handler, import, &arguments, Pending::Call { call, how })
     }
 
-    /// Sends a request about an object.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be sent: nothing was.
-    pub(super) fn send(
-        &mut self,
-        handler: i128,
-        import: u64,
-        arguments: &[Value],
-        pending: Pending,
-    ) -> Result<(), Error> {
-        let gone = || Error::new(ErrorKind::Broken, "the peer's object is not there any more");
-        let pack = self.imports.pack(import).cloned().ok_or_else(gone)?;
-        let mut content = BytesMut::with_capacity(128);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(handler, &mut content);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(label::TUPLE, &mut content);
-        brine::put_tuple(arguments.len().saturating_add(1), &mut content);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(label::YOURS, &mut content);
-        pack.put(&mut content);
-        let mut handed = Vec::new();
-        for argument in arguments {
-            if let Err(error) = self.put_box(argument, &mut handed, &mut content) {
-                self.take_back(&handed);
-                return Err(error);
-            }
-        }
-        let sent = self.send_request(&content, pending);
-        if sent.is_err() {
-            self.take_back(&handed);
-        }
-        sent
-    }
-
-    /// Sends a request whose arguments go by value.
-    pub(super) fn send_plain(&mut self, handler: i128, arguments: &[Value], pending: Pending) {
-        let mut content = BytesMut::with_capacity(32);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(handler, &mut content);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(label::VALUE, &mut content);
-        brine::put_tuple(arguments.len(), &mut content);
-        for argument in arguments {
-            if !brine::put_value(argument, &mut content) {
-                brine::put_none(&mut content);
-            }
-        }
-        // It is short: there is no limit that it meets.
-        drop(self.send_request(&content, pending));
-    }
-
-    pub(super) fn send_release(&mut self, pack: &super::packs::Pack, copies: u64) {
-        let mut content = BytesMut::with_capacity(96);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(handler::DEL, &mut content);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(label::TUPLE, &mut content);
-        brine::put_tuple(2, &mut content);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(label::YOURS, &mut content);
-        pack.put(&mut content);
-        brine::put_tuple(2, &mut content);
-        brine::put_int(label::VALUE, &mut content);
-        brine::put_int(copies, &mut content);
-        drop(self.send_request(&content, Pending::Nothing));
-    }
-
-    fn send_request(&mut self, content: &[u8], pending: Pending) -> Result<(), Error> {
-        let threads = self.bound.then(|| self.threads_of(&pending));
-        let number = self.last_request;
-        self.write(Kind::Request, &Brine::Int(number.into()), threads, content)?;
-        self.last_request = self.last_request.wrapping_add(1);
-        if let Some(call) = pending.call().and_then(|call| self.calls.get_mut(&call)) {
-            call.request = Some(number);
-        }
-        // One that nobody waits for is kept to hold others back, for which any will do: a peer may answer none.
-        if !matches!(pending, Pending::Nothing) || self.pending.is_empty() {
-            self.pending.insert(number, pending);
-        }
-        Ok(())
-    }
-
-    /// Which thread asks, and which is asked: the one that waits for the call which this one is a part of.
-    fn threads_of(&self, pending: &Pending) -> Threads {
-        let Pending::Call { call, .. } = pending else {
-            return Threads {
-                from: OWN_THREAD,
-                to: 0,
-            };
-        };
-        let chain = self.calls.get(call).and_then(|call| call.chain);
-        let served = chain.and_then(|chain| {
-            self.answers
-                .values()
-                .filter(|answer| answer.chain.id == chain.id)
-                // The innermost is what waits.
-                .max_by_key(|answer| answer.chain.depth)
-                .and_then(|answer| answer.threads)
-        });
-        let from = own_thread(*call);
-        served.map_or(Threads { from, to: 0 }, |served| Threads {
-            from,
-            to: served.from,
-        })
-    }
-
-    pub(super) fn send_ping(&mut self, asked: Nanos) {
-        if self.generation.is_none() {
-            self.queued.push_back(Queued::Ping(asked));
-            return;
-        }
-        self.send_plain(handler::PING, &["farref".into()], Pending::Ping(asked));
-    }
-
     /// A reply came.
     pub(super) fn replied(&mut self, number: &Brine, result: Result<Value>) {
         let pending = wire::int(number)
@@ -652,307 +460,6 @@ impl Rpyc {
             }
         }
     }
-
-    // ---- iterating
-
-    fn iterate(&mut self, call: u64, import: u64, from: u64, most: u32) -> Result<(), Error> {
-        let most = most.clamp(1, LARGEST_BATCH);
-        let known = self
-            .cursors
-            .iter()
-            .position(|cursor| cursor.import == import && cursor.at == from);
-        let mut iterating = Iterating {
-            call,
-            import,
-            iterator: None,
-            at: 0,
-            from,
-            most,
-        };
-        if let Some(known) = known {
-            let cursor = self.cursors.swap_remove(known);
-            iterating.at = from;
-            iterating.iterator = Some(cursor.iterator);
-            return self.next_batch(iterating);
-        }
-        let arguments = ["__iter__".into(), tuple([]), tuple([])];
-        let pending = Pending::Iterate(Box::new(iterating));
-        self.send(handler::CALLATTR, import, &arguments, pending)
-    }
-
-    fn next_batch(&mut self, iterating: Iterating) -> Result<(), Error> {
-        let Some(iterator) = iterating.iterator.as_ref().map(|iterator| iterator.id()) else {
-            return Ok(());
-        };
-        let skipped = iterating.from.saturating_sub(iterating.at);
-        let many = if skipped > 0 {
-            skipped.min(LARGEST_BATCH.into())
-        } else {
-            iterating.most.into()
-        };
-        let pending = Pending::Iterate(Box::new(iterating));
-        self.send(handler::BUFFITER, iterator, &[many.into()], pending)
-    }
-
-    fn iterated(&mut self, mut iterating: Iterating, result: Result<Value>) {
-        let call = iterating.call;
-        if !self.calls.contains_key(&call) {
-            return self.discard((result.ok(), iterating.iterator));
-        }
-        let value = match result {
-            Ok(value) => value,
-            Err(error) => return self.finish(call, Err(error)),
-        };
-        if iterating.iterator.is_none() {
-            let Some(Link::Import(iterator)) = link(&value) else {
-                return self.finish(call, Err(malformed("an iterator")));
-            };
-            iterating.iterator = Some(Arc::clone(iterator));
-            if let Err(error) = self.next_batch(iterating) {
-                self.finish(call, Err(error));
-            }
-            return;
-        }
-        let Value::Tuple(items) = value else {
-            return self.finish(call, Err(malformed("a batch of an iteration")));
-        };
-        let many = items.len() as u64;
-        let is_skipping = iterating.at < iterating.from;
-        iterating.at = iterating.at.saturating_add(many);
-        if is_skipping && many > 0 {
-            self.discard(items);
-            if let Err(error) = self.next_batch(iterating) {
-                self.finish(call, Err(error));
-            }
-            return;
-        }
-        let is_end = is_skipping || many < u64::from(iterating.most);
-        let Iterating {
-            import, at, iterator, ..
-        } = iterating;
-        if let (false, Some(iterator)) = (is_end, iterator) {
-            if self.cursors.len() >= MOST_CURSORS {
-                let oldest = self.cursors.remove(0);
-                self.discard(oldest.iterator);
-            }
-            self.cursors.push(Cursor { import, iterator, at });
-        }
-        self.finish(call, Ok(tuple([Value::List(items), is_end.into()])));
-    }
-
-    // ---- what an object can do
-
-    fn describe(&mut self, call: u64, import: u64) -> Result<(), Error> {
-        let gone = || Error::new(ErrorKind::Broken, "the peer's object is not there any more");
-        let pack = self.imports.pack(import).ok_or_else(gone)?.clone();
-        let describing = Describing {
-            call,
-            import,
-            of: InterfaceDescription {
-                name: pack.name.clone().into(),
-                ..InterfaceDescription::default()
-            },
-            operations: ["str", "eq", "hash"].map(str::to_owned).to_vec(),
-            part: Part::Methods,
-        };
-        let pack = tuple([
-            Value::Str(pack.name.into()),
-            Value::Int(pack.class),
-            Value::Int(pack.instance),
-        ]);
-        self.send_plain(handler::INSPECT, &[pack], Pending::Describe(Box::new(describing)));
-        Ok(())
-    }
-
-    fn described(&mut self, mut describing: Describing, result: Result<Value>) {
-        let (call, import) = (describing.call, describing.import);
-        if !self.calls.contains_key(&call) {
-            return self.discard(result.ok());
-        }
-        let sent = match describing.part {
-            Part::Methods => {
-                match result {
-                    Ok(methods) => describing.take_methods(&methods),
-                    Err(error) => return self.finish(call, Err(error)),
-                }
-                describing.part = Part::Names;
-                self.send(handler::DIR, import, &[], Pending::Describe(Box::new(describing)))
-            }
-            Part::Names => {
-                if let Ok(names) = &result {
-                    describing.take_names(names);
-                }
-                describing.part = Part::Doc;
-                let arguments = ["__doc__".into()];
-                self.send(
-                    handler::GETATTR,
-                    import,
-                    &arguments,
-                    Pending::Describe(Box::new(describing)),
-                )
-            }
-            Part::Doc => {
-                if let Ok(Value::Str(doc)) = result {
-                    describing.of.doc = doc;
-                }
-                let description = Description {
-                    interfaces: vec![describing.of],
-                    operations: describing.operations,
-                };
-                let value = to_value(&description).map_err(|error| Error::msg(error.to_string()));
-                return self.finish(call, value);
-            }
-        };
-        if let Err(error) = sent {
-            self.finish(call, Err(error));
-        }
-    }
-}
-
-impl Describing {
-    fn take_methods(&mut self, methods: &Value) {
-        for method in methods.as_slice().unwrap_or_default() {
-            let Some([Value::Str(name), doc]) = method.as_slice() else {
-                continue;
-            };
-            let operation = match name.as_str() {
-                "__len__" => "len",
-                "__getitem__" => "index",
-                "__iter__" => "iter",
-                "__call__" => "call",
-                "__setitem__" => "set_index",
-                "__delitem__" => "delete_index",
-                "__enter__" => "enter",
-                _ => "",
-            };
-            if !operation.is_empty() {
-                self.operations.push(operation.to_owned());
-            }
-            let name = name.strip_prefix("exposed_").unwrap_or(name);
-            if !name.starts_with('_') && !self.has(name) {
-                self.of.methods.push(MethodDescription {
-                    name: name.to_owned(),
-                    doc: doc.as_str().unwrap_or_default().to_owned(),
-                    ..MethodDescription::default()
-                });
-            }
-        }
-    }
-
-    /// What is no method is taken for a property, though only Python knows.
-    fn take_names(&mut self, names: &Value) {
-        for name in names.as_slice().unwrap_or_default() {
-            let Some(name) = name.as_str() else { continue };
-            let name = name.strip_prefix("exposed_").unwrap_or(name);
-            if !name.starts_with('_') && !self.has(name) {
-                self.of.methods.push(MethodDescription {
-                    name: name.to_owned(),
-                    property: Some(name.to_owned()),
-                    reads: true,
-                    ..MethodDescription::default()
-                });
-            }
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.of.methods.iter().any(|method| method.name == name)
-    }
-}
-
-/// What the engine wants done, in the words of Python.
-fn plan(op: &Op, body: &Bytes, references: &[Reference], fetch: u8) -> Result<Plan, Error> {
-    let how = How::Value { fetch };
-    let one = || read::<Value>(body, references);
-    Ok(match op {
-        Op::Named(name) => {
-            let (positional, named) = read::<(Vec<Value>, Vec<(String, Value)>)>(body, references)?;
-            // A relay may have put the name of an interface before it.
-            let name = name.rsplit('.').next().unwrap_or(name).to_owned();
-            Plan::Method {
-                name,
-                positional: Value::Tuple(positional),
-                named: keywords(named),
-                fetch,
-            }
-        }
-        Op::Invoke => {
-            let (positional, named) = read::<(Vec<Value>, Vec<(String, Value)>)>(body, references)?;
-            request(
-                handler::CALL,
-                vec![Value::Tuple(positional), keywords(named)],
-                how,
-            )
-        }
-        Op::Get(name) => request(handler::GETATTR, vec![plain_name(name)], how),
-        Op::Set(name) => request(handler::SETATTR, vec![plain_name(name), one()?], How::Nothing),
-        Op::Delete(name) => request(handler::DELATTR, vec![plain_name(name)], How::Nothing),
-        Op::Index => special("__getitem__", vec![one()?], how),
-        Op::SetIndex => {
-            let (key, value) = read::<(Value, Value)>(body, references)?;
-            special("__setitem__", vec![key, value], How::Nothing)
-        }
-        Op::DeleteIndex => special("__delitem__", vec![one()?], How::Nothing),
-        Op::Len => special("__len__", Vec::new(), how),
-        Op::Compare => Plan::Equal(one()?),
-        Op::Order(ordering) => {
-            let name = match ordering {
-                Ordering::Less => "__lt__",
-                Ordering::LessEqual => "__le__",
-                Ordering::Greater => "__gt__",
-                Ordering::GreaterEqual => "__ge__",
-            };
-            request(handler::CMP, vec![one()?, name.into()], How::Order(*ordering))
-        }
-        Op::Hash => request(handler::HASH, Vec::new(), How::Hash),
-        Op::Text => request(handler::STR, Vec::new(), how),
-        Op::Repr => request(handler::REPR, Vec::new(), how),
-        Op::Iterate => {
-            let (from, most) = read::<(u64, u32)>(body, references)?;
-            Plan::Iterate { from, most }
-        }
-        Op::Enter => special("__enter__", Vec::new(), how),
-        // Whatever is told of what went wrong, Python makes a TypeError of it.
-        Op::Exit => {
-            let because = read::<Option<Error>>(body, references)?;
-            let because = because.map_or(Value::Null, |error| Value::Str(error.to_string()));
-            request(handler::CTXEXIT, vec![because], how)
-        }
-        Op::IsInstance(name) => Plan::Is(name.clone()),
-        Op::Describe => Plan::Describe,
-        Op::Copy => Plan::Copy,
-        Op::Method { .. } => {
-            let text =
-                "a Python object has no interface: it is called by name, or by a netref that was cast here";
-            return Err(Error::new(ErrorKind::Unsupported, text));
-        }
-    })
-}
-
-const fn request(handler: i128, arguments: Vec<Value>, how: How) -> Plan {
-    Plan::Request {
-        handler,
-        arguments,
-        how,
-    }
-}
-
-/// A call of a special method.
-fn special(name: &str, arguments: Vec<Value>, how: How) -> Plan {
-    let arguments = vec![name.into(), Value::Tuple(arguments), tuple([])];
-    request(handler::CALLATTR, arguments, how)
-}
-
-fn plain_name(name: &str) -> Value {
-    name.rsplit('.').next().unwrap_or(name).into()
-}
-
-fn keywords(named: Vec<(String, Value)>) -> Value {
-    tuple(named.into_iter().map(|(name, value)| tuple([name.into(), value])))
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &Bytes, references: &[Reference]) -> Result<T, Error> {
-    decode(body, references, &references::limits()).map_err(Error::from)
 }
 
 /// What was encoded, in one piece.
@@ -1043,17 +550,11 @@ fn truth(value: &Value) -> Option<bool> {
         _ => Some(true),
     }
 }
-
 fn is_function(name: &str) -> bool {
     matches!(
         name,
         "builtins.function" | "builtins.method" | "builtins.builtin_function_or_method" | "functools.partial"
     )
-}
-
-/// Whether a class of that full name is meant: with its module, or without.
-fn is_named(full: &str, name: &str) -> bool {
-    full == name || full.rsplit('.').next() == Some(name)
 }
 
 fn malformed(what: &str) -> Error {
@@ -1062,7 +563,6 @@ fn malformed(what: &str) -> Error {
         format!("the peer has sent something else than {what}"),
     )
 }
-
 /// The number of the thread that a call of ours is made by, as peers are told that bind threads.
 pub(super) const fn own_thread(call: u64) -> u64 {
     OWN_THREAD.wrapping_add(call)
@@ -1070,8 +570,3 @@ pub(super) const fn own_thread(call: u64) -> u64 {
 
 /// Looks like the number of a thread, and is none of the peer's.
 pub(super) const OWN_THREAD: u64 = 0x6661_0000_0000;
-
-/// Elements that are asked for at once, at most.
-const LARGEST_BATCH: u32 = 4096;
-/// Iterations that are kept open, at most.
-const MOST_CURSORS: usize = 16;
