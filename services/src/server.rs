@@ -182,6 +182,9 @@ impl Shared {
     }
 }
 
+/// How long a service may hold up the end of a shutdown.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
 impl Server {
     /// A server for `service`, with default settings, limits and media; it does not listen yet.
     #[must_use]
@@ -381,6 +384,10 @@ impl Server {
         for connection in &connections {
             connection.closed().await;
         }
+        drop(connections);
+        // They are off the list a moment later, unless the service is still busy with being told that they were there.
+        let off_the_list = self.wait_for(|stats| stats.connections == 0);
+        let _ = tokio::time::timeout(A_MOMENT, off_the_list).await;
     }
 
     /// Waits until the server has stopped accepting: by a shutdown elsewhere, since no listener is left, or since all
