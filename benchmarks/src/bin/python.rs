@@ -142,20 +142,44 @@ impl Figures {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let first = arguments.next().unwrap_or_else(|| "../.python-peers/6.0.2/bin/python".into());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let first = arguments
+        .next()
+        .unwrap_or_else(|| "../.python-peers/6.0.2/bin/python".into());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     if first == "serve" {
-        return runtime.block_on(serve());
+        return runtime.block_on(serve(arguments.next().is_some()));
     }
-    let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(7);
+    let rounds = arguments
+        .next()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(7);
     measure(&first, rounds, &runtime)
 }
 
-async fn serve() -> Result<()> {
-    let server = farref::Server::new(farref::Fixed::new::<dyn Service>(Served));
+async fn serve(own_thread: bool) -> Result<()> {
+    let mut config = farref::Config::default();
+    config.own_thread = own_thread;
+    let service = farref::Fixed::new::<dyn Service>(Served);
+    let server = farref::Server::with(
+        service,
+        config,
+        farref::ServerLimits::default(),
+        farref::transport::Media::standard(),
+    );
     let at = server.listen("rpyc://127.0.0.1:0").await?;
     let port = at.to_string();
-    println!("{}", port.rsplit(':').next().unwrap_or_default().split('?').next().unwrap_or_default());
+    println!(
+        "{}",
+        port.rsplit(':')
+            .next()
+            .unwrap_or_default()
+            .split('?')
+            .next()
+            .unwrap_or_default()
+    );
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()))
         .await
         .map_err(|error| farref::Error::msg(error.to_string()))??;
@@ -165,11 +189,15 @@ async fn serve() -> Result<()> {
 fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Result<()> {
     let here = std::env::current_exe()?;
     let mut their_server = Peer::start(Command::new(python).args(["-c", SERVER]))?;
-    let mut our_server = Peer::start(Command::new(here).arg("serve"))?;
+    let mut our_server = Peer::start(Command::new(&here).arg("serve"))?;
+    let mut our_threads = Peer::start(Command::new(here).args(["serve", "threads"]))?;
     let (their_port, our_port) = (their_server.line()?, our_server.line()?);
+    let threads_port = our_threads.line()?;
     let mut to_theirs = Peer::start(Command::new(python).args(["-c", CLIENT, &their_port]))?;
     let mut to_ours = Peer::start(Command::new(python).args(["-c", CLIENT, &our_port]))?;
-    let connection = runtime.block_on(async { farref::connect(format!("rpyc://127.0.0.1:{their_port}")).await })?;
+    let mut to_threads = Peer::start(Command::new(python).args(["-c", CLIENT, &threads_port]))?;
+    let connection =
+        runtime.block_on(async { farref::connect(format!("rpyc://127.0.0.1:{their_port}")).await })?;
     let root: Object = runtime.block_on(connection.object())?;
     let typed: Netref<dyn Service> = runtime.block_on(async { root.cast().await })?;
     let none = Object::try_from(runtime.block_on(async { root.get("none").await })?)?;
@@ -181,6 +209,7 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
             for (who, client, server) in [
                 ("python to python", &mut to_theirs, &their_server),
                 ("python to farref", &mut to_ours, &our_server),
+                ("python to farref, own_thread", &mut to_threads, &our_threads),
             ] {
                 let before = server.cpu()?;
                 let told = client.ask(&ask)?;
@@ -210,12 +239,21 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
             figures.add(work, "farref to python", calls, took.as_secs_f64(), cpu);
         }
     }
-    println!("Medians of {rounds} rounds of {SECONDS} s each, TCP; the server's CPU time includes the system's.\n");
-    println!("| work | client and server | calls/s | to RPyC's own | server CPU, µs a call | to RPyC's own |");
+    println!(
+        "Medians of {rounds} rounds of {SECONDS} s each, TCP; the server's CPU time includes the system's.\n"
+    );
+    println!(
+        "| work | client and server | calls/s | to RPyC's own | server CPU, µs a call | to RPyC's own |"
+    );
     println!("|---|---|--:|--:|--:|--:|");
     for work in WORK {
         let own = figures.median(work, "python to python");
-        for who in ["python to python", "farref to python", "python to farref"] {
+        for who in [
+            "python to python",
+            "farref to python",
+            "python to farref",
+            "python to farref, own_thread",
+        ] {
             let (rate, cpu) = figures.median(work, who);
             println!(
                 "| {work} | {who} | {rate:.0} | {:.2} | {cpu:.1} | {:.2} |",
