@@ -306,6 +306,11 @@ impl fmt::Display for Exception {
 
 impl std::error::Error for Exception {}
 
+/// What is raised where something of another type is wanted.
+pub(super) fn type_error(text: impl Into<String>) -> Exception {
+    Exception::new("TypeError", [text.into()])
+}
+
 const BUILTINS: &str = "builtins";
 const STOP: &str = "StopIteration";
 const VERSION: &str = "_remote_version";

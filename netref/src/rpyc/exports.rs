@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::exception::Exception;
 use super::face::{FUNCTION, Face};
+use super::imports::gone;
 use super::link::{Key, Link, Object};
 use super::packs::{self, Pack};
 use super::wire::label;
@@ -257,7 +258,6 @@ impl Exports {
             }
             Value::Reference(reference) => match Link::of(reference) {
                 Some(Link::Import(proxy)) => {
-                    let gone = || Error::new(ErrorKind::Broken, "the peer's object is not there any more");
                     let pack = packs(proxy.id()).ok_or_else(gone)?;
                     brine::put_tuple(2, out);
                     brine::put_int(label::YOURS, out);

@@ -11,10 +11,10 @@ use rustc_hash::FxHashMap;
 use super::calling::{Pending, link};
 use super::data::RECORD;
 use super::face::NAMESPACE;
-use super::imports::Imports;
+use super::imports::{Imports, gone};
 use super::link::Link;
 use super::packs::Pack;
-use super::wire::handler;
+use super::wire::{handler, other_than};
 use super::{Rpyc, tuple};
 use crate::object::{CONTAINER, weigh};
 use crate::remote::Import;
@@ -90,15 +90,11 @@ impl Rpyc {
     pub(super) fn fetch(&mut self, value: Value, levels: u8, goal: Goal) {
         let mut found = Vec::new();
         containers(&value, levels, &self.imports, &mut found);
-        self.start_fetch(value, found, goal);
+        self.fetch_all(value, found, goal);
     }
 
-    /// Fetches these containers, which are in `value`.
-    pub(super) fn fetch_all(&mut self, value: Value, found: Vec<Found>, goal: Goal) {
-        self.start_fetch(value, found, goal);
-    }
-
-    fn start_fetch(&mut self, root: Value, found: Vec<Found>, goal: Goal) {
+    /// Fetches these containers, which are in `root`.
+    pub(super) fn fetch_all(&mut self, root: Value, found: Vec<Found>, goal: Goal) {
         self.last_fetch = self.last_fetch.wrapping_add(1);
         let number = self.last_fetch;
         self.fetches.insert(
@@ -117,21 +113,10 @@ impl Rpyc {
 
     /// Fetches all of an object that somebody wants a copy of, whatever it is.
     pub(super) fn copy(&mut self, call: u64, import: u64) -> Result<(), Error> {
-        let Some(pack) = self.imports.pack(import) else {
-            return Err(Error::new(
-                ErrorKind::Broken,
-                "the peer's object is not there any more",
-            ));
-        };
-        let kind = kind_of(pack).unwrap_or(Kind::Sequence);
-        let Some(proxy) = self.imports.proxy(import) else {
-            return Err(Error::new(
-                ErrorKind::Broken,
-                "the peer's object is not there any more",
-            ));
-        };
+        let kind = kind_of(self.imports.known(import)?).unwrap_or(Kind::Sequence);
+        let proxy = self.imports.proxy(import).ok_or_else(gone)?;
         let root = Link::Import(Arc::clone(&proxy)).into_value();
-        self.start_fetch(root, vec![(proxy, kind, u8::MAX)], Goal::Call(call));
+        self.fetch_all(root, vec![(proxy, kind, u8::MAX)], Goal::Call(call));
         Ok(())
     }
 
@@ -160,6 +145,13 @@ impl Rpyc {
                 self.ask_for(number, id, id, handler::BUFFITER, &[FIRST.into()], Step::First);
             }
         }
+    }
+
+    /// Asks an iterator for more elements of a node.
+    fn ask_for_more(&mut self, number: u64, node: u64, iterator: Arc<Import>) {
+        let at = iterator.id();
+        let step = Step::More(iterator);
+        self.ask_for(number, node, at, handler::BUFFITER, &[BATCH.into()], step);
     }
 
     /// Sends one request of a fetch: about `import`, for the node.
@@ -242,21 +234,13 @@ impl Rpyc {
             }
             (Step::Iterator, value) => {
                 let Some(Link::Import(iterator)) = link(&value) else {
-                    return Err(odd("an iterator"));
+                    return Err(other_than("an iterator"));
                 };
                 // From the beginning again: what came first is not kept by anybody.
                 let before = std::mem::take(&mut node.items);
                 let iterator = Arc::clone(iterator);
-                let at = iterator.id();
                 self.discard(before);
-                self.ask_for(
-                    number,
-                    id,
-                    at,
-                    handler::BUFFITER,
-                    &[BATCH.into()],
-                    Step::More(iterator),
-                );
+                self.ask_for_more(number, id, iterator);
                 return Ok(());
             }
             (Step::Names, Value::Tuple(names)) => {
@@ -268,8 +252,8 @@ impl Rpyc {
                 let is_all = items.len() < FIRST;
                 node.items = items;
                 if !is_all && node.kind == Kind::Iterator {
-                    let step = Step::More(Arc::clone(&node.proxy));
-                    self.ask_for(number, id, id, handler::BUFFITER, &[BATCH.into()], step);
+                    let iterator = Arc::clone(&node.proxy);
+                    self.ask_for_more(number, id, iterator);
                     return Ok(());
                 }
                 if !is_all {
@@ -283,20 +267,12 @@ impl Rpyc {
                 let is_all = items.len() < BATCH;
                 node.items.extend(items);
                 if !is_all {
-                    let at = iterator.id();
-                    self.ask_for(
-                        number,
-                        id,
-                        at,
-                        handler::BUFFITER,
-                        &[BATCH.into()],
-                        Step::More(iterator),
-                    );
+                    self.ask_for_more(number, id, iterator);
                     return Ok(());
                 }
                 self.take_items(number, id, &mut found)?;
             }
-            (Step::First | Step::More(_) | Step::Names, _) => return Err(odd("a batch of elements")),
+            (Step::First | Step::More(_) | Step::Names, _) => return Err(other_than("a batch of elements")),
         }
         self.add_nodes(number, found);
         self.ask_for_values(number, id);
@@ -440,7 +416,7 @@ impl Fetch {
             Kind::Dict | Kind::Namespace => {
                 let values = node.values.iter().map(|value| match value {
                     Some(value) => self.assemble(value, levels, room),
-                    None => Err(odd("the value of a key")),
+                    None => Err(other_than("the value of a key")),
                 });
                 let values: Result<Vec<Value>> = values.collect();
                 Value::Map(items.into_iter().zip(values?).collect())
@@ -519,13 +495,6 @@ fn step_garbage(step: Step) -> Option<Arc<Import>> {
 fn too_large() -> Error {
     let text = format!("the peer's containers take more than {} MiB", LARGEST >> 20);
     Error::new(ErrorKind::Limit, text)
-}
-
-fn odd(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Malformed,
-        format!("the peer has sent something else than {what}"),
-    )
 }
 
 /// Elements that are asked for first: most containers have fewer, and one request is all then.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use farref_boxing::{Error, ErrorKind};
 use rustc_hash::FxHashMap;
 
 use super::packs::Pack;
@@ -46,6 +47,15 @@ impl Imports {
     /// An object that is not known yet, and will be: the peer's root.
     pub(super) fn promise(&mut self, factory: &dyn Factory<EngineHandles>) -> Arc<Import> {
         self.add(None, 0, factory)
+    }
+
+    /// What the peer knows it by.
+    ///
+    /// # Errors
+    ///
+    /// It was given back.
+    pub(super) fn known(&self, number: u64) -> Result<&Pack, Error> {
+        self.pack(number).ok_or_else(gone)
     }
 
     /// What was promised is there: it has two numbers from now on, and is held as long as either is.
@@ -130,6 +140,11 @@ impl Imports {
             .iter()
             .map(|(number, entry)| Held::new(*number, 0, entry.copies, None))
     }
+}
+
+/// A reference leads to nothing that the peer still hands out.
+pub(super) fn gone() -> Error {
+    Error::new(ErrorKind::Broken, "the peer's object is not there any more")
 }
 
 const fn imported(number: u64, generation: u32) -> Imported {

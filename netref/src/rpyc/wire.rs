@@ -234,6 +234,11 @@ pub(super) fn broken(what: &str) -> Error {
     Error::new(ErrorKind::Malformed, format!("the peer has sent {what}"))
 }
 
+/// What the peer has sent is not what was asked for.
+pub(super) fn other_than(what: &str) -> Error {
+    broken(&format!("something else than {what}"))
+}
+
 pub(super) fn tuple(brine: Brine) -> Option<Vec<Brine>> {
     match brine {
         Brine::Tuple(items) => Some(items),

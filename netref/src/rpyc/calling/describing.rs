@@ -18,10 +18,10 @@ pub(super) enum Part {
     Names,
     Doc,
 }
+
 impl Rpyc {
     pub(super) fn describe(&mut self, call: u64, import: u64) -> Result<(), Error> {
-        let gone = || Error::new(ErrorKind::Broken, "the peer's object is not there any more");
-        let pack = self.imports.pack(import).ok_or_else(gone)?.clone();
+        let pack = self.imports.known(import)?.clone();
         let describing = Describing {
             call,
             import,

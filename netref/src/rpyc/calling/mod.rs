@@ -91,6 +91,7 @@ impl Pending {
         }
     }
 }
+
 /// A request that waits until it is known how the peer speaks, or for its root.
 #[derive(Debug)]
 pub(super) enum Queued {
@@ -106,6 +107,7 @@ impl Queued {
         }
     }
 }
+
 impl Rpyc {
     /// Makes a call.
     pub(super) fn begin(&mut self, start: CallStart<'_, EngineHandles>) -> Result<u64, Error> {
@@ -550,6 +552,7 @@ fn truth(value: &Value) -> Option<bool> {
         _ => Some(true),
     }
 }
+
 fn is_function(name: &str) -> bool {
     matches!(
         name,
@@ -557,12 +560,6 @@ fn is_function(name: &str) -> bool {
     )
 }
 
-fn malformed(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Malformed,
-        format!("the peer has sent something else than {what}"),
-    )
-}
 /// The number of the thread that a call of ours is made by, as peers are told that bind threads.
 pub(super) const fn own_thread(call: u64) -> u64 {
     OWN_THREAD.wrapping_add(call)

@@ -42,6 +42,7 @@ pub(in crate::rpyc) enum Plan {
     Is(String),
     Equal(Value),
 }
+
 /// What the engine wants done, in the words of Python.
 pub(super) fn plan(op: &Op, body: &Bytes, references: &[Reference], fetch: u8) -> Result<Plan, Error> {
     let how = How::Value { fetch };

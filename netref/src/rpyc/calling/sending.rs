@@ -15,8 +15,7 @@ impl Rpyc {
         arguments: &[Value],
         pending: Pending,
     ) -> Result<(), Error> {
-        let gone = || Error::new(ErrorKind::Broken, "the peer's object is not there any more");
-        let pack = self.imports.pack(import).cloned().ok_or_else(gone)?;
+        let pack = self.imports.known(import)?.clone();
         let mut content = BytesMut::with_capacity(128);
         brine::put_tuple(2, &mut content);
         brine::put_int(handler, &mut content);
@@ -103,7 +102,7 @@ impl Rpyc {
                 .filter(|answer| answer.chain.id == chain.id)
                 // The innermost is what waits.
                 .max_by_key(|answer| answer.chain.depth)
-                .and_then(|answer| answer.threads)
+                .and_then(|answer| answer.asker.threads)
         });
         let from = own_thread(*call);
         served.map_or(Threads { from, to: 0 }, |served| Threads {

@@ -83,6 +83,7 @@ pub(super) fn dict(
         _ => return Err(inaccessible(name)),
     })
 }
+
 pub(super) fn find(entries: &[(Value, Value)], key: &Value) -> Option<usize> {
     entries.iter().position(|(known, _)| is_same(known, key))
 }

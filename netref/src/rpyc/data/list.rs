@@ -117,6 +117,7 @@ pub(super) fn list(
         _ => return Err(inaccessible(name)),
     })
 }
+
 /// Sorts numbers or texts.
 fn sort(items: &mut [Value], named: &[(String, Value)]) -> Result<(), Exception> {
     let mut is_reversed = false;
@@ -226,6 +227,7 @@ fn places(slice: &Record, len: usize) -> Result<Vec<usize>, Exception> {
     }
     Ok(places)
 }
+
 fn out_of_range() -> Exception {
     Exception::new("IndexError", ["list index out of range"])
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use farref_boxing::{Record, Value};
 
-use super::exception::Exception;
+use super::exception::{Exception, type_error};
 use super::face::{NAMESPACE, inaccessible};
 use super::growth::{Grown, Growth, holds, room};
 use super::link::{Link, drop_all, python_repr, share};
@@ -249,6 +249,7 @@ pub(super) fn call(
         Some(_) => Err(type_error(format!("{name}() was given too many arguments"))),
     }
 }
+
 /// Gives what is inside: a container inside becomes a reference, and stays one.
 fn give(value: &mut Value) -> Value {
     if !matches!(value, Value::Reference(_)) {
@@ -285,9 +286,11 @@ fn elements(of: &Value) -> Option<Vec<Value>> {
         _ => None,
     }
 }
+
 fn room_of(entries: &[(Value, Value)]) -> usize {
     room(entries.iter().flat_map(|(key, value)| [key, value]))
 }
+
 /// A container that grows.
 struct Grow<'a> {
     grown: &'a mut Grown,
@@ -316,6 +319,7 @@ impl Grow<'_> {
         self.growth.add(self.grown, bytes, weight)
     }
 }
+
 /// Whether two values are equal to Python, which takes numbers of all types for what they are worth.
 fn is_same(a: &Value, b: &Value) -> bool {
     match (number(a), number(b)) {
@@ -354,9 +358,7 @@ enum Number {
     Int(i128),
     Float(f64),
 }
-fn type_error(text: String) -> Exception {
-    Exception::new("TypeError", [text])
-}
+
 /// Elements of one container, at most, once a peer changes it.
 const MOST_ELEMENTS: usize = 1 << 20;
 

@@ -35,15 +35,10 @@ impl Rpyc {
         self.last_answer = self.last_answer.wrapping_add(1);
         let answer = self.last_answer;
         let chain = self.chain_for(asker.threads);
-        let threads = asker.threads.map(|threads| Threads {
-            from: threads.from,
-            to: threads.to,
-        });
         self.answers.insert(
             answer,
             Answer {
                 asker: asker.clone(),
-                threads,
                 chain,
                 how,
             },

@@ -11,7 +11,7 @@ impl Arguments {
     }
 
     pub(super) fn next(&mut self, name: &str) -> Result<Value, Exception> {
-        let missing = || type_error(&format!("missing 1 required positional argument: '{name}'"));
+        let missing = || type_error(format!("missing 1 required positional argument: '{name}'"));
         self.0.next().ok_or_else(missing)
     }
 

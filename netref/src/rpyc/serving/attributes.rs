@@ -230,7 +230,7 @@ impl Rpyc {
             Target::Data(data) => {
                 let name = lock(data).name();
                 let name = name.strip_prefix("builtins.").unwrap_or(name);
-                Err(type_error(&format!("unhashable type: '{name}'")))
+                Err(type_error(format!("unhashable type: '{name}'")))
             }
             // Not their addresses, which are nobody's business.
             Target::Iteration(iteration) => self.number_of(&Link::Iteration(Arc::clone(iteration))),

@@ -18,7 +18,7 @@ impl Rpyc {
                     let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
                     self.ask(asker, &object, export, Op::Invoke, &arguments, How::Value)
                 }
-                None => Err(type_error(&format!("'{}' object is not callable", face.title))),
+                None => Err(type_error(format!("'{}' object is not callable", face.title))),
             },
             Target::Method(method) => match &method.of {
                 Owner::Object(object, export) => {
@@ -42,7 +42,7 @@ impl Rpyc {
             },
             Target::Data(data) => {
                 let name = lock(&data).name().to_owned();
-                Err(type_error(&format!("'{name}' object is not callable")))
+                Err(type_error(format!("'{name}' object is not callable")))
             }
             Target::Iteration(_) => Err(type_error("an iteration is not callable")),
         }
@@ -156,7 +156,7 @@ impl Rpyc {
                     }
                     _ => match face.find(name) {
                         // Nothing that a property holds is called in one go.
-                        Some(_) => Err(type_error(&format!(
+                        Some(_) => Err(type_error(format!(
                             "'{name}' is a property: read it, and call that"
                         ))),
                         None => Err(face.missing(name)),

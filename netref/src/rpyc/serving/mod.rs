@@ -20,7 +20,7 @@ use farref_framing::CloseReason;
 
 use super::calling::{OWN_THREAD, encoded, flat, link, own_thread, reference};
 use super::data::{self, Data, NOT_IMPLEMENTED, Shared};
-use super::exception::Exception;
+use super::exception::{Exception, type_error};
 use super::exports::unknown;
 use super::face::{Attribute, CLOSE, ENTER, EXIT, Face, inaccessible};
 use super::fetch::{Goal, containers};
@@ -42,8 +42,7 @@ use self::arguments::Arguments;
 /// A call of the peer's that a method has to answer.
 #[derive(Debug)]
 pub(super) struct Answer {
-    asker: Asker,
-    pub(super) threads: Option<Threads>,
+    pub(super) asker: Asker,
     pub(super) chain: Chain,
     how: How,
 }
@@ -52,7 +51,7 @@ pub(super) struct Answer {
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
     number: Brine,
-    threads: Option<Threads>,
+    pub(super) threads: Option<Threads>,
     /// Bytes of the request.
     bytes: usize,
 }
@@ -334,10 +333,6 @@ fn is_of_service(name: &str) -> bool {
 
 fn stop() -> Exception {
     Exception::new::<Value>("StopIteration", [])
-}
-
-fn type_error(text: &str) -> Exception {
-    Exception::new("TypeError", [text])
 }
 
 /// What every root of RPyC answers.
