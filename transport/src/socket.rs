@@ -10,6 +10,9 @@ use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 use std::net::Shutdown;
 use std::pin::Pin;
+#[cfg(unix)]
+use std::sync::RwLockWriteGuard;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
 
@@ -134,19 +137,39 @@ socket!(tokio::net::UnixStream, std::os::unix::net::UnixStream, unix);
 /// Takes a connected socket apart.
 pub(crate) fn halves<S: Socket>(socket: S) -> (SocketRx<S>, SocketTx<S>) {
     let (read, write) = socket.split();
-    let write = Arc::new(RwLock::new(Half::Reactor(write)));
+    let other = Arc::new(Other {
+        half: RwLock::new(Half::Reactor(write)),
+        is_owed: AtomicBool::new(false),
+    });
     (
         SocketRx {
             half: Half::Reactor(read),
-            other: Arc::clone(&write),
+            other: Arc::clone(&other),
             acknowledges: false,
-            has_read: false,
         },
         SocketTx {
-            half: write,
+            other,
             is_closed: false,
         },
     )
+}
+
+/// The writing half, shared: the reading half takes it out of the reactor with itself.
+struct Other<S: Socket> {
+    half: RwLock<Half<S::Write, S>>,
+    /// Something was read since the last write, which would have acknowledged it.
+    is_owed: AtomicBool,
+}
+
+impl<S: Socket> Other<S> {
+    fn read(&self) -> RwLockReadGuard<'_, Half<S::Write, S>> {
+        self.half.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(unix)]
+    fn write(&self) -> RwLockWriteGuard<'_, Half<S::Write, S>> {
+        self.half.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A half of a socket, and who tells when it is ready.
@@ -171,12 +194,9 @@ fn gone() -> io::Error {
 /// The reading half of a socket.
 pub(crate) struct SocketRx<S: Socket> {
     half: Half<S::Read, S>,
-    #[cfg_attr(not(unix), expect(dead_code, reason = "no socket leaves the reactor there"))]
-    other: Arc<RwLock<Half<S::Write, S>>>,
+    other: Arc<Other<S>>,
     /// What is read is acknowledged at once, rather than with what is sent next or a while later.
     acknowledges: bool,
-    /// Something was read that may not be acknowledged yet.
-    has_read: bool,
 }
 
 impl<S: Socket> SocketRx<S> {
@@ -187,14 +207,16 @@ impl<S: Socket> SocketRx<S> {
     }
 
     /// Notes that something may have been read.
-    const fn note(&mut self, read: &io::Result<usize>) {
-        self.has_read = self.has_read || matches!(read, Ok(1..));
+    fn note(&self, read: &io::Result<usize>) {
+        if self.acknowledges && matches!(read, Ok(1..)) {
+            self.other.is_owed.store(true, Ordering::Relaxed);
+        }
     }
 
-    /// Acknowledges what was read, before more is waited for: what has been written meanwhile has taken that along, mostly,
-    /// and then nothing is sent. The system forgets that it was asked to whenever it likes, so it is each time.
-    fn acknowledge(&mut self) {
-        if self.acknowledges && std::mem::take(&mut self.has_read) {
+    /// Acknowledges what was read, before more is waited for, unless what has been written meanwhile has taken that along. The
+    /// system forgets that it was asked to whenever it likes, so it is each time.
+    fn acknowledge(&self) {
+        if self.acknowledges && self.other.is_owed.swap(false, Ordering::Relaxed) {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             match &self.half {
                 Half::Reactor(half) => drop(socket2::SockRef::from(half.as_ref()).set_tcp_quickack(true)),
@@ -277,7 +299,7 @@ impl<S: Socket> ByteRx for SocketRx<S> {
 
     #[cfg(unix)]
     fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn crate::descriptor::Descriptor>>> {
-        let mut other = write_lock(&self.other);
+        let mut other = self.other.write();
         let socket = match std::mem::replace(&mut self.half, Half::Gone(PhantomData)) {
             Half::Reactor(read) => match std::mem::replace(&mut *other, Half::Gone(PhantomData)) {
                 Half::Reactor(write) => Arc::new(S::leave(read, write)?),
@@ -297,7 +319,7 @@ impl<S: Socket> ByteRx for SocketRx<S> {
             return Ok(());
         };
         check_runtime()?;
-        let mut other = write_lock(&self.other);
+        let mut other = self.other.write();
         *other = Half::Gone(PhantomData);
         let Half::Thread(socket) = std::mem::replace(&mut self.half, Half::Gone(PhantomData)) else {
             return Err(gone());
@@ -315,28 +337,18 @@ impl<S: Socket> ByteRx for SocketRx<S> {
 #[cfg(unix)]
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(2);
 
-#[cfg(unix)]
-fn write_lock<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The writing half of a socket.
 pub(crate) struct SocketTx<S: Socket> {
-    /// Shared, as the reading half takes it out of the reactor with itself.
-    half: Arc<RwLock<Half<S::Write, S>>>,
+    other: Arc<Other<S>>,
     is_closed: bool,
 }
 
 impl<S: Socket> SocketTx<S> {
-    fn half(&self) -> RwLockReadGuard<'_, Half<S::Write, S>> {
-        self.half.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn close(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.is_closed, true) {
             return Ok(());
         }
-        let closed = match &*self.half() {
+        let closed = match &*self.other.read() {
             Half::Reactor(half) => half.as_ref().shutdown(Shutdown::Write),
             #[cfg(unix)]
             Half::Thread(socket) => socket2::SockRef::from(&**socket).shutdown(Shutdown::Write),
@@ -358,7 +370,7 @@ impl<S: Socket> ByteTx for SocketTx<S> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
-        match &*self.half() {
+        let written = match &*self.other.read() {
             Half::Reactor(half) => retry(|| {
                 let socket = half.as_ref();
                 if socket.is_writable() {
@@ -370,11 +382,15 @@ impl<S: Socket> ByteTx for SocketTx<S> {
             #[cfg(unix)]
             Half::Thread(socket) => retry(|| write(socket, bufs)),
             Half::Gone(_) => Err(gone()),
+        };
+        if written.is_ok() {
+            self.other.is_owed.store(false, Ordering::Relaxed);
         }
+        written
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &*self.half() {
+        match &*self.other.read() {
             Half::Reactor(half) => half.as_ref().poll_writable(cx),
             #[cfg(unix)]
             Half::Thread(_) => Poll::Pending,
@@ -485,7 +501,7 @@ mod unix {
 
     impl<S: Socket> Descriptor for SocketTx<S> {
         fn wait_readable(&self, alarm: Option<&Alarm>, timeout: Option<Duration>) -> io::Result<bool> {
-            match &*self.half() {
+            match &*self.other.read() {
                 Half::Reactor(half) => wait_readable(half.as_ref(), alarm, timeout),
                 Half::Thread(socket) => wait_readable(socket, alarm, timeout),
                 Half::Gone(_) => Err(gone()),
@@ -493,7 +509,7 @@ mod unix {
         }
 
         fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-            match &*self.half() {
+            match &*self.other.read() {
                 Half::Reactor(half) => wait_writable(half.as_ref(), timeout),
                 Half::Thread(socket) => wait_writable(socket, timeout),
                 Half::Gone(_) => Err(gone()),
