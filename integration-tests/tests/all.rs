@@ -111,6 +111,8 @@ mod scenario;
 mod servers;
 #[path = "all/sessions.rs"]
 mod sessions;
+#[path = "all/spinning.rs"]
+mod spinning;
 #[cfg(unix)]
 #[path = "all/ssh.rs"]
 mod ssh;

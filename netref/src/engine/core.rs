@@ -658,6 +658,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         options.deadline = self.core.deadline(options.deadline);
         options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
         options.trace = options.trace.or_else(trace::on_wire);
+        self.core.lead.is_not_next();
         self.core.commit(target, op, &options, body(encoder), refs)
     }
 

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::context;
 use crate::engine::core::{Core, Proxies, State, Writer, closed_here};
 use crate::engine::lead::LOOK_EVERY;
+use crate::engine::pace::Pace;
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
@@ -56,6 +57,10 @@ struct Driver<P: Protocol<EngineHandles>> {
     releasing: Option<Nanos>,
     /// Reads since there was last nothing to read.
     reads: u32,
+    /// Whether it spins before it falls asleep.
+    pace: Pace,
+    /// The carrier is out of the reactor, as this driver spins.
+    spins: bool,
     /// It has left in order: somebody else drives, or the connection has ended.
     has_left: bool,
 }
@@ -103,6 +108,8 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
 enum Step {
     /// Something was read and handled; there may be events.
     Read,
+    /// There is nothing to do, but soon there will be.
+    Spin,
     /// Callers committed something.
     FlushSoon,
     /// The carrier can take more.
@@ -128,6 +135,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             // Its predecessor may have been told of some.
             releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
             reads: 0,
+            pace: Pace::default(),
+            spins: false,
             has_left: false,
         }
     }
@@ -140,7 +149,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let mut armed = None;
         loop {
             // Not behind the back of a thread that has the role from a successor.
-            if self.core.lead.is_away() && self.core.role.is_held_by(self.number) {
+            if self.is_away() && self.core.role.is_held_by(self.number) {
                 self.core.come_back();
             }
             if matches!(self.core.handle_events(self.number), Handled::Left) {
@@ -150,6 +159,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             self.core.close_if_abandoned();
             self.core.flush();
             if self.is_over() {
+                self.stop_spinning();
                 self.end().await;
                 self.has_left = true;
                 return;
@@ -166,11 +176,23 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 Step::Read | Step::Writable | Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => tokio::task::yield_now().await,
+                // Those first that were woken here.
+                Step::Spin => {
+                    tokio::task::yield_now().await;
+                    if let Err((carrier, error)) = self.spin() {
+                        self.lose(carrier, error);
+                    }
+                }
                 Step::Led => self.keep_an_eye_on_it().await,
                 Step::Timeout => self.handle_timeout(),
-                Step::Ended(carrier, error) => self.core.lose(carrier, error),
+                Step::Ended(carrier, error) => self.lose(carrier, error),
             }
         }
+    }
+
+    fn lose(&mut self, carrier: u64, error: Error) {
+        self.stop_spinning();
+        self.core.lose(carrier, error);
     }
 
     /// What the peer has said before there was a connection waits in the protocol.
@@ -232,7 +254,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     ) -> Poll<Step> {
         let core = &self.core;
         match core.role.wake(self.number) {
-            Woken::Drives if core.lead.is_away() => return Poll::Ready(Step::Read),
+            Woken::Drives if self.is_away() => return Poll::Ready(Step::Read),
             Woken::Drives => {}
             Woken::Led => return Poll::Ready(Step::Led),
             // The loop finds out and leaves.
@@ -285,9 +307,71 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             *armed = None;
             return Poll::Ready(Step::Timeout);
         }
+        if self.may_spin() {
+            return Poll::Ready(Step::Spin);
+        }
+        if self.stop_spinning() {
+            return Poll::Ready(Step::Read);
+        }
         core.role.sleep(self.number);
         core.lead.driver_sleeps();
         Poll::Pending
+    }
+
+    /// Whether a thread has left the carrier out of the reactor.
+    fn is_away(&self) -> bool {
+        self.core.lead.is_away() && !self.spins
+    }
+
+    /// Whether there will be more to read before this driver could be asleep.
+    fn may_spin(&self) -> bool {
+        if !self.pace.is_quick() || !self.core.lead.is_left_to_driver() {
+            return false;
+        }
+        let state = lock(&self.core.state);
+        // The answer may be up to a task that waits for its turn on this thread.
+        let stats = state.protocol.stats();
+        stats.answers == 0 && stats.calls <= 1 && state.can_be_led(&self.core.lead)
+    }
+
+    /// Looks again and again whether more comes, for a moment. Out of the reactor, which would be woken by it as well.
+    fn spin(&mut self) -> Result<(), (u64, Error)> {
+        let core = Arc::clone(&self.core);
+        let carrier = lock(&core.state).carrier;
+        let mut slot = lock(&core.inlet);
+        let Some(inlet) = &mut *slot else {
+            return Ok(());
+        };
+        if !self.spins {
+            match core.lead.leave_reactor(inlet, carrier) {
+                Ok(left) => self.spins = left.is_some(),
+                Err(error) => {
+                    lock(&core.state).lost.get_or_insert_with(|| lost(Some(&error)));
+                }
+            }
+            if !self.spins {
+                return Ok(());
+            }
+        }
+        match core.spin(inlet, &mut self.pace) {
+            Ok(Some(from)) => return core.take_in(&mut slot, from, &mut self.pace),
+            Ok(None) => *slot = None,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                *slot = None;
+                lock(&core.state).lost = Some(lost(Some(&error)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the carrier back to the reactor, if this driver has taken it out.
+    fn stop_spinning(&mut self) -> bool {
+        let spun = std::mem::take(&mut self.spins);
+        if spun {
+            self.core.come_back();
+        }
+        spun
     }
 
     /// When the driver has something to do by itself.
@@ -368,7 +452,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         };
         self.reads = self.reads.saturating_add(1);
-        let taken = core.take_in(&mut slot, from);
+        let taken = core.take_in(&mut slot, from, &mut self.pace);
         Poll::Ready(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))
     }
 
@@ -387,7 +471,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         self.releasing = None;
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
-            core.lose(carrier, error);
+            self.lose(carrier, error);
         } else if unopened && self.setup.is_some_and(|setup| setup <= now) {
             let text = format!(
                 "the peer did not introduce itself within {:?}",

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::context;
 use crate::engine::core::{Core, State};
+use crate::engine::pace::Pace;
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::lock::lock;
 use crate::protocol::Protocol;
@@ -62,11 +63,24 @@ pub(crate) struct Lead {
     owner: OnceLock<Thread>,
 }
 
-struct Away {
+pub(super) struct Away {
     carrier: u64,
     descriptor: Arc<dyn Descriptor>,
     /// There is something to read of which the descriptor does not know.
     more: bool,
+    /// Whether to spin before waiting.
+    pace: Pace,
+}
+
+/// How a thread that leads reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// What is there.
+    Now,
+    /// What comes while it looks again and again.
+    Spinning,
+    /// What comes within a moment of sleep.
+    Soon,
 }
 
 struct Recall(Notify);
@@ -110,6 +124,13 @@ impl Lead {
         self.recall();
     }
 
+    /// A call was made that does not block.
+    pub(super) fn is_not_next(&self) {
+        if self.streak.load(Ordering::Relaxed) > 0 {
+            self.streak.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Waits until the driver is to take the role back.
     pub(super) async fn recalled(&self) {
         self.recall.0.notified().await;
@@ -148,6 +169,28 @@ impl Lead {
     pub(super) fn is_away(&self) -> bool {
         self.is_away.load(Ordering::Acquire)
     }
+
+    /// Whether no thread is about to lead.
+    pub(super) fn is_left_to_driver(&self) -> bool {
+        !self.has_owner() && self.streak.load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes the carrier of that number out of the reactor; nothing if it cannot leave that.
+    pub(super) fn leave_reactor(&self, inlet: &mut Inlet, carrier: u64) -> std::io::Result<Option<Away>> {
+        let more = inlet.descriptor().is_none();
+        let left = inlet.leave_reactor();
+        self.is_away.store(true, Ordering::Release);
+        let Some(descriptor) = left? else {
+            self.unfit.store(carrier, Ordering::Relaxed);
+            return Ok(None);
+        };
+        Ok(Some(Away {
+            carrier,
+            descriptor,
+            more,
+            pace: Pace::default(),
+        }))
+    }
 }
 
 /// What reaches a thread that waits on a carrier.
@@ -182,8 +225,8 @@ pub(super) struct Leader<'a, P: Protocol<EngineHandles>> {
     waker: Waker,
     /// When releases go by themselves if nothing else is sent before.
     releasing: Option<Nanos>,
-    /// It has waited for a moment already since it has read something.
-    has_waited: bool,
+    /// How it has last read, if it has got nothing since.
+    tried: How,
     /// The role is somebody else's by now.
     has_left: bool,
 }
@@ -204,7 +247,7 @@ impl<P: Protocol<EngineHandles>> State<P> {
     }
 
     /// Whether there is nothing to do but to read and to write, by a carrier that a thread can wait on.
-    fn can_be_led(&self, lead: &Lead) -> bool {
+    pub(super) fn can_be_led(&self, lead: &Lead) -> bool {
         self.carrier != lead.unfit.load(Ordering::Relaxed)
             && self.opened.is_some()
             && self.over.is_none()
@@ -251,7 +294,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             bell,
             waker,
             releasing: None,
-            has_waited: false,
+            tried: How::Now,
             has_left: false,
         };
         leader.leave_reactor().then_some(leader)
@@ -311,31 +354,16 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             self.away = kept;
             return true;
         }
-        let (left, more) = {
-            let mut slot = lock(&core.inlet);
-            match &mut *slot {
-                None => (Ok(None), false),
-                Some(inlet) => {
-                    let more = inlet.descriptor().is_none();
-                    (inlet.leave_reactor(), more)
-                }
-            }
+        let left = match &mut *lock(&core.inlet) {
+            None => Ok(None),
+            Some(inlet) => core.lead.leave_reactor(inlet, carrier),
         };
         // The driver becomes one that keeps an eye on this, or takes the role back.
-        core.lead.is_away.store(true, Ordering::Release);
         core.signal.wish(Wishes::LOOK);
         match left {
-            Ok(Some(descriptor)) => {
-                self.away = Some(Away {
-                    carrier,
-                    descriptor,
-                    more,
-                });
-                true
-            }
-            Ok(None) => {
-                core.lead.unfit.store(carrier, Ordering::Relaxed);
-                false
+            Ok(away) => {
+                self.away = away;
+                self.away.is_some()
             }
             Err(error) => {
                 lock(&core.state).lost.get_or_insert_with(|| lost(Some(&error)));
@@ -401,7 +429,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         let Some(mut away) = self.away.take().or_else(|| lock(&core.lead.away).take()) else {
             return false;
         };
-        let (left, soon, waits) = {
+        let (left, how) = {
             let mut state = lock(&core.state);
             if state.carrier != away.carrier || !state.can_be_led(&core.lead) {
                 return false;
@@ -412,24 +440,29 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             let left = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
             let stats = state.protocol.stats();
             let is_quiet = stats.calls <= 1 && stats.answers == 0;
-            let soon = is_quiet && !self.has_waited && left.is_none_or(|left| left > LOOK_EVERY);
-            let waits = !away.more && !soon && left.is_none_or(|left| !left.is_zero());
+            let may_rest = is_quiet && left.is_none_or(|left| left > LOOK_EVERY);
+            let how = match self.tried {
+                How::Now if may_rest && away.pace.is_quick() => Some(How::Spinning),
+                How::Now | How::Spinning if may_rest => Some(How::Soon),
+                _ if away.more || left.is_some_and(|left| left.is_zero()) => Some(How::Now),
+                _ => None,
+            };
             // Under the lock: whoever has an earlier time from here on says so.
-            core.lead.is_waiting.store(waits, Ordering::Release);
-            (left, soon, waits)
+            core.lead.is_waiting.store(how.is_none(), Ordering::Release);
+            (left, how)
         };
         if left.is_some_and(|left| left.is_zero()) {
             self.away = Some(away);
             return self.is_due();
         }
-        if !waits {
+        if let Some(how) = how {
             away.more = false;
-            self.has_waited = true;
-            return self.read(away, soon);
+            self.tried = how;
+            return self.read(away, how);
         }
         let is_readable = self.wait(&away, thread, left);
         match is_readable {
-            Some(true) => self.read(away, false),
+            Some(true) => self.read(away, How::Now),
             Some(false) => {
                 self.away = Some(away);
                 true
@@ -489,14 +522,18 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         }
     }
 
-    /// Reads once, `soon` after a moment's wait if need be, and hands what came to the protocol.
-    fn read(&mut self, mut away: Away, soon: bool) -> bool {
+    /// Reads once, and hands what came to the protocol.
+    fn read(&mut self, mut away: Away, how: How) -> bool {
         let core = self.core;
         let mut slot = lock(&core.inlet);
         let Some(inlet) = &mut *slot else {
             return false;
         };
-        let read = if soon { inlet.read_soon() } else { inlet.try_read() };
+        let read = match how {
+            How::Now => inlet.try_read(),
+            How::Spinning => core.spin(inlet, &mut away.pace),
+            How::Soon => inlet.read_soon(),
+        };
         let taken = match read {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => {
@@ -514,7 +551,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                 drop(away);
                 let _in_runtime = core.runtime.enter();
                 let _ = inlet.join_reactor();
-                let taken = core.take_in(&mut slot, from);
+                let taken = core.take_in(&mut slot, from, &mut Pace::default());
                 drop(slot);
                 if let Err((carrier, error)) = taken {
                     core.lose(carrier, error);
@@ -522,9 +559,9 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                 return false;
             }
             Ok(Some(from)) => {
-                self.has_waited = false;
+                self.tried = How::Now;
                 away.more = inlet.descriptor().is_none();
-                core.take_in(&mut slot, from)
+                core.take_in(&mut slot, from, &mut away.pace)
             }
         };
         drop(slot);

@@ -9,7 +9,7 @@
 //!
 //! [`mod@core`] commits and completes, [`driver`] reads and writes, as does a thread that waits for a
 //! call ([`lead`]; what both do is in [`reading`]), [`dispatch`] runs the peer's calls, [`down`] goes from
-//! one carrier to the next.
+//! one carrier to the next, and [`pace`] tells whether to spin before falling asleep.
 //! Under the connection's lock runs no user code, no waker and no system call.
 
 pub(crate) mod core;
@@ -17,4 +17,5 @@ pub(crate) mod dispatch;
 pub(crate) mod down;
 pub(crate) mod driver;
 pub(crate) mod lead;
+mod pace;
 pub(crate) mod reading;

@@ -9,6 +9,7 @@ use farref_framing::{CloseReason, Inlet, ReadFrom, StreamKey};
 
 use crate::clock;
 use crate::engine::core::{Core, Proxies};
+use crate::engine::pace::Pace;
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
@@ -16,6 +17,12 @@ use crate::role::{self, Driven};
 
 /// Releases wait that long for a call to ride along with.
 pub(super) const RELEASE_DELAY: Duration = Duration::from_millis(1);
+
+/// Pauses between two looks.
+const PAUSES: u32 = 8;
+
+/// A read of more bytes than that brings no small call.
+const SMALL: usize = 8 * 1024;
 
 /// What became of the events.
 pub(super) enum Handled {
@@ -94,11 +101,39 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
+    /// Reads what comes while it spins, for a moment. In vain, it is as if there were nothing now.
+    pub(super) fn spin(&self, inlet: &mut Inlet, pace: &mut Pace) -> std::io::Result<Option<ReadFrom>> {
+        let moment = clock::nanos(self.config.spin);
+        let begun = clock::now();
+        loop {
+            let read = inlet.try_read();
+            let took = clock::now().saturating_sub(begun);
+            match &read {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                _ => {
+                    pace.has_spun(took, moment);
+                    return read;
+                }
+            }
+            if took >= moment {
+                pace.was_in_vain();
+                return read;
+            }
+            if self.signal.is_asked() {
+                return read;
+            }
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
     /// Hands what was read to the protocol; the number of the carrier and why, if that ends it.
     pub(super) fn take_in(
         self: &Arc<Self>,
         slot: &mut Option<Inlet>,
         from: ReadFrom,
+        pace: &mut Pace,
     ) -> Result<(), (u64, Error)> {
         let Some(inlet) = slot else {
             return Ok(());
@@ -106,6 +141,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let (carrier, handled, drained) = {
             let mut state = lock(&self.state);
             let input = inlet.buffer(from.stream);
+            let is_small = input.len() <= SMALL;
             let handled =
                 state
                     .protocol
@@ -114,6 +150,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 *slot = None;
                 // Found when the events of this read are handled, by whoever reads then.
                 state.lost.get_or_insert_with(|| lost(None));
+            }
+            // Several at once, or a large one, are better slept for: they come in fewer pieces.
+            let stats = state.protocol.stats();
+            if is_small && stats.calls <= 1 && stats.answers <= 1 {
+                pace.has_read(Arc::as_ptr(self).addr());
+            } else {
+                pace.has_read_much();
             }
             (state.carrier, handled, state.is_drained())
         };

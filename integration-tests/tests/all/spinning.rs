@@ -1,0 +1,314 @@
+//! A driver that spins rather than falls asleep does all that any driver does.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use farref::{Config, Connection, ErrorKind, Netref, Server};
+use farref_integration_tests::bench::{Bench, Count, Counter, Rig};
+use farref_integration_tests::media::{acquainted, on_plain_thread, within};
+use farref_integration_tests::relay::Relay;
+use tokio::runtime::Runtime;
+
+/// Media whose carriers can leave the reactor.
+#[cfg(unix)]
+const SOCKETS: [&str; 4] = ["unix", "noise+unix", "plain+tcp", "tcp"];
+#[cfg(not(unix))]
+const SOCKETS: [&str; 0] = [];
+
+/// So many reads in a row, and both sides spin.
+const STREAK: u64 = 200;
+
+/// Long enough for a peer that gets half a CPU now and then.
+const SPIN: Duration = Duration::from_millis(20);
+
+/// Two sides, each on a thread of its own.
+struct Apart {
+    bench: Netref<dyn Bench>,
+    connection: Connection,
+    client: Runtime,
+    server: Server,
+    address: String,
+    host: Runtime,
+    _directory: tempfile::TempDir,
+}
+
+/// A runtime whose only thread goes by that name.
+fn alone(name: &str) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn spinning() -> Config {
+    let mut config = Config::default();
+    config.spin = SPIN;
+    config.resume = Some(true);
+    config
+}
+
+impl Apart {
+    fn new(medium: &str, names: [&str; 2]) -> Self {
+        let [client, host] = names.map(alone);
+        let (at_server, at_client) = acquainted();
+        let server = Server::with(
+            farref::Fixed::new::<dyn Bench>(Rig::new().0),
+            spinning(),
+            farref::ServerLimits::default(),
+            farref::transport::Media::standard(),
+        )
+        .trust(at_server);
+        let directory = tempfile::tempdir().unwrap();
+        let address = match medium {
+            "unix" | "noise+unix" => format!("{medium}:{}", directory.path().join("socket").display()),
+            _ => format!("{medium}://127.0.0.1:0"),
+        };
+        let address = host.block_on(within(server.listen(address))).unwrap().to_string();
+        let (connection, bench) = client.block_on(async {
+            let connecting = farref::connect(&*address).trust(at_client).config(spinning());
+            let connection = within(connecting.into_future()).await.unwrap();
+            let bench = within(connection.root()).await.unwrap();
+            (connection, bench)
+        });
+        Self {
+            bench,
+            connection,
+            client,
+            server,
+            address,
+            host,
+            _directory: directory,
+        }
+    }
+
+    /// Runs on the client's thread.
+    fn run<F>(&self, run: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.client
+            .block_on(async { within(tokio::spawn(run)).await.unwrap() })
+    }
+
+    /// Makes calls, each alone, until both sides spin.
+    fn streak(&self) {
+        let bench = self.bench.clone();
+        self.run(async move { calls(&bench, STREAK).await });
+    }
+
+    fn at_rest(&self) {
+        self.host
+            .block_on(within(self.server.wait_for(|stats| stats.connections == 0)));
+    }
+}
+
+async fn calls(bench: &Netref<dyn Bench>, times: u64) {
+    for n in 0..times {
+        assert_eq!(bench.call().add(n, 1).await.unwrap(), n + 1);
+    }
+}
+
+/// How often the threads of that name have gone to sleep.
+#[cfg(target_os = "linux")]
+fn sleeps(name: &str) -> u64 {
+    let mut sleeps = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        // A thread may end meanwhile.
+        let (Ok(comm), Ok(status)) = (
+            std::fs::read_to_string(task.join("comm")),
+            std::fs::read_to_string(task.join("status")),
+        ) else {
+            continue;
+        };
+        if comm.trim() == name {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sleeps += line.unwrap().trim().parse::<u64>().unwrap();
+        }
+    }
+    sleeps
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn neither_side_sleeps_while_calls_follow_one_another() {
+    const CALLS: u64 = 4000;
+    for (medium, names) in SOCKETS.into_iter().zip([
+        ["spin-near-0", "spin-far-0"],
+        ["spin-near-1", "spin-far-1"],
+        ["spin-near-2", "spin-far-2"],
+        ["spin-near-3", "spin-far-3"],
+    ]) {
+        let apart = Apart::new(medium, names);
+        apart.streak();
+        // On a busy machine a side may wait for its CPU for longer than the other one spins.
+        let most_slept_little = (0..20).any(|_| {
+            let before = names.map(sleeps);
+            let bench = apart.bench.clone();
+            apart.run(async move { calls(&bench, CALLS).await });
+            let slept = [sleeps(names[0]) - before[0], sleeps(names[1]) - before[1]];
+            slept.into_iter().all(|slept| slept < CALLS / 4)
+        });
+        assert!(most_slept_little, "over {medium} the sides sleep for each other");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_side_that_nobody_calls_sleeps() {
+    let names = ["spin-idle-near", "spin-idle-far"];
+    let apart = Apart::new("plain+tcp", names);
+    apart.streak();
+    // They sleep for as long as nothing comes: nothing wakes them in a tenth of a second, sooner or later.
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let before = names.map(sleeps);
+        std::thread::sleep(Duration::from_millis(100));
+        if names
+            .map(sleeps)
+            .iter()
+            .zip(before)
+            .all(|(after, before)| after - before < 5)
+        {
+            break;
+        }
+        assert!(Instant::now() < until, "they never rest");
+    }
+    let metrics = apart.client.metrics();
+    let (busy, at) = (metrics.worker_total_busy_duration(0), Instant::now());
+    std::thread::sleep(Duration::from_millis(100));
+    let busy = metrics.worker_total_busy_duration(0) - busy;
+    assert!(busy < at.elapsed() / 2, "it spins for nothing");
+}
+
+#[test]
+fn callbacks_large_values_and_blocking_calls_pass_between_sides_that_spin() {
+    for medium in SOCKETS {
+        let apart = Apart::new(medium, ["near", "far"]);
+        for round in 0..3 {
+            apart.streak();
+            let bench = apart.bench.clone();
+            apart.run(async move {
+                let count = Arc::new(Count::default());
+                let mine: Netref<dyn Counter> = Netref::share(&count);
+                assert_eq!(bench.call().call_back(mine.clone(), 50).await.unwrap(), 50);
+                calls(&bench, STREAK).await;
+                bench.call().call_back_blocking(mine.clone(), 20).await.unwrap();
+                calls(&bench, STREAK).await;
+                bench.call().call_back_inside(mine).await.unwrap();
+                assert_eq!(count.seen(), 71);
+                calls(&bench, STREAK).await;
+                // More than a socket takes at once.
+                let long = Bytes::from(vec![round; 5_000_000]);
+                let (there, more) = (
+                    bench.call().bytes(long.clone()).start(),
+                    bench.call().bytes(long.clone()).start(),
+                );
+                calls(&bench, STREAK).await;
+                assert_eq!((there.await.unwrap(), more.await.unwrap()), (long.clone(), long));
+                assert_eq!(bench.call().blocking_add(1, 2).await.unwrap(), 3);
+            });
+            apart.streak();
+            let bench = apart.bench.clone();
+            on_plain_thread(move || {
+                for n in 0..STREAK {
+                    assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn calls_of_other_threads_are_not_held_up_by_a_driver_that_spins() {
+    for medium in SOCKETS {
+        let apart = Apart::new(medium, ["near", "far"]);
+        apart.streak();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let bench = apart.bench.clone();
+                std::thread::spawn(move || {
+                    for n in 0..STREAK {
+                        assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
+                    }
+                })
+            })
+            .collect();
+        apart.streak();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let host = apart.server.connections().pop().unwrap();
+        apart.host.block_on(within(host.ping())).unwrap();
+    }
+}
+
+#[test]
+fn a_deadline_passes_while_the_driver_spins() {
+    let apart = Apart::new("plain+tcp", ["near", "far"]);
+    for _ in 0..5 {
+        apart.streak();
+        let bench = apart.bench.clone();
+        apart.run(async move {
+            let tell = Netref::of(Count::default());
+            let call = bench.call().wait_for_ever(tell).timeout(SPIN / 4);
+            assert_eq!(call.await.unwrap_err().kind(), ErrorKind::Deadline);
+        });
+    }
+}
+
+#[test]
+fn a_carrier_that_is_cut_while_both_sides_spin_is_replaced() {
+    let apart = Apart::new("plain+tcp", ["near", "far"]);
+    let to = apart.address.trim_start_matches("plain+tcp://").parse().unwrap();
+    let (relay, connection) = apart.client.block_on(async {
+        let relay = Relay::new(to).await;
+        let through = format!("plain+tcp://{}", relay.leads_to());
+        let connecting = farref::connect(through).config(spinning());
+        let connection = within(connecting.into_future()).await.unwrap();
+        (relay, connection)
+    });
+    let bench: Netref<dyn Bench> = apart.client.block_on(within(connection.root())).unwrap();
+    for _ in 0..5 {
+        let (calling, also) = (bench.clone(), bench.clone());
+        apart.run(async move { calls(&calling, STREAK).await });
+        relay.cut_now();
+        apart.run(async move { calls(&also, STREAK).await });
+    }
+    assert!(relay.cuts() >= 5);
+}
+
+#[test]
+fn either_side_closes_while_both_spin() {
+    for medium in SOCKETS {
+        let apart = Apart::new(medium, ["near", "far"]);
+        apart.streak();
+        let connection = apart.connection.clone();
+        apart.run(async move { connection.close().await });
+        apart.at_rest();
+
+        let apart = Apart::new(medium, ["near", "far"]);
+        apart.streak();
+        let (connection, bench) = (apart.connection, apart.bench);
+        apart.host.block_on(within(apart.server.shutdown(Duration::ZERO)));
+        apart.client.block_on(async {
+            within(connection.closed()).await;
+            assert!(within(bench.call().add(1, 1)).await.is_err());
+        });
+
+        // With its runtime goes the driver, wherever it is.
+        let apart = Apart::new(medium, ["near", "far"]);
+        apart.streak();
+        drop((apart.bench, apart.connection));
+        apart.client.shutdown_background();
+        apart
+            .host
+            .block_on(within(apart.server.wait_for(|stats| stats.connections == 0)));
+    }
+}

@@ -1,0 +1,149 @@
+//! Whether to spin before falling asleep pays: to look again and again, for a moment, whether there is more to read.
+//!
+//! To sleep and to be woken costs more than many a peer takes to answer: where each side has a CPU of its own, several times
+//! as much as the call. Where both share one, or the peer takes its time, spinning is in vain and keeps others from
+//! running. So it begins only after many reads in a row, ends when it was in vain, and waits ever longer before it
+//! is tried again.
+
+use std::cell::Cell;
+
+use farref_framing::Nanos;
+
+/// So many small reads in a row, of this connection alone on its thread, before the first attempt.
+const LEAST: u32 = 16;
+/// The same after many attempts in vain.
+const MOST: u32 = 4096;
+/// After so many that were not in vain all is forgiven.
+const FORGIVEN: u32 = 64;
+/// The part of the longest spin after which whatever comes might as well have been slept for.
+const SOON: u64 = 2;
+
+thread_local! {
+    /// Which connection was read last on this thread: a place in memory, to compare. Where several are in use, one that spins
+    /// would keep the others waiting.
+    static LAST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What became of the reads of one connection lately.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Small reads in a row since the last spin that was in vain.
+    reads: u32,
+    /// So many before the next attempt.
+    wanted: u32,
+    /// The last spin took long.
+    was_slow: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            reads: 0,
+            wanted: LEAST,
+            was_slow: false,
+        }
+    }
+}
+
+impl Pace {
+    /// Whether to spin pays.
+    pub(super) const fn is_quick(&self) -> bool {
+        self.reads >= self.wanted
+    }
+
+    /// So much was read that there is no saying when more comes.
+    pub(super) const fn has_read_much(&mut self) {
+        self.reads = 0;
+    }
+
+    /// A little was read, of the connection at this place.
+    pub(super) fn has_read(&mut self, connection: usize) {
+        if LAST.replace(connection) == connection {
+            self.reads = self.reads.saturating_add(1);
+        } else {
+            self.reads = 0;
+        }
+        if self.reads >= self.wanted.saturating_add(FORGIVEN) {
+            self.wanted = LEAST;
+        }
+    }
+
+    /// It was read after a spin of `took`, of `moment` at most.
+    pub(super) const fn has_spun(&mut self, took: Nanos, moment: Nanos) {
+        let is_slow = took > moment / SOON;
+        // The peer may have been asleep, once.
+        if is_slow && self.was_slow {
+            self.was_in_vain();
+        }
+        self.was_slow = is_slow;
+    }
+
+    /// A spin has brought nothing.
+    pub(super) const fn was_in_vain(&mut self) {
+        self.reads = 0;
+        self.wanted = if self.wanted < MOST { self.wanted * 2 } else { MOST };
+        self.was_slow = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Nanos = 50_000;
+
+    fn read(pace: &mut Pace, times: u32) {
+        for _ in 0..times {
+            pace.has_read(1);
+        }
+    }
+
+    #[test]
+    fn spinning_begins_after_many_reads_in_a_row() {
+        let mut pace = Pace::default();
+        read(&mut pace, LEAST);
+        assert!(!pace.is_quick(), "the first one follows none of its own");
+        read(&mut pace, 1);
+        assert!(pace.is_quick());
+        pace.has_read(2);
+        assert!(!pace.is_quick(), "another connection is in use");
+    }
+
+    #[test]
+    fn spins_in_vain_become_ever_rarer() {
+        let mut pace = Pace::default();
+        let (mut spins, reads) = (0, 1_000_000);
+        for _ in 0..reads {
+            pace.has_read(1);
+            if pace.is_quick() {
+                spins += 1;
+                pace.was_in_vain();
+            }
+        }
+        assert!((200..300).contains(&spins), "{spins} in {reads} reads");
+    }
+
+    #[test]
+    fn one_spin_in_vain_among_many_is_forgiven() {
+        let mut pace = Pace::default();
+        read(&mut pace, LEAST + 1);
+        for _ in 0..100 {
+            pace.was_in_vain();
+            read(&mut pace, 2 * LEAST + FORGIVEN);
+            assert!(pace.is_quick());
+        }
+    }
+
+    #[test]
+    fn to_wait_long_is_in_vain_but_for_the_first_time() {
+        let mut pace = Pace::default();
+        read(&mut pace, LEAST + 1);
+        pace.has_spun(MOMENT, MOMENT);
+        assert!(pace.is_quick(), "the peer was asleep");
+        pace.has_spun(1, MOMENT);
+        pace.has_spun(MOMENT, MOMENT);
+        assert!(pace.is_quick());
+        pace.has_spun(MOMENT, MOMENT);
+        assert!(!pace.is_quick());
+    }
+}
