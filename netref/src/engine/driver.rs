@@ -325,7 +325,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     /// Whether there will be more to read before this driver could be asleep.
     fn may_spin(&self) -> bool {
-        if !self.pace.is_quick() || !self.core.lead.is_left_to_driver() {
+        if !self.core.spins(&self.pace) || !self.core.lead.is_left_to_driver() {
             return false;
         }
         let state = lock(&self.core.state);

@@ -442,7 +442,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             let is_quiet = stats.calls <= 1 && stats.answers == 0;
             let may_rest = is_quiet && left.is_none_or(|left| left > LOOK_EVERY);
             let how = match self.tried {
-                How::Now if may_rest && away.pace.is_quick() => Some(How::Spinning),
+                How::Now if may_rest && core.spins(&away.pace) => Some(How::Spinning),
                 How::Now | How::Spinning if may_rest => Some(How::Soon),
                 _ if away.more || left.is_some_and(|left| left.is_zero()) => Some(How::Now),
                 _ => None,

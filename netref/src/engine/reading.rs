@@ -101,22 +101,29 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
+    /// Whether to spin rather than to fall asleep.
+    pub(super) fn spins(&self, pace: &Pace) -> bool {
+        pace.is_quick() && !self.config.spin.is_zero()
+    }
+
     /// Reads what comes while it spins, for a moment. In vain, it is as if there were nothing now.
     pub(super) fn spin(&self, inlet: &mut Inlet, pace: &mut Pace) -> std::io::Result<Option<ReadFrom>> {
         let moment = clock::nanos(self.config.spin);
         let begun = clock::now();
+        let mut last = begun;
         loop {
             let read = inlet.try_read();
-            let took = clock::now().saturating_sub(begun);
-            match &read {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                _ => {
-                    pace.has_spun(took, moment);
-                    return read;
-                }
-            }
-            if took >= moment {
+            let now = clock::now();
+            let (took, look) = (now.saturating_sub(begun), now.saturating_sub(last));
+            last = now;
+            let is_over = !matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+            // A look takes less than a microsecond, unless this thread has to wait for its CPU: others want that, too.
+            if look > moment / 2 || (took >= moment && !is_over) {
                 pace.was_in_vain();
+                return read;
+            }
+            if is_over {
+                pace.has_spun(took, moment);
                 return read;
             }
             if self.signal.is_asked() {
