@@ -97,11 +97,10 @@ struct Shared {
 struct Entry {
     connection: Connection,
     since: Instant,
-    visit: Visit,
+    visit: Arc<Visit>,
 }
 
 /// By which rights a peer is here.
-#[derive(Clone)]
 struct Visit {
     visitor: source::Visitor,
     protection: Protection,

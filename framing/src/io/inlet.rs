@@ -10,8 +10,8 @@ use farref_transport::{BoxFuture, ByteRx, Descriptor, Muxed};
 
 use crate::link::StreamKey;
 
-/// Spare room that a read begins with.
-const READ_LEAST: usize = 4 * 1024;
+/// Spare room that a read begins with: most connections have little to say, and keep that much while they are silent.
+const READ_LEAST: usize = 512;
 /// Spare room that reads grow to while they fill it.
 const READ_MOST: usize = 64 * 1024;
 /// Most streams of the peer's that are read at once: every lane that the limits admit, and some that end.
@@ -209,7 +209,7 @@ impl Source {
 
     /// Makes room for the next read, and says how much there is.
     fn reserve(&mut self) -> usize {
-        if self.buffer.is_empty() && self.buffer.capacity() > self.want.saturating_mul(4) {
+        if self.buffer.is_empty() && self.buffer.capacity() > self.want.saturating_mul(2) {
             self.buffer = BytesMut::new(); // the torrent is over
         }
         let spare = self.buffer.capacity().saturating_sub(self.buffer.len());

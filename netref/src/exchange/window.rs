@@ -21,7 +21,7 @@ pub(super) struct Window<T> {
 }
 
 /// Places of a ring that has any.
-const FIRST: usize = 16;
+const FIRST: usize = 4;
 
 impl<T> Window<T> {
     /// An empty table whose first number will be `first`.

@@ -108,7 +108,9 @@ async fn attend(
     mut stop: watch::Receiver<Stop>,
 ) {
     let opening = (Opening(&shared), place);
-    let known = match set_up(&shared, carrier, &entrance, &mut stop).await {
+    // Boxed: what is needed for that alone is gone when the connection stands.
+    let set_up = Box::pin(set_up(&shared, carrier, &entrance, &mut stop));
+    let known = match set_up.await {
         Ok(Some(known)) => known,
         Ok(None) => return, // the session's own task goes on
         Err(error) => {
@@ -117,7 +119,7 @@ async fn attend(
             return;
         }
     };
-    let (connection, visit) = (known.connection.clone(), known.visit.clone());
+    let (connection, visit) = (known.connection.clone(), Arc::clone(&known.visit));
     let Some(open) = Open::new(known) else {
         shared.refused.fetch_add(1, Ordering::Release);
         tracing::warn!("too many connections: one was turned away when it was set up");
@@ -127,7 +129,7 @@ async fn attend(
     if *stop.borrow() == Stop::Now {
         connection.start_close();
     }
-    if shared.reloads.load(Ordering::Acquire) != visit.as_of && !visit.holds().await {
+    if shared.reloads.load(Ordering::Acquire) != visit.as_of && !Box::pin(visit.holds()).await {
         withdraw(&connection);
     }
     let peer = connection.peer();
@@ -351,7 +353,7 @@ fn crowd(shared: &Shared, connections: &BTreeMap<u64, Entry>, source: Option<IpA
 struct Known<'a> {
     shared: &'a Shared,
     connection: Connection,
-    visit: Visit,
+    visit: Arc<Visit>,
     /// Whether its peer has introduced itself in time, and there was still room.
     is_open: bool,
 }
@@ -362,7 +364,7 @@ impl<'a> Known<'a> {
         Self {
             shared,
             connection,
-            visit,
+            visit: Arc::new(visit),
             is_open: false,
         }
     }
@@ -395,7 +397,7 @@ impl<'a> Open<'a> {
         let entry = Entry {
             connection: known.connection.clone(),
             since: Instant::now(),
-            visit: known.visit.clone(),
+            visit: Arc::clone(&known.visit),
         };
         connections.insert(number, entry);
         known.is_open = true;
