@@ -18,8 +18,8 @@ pub use farref_services::isolated;
 pub use farref_services::keys;
 pub use farref_services::{
     Connect, Destination, Fixed, IntoAddress, Reconnect, Server, ServerLimits, ServerStats, Service, Share,
-    blocking, connect, file, files, host, logs, monitor, names, network, policy, processes, serial_ports,
-    serve, speed, system,
+    blocking, connect, file, files, health, host, logs, monitor, names, network, policy, processes,
+    serial_ports, serve, speed, system,
 };
 
 /// Media, carriers and addresses.

@@ -38,6 +38,7 @@ pub mod agent;
 pub mod blocking;
 pub mod file;
 pub mod files;
+pub mod health;
 pub mod host;
 #[cfg(feature = "noise")]
 pub mod keys;

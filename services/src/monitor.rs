@@ -9,6 +9,8 @@
 
 mod counts;
 mod hosted;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 use std::fmt;
 use std::sync::Arc;
@@ -190,10 +192,35 @@ impl Monitoring {
         Self::default()
     }
 
+    /// [`new`](Self::new) of one of several servers: `name` tells its metrics from those of others. Default `farref`.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self(Arc::new(Board::named(name.into())))
+    }
+
     /// What tells of it, to be shown to peers. Of a server that is gone, or was not made yet, it tells nothing.
     #[must_use]
     pub fn monitor(&self) -> Netref<dyn Monitor> {
         Netref::share(&self.0)
+    }
+
+    /// Tells the `metrics` facade how the server stands now, under these names; to be called by a timer, or before each
+    /// scrape. Calls are told by themselves as they end.
+    ///
+    /// | name | kind | labels |
+    /// |---|---|---|
+    /// | `farref_calls_total` | counter | `server`, `method`, `outcome`: `ok` or `failed` |
+    /// | `farref_call_duration_seconds` | histogram | `server`, `method` |
+    /// | `farref_carriers_accepted_total`, `farref_carriers_refused_total` | counter | `server` |
+    /// | `farref_connections`, `farref_connections_opening` | gauge | `server` |
+    /// | `farref_calls_under_way` | gauge | `server`, `direction`: `in` or `out` |
+    /// | `farref_objects` | gauge | `server`, `direction`: `out` (held by peers) or `in` (held of peers') |
+    ///
+    /// At most 1,024 methods are told apart, as a peer can make up names; the others are one, `(others)`.
+    #[cfg(feature = "metrics")]
+    pub fn publish(&self) {
+        self.0.publish();
     }
 
     pub(crate) fn watch_over(&self, server: Seen) {

@@ -8,6 +8,7 @@ use farref::monitor::{Monitor, Monitoring};
 use farref::{Connection, ErrorKind, Fixed, Netref, Server, connect};
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::media::{runtime, within};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 async fn join(address: &str) -> Connection {
     within(connect(address).into_future()).await.unwrap()
@@ -136,4 +137,61 @@ fn a_watch_ends_with_whoever_watches() {
         })
         .await;
     });
+}
+
+/// What was published: name, labels, and the number; of a histogram how many there are. Whoever looks takes it away.
+fn published(by: &Snapshotter) -> Vec<(String, f64)> {
+    let all = by.snapshot().into_vec().into_iter();
+    let lines = all.map(|(key, _, _, value)| {
+        let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+        let number = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(level) => level.into_inner(),
+            DebugValue::Histogram(samples) => samples.len() as f64,
+        };
+        (format!("{} {}", key.key().name(), labels.join(" ")), number)
+    });
+    lines.collect()
+}
+
+#[test]
+fn what_is_counted_is_published() {
+    let recorder = DebuggingRecorder::new();
+    let published_by = recorder.snapshotter();
+    let alone = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        alone.block_on(async {
+            let monitoring = Monitoring::named("bench");
+            monitoring.publish();
+            let server = Server::new(Fixed::new::<dyn Bench>(Rig::new().0)).with_monitoring(&monitoring);
+            server.listen("mem:published").await.unwrap();
+            let one = join("mem:published").await;
+            let bench: Netref<dyn Bench> = one.root().await.unwrap();
+            for number in 0..5 {
+                within(bench.call().add(number, 1)).await.unwrap();
+            }
+            within(bench.call().plain_failure()).await.unwrap_err();
+            let _held = within(bench.call().counter()).await.unwrap();
+            monitoring.publish();
+        });
+    });
+    let published = published(&published_by);
+    for expected in [
+        ("farref_calls_total bench Bench.add ok", 5.0),
+        ("farref_calls_total bench Bench.plain_failure failed", 1.0),
+        ("farref_call_duration_seconds bench Bench.add", 5.0),
+        ("farref_carriers_accepted_total bench", 1.0),
+        ("farref_carriers_refused_total bench", 0.0),
+        ("farref_connections bench", 1.0),
+        ("farref_calls_under_way bench in", 0.0),
+        ("farref_objects bench out", 1.0),
+    ] {
+        let found = published
+            .iter()
+            .any(|(what, number)| (what.as_str(), *number) == expected);
+        assert!(found, "{expected:?} among {published:#?}");
+    }
 }

@@ -18,9 +18,21 @@ const OTHERS: &str = "(others)";
 
 /// Calls of all peers, by method.
 #[derive(Debug, Default)]
-pub(crate) struct Counts(Mutex<HashMap<String, Times>>);
+pub(crate) struct Counts {
+    methods: Mutex<HashMap<String, Times>>,
+    #[cfg(feature = "metrics")]
+    pub(super) published: super::metrics::Published,
+}
 
 impl Counts {
+    #[cfg(feature = "metrics")]
+    pub(super) fn published_as(server: String) -> Self {
+        Self {
+            published: super::metrics::Published::of(server),
+            ..Self::default()
+        }
+    }
+
     /// The methods, those that took the most time in all first.
     pub(super) fn methods(&self, most: usize) -> Vec<MethodState> {
         let mut methods: Vec<MethodState> = self
@@ -37,11 +49,13 @@ impl Counts {
         let mut methods = self.lock();
         let is_known = methods.len() < MOST_METHODS || methods.contains_key(&name);
         let name = if is_known { name } else { OTHERS.to_owned() };
+        #[cfg(feature = "metrics")]
+        self.published.call(&name, failed, took);
         methods.entry(name).or_default().add(failed, took);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Times>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.methods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -58,6 +58,23 @@ impl Default for Board {
 }
 
 impl Board {
+    #[cfg(feature = "metrics")]
+    pub(super) fn named(name: String) -> Self {
+        Self {
+            counts: Arc::new(Counts::published_as(name)),
+            ..Self::default()
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn publish(&self) {
+        if let Some(server) = self.server() {
+            self.counts
+                .published
+                .server(&(server.stats)(), &(server.connections)());
+        }
+    }
+
     pub(super) fn watch_over(&self, server: Seen) {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(server));
     }
