@@ -29,6 +29,8 @@ mod exports;
 #[doc(hidden)]
 pub mod fuzzing;
 mod imports;
+#[cfg(test)]
+mod model;
 mod questions;
 mod receiving;
 mod references;

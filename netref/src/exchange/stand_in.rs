@@ -7,7 +7,14 @@ use bytes::Bytes;
 use farref_framing::{LaneId, LinkError, Misuse};
 
 use super::{Inbound, Wire};
-use crate::protocol::{BodyRef, Factory, Handles, Imported, Outgoing};
+use crate::protocol::{BodyRef, Factory, Handles, Imported, Op, Outgoing};
+
+pub(crate) const INTERFACE: u64 = 7;
+pub(crate) const OP: Op = Op::Method {
+    interface: INTERFACE,
+    method: 1,
+    shape: 2,
+};
 
 /// Handles that are numbers.
 #[derive(Debug, Clone, Copy)]

@@ -6,19 +6,13 @@ use std::task::Poll;
 use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind};
 
+pub(super) use super::super::stand_in::{INTERFACE, OP};
 use super::super::stand_in::{Line, Lines, Mark, Marks, Numbers, Thing};
 use super::super::{Breach, Exchange, ExchangeConfig};
 use crate::message::Message;
 use crate::protocol::{
-    BodyRef, CallOptions, CallStart, CancelReason, Event, Incoming, IncomingTarget, Op, Outcome, Outgoing,
+    BodyRef, CallOptions, CallStart, CancelReason, Event, Incoming, IncomingTarget, Outcome, Outgoing,
     Received, Refs, Reply, Target,
-};
-
-pub(super) const INTERFACE: u64 = 7;
-pub(super) const OP: Op = Op::Method {
-    interface: INTERFACE,
-    method: 1,
-    shape: 2,
 };
 
 /// Options of a call on whose result others may be made.

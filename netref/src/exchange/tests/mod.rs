@@ -1,11 +1,10 @@
-//! The exchange under test: rule by rule, then under random schedules.
+//! The exchange under test, rule by rule; under random schedules it is in [`model`](super::model).
 
 mod bodies;
 mod calls;
 mod hostile;
 mod kit;
 mod limits;
-mod model;
 mod order;
 mod references;
 mod sessions;

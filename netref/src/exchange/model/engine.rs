@@ -5,8 +5,8 @@ use std::task::Poll;
 
 use farref_boxing::ErrorKind;
 
-use super::super::super::MAX_HOPS;
-use super::super::super::stand_in::{Mark, Numbers};
+use super::super::MAX_HOPS;
+use super::super::stand_in::{Mark, Numbers};
 use super::oracle::{Checked, Violation, need};
 use super::world::{End, Forwarded, Pending, Running, World, body, held, outgoing};
 use crate::protocol::{CallOptions, Chain, Event, Incoming, IncomingTarget, Outcome, Outgoing, Refs, Target};

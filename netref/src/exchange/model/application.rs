@@ -4,8 +4,7 @@ use std::task::Poll;
 
 use farref_boxing::{Error, ErrorKind};
 
-use super::super::super::stand_in::Numbers;
-use super::super::kit::OP;
+use super::super::stand_in::{Numbers, OP};
 use super::oracle::{Checked, Passed, Violation, need};
 use super::world::{End, Held, Pending, Running, World, body, held, outgoing, result};
 use crate::protocol::{

@@ -2,8 +2,8 @@
 
 use farref_boxing::{Certainty, Error, ErrorKind};
 
-use super::super::super::answers::Answer;
-use super::super::super::stand_in::Line;
+use super::super::answers::Answer;
+use super::super::stand_in::Line;
 use super::oracle::{Checked, Violation, need};
 use super::world::{End, World};
 use crate::message::{Message, Return, Verdict};

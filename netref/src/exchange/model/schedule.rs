@@ -1,6 +1,6 @@
 //! One random schedule, from its seed.
 
-use super::super::super::rules::Rule;
+use super::super::rules::Rule;
 use super::oracle::{Checked, Violation};
 use super::world::{Running, World};
 

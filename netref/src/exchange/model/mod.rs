@@ -14,7 +14,7 @@ mod oracle;
 mod schedule;
 mod world;
 
-use super::super::rules::Rule;
+use super::rules::Rule;
 use oracle::Violation;
 use schedule::Plan;
 

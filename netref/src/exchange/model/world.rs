@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use farref_framing::LaneId;
 
-use super::super::super::stand_in::{Line, Lines, Mark, Marks, Numbers, Thing};
-use super::super::super::{Exchange, ExchangeConfig};
-use super::super::kit::INTERFACE;
+use super::super::stand_in::{INTERFACE, Line, Lines, Mark, Marks, Numbers, Thing};
+use super::super::{Exchange, ExchangeConfig};
 use super::oracle::{Checked, Oracle, Violation, need};
 use super::schedule::{Plan, Random};
 use crate::protocol::{Chain, Outgoing, Received};
