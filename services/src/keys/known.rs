@@ -283,7 +283,15 @@ fn name_of(address: &Address) -> String {
 /// What a line stands for: an address is taken as it is called here, however it is written.
 fn pattern_of(word: &str) -> std::result::Result<Cow<'_, str>, String> {
     if word.contains('*') && !word.starts_with('@') {
-        return Ok(Cow::Borrowed(word));
+        if word.contains(['?', '#']) {
+            return Err(format!(
+                "`{word}` stands for nothing: peers are known without options and keys"
+            ));
+        }
+        let bare = ["noise+", "plain+"]
+            .iter()
+            .find_map(|prefix| word.strip_prefix(prefix));
+        return Ok(Cow::Borrowed(bare.unwrap_or(word)));
     }
     let address = word.parse::<Address>();
     let name = address.map(|address| Cow::Owned(name_of(&address)));
@@ -517,7 +525,21 @@ mod tests {
             let error = known.check(&address("tcp://a:1"), &key(2)).unwrap_err();
             assert!(error.to_string().contains("has changed"), "{line}: {error}");
         }
-        for line in ["a:1", "a", "@revokd", "@cert-authority", "@*"] {
+        // With a star as well: such a line used to stand for nothing, without a word.
+        for line in ["noise+tcp://*:1", "plain+tcp://a*"] {
+            fs::write(&path, format!("{line} {}\n", key(1))).unwrap();
+            let error = known.check(&address("tcp://a:1"), &key(2)).unwrap_err();
+            assert!(error.to_string().contains("has changed"), "{line}: {error}");
+        }
+        for line in [
+            "a:1",
+            "a",
+            "@revokd",
+            "@cert-authority",
+            "@*",
+            "tcp://*:1?lowat=4096",
+            "tcp://*#ed25519",
+        ] {
             fs::write(&path, format!("{line} {}\n", key(1))).unwrap();
             let error = known.check(&address("tcp://a:1"), &key(2)).unwrap_err();
             assert!(error.to_string().contains("known_peers:1: "), "{line}: {error}");
