@@ -378,6 +378,9 @@ fn parse_option<'a>(
                     .find(|c: char| c == ',' || c.is_whitespace())
                     .unwrap_or(rest.len());
                 let (value, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
+                if value.contains('"') {
+                    return Err(format!("`{value}` has a quote within"));
+                }
                 (Some(value), rest)
             }
         },
@@ -580,6 +583,8 @@ mod tests {
             format!("from=\"10.0.0.0/33\" {k}"),
             format!("from=\"host\" {k}"),
             format!("from=\"10.0.0.0/8 {k}"),
+            // Used to be a name with a quote in it, which cannot be written so that it reads the same.
+            format!("services=a\"b {k}"),
             format!("expires=2027-02-29 {k}"),
             format!("expires=tomorrow {k}"),
             "readonly".to_owned(),
