@@ -35,6 +35,13 @@ pub use known::{KnownPeer, KnownPeers, Policy, Question};
 pub use store::KeyStore;
 pub use trust::Trust;
 
+/// Reads `text` as each of the files.
+pub(crate) fn fuzz(text: &str) {
+    store::fuzz(text);
+    known::fuzz(text);
+    authorized::fuzz(text);
+}
+
 /// A short name of a key, to compare by eye or by telephone: 160 bits of its SHA-256 as eight groups of four digits
 /// of base32.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +86,8 @@ impl fmt::Debug for Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -87,5 +96,24 @@ mod tests {
         // SHA-256 of 32 zero bytes begins 66 68 7a ad f8 62 bd 77 6c 8f c1 8b 8e 9f 8e 20 08 97 14 85.
         let text = Fingerprint::of(&key).to_string();
         assert_eq!(text, "mzuh-vlpy-mk6x-o3ep-ygfy-5h4o-eaej-ofef");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_peers_or_an_error(text in any::<String>()) {
+            fuzz(&text);
+        }
+
+        /// Pieces of lines, and keys behind them, so that these go deeper.
+        #[test]
+        fn text_that_looks_like_peers_is_some_or_an_error(
+            lines in proptest::collection::vec(
+                ("(services|from|expires|readonly|tcp://a|@revoked|[=\",* /.0-9-]){0,8}", any::<[u8; 32]>(), "[a-z\" ]{0,4}"),
+                0..4,
+            ),
+        ) {
+            let lines = lines.into_iter().map(|(before, key, behind)| format!("{before} {} {behind}\n", PeerKey::new(key)));
+            fuzz(&lines.collect::<String>());
+        }
     }
 }

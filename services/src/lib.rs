@@ -38,6 +38,8 @@ pub mod agent;
 pub mod blocking;
 pub mod file;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod host;
 #[cfg(feature = "noise")]

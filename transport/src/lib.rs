@@ -41,6 +41,8 @@ pub mod descriptor;
 mod error;
 #[cfg(all(unix, feature = "exec"))]
 pub mod exec;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(unix, feature = "activation"))]
 pub mod handover;
 #[cfg(feature = "keys")]

@@ -352,6 +352,21 @@ fn parse(line: &str) -> std::result::Result<(PeerKey, Grant), String> {
     Ok((key, grant))
 }
 
+/// Reads `text` as peers that are let in. What they are granted is written so that it reads the same.
+pub(super) fn fuzz(text: &str) {
+    for (_, line) in lines(text) {
+        let Ok((key, grant)) = parse(line) else { continue };
+        let options = grant.to_string();
+        let comma = if options.is_empty() { "" } else { " " };
+        let written = format!("{options}{comma}{key} {}", grant.comment);
+        assert_eq!(
+            parse(written.trim_end()),
+            Ok((key, grant)),
+            "{line:?} written as {written:?}"
+        );
+    }
+}
+
 /// Reads one option that is none of `seen`, and returns what is behind it.
 fn parse_option<'a>(
     text: &'a str,

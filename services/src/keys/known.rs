@@ -268,6 +268,33 @@ fn parse(line: &str, number: usize) -> Option<KnownPeer> {
     })
 }
 
+/// Reads `text` as peers that are known, and looks for each of them.
+pub(super) fn fuzz(text: &str) {
+    let path = Path::new("known_peers");
+    for (number, line) in lines(text) {
+        let Some(known) = parse(line, number) else {
+            continue;
+        };
+        let KnownPeer {
+            pattern,
+            key,
+            comment,
+            ..
+        } = &known;
+        let written = format!("{pattern} {key} {comment}");
+        assert_eq!(parse(written.trim_end(), number).as_ref(), Some(&known));
+        let Ok(address) = pattern.parse::<Address>() else {
+            continue;
+        };
+        let is_known = is_known(path, line, &name_of(&address), key, false);
+        assert!(
+            pattern.contains('*') || is_known.is_ok_and(|is_known| is_known),
+            "{line:?} does not stand for its own address"
+        );
+        _ = self::is_known(path, text, &name_of(&address), key, true);
+    }
+}
+
 /// What an address is called in the file: without options, key and security. It has no star, which would stand for
 /// other addresses too.
 fn name_of(address: &Address) -> String {

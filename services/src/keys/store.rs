@@ -117,9 +117,7 @@ fn create(path: &Path) -> Result<Identity> {
         make_directory(directory)?;
     }
     let identity = Identity::generate().map_err(|error| failed(path, &error))?;
-    let secret = Zeroizing::new(PeerKey::new(*identity.secret()).to_string());
-    let digits = secret.rsplit('.').next().unwrap_or_default();
-    let line = Zeroizing::new(format!("{HEADER} {digits}\n"));
+    let line = line_of(&identity);
     match write_new(path, line.as_bytes()) {
         Ok(()) => {
             let public = format!("{}\n", identity.public());
@@ -136,6 +134,13 @@ fn create(path: &Path) -> Result<Identity> {
     }
 }
 
+/// What the file says.
+fn line_of(identity: &Identity) -> Zeroizing<String> {
+    let secret = Zeroizing::new(PeerKey::new(*identity.secret()).to_string());
+    let digits = secret.rsplit('.').next().unwrap_or_default();
+    Zeroizing::new(format!("{HEADER} {digits}\n"))
+}
+
 fn parse(path: &Path, text: &str) -> Result<Identity> {
     let wrong = |line| at(path, line, "this is no identity of farref; nothing was changed");
     let (number, line) = lines(text).next().ok_or_else(|| wrong(1))?;
@@ -145,6 +150,16 @@ fn parse(path: &Path, text: &str) -> Result<Identity> {
     let key = format!("ed25519.{}", digits.ok_or_else(|| wrong(number))?);
     let secret: PeerKey = Zeroizing::new(key).parse().map_err(|_| wrong(number))?;
     Identity::from_secret(secret.as_bytes()).map_err(|error| failed(path, &error))
+}
+
+/// Reads `text` as an identity: the digits alone count.
+#[expect(clippy::expect_used, reason = "a finding")]
+pub(super) fn fuzz(text: &str) {
+    let path = Path::new("identity");
+    if let Ok(identity) = parse(path, text) {
+        let again = parse(path, &line_of(&identity)).expect("what was written can be read");
+        assert_eq!(again.public(), identity.public());
+    }
 }
 
 /// Makes the directory, for its owner alone.

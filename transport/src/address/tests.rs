@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fuzzing;
 
 fn parse(text: &str) -> Address {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -425,17 +426,11 @@ proptest! {
         let at = at.index(letters.len());
         let behind = letters.iter().skip(at + cut);
         let text: String = letters.iter().take(at).copied().chain(junk.chars()).chain(behind.copied()).collect();
-        if let Err(error) = Address::parse(&text) {
-            prop_assert!(error.position() <= text.len() && text.is_char_boundary(error.position()), "{}", error);
-            prop_assert!(Address::parse(error.nearest()).is_ok(), "{}", error);
-        }
+        fuzzing::address(text.as_bytes());
     }
 
     #[test]
     fn no_text_at_all_is_too_odd(text in any::<String>()) {
-        if let Err(error) = Address::parse(&text) {
-            prop_assert!(text.is_char_boundary(error.position()));
-            prop_assert!(Address::parse(error.nearest()).is_ok(), "{}", error);
-        }
+        fuzzing::address(text.as_bytes());
     }
 }

@@ -45,6 +45,7 @@ mod server;
 mod table;
 
 pub use client::{Registered, RegistryClient};
+pub(crate) use packet::fuzz;
 pub use server::{Registry, RegistryLimits, Serving};
 
 /// The port of registries.
