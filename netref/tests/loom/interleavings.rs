@@ -945,3 +945,96 @@ mod reading_role {
         });
     }
 }
+
+mod releases {
+    use super::*;
+
+    /// A connection that gives back what was dropped.
+    #[derive(Default)]
+    struct Connection {
+        /// `Core::releases`: dropped, and not told to the protocol.
+        dropped: Mutex<Vec<u8>>,
+        /// What the protocol was told, under the connection's lock.
+        state: Mutex<Vec<u8>>,
+        signal: Signal,
+        /// Threads that are done.
+        gone: Mutex<usize>,
+    }
+
+    impl Connection {
+        /// `Conduit::release`: what a destructor does, wherever it runs.
+        fn release(&self, import: u8) {
+            let first = {
+                let mut dropped = lock(&self.dropped);
+                dropped.push(import);
+                dropped.len() == 1
+            };
+            if first {
+                self.signal.wish(Wishes::RELEASES);
+            }
+        }
+
+        /// `Core::take_releases`.
+        fn take(&self) {
+            let mut told = lock(&self.state);
+            let taken = std::mem::take(&mut *lock(&self.dropped));
+            told.extend(taken);
+        }
+
+        /// The driver: it takes them when it is asked to, until `others` are gone and nothing is asked.
+        fn drive(&self, others: usize) {
+            loop {
+                let wishes = if *lock(&self.gone) < others {
+                    wait_for_wishes(&self.signal)
+                } else if let Some(wishes) = self.signal.poll(Waker::noop()) {
+                    wishes
+                } else {
+                    return;
+                };
+                if wishes.releases {
+                    self.take();
+                }
+            }
+        }
+
+        /// The last that a thread does: it helps nobody but the driver that wants to end.
+        fn leave(&self) {
+            *lock(&self.gone) += 1;
+            self.signal.wish(Wishes::LOOK);
+        }
+
+        fn assert_given_back(&self, expected: &[u8]) {
+            assert!(lock(&self.dropped).is_empty(), "none is forgotten");
+            let mut told = lock(&self.state).clone();
+            told.sort_unstable();
+            assert_eq!(told, expected, "each once");
+        }
+    }
+
+    #[test]
+    fn loom_what_is_dropped_beside_a_call_is_given_back_once() {
+        explore(4, || {
+            let connection = Arc::new(Connection::default());
+            let dropper = thread::spawn({
+                let connection = Arc::clone(&connection);
+                move || {
+                    connection.release(1);
+                    connection.release(2);
+                    connection.leave();
+                }
+            });
+            // A call takes along what is there.
+            let caller = thread::spawn({
+                let connection = Arc::clone(&connection);
+                move || {
+                    connection.take();
+                    connection.leave();
+                }
+            });
+            connection.drive(2);
+            dropper.join().unwrap();
+            caller.join().unwrap();
+            connection.assert_given_back(&[1, 2]);
+        });
+    }
+}
