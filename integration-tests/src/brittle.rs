@@ -1,41 +1,50 @@
-//! QUIC that breaks: its connections go on until so many bytes have gone by, then one side closes them at once.
+//! Carriers that break: they go on until so many bytes have gone by, then one side closes them at once.
 //!
-//! Both sides notice, and what was under way is lost: quinn drops what it has not sent, and what was not read.
+//! Both sides notice, and what was under way is lost: what was not read, and with QUIC also what was not sent.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use farref::transport::quic::Quic;
 use farref::transport::{
     AcceptError, Address, BoxFuture, ByteRx, ByteTx, Carrier, CarrierInfo, Class, DialError, Identity,
-    ListenError, Listener, Media, Muxed, StreamHalves, Transport,
+    ListenError, Listener, Media, Muxed, StreamCarrier, StreamHalves, Transport,
 };
 
 use crate::relay::Fuse;
 
-/// What breaks the connections of all media that were made from it.
+/// What breaks the carriers of all media that were made from it.
 #[derive(Clone, Default)]
 pub struct Brittle(Arc<Fuse>);
 
+/// The media that break.
+const SCHEMES: [&str; 5] = ["mem", "quic", "serial", "tcp", "unix"];
+
 impl Brittle {
-    /// The standard media, with QUIC that breaks for whoever has this identity.
+    /// The standard media, and QUIC for whoever has this identity.
     pub fn media(&self, identity: Identity) -> Media {
-        Media::standard().with(BrittleQuic {
-            quic: Quic::new(identity),
+        Media::standard().with(BrittleMedia {
+            media: Media::standard().with(Quic::new(identity)),
             brittle: self.clone(),
         })
     }
 
-    /// Closes the connection over which the last of that many bytes more is read or written, and waits for that.
+    /// From now on the carrier over which the last of that many bytes more is read or written is closed.
+    pub fn cut_after(&self, bytes: u32) {
+        self.0.cut_after(bytes);
+    }
+
+    /// Closes the carrier over which the last of that many bytes more is read or written, and waits for that.
     pub async fn cut(&self, bytes: u32) {
         let cut = self.0.next();
-        self.0.cut_after(bytes);
+        self.cut_after(bytes);
         cut.await;
     }
 
-    /// How often a connection was closed.
+    /// How often a carrier was closed.
     pub fn cuts(&self) -> u64 {
         self.0.cuts()
     }
@@ -46,28 +55,37 @@ impl Brittle {
                 muxed: inner.into(),
                 brittle: self.clone(),
             }))),
+            Carrier::Stream(StreamCarrier { rx, tx, info, guard }) => {
+                let of = Stream {
+                    ends: Arc::default(),
+                    brittle: self.clone(),
+                };
+                let mut carrier = StreamCarrier::new(StreamRx(rx, of.clone()), StreamTx(tx, of), info);
+                carrier.guard = guard;
+                Carrier::Stream(carrier)
+            }
             other => other,
         }
     }
 }
 
-struct BrittleQuic {
-    quic: Quic,
+struct BrittleMedia {
+    media: Media,
     brittle: Brittle,
 }
 
-impl Transport for BrittleQuic {
+impl Transport for BrittleMedia {
     fn schemes(&self) -> &'static [&'static str] {
-        self.quic.schemes()
+        &SCHEMES
     }
 
     fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Carrier, DialError>> {
-        Box::pin(async move { Ok(self.brittle.carrier(self.quic.dial(address).await?)) })
+        Box::pin(async move { Ok(self.brittle.carrier(self.media.dial(address).await?)) })
     }
 
     fn listen<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Box<dyn Listener>, ListenError>> {
         Box::pin(async move {
-            let inner = self.quic.listen(address).await?;
+            let inner = self.media.listen(address).await?;
             let brittle = self.brittle.clone();
             Ok(Box::new(BrittleListener { inner, brittle }) as Box<dyn Listener>)
         })
@@ -216,5 +234,96 @@ impl ByteTx for BrittleTx {
 
     fn set_class(&mut self, class: Class) {
         self.inner.set_class(class);
+    }
+}
+
+/// What both halves of a stream know.
+#[derive(Clone)]
+struct Stream {
+    ends: Arc<Ends>,
+    brittle: Brittle,
+}
+
+#[derive(Default)]
+struct Ends {
+    is_cut: AtomicBool,
+    /// Who waits for reading, and for writing.
+    waiting: Mutex<[Option<Waker>; 2]>,
+}
+
+impl Stream {
+    /// How many of `count` bytes pass; after fewer it is cut.
+    fn pass(&self, count: usize) -> usize {
+        let passes = self.brittle.0.pass(count);
+        if passes < count {
+            self.ends.is_cut.store(true, Ordering::SeqCst);
+            let waiting = std::mem::take(&mut *self.ends.waiting.lock().unwrap());
+            waiting.into_iter().flatten().for_each(Waker::wake);
+        }
+        passes
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.ends.is_cut.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Whether it is whole. Then who asks is woken when it is cut.
+    fn watch(&self, half: usize, context: &Context<'_>) -> io::Result<()> {
+        self.ends.waiting.lock().unwrap()[half] = Some(context.waker().clone());
+        self.check()
+    }
+}
+
+struct StreamRx(Box<dyn ByteRx>, Stream);
+
+impl ByteRx for StreamRx {
+    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        self.1.check()?;
+        let before = into.len();
+        let count = self.0.try_read(into)?;
+        let passes = self.1.pass(count);
+        into.truncate(before + passes);
+        if passes == 0 {
+            self.1.check()?;
+        }
+        Ok(passes)
+    }
+
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.1.watch(0, context)?;
+        self.0.poll_readable(context)
+    }
+}
+
+struct StreamTx(Box<dyn ByteTx>, Stream);
+
+impl ByteTx for StreamTx {
+    fn try_write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.1.check()?;
+        let count = self.0.try_write(pieces)?;
+        // What the medium has taken may still arrive.
+        self.1.pass(count);
+        Ok(count)
+    }
+
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.1.watch(1, context)?;
+        self.0.poll_writable(context)
+    }
+
+    fn is_buffering(&self) -> bool {
+        self.0.is_buffering()
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.1.watch(1, context)?;
+        self.0.poll_flush(context)
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_close(context)
     }
 }
