@@ -113,6 +113,8 @@ mod servers;
 mod sessions;
 #[path = "all/spinning.rs"]
 mod spinning;
+#[path = "all/soaking.rs"]
+mod soaking;
 #[cfg(unix)]
 #[path = "all/ssh.rs"]
 mod ssh;
