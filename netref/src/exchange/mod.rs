@@ -29,7 +29,15 @@ mod exports;
 #[doc(hidden)]
 pub mod fuzzing;
 mod imports;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests and the fuzzer alone use this"
+)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the tests use all of it"))]
 mod model;
 mod questions;
 mod receiving;
@@ -37,7 +45,10 @@ mod references;
 mod rules;
 mod serving;
 mod shapes;
-#[cfg_attr(not(test), expect(dead_code, reason = "the tests use all of it"))]
+#[cfg_attr(
+    not(any(test, fuzzing)),
+    expect(dead_code, reason = "the tests use all of it")
+)]
 pub(crate) mod stand_in;
 #[cfg(test)]
 mod tests;

@@ -48,19 +48,19 @@ pub(crate) enum Rule {
 /// Which rule is switched off: none but in tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rules {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) without: Option<Rule>,
 }
 
 impl Rules {
     /// Whether the rule holds.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn hold(self, rule: Rule) -> bool {
         self.without != Some(rule)
     }
 
     /// Whether the rule holds: it does.
-    #[cfg(not(test))]
+    #[cfg(not(any(test, fuzzing)))]
     #[expect(clippy::unused_self, reason = "as in tests")]
     pub(super) const fn hold(self, _: Rule) -> bool {
         true

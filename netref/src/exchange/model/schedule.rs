@@ -48,17 +48,34 @@ impl Plan {
     }
 }
 
-/// The same numbers for the same seed (splitmix64).
-pub(super) struct Random(u64);
+/// Choices: those that a fuzzer has made, and then the same numbers for the same seed (splitmix64).
+pub(super) struct Random {
+    /// Two bytes for each choice, from the end.
+    choices: Vec<u8>,
+    state: u64,
+}
 
 impl Random {
     pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self {
+            choices: Vec::new(),
+            state: seed,
+        }
+    }
+
+    fn chosen(choices: &[u8]) -> Self {
+        Self {
+            choices: choices.iter().rev().copied().collect(),
+            state: 0,
+        }
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+        if let Some(low) = self.choices.pop() {
+            return u16::from_le_bytes([low, self.choices.pop().unwrap_or(0)]).into();
+        }
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
@@ -83,11 +100,33 @@ impl Random {
 
 /// Runs one schedule: random steps, then everything is dropped and must be gone.
 pub(super) fn run(plan: Plan, seed: u64) -> Checked {
-    let mut world = World::new(plan, seed);
+    let mut world = World::new(plan, Random::new(seed));
     for _ in 0..plan.steps {
         step(&mut world)?;
     }
     wind_down(&mut world)
+}
+
+/// Runs the schedule that a fuzzer makes: a byte says of what kind, and the others choose.
+pub(in super::super) fn fuzz(data: &[u8]) {
+    let (kind, choices) = data.split_first().unwrap_or((&0, &[]));
+    let plan = Plan {
+        tight: kind & 1 != 0,
+        homing: kind & 2 != 0,
+        lossy: kind & 4 != 0,
+        processes: if kind & 8 != 0 { 3 } else { 2 },
+        ..Plan::two()
+    };
+    let mut world = World::new(plan, Random::chosen(choices));
+    let ended = (|| {
+        while !world.random.choices.is_empty() {
+            step(&mut world)?;
+        }
+        wind_down(&mut world)
+    })();
+    if let Err(Violation(invariant, what)) = ended {
+        panic!("{plan:?} violates {invariant}: {what}");
+    }
 }
 
 fn step(world: &mut World) -> Checked {

@@ -114,8 +114,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(plan: Plan, seed: u64) -> Self {
-        let mut random = Random::new(seed);
+    pub(super) fn new(plan: Plan, mut random: Random) -> Self {
         let mut links = vec![(0, 1)];
         if plan.processes == 3 {
             links.push((1, 2));
