@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # What is worth running now and then and needs tools that must be compiled first.
 #
-#   tools/deep-checks.sh [--install] [--seconds N] [--since COMMIT] [STEP...]
+#   tools/deep-checks.sh [--install] [--seconds N] [--since COMMIT] [--keep] [STEP...]
 #
 #   deny      advisories, licences and sources of all dependencies (cargo-deny, deny.toml)
 #   hack      each feature of each package alone (cargo-hack)
 #   loom      every interleaving of what threads share (needs nothing)
-#   fuzz      each decoder, N seconds each, 60 unless said otherwise (cargo-fuzz)
+#   rules     whether a test notices when a rule of session or exchange is gone (tools/rules.sh; needs nothing)
+#   soak      calls without end over sessions that are cut and move, ten minutes long (needs nothing)
+#   fuzz      each decoder, N seconds each, 60 unless said otherwise (cargo-fuzz); --keep makes new seeds of what was found
 #   coverage  which lines the tests reach (cargo-llvm-cov)
 #   mutants   whether the tests notice mistakes in what changed since COMMIT, HEAD~1 unless said otherwise (cargo-mutants)
 #
@@ -14,18 +16,19 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-install=false seconds=60 since=HEAD~1 steps=()
+install=false keep=false seconds=60 since=HEAD~1 steps=()
 while (($#)); do
     case $1 in
         --install) install=true ;;
+        --keep) keep=true ;;
         --seconds) seconds=${2:?--seconds wants a number} && shift ;;
         --since) since=${2:?--since wants a commit} && shift ;;
-        deny | hack | loom | fuzz | coverage | mutants) steps+=("$1") ;;
+        deny | hack | loom | rules | soak | fuzz | coverage | mutants) steps+=("$1") ;;
         *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" && exit 2 ;;
     esac
     shift
 done
-((${#steps[@]})) || steps=(deny hack loom fuzz coverage mutants)
+((${#steps[@]})) || steps=(deny hack loom rules soak fuzz coverage mutants)
 
 skipped=() failed=()
 
@@ -65,16 +68,51 @@ loom() {
         cargo test --locked --package farref-netref --test loom --release interleavings
 }
 
+rules() {
+    tools/rules.sh
+}
+
+soak() {
+    cargo run --locked --release --package farref-integration-tests --bin soak -- --minutes 10
+}
+
 fuzz() {
     tool cargo-fuzz || return 77
-    local target outcome=0
+    local target corpus least outcome=0
     for target in $(sed -n 's/^name = "\([a-z]*\)"$/\1/p' fuzz/Cargo.toml); do
         echo "-- $target, $seconds seconds"
+        corpus=fuzz/corpus/$target least=fuzz/corpus/$target.least
+        unpack "fuzz/seeds/$target.hex" "$corpus"
         # Without a sanitizer: there is no unsafe code to watch, and the stable compiler will do.
-        cargo fuzz run --sanitizer none "$target" -- -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=5 \
-            -print_final_stats=1 || outcome=1
+        cargo fuzz run --sanitizer none "$target" "$corpus" -- -max_total_time="$seconds" -rss_limit_mb=1024 \
+            -timeout=5 -print_final_stats=1 || outcome=1
+        if $keep; then
+            # Of those few that reach all that is reached about a hundred, short ones and longer ones.
+            rm -rf "$least" && mkdir "$least"
+            cargo fuzz run --sanitizer none "$target" "$least" "$corpus" -- -set_cover_merge=1 -max_len=64 &&
+                pack "$least" "fuzz/seeds/$target.hex"
+            rm -rf "$least"
+        fi
     done
     return $outcome
+}
+
+# Seeds are kept one to a line, in hexadecimal digits: `unpack FILE DIRECTORY`, `pack DIRECTORY FILE`.
+unpack() {
+    local line number=0
+    mkdir -p "$2"
+    while read -r line; do
+        printf '%b' "$(sed 's/../\\x&/g' <<<"$line")" >"$2/seed-$((number += 1))"
+    done <"$1"
+}
+
+pack() {
+    local seed step
+    step=$(($(ls "$1" | wc -l) / 100 + 1))
+    for seed in "$1"/*; do
+        od -An -v -tx1 "$seed" | tr -d ' \n'
+        echo
+    done | awk '/./ { print length, $0 }' | sort -n | awk "NR % $step == 0 { print \$2 }" | LC_ALL=C sort -u >"$2"
 }
 
 coverage() {

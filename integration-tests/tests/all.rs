@@ -107,6 +107,8 @@ mod rpyc_edges;
 mod rpyc_servers;
 #[path = "all/scenario.rs"]
 mod scenario;
+#[path = "all/seeds.rs"]
+mod seeds;
 #[path = "all/servers.rs"]
 mod servers;
 #[path = "all/sessions.rs"]
