@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::contenders::{echo, farref, local};
 use crate::job::{Contender, Job, Medium, Pin, Workload};
 use crate::meter::{Figures, Status};
-use crate::{Result, echo, local, remote, server};
+use crate::{Result, server};
 
 /// Does the job and prints its figures, one `name value` on a line.
 pub(crate) fn main(job: &Job) -> Result<()> {
@@ -35,16 +36,16 @@ fn measure(job: &Job, cpu: Option<usize>) -> Result<Figures> {
                 .block_on(async { tokio::spawn(async move { echo::drive(&job, &mut server).await }).await? })
         }
         Contender::FarrefBlocking | Contender::FarrefThreads | Contender::FarrefPooled if !probing => {
-            remote::drive_blocking(job, &mut server)
+            farref::drive_blocking(job, &mut server)
         }
         _ => {
             let (job, runtime) = (*job, job.contender.runtime()?);
             runtime.block_on(async {
                 tokio::spawn(async move {
                     if probing {
-                        remote::probe(&job, &server).await
+                        farref::probe(&job, &server).await
                     } else {
-                        remote::drive(&job, &mut server).await
+                        farref::drive(&job, &mut server).await
                     }
                 })
                 .await?

@@ -5,16 +5,14 @@
 //! is compared with the reference of the same turn. `README.md` tells how to run it.
 //!
 //! Reading order: [`job`] (what is measured), [`turns`] (who runs when, and the tables), [`client`] and [`server`]
-//! (the two processes), [`meter`] (what is counted), then the contenders: [`echo`] and [`remote`].
+//! (the two processes), [`meter`] (what is counted), then the [`contenders`].
 
 mod allocator;
 mod client;
-mod echo;
+mod contenders;
 mod job;
-mod local;
 mod meter;
 mod options;
-mod remote;
 mod server;
 mod turns;
 

@@ -4,9 +4,10 @@ use std::io::{BufRead, Write};
 use std::sync::mpsc;
 
 use crate::client::confine;
+use crate::contenders::{echo, farref};
 use crate::job::{Contender, Job};
 use crate::meter::Status;
-use crate::{Result, allocator, echo, remote};
+use crate::{Result, allocator};
 
 /// The environment variable that names the Unix socket to listen on.
 pub(crate) const SOCKET: &str = "FARREF_BENCHMARKS_SOCKET";
@@ -44,7 +45,7 @@ fn serve(job: &Job, ready: mpsc::Sender<String>) -> Result<()> {
         contender => contender.runtime()?.block_on(async move {
             tokio::spawn(async move {
                 if contender.is_farref() {
-                    remote::serve(&job, ready).await
+                    farref::serve(&job, ready).await
                 } else {
                     echo::serve(&job, ready).await
                 }
@@ -69,7 +70,7 @@ fn obey(address: &str) -> Result<()> {
                 } = Status::now();
                 writeln!(output, "{} {live} {allocations} {resident}", cpu.as_nanos())?;
             }
-            "objects" => writeln!(output, "{}", remote::objects())?,
+            "objects" => writeln!(output, "{}", farref::objects())?,
             "count" => {
                 allocator::switch(true);
                 writeln!(output)?;

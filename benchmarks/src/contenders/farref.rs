@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::Result;
 use crate::client::Server;
-use crate::echo::now;
+use crate::contenders::echo::now;
 use crate::job::{Contender, Job, Medium, Workload};
 use crate::meter::{Figures, Moment, Operation, many_at_once, one_at_a_time};
 use crate::server::socket;
