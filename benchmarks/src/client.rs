@@ -1,112 +1,151 @@
-//! The client process: starts the server, drives it, and prints what it found.
+//! The client process: starts the server, has its contender measure, and prints what was found.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::contenders::{echo, farref, local};
-use crate::job::{Contender, Job, Medium, Pin, Workload};
-use crate::meter::{Figures, Status};
-use crate::{Result, server};
+use crate::Result;
+use crate::job::{Job, Medium, confine};
+use crate::meter::Status;
+use crate::server::Ready;
 
 /// Does the job and prints its figures, one `name value` on a line.
 pub(crate) fn main(job: &Job) -> Result<()> {
-    let cpu = pin(job.pin)?;
-    for (name, value) in measure(job, cpu)? {
+    confine(job.cpus[0])?;
+    allow_files()?;
+    for (name, value) in job.contender.measure(job)? {
         println!("{name} {value}");
     }
     Ok(())
 }
 
-/// `cpu`: where the server is to run.
-fn measure(job: &Job, cpu: Option<usize>) -> Result<Figures> {
-    if job.workload == Workload::Local {
-        return Ok(local::measure(job));
-    }
-    let mut server = Server::start(job, cpu)?;
-    let probing = job.sizes.request == 0;
-    match job.contender {
-        Contender::Std => echo::drive_blocking(job, &mut server),
-        Contender::Echo | Contender::EchoSingle => {
-            let (job, runtime) = (*job, job.contender.runtime()?);
-            runtime
-                .block_on(async { tokio::spawn(async move { echo::drive(&job, &mut server).await }).await? })
-        }
-        Contender::FarrefBlocking | Contender::FarrefThreads | Contender::FarrefPooled if !probing => {
-            farref::drive_blocking(job, &mut server)
-        }
-        _ => {
-            let (job, runtime) = (*job, job.contender.runtime()?);
-            runtime.block_on(async {
-                tokio::spawn(async move {
-                    if probing {
-                        farref::probe(&job, &server).await
-                    } else {
-                        farref::drive(&job, &mut server).await
-                    }
-                })
-                .await?
-            })
-        }
-    }
+/// As many open files as this process may have: servers inherit that.
+fn allow_files() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, all)?)
 }
 
-/// The server process, from the client's side.
+/// The server, from the client's side: a process of its own, but for [`Medium::Mem`].
 pub(crate) struct Server {
-    process: Child,
-    orders: Option<ChildStdin>,
-    reports: BufReader<ChildStdout>,
-    /// Where it listens: an address of farref's, or what `connect` takes.
+    /// What the server said of where it listens. Over stdio, whose servers are started by those who dial: the program and
+    /// its arguments, one on a line.
     pub(crate) address: String,
-    socket: Option<PathBuf>,
+    process: Option<Child>,
+    control: Control,
+    directory: PathBuf,
+}
+
+/// The way to the server besides the one that is measured.
+enum Control {
+    /// The server is in this process.
+    None,
+    /// The server has not come yet.
+    Expected(UnixListener),
+    There(BufReader<UnixStream>),
 }
 
 impl Server {
-    fn start(job: &Job, cpu: Option<usize>) -> Result<Self> {
-        let socket = (job.medium == Medium::Unix)
-            .then(|| std::env::temp_dir().join(format!("farref-benchmarks-{}.sock", std::process::id())));
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg("server")
-            .args(job.to_arguments())
-            .env(server::SOCKET, socket.clone().unwrap_or_default())
-            .env(server::CPU, cpu.map_or_else(String::new, |cpu| cpu.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let orders = process.stdin.take();
-        let reports = BufReader::new(process.stdout.take().ok_or("the server has no output")?);
+    /// Starts the server and waits until it listens.
+    pub(crate) fn start(job: &Job) -> Result<Self> {
+        let directory = std::env::temp_dir().join(format!("farref-benchmarks-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let mut command = vec![
+            std::env::current_exe()?.to_string_lossy().into_owned(),
+            "server".into(),
+        ];
+        command.extend(job.to_arguments());
+        command.extend([path("control"), path("socket")]);
         let mut server = Self {
-            process,
-            orders,
-            reports,
-            address: String::new(),
-            socket,
+            address: command.join("\n"),
+            process: None,
+            control: Control::None,
+            directory,
         };
-        server.address = server.report()?;
+        if job.medium == Medium::Mem {
+            let (ready, address) = mpsc::channel();
+            let job = *job;
+            std::thread::spawn(move || {
+                let ready = Ready::new(ready, String::new());
+                let served = confine(job.cpus[1]).and_then(|()| job.contender.serve(&job, ready));
+                if let Err(error) = served {
+                    eprintln!("{error}");
+                }
+            });
+            server.address = address.recv()?;
+            return Ok(server);
+        }
+        let listener = UnixListener::bind(server.directory.join("control"))?;
+        listener.set_nonblocking(true)?;
+        server.control = Control::Expected(listener);
+        if job.medium != Medium::Stdio {
+            let mut process = Command::new(&command[0]);
+            process
+                .args(&command[1..])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
+            server.process = Some(process.spawn()?);
+            server.await_control()?;
+        }
         Ok(server)
     }
 
-    fn order(&mut self, order: &str) -> Result<String> {
-        let orders = self.orders.as_mut().ok_or("the server is gone")?;
-        orders.write_all(order.as_bytes())?;
-        orders.write_all(b"\n")?;
-        self.report()
-    }
+    /// The way to the server, which is on its way if it is not there.
+    fn await_control(&mut self) -> Result<Option<&mut BufReader<UnixStream>>> {
+        const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn report(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.reports.read_line(&mut line)?;
-        if line.is_empty() {
-            return Err(format!("the server has ended: {:?}", self.process.wait()?).into());
+        if let Control::Expected(listener) = &self.control {
+            let started = Instant::now();
+            let stream = loop {
+                match listener.accept() {
+                    Ok((stream, _)) => break stream,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+                if let Some(process) = &mut self.process
+                    && let Some(status) = process.try_wait()?
+                {
+                    return Err(format!("the server has ended: {status}").into());
+                }
+                if started.elapsed() > PATIENCE {
+                    return Err("the server does not come".into());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            };
+            stream.set_nonblocking(false)?;
+            let mut control = BufReader::new(stream);
+            self.address = report(&mut control)?;
+            self.control = Control::There(control);
         }
-        Ok(line.trim_end().to_owned())
+        Ok(match &mut self.control {
+            Control::There(control) => Some(control),
+            _ => None,
+        })
     }
 
+    /// `None`: the server is in this process.
+    fn order(&mut self, order: &str) -> Result<Option<String>> {
+        let Some(control) = self.await_control()? else {
+            return Ok(None);
+        };
+        writeln!(control.get_mut(), "{order}")?;
+        Ok(Some(report(control)?))
+    }
+
+    /// What the server's process has used up; nothing if it is this one, whose own status has it.
     pub(crate) fn status(&mut self) -> Result<Status> {
-        let report = self.order("status")?;
+        let Some(report) = self.order("status")? else {
+            return Ok(Status::default());
+        };
         let numbers: Vec<i64> = report
             .split(' ')
             .map(str::parse)
@@ -124,7 +163,14 @@ impl Server {
 
     /// How many objects it has that were made for clients.
     pub(crate) fn objects(&mut self) -> Result<u64> {
-        Ok(self.order("objects")?.parse()?)
+        match self.order("objects")? {
+            Some(objects) => Ok(objects.parse()?),
+            None => Ok(crate::contenders::made::objects()),
+        }
+    }
+
+    pub(crate) fn id(&mut self) -> Result<Option<u32>> {
+        self.order("id")?.map(|id| Ok(id.parse()?)).transpose()
     }
 
     /// Counts allocations from now on, or no more, in both processes.
@@ -135,37 +181,22 @@ impl Server {
     }
 }
 
+fn report(control: &mut BufReader<UnixStream>) -> Result<String> {
+    let mut line = String::new();
+    control.read_line(&mut line)?;
+    if line.is_empty() {
+        return Err("the server has ended".into());
+    }
+    Ok(line.trim_end().to_owned())
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        // The end of its input is the server's end.
-        drop(self.orders.take());
-        let _ = self.process.wait();
-        if let Some(socket) = &self.socket {
-            let _ = std::fs::remove_file(socket);
+        // The end of its orders is the server's end.
+        self.control = Control::None;
+        if let Some(process) = &mut self.process {
+            let _ = process.wait();
         }
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Confines this process to the CPU that the job says; the CPU for the server, which would inherit this one.
-fn pin(how: Pin) -> Result<Option<usize>> {
-    let allowed = sched_getaffinity(None)?;
-    let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-    let (Some(first), last) = (cpus.next(), cpus.next_back()) else {
-        return Ok(None);
-    };
-    let last = last.unwrap_or(first);
-    let (client, server) = match how {
-        Pin::None => return Ok(None),
-        Pin::Split => (first, last),
-        Pin::Same => (last, last),
-    };
-    confine(client)?;
-    Ok(Some(server))
-}
-
-/// Confines this process, and what it starts, to one CPU.
-pub(crate) fn confine(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    Ok(sched_setaffinity(None, &set)?)
 }

@@ -1,8 +1,6 @@
-//! What is counted: operations, the time each took, the CPU time and the allocations of both processes.
+//! What is counted: the time, the CPU time, the memory and the allocations of both processes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
@@ -11,21 +9,6 @@ use crate::Result;
 use crate::allocator;
 use crate::client::Server;
 
-/// One thing that is done over and over.
-pub(crate) trait Operation: Send {
-    fn run(&mut self) -> impl Future<Output = Result<()>> + Send;
-
-    /// As how many operations one run counts.
-    fn weight(&self) -> u64 {
-        1
-    }
-
-    /// How many of them are done one after another, rather than at once.
-    fn steps(&self) -> u64 {
-        1
-    }
-}
-
 /// What a measurement found, by name.
 pub(crate) type Figures = BTreeMap<String, f64>;
 
@@ -33,8 +16,8 @@ pub(crate) type Figures = BTreeMap<String, f64>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     at: Instant,
-    here: Status,
-    there: Status,
+    pub(crate) here: Status,
+    pub(crate) there: Status,
     /// Time that all CPUs of the machine together were busy.
     busy: Duration,
     /// How many CPUs that are.
@@ -42,7 +25,7 @@ pub(crate) struct Moment {
 }
 
 /// One process at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Status {
     /// User and system time.
     pub(crate) cpu: Duration,
@@ -79,7 +62,7 @@ impl Moment {
     }
 
     /// Adds what `operations` took since `begun`.
-    fn since(self, begun: Self, operations: u64, figures: &mut Figures) {
+    pub(crate) fn since(self, begun: Self, operations: u64, figures: &mut Figures) {
         let each = |total: Duration| total.as_secs_f64() * 1e6 / operations.max(1) as f64;
         let elapsed = self.at - begun.at;
         let (here, there) = (self.here.cpu - begun.here.cpu, self.there.cpu - begun.there.cpu);
@@ -91,12 +74,12 @@ impl Moment {
         figures.insert("cpu-server".into(), each(there));
         figures.insert(
             "others".into(),
-            others.as_secs_f64() / (elapsed.as_secs_f64() * cpus),
+            100.0 * others.as_secs_f64() / (elapsed.as_secs_f64() * cpus),
         );
     }
 
     /// Adds what `operations` allocated since `begun`.
-    fn allocated(self, begun: Self, operations: u64, figures: &mut Figures) {
+    pub(crate) fn allocated(self, begun: Self, operations: u64, figures: &mut Figures) {
         let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / operations.max(1) as f64;
         figures.insert(
             "allocations-client".into(),
@@ -108,170 +91,20 @@ impl Moment {
         );
     }
 
-    /// How many bytes more each process has allocated, and has in memory, than at `begun`.
-    pub(crate) fn grown(self, begun: Self) -> [f64; 4] {
-        let difference = |before: u64, after: u64| after as f64 - before as f64;
-        [
-            (self.here.live - begun.here.live) as f64,
-            (self.there.live - begun.there.live) as f64,
-            difference(begun.here.resident, self.here.resident),
-            difference(begun.there.resident, self.there.resident),
-        ]
-    }
-}
-
-/// Runs `operation` again and again, alone.
-pub(crate) async fn one_at_a_time(
-    server: &mut Server,
-    duration: Duration,
-    mut operation: impl Operation,
-) -> Result<Figures> {
-    let warm = Instant::now() + duration / 5;
-    while Instant::now() < warm {
-        operation.run().await?;
-    }
-    let mut times = Histogram::new();
-    let mut operations = 0;
-    let begun = Moment::now(server)?;
-    let mut last = Instant::now();
-    let end = last + duration;
-    while last < end {
-        operation.run().await?;
-        let now = Instant::now();
-        times.add(now - last);
-        last = now;
-        operations += operation.weight();
-    }
-    let ended = Moment::now(server)?;
-    let mut figures = Figures::new();
-    ended.since(begun, operations, &mut figures);
-    times.describe(operation.steps(), &mut figures);
-
-    let (mut counted, until) = (0, Instant::now() + duration / 10);
-    server.count(true)?;
-    let begun = Moment::now(server)?;
-    while counted == 0 || (counted < 1000 && Instant::now() < until) {
-        operation.run().await?;
-        counted += operation.weight();
-    }
-    Moment::now(server)?.allocated(begun, counted, &mut figures);
-    server.count(false)?;
-    Ok(figures)
-}
-
-/// What the callers of [`many_at_once`] do at the moment.
-#[repr(u8)]
-enum Phase {
-    WarmUp,
-    Timed,
-    Counted,
-    Over,
-}
-
-/// Runs `number` of `operation` at a time, each in a task of its own.
-pub(crate) async fn many_at_once<O: Operation + Clone + 'static>(
-    server: &mut Server,
-    duration: Duration,
-    number: usize,
-    operation: O,
-) -> Result<Figures> {
-    /// Every so many operations are timed: reading the clock costs as much as a tenth of one.
-    const SAMPLE: u64 = 16;
-
-    let phase = Arc::new(AtomicU8::new(Phase::WarmUp as u8));
-    let callers: Vec<_> = (0..number)
-        .map(|_| {
-            let (phase, mut operation) = (Arc::clone(&phase), operation.clone());
-            tokio::spawn(async move {
-                let (mut times, mut operations) = (Histogram::new(), [0; 3]);
-                for turn in 0_u64.. {
-                    let started = turn.is_multiple_of(SAMPLE).then(Instant::now);
-                    operation.run().await?;
-                    let phase = phase.load(Ordering::Relaxed);
-                    if phase == Phase::Over as u8 {
-                        break;
-                    }
-                    operations[usize::from(phase)] += 1;
-                    if let Some(started) = started {
-                        times.add(started.elapsed());
-                    }
-                }
-                Result::Ok((times, operations))
-            })
-        })
-        .collect();
-    let enter = |next: Phase| phase.store(next as u8, Ordering::Relaxed);
-    tokio::time::sleep(duration / 5).await;
-    let begun = Moment::now(server)?;
-    enter(Phase::Timed);
-    tokio::time::sleep(duration).await;
-    let ended = Moment::now(server)?;
-    server.count(true)?;
-    let counted_from = Moment::now(server)?;
-    enter(Phase::Counted);
-    tokio::time::sleep(duration / 20).await;
-    let counted_to = Moment::now(server)?;
-    enter(Phase::Over);
-    server.count(false)?;
-
-    let (mut times, mut operations) = (Histogram::new(), [0; 3]);
-    for caller in callers {
-        let (its_times, its_operations) = caller.await??;
-        times.merge(&its_times);
-        for (sum, its) in operations.iter_mut().zip(its_operations) {
-            *sum += its;
-        }
-    }
-    let mut figures = Figures::new();
-    ended.since(begun, operations[Phase::Timed as usize], &mut figures);
-    counted_to.allocated(counted_from, operations[Phase::Counted as usize], &mut figures);
-    times.describe(1, &mut figures);
-    Ok(figures)
-}
-
-/// How often operations took how long: 32 steps for each doubling, so within 3 percent.
-struct Histogram(Vec<u64>);
-
-impl Histogram {
-    const STEPS: u32 = 32;
-
-    fn new() -> Self {
-        Self(vec![0; (Self::STEPS * 40) as usize])
-    }
-
-    fn add(&mut self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(u64::from(Self::STEPS));
-        let doublings = nanos.ilog2() - Self::STEPS.ilog2();
-        let step = (nanos >> doublings) as u32 - Self::STEPS;
-        let at = ((doublings * Self::STEPS + step) as usize).min(self.0.len() - 1);
-        self.0[at] += 1;
-    }
-
-    fn merge(&mut self, other: &Self) {
-        for (sum, its) in self.0.iter_mut().zip(&other.0) {
-            *sum += its;
-        }
-    }
-
-    /// The time within which that share of all operations was done, in microseconds.
-    fn quantile(&self, share: f64) -> f64 {
-        let wanted = (self.0.iter().sum::<u64>() as f64 * share).ceil();
-        let mut seen = 0.0;
-        for (at, count) in (0_u32..).zip(&self.0) {
-            seen += *count as f64;
-            if seen >= wanted {
-                let (doublings, step) = (at / Self::STEPS, at % Self::STEPS);
-                return f64::from(Self::STEPS + step) * 2_f64.powi(doublings as i32) / 1e3;
-            }
-        }
-        f64::NAN
-    }
-
-    fn describe(&self, steps: u64, figures: &mut Figures) {
-        figures.insert("p50".into(), self.quantile(0.5) / steps as f64);
-        figures.insert("p99".into(), self.quantile(0.99) / steps as f64);
+    /// Adds how many bytes more each process has allocated, and has in memory, than at `begun`, for each of so many.
+    pub(crate) fn grown(self, begun: Self, number: usize, figures: &mut Figures) {
+        let each = |before: i64, after: i64| (after - before) as f64 / number as f64;
+        let (here, there) = (self.here, self.there);
+        figures.insert("client".into(), each(begun.here.live, here.live));
+        figures.insert("server".into(), each(begun.there.live, there.live));
+        figures.insert(
+            "resident-client".into(),
+            each(begun.here.resident.cast_signed(), here.resident.cast_signed()),
+        );
+        figures.insert(
+            "resident-server".into(),
+            each(begun.there.resident.cast_signed(), there.resident.cast_signed()),
+        );
     }
 }
 

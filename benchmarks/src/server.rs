@@ -1,66 +1,56 @@
-//! The server process: serves as the contender does, and answers orders on its standard input.
+//! The server process: serves as the contender does, and answers orders over a socket of its own.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 
-use crate::client::confine;
-use crate::contenders::{echo, farref};
-use crate::job::{Contender, Job};
+use crate::job::{Job, confine};
 use crate::meter::Status;
-use crate::{Result, allocator};
+use crate::{Result, allocator, contenders};
 
-/// The environment variable that names the Unix socket to listen on.
-pub(crate) const SOCKET: &str = "FARREF_BENCHMARKS_SOCKET";
-
-/// The environment variable that names the CPU to run on; empty: any.
-pub(crate) const CPU: &str = "FARREF_BENCHMARKS_CPU";
-
-/// Serves until the client closes this process's standard input.
-pub(crate) fn main(job: &Job) -> Result<()> {
-    if let Some(cpu) = std::env::var(CPU).ok().filter(|cpu| !cpu.is_empty()) {
-        confine(cpu.parse()?)?;
-    }
-    let (ready, address) = mpsc::channel();
-    let control = std::thread::spawn(move || {
-        let address: String = address.recv().map_err(|_| "the server cannot listen")?;
-        obey(&address)
-    });
-    let job = *job;
-    let served = std::thread::spawn(move || serve(&job, ready));
-    let obeyed = control
-        .join()
-        .unwrap_or_else(|_| Err("the control thread panicked".into()));
-    if obeyed.is_err() && served.is_finished() {
-        return served
-            .join()
-            .unwrap_or_else(|_| Err("the serving thread panicked".into()));
-    }
-    obeyed
+/// Where a server says that it listens.
+pub(crate) struct Ready {
+    tell: mpsc::Sender<String>,
+    /// The Unix socket to listen on.
+    pub(crate) socket: String,
 }
 
-fn serve(job: &Job, ready: mpsc::Sender<String>) -> Result<()> {
-    let job = *job;
-    match job.contender {
-        Contender::Std => echo::serve_blocking(&job, &ready),
-        contender => contender.runtime()?.block_on(async move {
-            tokio::spawn(async move {
-                if contender.is_farref() {
-                    farref::serve(&job, ready).await
-                } else {
-                    echo::serve(&job, ready).await
-                }
-            })
-            .await?
-        }),
+impl Ready {
+    pub(crate) const fn new(tell: mpsc::Sender<String>, socket: String) -> Self {
+        Self { tell, socket }
+    }
+
+    /// `address` is what the contender's client takes.
+    pub(crate) fn listening(&self, address: impl ToString) -> Result<()> {
+        Ok(self.tell.send(address.to_string())?)
+    }
+}
+
+/// Serves until the client closes the control socket.
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    let [job @ .., control, socket] = arguments else {
+        return Err("servers are started by clients: try --help".into());
+    };
+    let job = Job::from_arguments(job)?;
+    confine(job.cpus[1])?;
+    let control = UnixStream::connect(control)?;
+    let (tell, address) = mpsc::channel();
+    let ready = Ready::new(tell, socket.clone());
+    let served = std::thread::spawn(move || job.contender.serve(&job, ready));
+    match address.recv() {
+        Ok(address) => obey(&address, control),
+        Err(_) => served
+            .join()
+            .unwrap_or_else(|_| Err("the serving thread panicked".into())),
     }
 }
 
 /// Tells `address`, then answers every order with one line.
-fn obey(address: &str) -> Result<()> {
-    let mut output = std::io::stdout().lock();
-    writeln!(output, "{address}")?;
-    for order in std::io::stdin().lock().lines() {
-        match order?.as_str() {
+fn obey(address: &str, control: UnixStream) -> Result<()> {
+    let mut reports = control.try_clone()?;
+    writeln!(reports, "{address}")?;
+    for order in BufReader::new(control).lines() {
+        let report = match order?.as_str() {
             "status" => {
                 let Status {
                     cpu,
@@ -68,24 +58,16 @@ fn obey(address: &str) -> Result<()> {
                     allocations,
                     resident,
                 } = Status::now();
-                writeln!(output, "{} {live} {allocations} {resident}", cpu.as_nanos())?;
+                format!("{} {live} {allocations} {resident}", cpu.as_nanos())
             }
-            "objects" => writeln!(output, "{}", farref::objects())?,
-            "count" => {
-                allocator::switch(true);
-                writeln!(output)?;
+            "objects" => contenders::made::objects().to_string(),
+            "id" => std::process::id().to_string(),
+            order => {
+                allocator::switch(order == "count");
+                "done".into()
             }
-            _ => {
-                allocator::switch(false);
-                writeln!(output)?;
-            }
-        }
-        output.flush()?;
+        };
+        writeln!(reports, "{report}")?;
     }
     Ok(())
-}
-
-/// Where to listen, for servers that take a path.
-pub(crate) fn socket() -> String {
-    std::env::var(SOCKET).unwrap_or_default()
 }

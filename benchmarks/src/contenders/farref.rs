@@ -1,28 +1,147 @@
-//! farref as a contender: one trait whose methods are the workloads.
-
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+//! farref as a contender: one trait whose methods are the workloads, called in each of the ways there are.
 
 use bytes::Bytes;
+use farref::keys::{Authorized, Identity, Trust};
+use farref::object::Arguments;
 use farref::transport::Media;
-use farref::{Config, Fixed, Netref, Server as FarrefServer, ServerLimits, connect, remote};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use farref::{
+    ByteStream, Config, Connect, Connection, Fixed, Netref, Object, Server as FarrefServer, ServerLimits,
+    Stream, connect, remote,
+};
+use tokio::io::{AsyncReadExt, sink};
 
 use crate::Result;
-use crate::client::Server;
-use crate::contenders::echo::now;
-use crate::job::{Contender, Job, Medium, Workload};
-use crate::meter::{Figures, Moment, Operation, many_at_once, one_at_a_time};
-use crate::server::socket;
+use crate::contender::{Client, Contender, Record, all_of, now, on_runtime};
+use crate::contenders::made::Made;
+use crate::job::{Job, Medium};
+use crate::measure::{measure, sizes};
+use crate::meter::Figures;
+use crate::server::Ready;
+use crate::workload::Workload;
 
-/// Callbacks for one call.
-const CALLBACKS: u32 = 100;
+pub(crate) const ALL: &[&dyn Contender] = &[
+    &Farref::Typed,
+    &Farref::Noise,
+    &Farref::Dynamic,
+    &Farref::Unkept,
+    &Farref::Single,
+    &Farref::Blocking,
+    &Farref::Threads,
+    &Farref::Pooled,
+];
 
-/// Netrefs that are held at once.
-pub(crate) const LIVE: usize = 100_000;
+/// The ways to use farref.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Farref {
+    Typed,
+    Noise,
+    Dynamic,
+    Unkept,
+    Single,
+    Blocking,
+    Threads,
+    Pooled,
+}
+
+impl Farref {
+    const fn threads(self) -> usize {
+        if matches!(self, Self::Single) { 1 } else { 2 }
+    }
+}
+
+impl Contender for Farref {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Typed => "farref",
+            Self::Noise => "farref-noise",
+            Self::Dynamic => "farref-dynamic",
+            Self::Unkept => "farref-unkept",
+            Self::Single => "farref-ct",
+            Self::Blocking => "farref-blocking",
+            Self::Threads => "farref-threads",
+            Self::Pooled => "farref-pooled",
+        }
+    }
+
+    fn about(&self) -> &'static str {
+        match self {
+            Self::Typed => "`netref.call()`, tokio with two workers, all defaults",
+            Self::Noise => {
+                "the same, encrypted, both sides known by their keys: `tcp://` instead of `plain+tcp://`"
+            }
+            Self::Dynamic => "the same by name, with values that say what they are: `netref.dynamic()`",
+            Self::Unkept => "the same in a connection that ends with its carrier",
+            Self::Single => "the same on a current-thread runtime",
+            Self::Blocking => "`netref.blocking()` on a plain thread; the server's method is async",
+            Self::Threads => "the same, and a thread of its own drives the connection at the server",
+            Self::Pooled => "a method that blocks, called from a plain thread: it runs on the server's pool",
+        }
+    }
+
+    fn media(&self) -> &'static [Medium] {
+        match self {
+            Self::Typed => &Medium::ALL,
+            Self::Noise => &[Medium::Tcp],
+            _ => &[Medium::Tcp, Medium::Unix],
+        }
+    }
+
+    fn reference(&self, medium: Medium) -> &'static str {
+        match (self, medium) {
+            (Self::Single, _) => "echo-ct",
+            (_, Medium::Quic) => "quinn",
+            _ => "echo",
+        }
+    }
+
+    fn can(&self, workload: Workload) -> bool {
+        match (self, workload) {
+            (_, Workload::Local) => false,
+            (_, Workload::Null) | (Self::Typed, _) => true,
+            (Self::Noise, Workload::Held | Workload::Soak | Workload::Syscalls | Workload::Live) => false,
+            (Self::Noise, _) | (Self::Unkept | Self::Single, Workload::Bytes(_)) => true,
+            (Self::Dynamic | Self::Unkept | Self::Single, Workload::InFlight(_)) => true,
+            (Self::Single, Workload::Callbacks | Workload::Objects | Workload::Pipelined) => true,
+            (Self::Blocking, Workload::Syscalls | Workload::Bytes(_)) => true,
+            _ => false,
+        }
+    }
+
+    fn measure(&self, job: &Job) -> Result<Figures> {
+        let job = *job;
+        match self {
+            Self::Dynamic => on_runtime(self.threads(), measure::<ByName>(job)),
+            Self::Blocking | Self::Threads => now(measure::<Waiting>(job)),
+            Self::Pooled => now(measure::<Pooled>(job)),
+            _ if job.sizes.request == 0 => on_runtime(self.threads(), sizes::<Typed>(job)),
+            _ => on_runtime(self.threads(), measure::<Typed>(job)),
+        }
+    }
+
+    fn serve(&self, job: &Job, ready: Ready) -> Result<()> {
+        let mut config = Config::default();
+        config.own_thread = *self == Self::Threads;
+        let address = match (job.medium, self) {
+            (Medium::Tcp, Self::Noise) => "tcp://127.0.0.1:0".to_owned(),
+            (Medium::Tcp, _) => "plain+tcp://127.0.0.1:0".to_owned(),
+            (Medium::Unix, _) => format!("unix:{}", ready.socket),
+            (Medium::Quic, _) => "quic://127.0.0.1:0".to_owned(),
+            (Medium::Stdio, _) => "stdio:".to_owned(),
+            (Medium::Mem, _) => "mem:benchmark".to_owned(),
+        };
+        let is_encrypted = *self == Self::Noise || job.medium == Medium::Quic;
+        on_runtime(self.threads(), async move {
+            let root = Fixed::new::<dyn Bench>(Served);
+            let mut server = FarrefServer::with(root, config, ServerLimits::default(), Media::standard());
+            if is_encrypted {
+                server = server.trust(Trust::new(Identity::generate()?).authorizing(Authorized::anyone()));
+            }
+            ready.listening(server.listen(address).await?)?;
+            server.closed().await;
+            Ok(())
+        })
+    }
+}
 
 /// What a server is asked to do.
 #[remote]
@@ -33,10 +152,16 @@ trait Bench {
     fn pooled(&self) -> farref::Result<()>;
     /// Gives back what it got.
     async fn echo(&self, bytes: Bytes) -> farref::Result<Bytes>;
+    /// Gives back what it got.
+    async fn structs(&self, records: Vec<Record>) -> farref::Result<Vec<Record>>;
     /// Calls `item` so many times, one after another.
     async fn call_back(&self, item: Netref<dyn Item>, times: u32) -> farref::Result<()>;
     /// A new object.
     async fn make(&self) -> farref::Result<Netref<dyn Item>>;
+    /// The numbers up to `count`.
+    async fn items(&self, count: u64) -> farref::Result<Stream<u64>>;
+    /// Takes bytes, and says how many there were.
+    async fn upload(&self, bytes: ByteStream) -> farref::Result<u64>;
 }
 
 /// An object made for a client.
@@ -47,31 +172,6 @@ trait Item {
 }
 
 struct Served;
-
-static OBJECTS: AtomicU64 = AtomicU64::new(0);
-
-/// How many objects there are in this process.
-pub(crate) fn objects() -> u64 {
-    OBJECTS.load(Ordering::SeqCst)
-}
-
-struct Made {
-    _state: u64,
-}
-
-impl Made {
-    fn new() -> Self {
-        Self {
-            _state: OBJECTS.fetch_add(1, Ordering::SeqCst),
-        }
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        OBJECTS.fetch_sub(1, Ordering::SeqCst);
-    }
-}
 
 #[remote]
 impl Bench for Served {
@@ -87,6 +187,10 @@ impl Bench for Served {
         Ok(bytes)
     }
 
+    async fn structs(&self, records: Vec<Record>) -> farref::Result<Vec<Record>> {
+        Ok(records)
+    }
+
     async fn call_back(&self, item: Netref<dyn Item>, times: u32) -> farref::Result<()> {
         for _ in 0..times {
             item.call().null().await?;
@@ -97,6 +201,14 @@ impl Bench for Served {
     async fn make(&self) -> farref::Result<Netref<dyn Item>> {
         Ok(Netref::of(Made::new()))
     }
+
+    async fn items(&self, count: u64) -> farref::Result<Stream<u64>> {
+        Ok(Stream::from_iter(0..count))
+    }
+
+    async fn upload(&self, mut bytes: ByteStream) -> farref::Result<u64> {
+        Ok(tokio::io::copy_buf(&mut bytes, &mut sink()).await?)
+    }
 }
 
 #[remote]
@@ -106,217 +218,179 @@ impl Item for Made {
     }
 }
 
-/// One operation of each workload.
-#[derive(Clone)]
-enum Work {
-    Null(Netref<dyn Bench>),
-    Echo(Netref<dyn Bench>, Bytes),
-    Callbacks(Netref<dyn Bench>, Netref<dyn Item>),
-    Objects(Netref<dyn Bench>),
-    Pipelined(Netref<dyn Bench>),
-    Blocking(Netref<dyn Bench>),
-    Pooled(Netref<dyn Bench>),
+/// An object of the client's.
+struct Own;
+
+#[remote]
+impl Item for Own {
+    async fn null(&self) -> farref::Result<()> {
+        Ok(())
+    }
 }
 
-impl Operation for Work {
-    async fn run(&mut self) -> Result<()> {
-        match self {
-            Self::Null(bench) => bench.call().null().await?,
-            Self::Echo(bench, bytes) => {
-                let same = bench.call().echo(bytes.clone()).await?;
-                debug_assert_eq!(same, *bytes);
-            }
-            Self::Callbacks(bench, item) => bench.call().call_back(item.clone(), CALLBACKS).await?,
-            Self::Objects(bench) => bench.call().make().await?.call().null().await?,
-            Self::Pipelined(bench) => {
-                let made = bench.call().make();
-                let called = made.pipe().null().start();
-                called.await?;
-                drop(made);
-            }
-            Self::Blocking(bench) => bench.blocking().null()?,
-            Self::Pooled(bench) => bench.pooled()?,
-        }
+/// How the job has its server dialled.
+fn dialling(job: &Job, address: &str) -> Result<Connect> {
+    let name = job.contender.name();
+    let connect = if job.medium == Medium::Stdio {
+        let [program, arguments @ ..] = &address.split('\n').collect::<Vec<_>>()[..] else {
+            return Err("there is no program".into());
+        };
+        connect(format!("exec:{program}?arg={}", arguments.join("&arg=")))
+    } else {
+        connect(address)
+    };
+    let mut config = Config::default();
+    if name == Farref::Unkept.name() {
+        config.resume = Some(false);
+    }
+    let connect = connect.config(config);
+    Ok(if name == Farref::Noise.name() || job.medium == Medium::Quic {
+        connect.trust(Trust::new(Identity::generate()?))
+    } else {
+        connect
+    })
+}
+
+#[derive(Clone)]
+struct Typed {
+    bench: Netref<dyn Bench>,
+    own: Netref<dyn Item>,
+    _connection: Connection,
+}
+
+impl Client for Typed {
+    type Object = Netref<dyn Item>;
+
+    async fn connect(job: &Job, address: &str) -> Result<Self> {
+        let connection = dialling(job, address)?.await?;
+        Ok(Self {
+            bench: connection.root().await?,
+            own: Netref::of(Own),
+            _connection: connection,
+        })
+    }
+
+    async fn another(&mut self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
+    async fn null(&mut self) -> Result<()> {
+        Ok(self.bench.call().null().await?)
+    }
+
+    async fn echo(&mut self, bytes: Bytes) -> Result<()> {
+        let same = self.bench.call().echo(bytes.clone()).await?;
+        debug_assert_eq!(same, bytes);
         Ok(())
     }
 
-    fn weight(&self) -> u64 {
-        self.steps()
+    async fn structs(&mut self, records: &[Record]) -> Result<()> {
+        all_of(records, &self.bench.call().structs(records.to_vec()).await?)
     }
 
-    fn steps(&self) -> u64 {
-        match self {
-            Self::Callbacks(..) => u64::from(CALLBACKS),
-            _ => 1,
-        }
+    async fn call_back(&mut self, times: u32) -> Result<()> {
+        Ok(self.bench.call().call_back(self.own.clone(), times).await?)
     }
-}
 
-/// What one caller does over and over.
-fn work(workload: Workload, bench: Netref<dyn Bench>) -> Work {
-    match workload {
-        Workload::Bytes(bytes) => Work::Echo(bench, Bytes::from(vec![1; bytes])),
-        Workload::Callbacks => Work::Callbacks(bench, Netref::of(Made::new())),
-        Workload::Objects => Work::Objects(bench),
-        Workload::Pipelined => Work::Pipelined(bench),
-        Workload::Null | Workload::InFlight(_) | Workload::Live | Workload::Local => Work::Null(bench),
+    async fn make(&mut self) -> Result<Self::Object> {
+        Ok(self.bench.call().make().await?)
     }
-}
 
-pub(crate) async fn serve(job: &Job, ready: mpsc::Sender<String>) -> Result<()> {
-    let mut config = Config::default();
-    config.own_thread = job.contender == Contender::FarrefThreads;
-    let root = Fixed::new::<dyn Bench>(Served);
-    let server = FarrefServer::with(root, config, ServerLimits::default(), Media::standard());
-    let address = match job.medium {
-        Medium::Tcp => "plain+tcp://127.0.0.1:0".to_owned(),
-        Medium::Unix => format!("unix:{}", socket()),
-    };
-    ready.send(server.listen(address).await?.to_string())?;
-    server.closed().await;
-    Ok(())
-}
-
-pub(crate) async fn drive(job: &Job, server: &mut Server) -> Result<Figures> {
-    let mut config = Config::default();
-    if job.contender == Contender::FarrefUnkept {
-        config.resume = Some(false);
+    async fn call(&mut self, object: &mut Self::Object) -> Result<()> {
+        Ok(object.call().null().await?)
     }
-    let connection = connect(&server.address).config(config).await?;
-    let bench: Netref<dyn Bench> = connection.root().await?;
-    match job.workload {
-        Workload::Live => live(bench, server).await,
-        Workload::InFlight(number) => {
-            many_at_once(server, job.duration, number, work(job.workload, bench)).await
-        }
-        workload => one_at_a_time(server, job.duration, work(workload, bench)).await,
+
+    async fn pipelined(&mut self) -> Result<()> {
+        let made = self.bench.call().make();
+        let called = made.pipe().null().start();
+        called.await?;
+        drop(made);
+        Ok(())
     }
-}
 
-/// The same on a thread of no runtime.
-pub(crate) fn drive_blocking(job: &Job, server: &mut Server) -> Result<Figures> {
-    let bench: Netref<dyn Bench> = farref::blocking::connect(&server.address)?.root()?;
-    let work = if job.contender == Contender::FarrefPooled {
-        Work::Pooled(bench)
-    } else {
-        Work::Blocking(bench)
-    };
-    now(one_at_a_time(server, job.duration, work))
-}
-
-/// Holds very many netrefs at once, and drops them.
-async fn live(bench: Netref<dyn Bench>, server: &mut Server) -> Result<Figures> {
-    const CALLERS: usize = 64;
-
-    server.count(true)?;
-    // What is allocated once and for all does not count.
-    let first = bench.call().make().await?;
-    first.call().null().await?;
-    let begun = Moment::now(server)?;
-    let started = Instant::now();
-    let mut callers = Vec::with_capacity(CALLERS);
-    for caller in 0..CALLERS {
-        let bench = bench.clone();
-        let number = (caller + 1) * LIVE / CALLERS - caller * LIVE / CALLERS;
-        callers.push(tokio::spawn(async move {
-            let mut netrefs = Vec::with_capacity(number);
-            for _ in 0..number {
-                netrefs.push(bench.call().make().await?);
+    async fn items(&mut self, count: u64) -> Result<()> {
+        let mut items = self.bench.call().items(count).await?;
+        let mut next = 0;
+        while let Some(item) = items.next().await {
+            if item? != next {
+                return Err("an item is lost".into());
             }
-            Result::Ok(netrefs)
-        }));
-    }
-    let mut netrefs = Vec::with_capacity(CALLERS);
-    for caller in callers {
-        netrefs.push(caller.await??);
-    }
-    let made = started.elapsed();
-    let held = Moment::now(server)?.grown(begun);
-    let objects = server.objects()?;
-    if objects != LIVE as u64 + 1 {
-        return Err(format!("{} netrefs are held, but {objects} objects live", LIVE + 1).into());
-    }
-
-    let started = Instant::now();
-    drop(netrefs);
-    while server.objects()? > 1 {
-        if started.elapsed() > Duration::from_secs(20) {
-            return Err(format!("{} objects live on after their netrefs", server.objects()? - 1).into());
+            next += 1;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let freed = started.elapsed();
-    let left = Moment::now(server)?.grown(begun);
-    let each = |bytes: f64| bytes / LIVE as f64;
-    // The object, with the two counters of its `Arc`, is not farref's.
-    let object = (size_of::<Made>() + 2 * size_of::<AtomicUsize>()) as f64;
-    Ok(Figures::from([
-        ("client".into(), each(held[0])),
-        ("server".into(), each(held[1]) - object),
-        ("resident-client".into(), each(held[2])),
-        ("resident-server".into(), each(held[3]) - object),
-        ("left-client".into(), left[0]),
-        ("left-server".into(), left[1]),
-        ("made".into(), LIVE as f64 / made.as_secs_f64()),
-        ("freed".into(), LIVE as f64 / freed.as_secs_f64()),
-    ]))
-}
-
-/// How many bytes one round trip of the workload puts on the wire each way, seen by a relay between both.
-pub(crate) async fn probe(job: &Job, server: &Server) -> Result<Figures> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let relay = listener.local_addr()?;
-    let far = server.address.trim_start_matches("plain+tcp://").to_owned();
-    let counts: Arc<[AtomicUsize; 2]> = Arc::default();
-    let relayed = Arc::clone(&counts);
-    let relaying = tokio::spawn(async move {
-        let (near, _) = listener.accept().await?;
-        let far = TcpStream::connect(far).await?;
-        near.set_nodelay(true)?;
-        far.set_nodelay(true)?;
-        let ((near_rx, near_tx), (far_rx, far_tx)) = (near.into_split(), far.into_split());
-        tokio::try_join!(
-            pass(near_rx, far_tx, &relayed[0]),
-            pass(far_rx, near_tx, &relayed[1])
-        )
-    });
-    let bench: Netref<dyn Bench> = connect(format!("plain+tcp://{relay}")).await?.root().await?;
-    let mut work = work(job.workload, bench);
-    for _ in 0..20 {
-        work.run().await?;
-    }
-    let before = counts.each_ref().map(|count| count.load(Ordering::SeqCst));
-    let runs = if matches!(job.workload, Workload::Bytes(_) | Workload::Callbacks) {
-        50
-    } else {
-        2000
-    };
-    for _ in 0..runs {
-        work.run().await?;
-    }
-    let after = counts.each_ref().map(|count| count.load(Ordering::SeqCst));
-    relaying.abort();
-    let round_trips = (runs * job.workload.round_trips()) as f64 * work.weight() as f64;
-    let mut sizes =
-        [0, 1].map(|way: usize| ((after[way] - before[way]) as f64 / round_trips).round().max(1.0));
-    if job.workload == Workload::Callbacks {
-        // There the server asks and the client replies.
-        sizes.reverse();
-    }
-    Ok(Figures::from([
-        ("request".into(), sizes[0]),
-        ("reply".into(), sizes[1]),
-    ]))
-}
-
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, count: &AtomicUsize) -> Result<()> {
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
+        if next == count {
             return Ok(());
         }
-        count.fetch_add(read, Ordering::SeqCst);
-        to.write_all(&buffer[..read]).await?;
+        Err("the stream ended early".into())
+    }
+
+    async fn upload(&mut self, bytes: u64) -> Result<()> {
+        let stream = ByteStream::read(tokio::io::repeat(7).take(bytes));
+        if self.bench.call().upload(stream).await? == bytes {
+            return Ok(());
+        }
+        Err("some bytes are lost".into())
+    }
+}
+
+/// By name.
+#[derive(Clone)]
+struct ByName {
+    bench: Object,
+    _connection: Connection,
+}
+
+impl Client for ByName {
+    type Object = ();
+
+    async fn connect(job: &Job, address: &str) -> Result<Self> {
+        let connection = dialling(job, address)?.await?;
+        Ok(Self {
+            bench: connection.object().await?,
+            _connection: connection,
+        })
+    }
+
+    async fn another(&mut self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
+    async fn null(&mut self) -> Result<()> {
+        self.bench.call("null", Arguments::new()).await?;
+        Ok(())
+    }
+}
+
+/// From a thread that waits.
+struct Waiting(Netref<dyn Bench>);
+
+impl Client for Waiting {
+    type Object = ();
+
+    async fn connect(_: &Job, address: &str) -> Result<Self> {
+        Ok(Self(farref::blocking::connect(address)?.root()?))
+    }
+
+    async fn null(&mut self) -> Result<()> {
+        Ok(self.0.blocking().null()?)
+    }
+
+    async fn echo(&mut self, bytes: Bytes) -> Result<()> {
+        self.0.blocking().echo(bytes)?;
+        Ok(())
+    }
+}
+
+/// The same, to a method that may block.
+struct Pooled(Netref<dyn Bench>);
+
+impl Client for Pooled {
+    type Object = ();
+
+    async fn connect(_: &Job, address: &str) -> Result<Self> {
+        Ok(Self(farref::blocking::connect(address)?.root()?))
+    }
+
+    async fn null(&mut self) -> Result<()> {
+        Ok(self.0.pooled()?)
     }
 }

@@ -6,8 +6,52 @@ use std::time::Instant;
 
 use farref::{Netref, remote};
 
-use crate::job::{Contender, Job};
+use crate::Result;
+use crate::contender::Contender;
+use crate::job::{Job, Medium};
 use crate::meter::Figures;
+use crate::server::Ready;
+use crate::workload::Workload;
+
+pub(crate) const ALL: &[&dyn Contender] = &[&Local { is_netref: false }, &Local { is_netref: true }];
+
+struct Local {
+    is_netref: bool,
+}
+
+impl Contender for Local {
+    fn name(&self) -> &'static str {
+        if self.is_netref { "netref" } else { "arc" }
+    }
+
+    fn about(&self) -> &'static str {
+        if self.is_netref {
+            "a method called through a `Netref<dyn Trait>` of an object in the same process"
+        } else {
+            "the same through `Arc<dyn Trait>`"
+        }
+    }
+
+    fn media(&self) -> &'static [Medium] {
+        &[Medium::Mem]
+    }
+
+    fn can(&self, workload: Workload) -> bool {
+        workload == Workload::Local
+    }
+
+    fn reference(&self, _: Medium) -> &'static str {
+        "arc"
+    }
+
+    fn measure(&self, job: &Job) -> Result<Figures> {
+        Ok(measure(self.is_netref, job))
+    }
+
+    fn serve(&self, _: &Job, _: Ready) -> Result<()> {
+        Err("there is nothing to serve".into())
+    }
+}
 
 /// Something small to call.
 #[remote]
@@ -25,12 +69,13 @@ impl Adder for One {
 }
 
 /// Nanoseconds per call.
-pub(crate) fn measure(job: &Job) -> Figures {
+fn measure(is_netref: bool, job: &Job) -> Figures {
     let object: Arc<dyn Adder> = black_box(Arc::new(One(1)));
     let netref: Netref<dyn Adder> = black_box(Netref::of(One(1)));
-    let nanos = match job.contender {
-        Contender::Arc => time(job, |number| black_box(&object).add(number)),
-        _ => time(job, |number| black_box(&netref).add(number)),
+    let nanos = if is_netref {
+        time(job, |number| black_box(&netref).add(number))
+    } else {
+        time(job, |number| black_box(&object).add(number))
     };
     Figures::from([("nanos".into(), nanos)])
 }

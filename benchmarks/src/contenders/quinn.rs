@@ -1,0 +1,147 @@
+//! The reference over QUIC: the bytes of farref's messages on one stream of quinn's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{RootCertStore, crypto};
+
+use crate::Result;
+use crate::contender::{Client, Contender, Record, on_runtime};
+use crate::job::{Job, Medium};
+use crate::measure::measure;
+use crate::meter::Figures;
+use crate::server::Ready;
+use crate::workload::Workload;
+
+pub(crate) const ALL: &[&dyn Contender] = &[&Quinn];
+
+struct Quinn;
+
+impl Contender for Quinn {
+    fn name(&self) -> &'static str {
+        "quinn"
+    }
+
+    fn about(&self) -> &'static str {
+        "by hand: one stream of quinn's, tokio with two workers, no messages and no calls, only farref's bytes"
+    }
+
+    fn media(&self) -> &'static [Medium] {
+        &[Medium::Quic]
+    }
+
+    fn can(&self, workload: Workload) -> bool {
+        matches!(
+            workload,
+            Workload::Null
+                | Workload::InFlight(_)
+                | Workload::Bytes(_)
+                | Workload::Structs
+                | Workload::Connect
+                | Workload::Syscalls
+        )
+    }
+
+    fn measure(&self, job: &Job) -> Result<Figures> {
+        on_runtime(2, measure::<Caller>(*job))
+    }
+
+    fn serve(&self, job: &Job, ready: Ready) -> Result<()> {
+        on_runtime(2, serve(*job, ready))
+    }
+}
+
+struct Caller {
+    _connection: Connection,
+    endpoint: Endpoint,
+    tx: SendStream,
+    rx: RecvStream,
+    requests: Vec<u8>,
+    replies: Vec<u8>,
+}
+
+impl Client for Caller {
+    type Object = ();
+    const IS_BATCHED: bool = true;
+
+    /// `address` is that of the socket, and the server's certificate in hexadecimal.
+    async fn connect(job: &Job, address: &str) -> Result<Self> {
+        let (at, certificate) = address.split_once(' ').ok_or("no certificate")?;
+        let digits = certificate.as_bytes().chunks(2);
+        let certificate = digits.map(|digits| Ok(u8::from_str_radix(std::str::from_utf8(digits)?, 16)?));
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(certificate.collect::<Result<Vec<_>>>()?))?;
+        let provider = Arc::new(crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let endpoint = Endpoint::client("127.0.0.1:0".parse()?)?;
+        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        let connection = endpoint.connect_with(config, at.parse()?, "localhost")?.await?;
+        let (tx, rx) = connection.open_bi().await?;
+        let number = job.workload.in_flight();
+        Ok(Self {
+            _connection: connection,
+            endpoint,
+            tx,
+            rx,
+            requests: vec![1; job.sizes.request * number],
+            replies: vec![0; job.sizes.reply * number],
+        })
+    }
+
+    async fn null(&mut self) -> Result<()> {
+        self.tx.write_all(&self.requests).await?;
+        Ok(self.rx.read_exact(&mut self.replies).await?)
+    }
+
+    async fn echo(&mut self, _: Bytes) -> Result<()> {
+        self.null().await
+    }
+
+    /// The encoded bytes alone.
+    async fn structs(&mut self, _: &[Record]) -> Result<()> {
+        self.null().await
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.endpoint.close(0_u32.into(), b"");
+    }
+}
+
+async fn serve(job: Job, ready: Ready) -> Result<()> {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let certificate = own.cert.der().clone();
+    let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+    let provider = Arc::new(crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key.into())?;
+    let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let endpoint = Endpoint::server(config, "127.0.0.1:0".parse()?)?;
+    let hexadecimal: String = certificate.iter().map(|byte| format!("{byte:02x}")).collect();
+    ready.listening(format!("{} {hexadecimal}", endpoint.local_addr()?))?;
+    while let Some(incoming) = endpoint.accept().await {
+        tokio::spawn(async move {
+            let connection = incoming.await?;
+            let (mut tx, mut rx) = connection.accept_bi().await?;
+            let replies = vec![2; job.sizes.reply * ((64 << 10) / job.sizes.request + 2)];
+            let (mut input, mut begun) = (vec![0; job.sizes.request.max(64 << 10)], 0);
+            while let Some(read) = rx.read(&mut input).await? {
+                let all = begun + read;
+                begun = all % job.sizes.request;
+                let whole = all / job.sizes.request;
+                tx.write_all(&replies[..whole * job.sizes.reply]).await?;
+            }
+            Result::Ok(())
+        });
+    }
+    Ok(())
+}
