@@ -4,7 +4,7 @@
 //! role away makes a new number and a new driver, and the old one notices and leaves. So a method that blocks
 //! while it is being polled by the driver stops nobody but itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -146,45 +146,52 @@ impl Role {
 pub(crate) trait Driven: Send + Sync {
     /// Starts another driver in place of the one with that number.
     fn pass_on(self: Arc<Self>, from: u64);
-    /// A name to compare.
-    fn address(&self) -> usize;
 }
+
+/// A connection, and the number under which this thread drives it.
+type Driving = Option<(Arc<dyn Driven>, u64)>;
 
 thread_local! {
     /// The connection that this thread drives at this moment.
-    static DRIVING: RefCell<Option<(Arc<dyn Driven>, u64)>> = const { RefCell::new(None) };
+    static DRIVING: RefCell<Driving> = const { RefCell::new(None) };
+}
+
+thread_local! {
+    /// Where it is in memory, or 0: asked for several times in each call.
+    static DRIVEN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// From here on this thread drives another connection, or none; the one before.
+fn drive(connection: Driving) -> Driving {
+    let address = |(connection, _): &(Arc<dyn Driven>, u64)| Arc::as_ptr(connection).addr();
+    DRIVEN.with(|driven| driven.set(connection.as_ref().map_or(0, address)));
+    DRIVING.with(|driving| driving.replace(connection))
 }
 
 /// Notes that this thread drives `connection` while `run` runs.
 pub(crate) fn driving<R>(connection: Arc<dyn Driven>, number: u64, run: impl FnOnce() -> R) -> R {
-    struct Restore(Option<(Arc<dyn Driven>, u64)>);
+    struct Restore(Driving);
     impl Drop for Restore {
         fn drop(&mut self) {
-            let before = self.0.take();
-            let ended = DRIVING.with(|driving| driving.replace(before));
+            let ended = drive(self.0.take());
             drop(ended);
         }
     }
-    let _restore = Restore(DRIVING.with(|driving| driving.replace(Some((connection, number)))));
+    let _restore = Restore(drive(Some((connection, number))));
     run()
 }
 
 /// Gives the reading away, if this thread has it: it is about to sleep.
 pub(crate) fn give_away() {
-    let taken = DRIVING.with(|driving| driving.replace(None));
-    if let Some((connection, number)) = taken {
+    if let Some((connection, number)) = drive(None) {
         connection.pass_on(number);
     }
 }
 
 /// Whether this thread drives the connection with that address: then it will flush by itself.
+#[inline]
 pub(crate) fn is_driving(address: usize) -> bool {
-    DRIVING.with(|driving| {
-        driving
-            .borrow()
-            .as_ref()
-            .is_some_and(|(connection, _)| connection.address() == address)
-    })
+    DRIVEN.with(Cell::get) == address
 }
 
 #[cfg(test)]

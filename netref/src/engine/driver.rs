@@ -569,10 +569,6 @@ impl<P: Protocol<EngineHandles>> Driven for Core<P> {
             runtime.spawn(Driver::new(self, number).drive());
         }
     }
-
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
