@@ -76,11 +76,15 @@ struct Bell {
 }
 
 impl Signal {
-    /// Asks for something.
+    /// Asks for something, or for nothing.
+    #[inline]
     pub(crate) fn wish(&self, wish: Wishes) {
-        if wish == Wishes::NONE {
-            return;
+        if wish != Wishes::NONE {
+            self.ring(wish);
         }
+    }
+
+    fn ring(&self, wish: Wishes) {
         let waker = {
             let mut bell = lock(&self.0);
             bell.wishes.add(wish);
