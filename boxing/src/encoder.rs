@@ -121,10 +121,15 @@ impl Encoder {
     }
 
     /// Drops the value and its references, and keeps up to 64 KiB of memory.
+    #[inline]
     pub fn clear(&mut self) {
-        self.parts.clear();
         self.scratch.clear();
-        self.references.clear();
+        if !self.parts.is_empty() {
+            self.parts.clear();
+        }
+        if !self.references.is_empty() {
+            self.references.clear();
+        }
         if self.scratch.capacity() > KEEP {
             self.scratch.shrink_to(KEEP);
         }

@@ -50,17 +50,9 @@ impl ItemsWriter {
     /// The value refuses, or has a sequence of unknown length. Nothing of it is kept, neither bytes nor references.
     pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         let (bytes, references) = (self.bytes.len(), self.references.len());
-        let result = if references == 0 {
-            let scope = reference::Bare::boxing();
-            let result = wire::write(value, &mut self.bytes);
-            self.references = scope.finish();
-            result
-        } else {
-            let scope = reference::boxing(std::mem::take(&mut self.references));
-            let result = wire::write(value, &mut self.bytes);
-            self.references = scope.finish();
-            result
-        };
+        let scope = reference::boxing(std::mem::take(&mut self.references));
+        let result = wire::write(value, &mut self.bytes);
+        self.references = scope.finish();
         if result.is_ok() {
             self.count = self.count.saturating_add(1);
         } else {

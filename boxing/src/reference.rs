@@ -141,18 +141,37 @@ struct Held {
 
 thread_local! {
     static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
-    /// The innermost message is being encoded, and has no table yet: see [`Bare`].
-    static UNMADE: Cell<bool> = const { Cell::new(false) };
+    /// The innermost message, if it is not on the stack yet.
+    static UNMADE: Cell<Option<Unmade>> = const { Cell::new(None) };
+}
+
+/// A message that likely has no references, nor bytes to be shared: it gets a table when one is asked for. Small values
+/// come by the million, and each is a message.
+///
+/// # Invariant
+///
+/// Whoever looks at the stack, or puts something on it, calls [`make`] before.
+#[derive(Clone, Copy)]
+enum Unmade {
+    Boxing,
+    Unboxing { depth: u32 },
 }
 
 /// Puts the table of the innermost message on the stack, if that has none yet.
+#[inline]
 fn make() {
-    if UNMADE.replace(false) {
-        let _ = SCOPES.try_with(|scopes| {
-            scopes.borrow_mut().push(Scope::Boxing {
-                references: Vec::new(),
+    if let Some(unmade) = UNMADE.take() {
+        let references = Vec::new();
+        push_made(match unmade {
+            Unmade::Boxing => Scope::Boxing {
+                references,
                 offer: None,
-            });
+            },
+            Unmade::Unboxing { depth } => Scope::Unboxing {
+                references,
+                body: None,
+                depth,
+            },
         });
     }
 }
@@ -171,6 +190,11 @@ fn with_top<R>(run: impl FnOnce(&mut Scope) -> Option<R>) -> Option<R> {
 
 fn push(scope: Scope) -> bool {
     make();
+    push_made(scope)
+}
+
+#[cold]
+fn push_made(scope: Scope) -> bool {
     SCOPES.try_with(|scopes| scopes.borrow_mut().push(scope)).is_ok()
 }
 
@@ -178,26 +202,49 @@ fn pop() -> Option<Scope> {
     SCOPES.try_with(|scopes| scopes.borrow_mut().pop()).ok().flatten()
 }
 
-/// A message on the stack, taken off when this is dropped.
+/// A message at hand, until this is dropped.
 ///
 /// # Invariant
 ///
 /// Guards are dropped in reverse order, on the thread that made them: each is a local variable of one function that
 /// does not wait.
 pub(crate) struct Guard {
-    pushed: bool,
+    begun: Begun,
     not_send: PhantomData<*const ()>,
+}
+
+/// What became of a message that was begun.
+#[derive(Clone, Copy)]
+enum Begun {
+    /// It is on the stack.
+    Pushed,
+    /// It is [`Unmade`], or on the stack by now.
+    Bare,
+    /// It is over, or never was.
+    Over,
 }
 
 impl Guard {
     fn new(scope: Scope) -> Self {
+        let begun = if push(scope) { Begun::Pushed } else { Begun::Over };
         Self {
-            pushed: push(scope),
+            begun,
+            not_send: PhantomData,
+        }
+    }
+
+    #[inline]
+    fn bare(unmade: Unmade) -> Self {
+        make();
+        UNMADE.set(Some(unmade));
+        Self {
+            begun: Begun::Bare,
             not_send: PhantomData,
         }
     }
 
     /// Takes the message off the stack, and returns its references.
+    #[inline]
     pub(crate) fn finish(mut self) -> Vec<Reference> {
         match self.take_off() {
             Some(Scope::Boxing { references, .. } | Scope::Unboxing { references, .. }) => references,
@@ -213,16 +260,18 @@ impl Guard {
         }
     }
 
+    #[inline]
     fn take_off(&mut self) -> Option<Scope> {
-        if std::mem::take(&mut self.pushed) {
-            pop()
-        } else {
-            None
+        match std::mem::replace(&mut self.begun, Begun::Over) {
+            Begun::Bare if UNMADE.take().is_some() => None,
+            Begun::Bare | Begun::Pushed => pop(),
+            Begun::Over => None,
         }
     }
 }
 
 impl Drop for Guard {
+    #[inline]
     fn drop(&mut self) {
         // Outside of the borrow: dropping a reference may run the user's code, which may encode something.
         drop(self.take_off());
@@ -230,66 +279,27 @@ impl Drop for Guard {
 }
 
 /// Begins a message that is encoded, with an empty table in `room`.
+#[inline]
 pub(crate) fn boxing(room: Vec<Reference>) -> Guard {
+    if room.capacity() == 0 {
+        return Guard::bare(Unmade::Boxing);
+    }
     Guard::new(Scope::Boxing {
         references: room,
         offer: None,
     })
 }
 
-/// A message that is encoded and likely has no references: it gets a table when one is asked for. Small values come by
-/// the million, and each is a message.
-///
-/// # Invariant
-///
-/// As for [`Guard`]. Whoever looks at the stack, or puts something on it, calls [`make`] before.
-pub(crate) struct Bare {
-    ended: bool,
-    not_send: PhantomData<*const ()>,
-}
-
-impl Bare {
-    /// Begins a message.
-    #[inline]
-    pub(crate) fn boxing() -> Self {
-        make();
-        UNMADE.set(true);
-        Self {
-            ended: false,
-            not_send: PhantomData,
-        }
-    }
-
-    /// Ends it, and returns its references.
-    #[inline]
-    pub(crate) fn finish(mut self) -> Vec<Reference> {
-        self.end()
-    }
-
-    #[inline]
-    fn end(&mut self) -> Vec<Reference> {
-        if std::mem::replace(&mut self.ended, true) || UNMADE.replace(false) {
-            return Vec::new();
-        }
-        match pop() {
-            Some(Scope::Boxing { references, .. }) => references,
-            _ => Vec::new(),
-        }
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        drop(self.end());
-    }
-}
-
 /// Begins a message that is decoded.
+#[inline]
 pub(crate) fn unboxing(references: &[Reference], body: &Bytes, depth: u32) -> Guard {
-    let body = (body.len() >= SHARE_FROM).then(|| body.clone());
+    let is_long = body.len() >= SHARE_FROM;
+    if references.is_empty() && !is_long {
+        return Guard::bare(Unmade::Unboxing { depth });
+    }
     Guard::new(Scope::Unboxing {
         references: references.to_vec(),
-        body,
+        body: is_long.then(|| body.clone()),
         depth,
     })
 }
