@@ -488,10 +488,9 @@ impl World {
             }
         };
         let asked = &mut self.messages.asked;
-        let mut room = Default::default();
         if let Some(lane) = lane {
             let apart = Some((lane.number(), u64::try_from(len).unwrap_or(0)));
-            asked.extend_from_slice(put_prefix(&mut room, head.len(), apart));
+            put_prefix(asked, head.len(), apart);
             asked.extend_from_slice(&head);
             let apart = Lane {
                 asked: body,
@@ -499,7 +498,7 @@ impl World {
             };
             self.lanes.insert(lane.number(), apart);
         } else {
-            asked.extend_from_slice(put_prefix(&mut room, head.len().saturating_add(len), None));
+            put_prefix(asked, head.len().saturating_add(len), None);
             asked.extend_from_slice(&head);
             asked.extend_from_slice(&body);
         }

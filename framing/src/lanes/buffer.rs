@@ -79,11 +79,19 @@ impl SendBuffer {
     /// Appends `bytes`, copying them.
     #[inline]
     pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.append_with(|tail| tail.extend_from_slice(bytes));
+    }
+
+    /// Appends what `write` adds behind the bytes that are there.
+    #[inline]
+    pub(crate) fn append_with(&mut self, write: impl FnOnce(&mut BytesMut)) {
         if self.tail.len() >= TAIL {
             self.close_tail();
         }
-        self.tail.extend_from_slice(bytes);
-        self.end = self.end.saturating_add(length(bytes.len()));
+        let before = self.tail.len();
+        write(&mut self.tail);
+        let added = self.tail.len().saturating_sub(before);
+        self.end = self.end.saturating_add(length(added));
     }
 
     /// Appends `bytes`, sharing them unless they are short.

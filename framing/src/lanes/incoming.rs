@@ -572,8 +572,9 @@ mod tests {
     }
 
     fn named(number: u64, len: u64) -> Bytes {
-        let mut out = Default::default();
-        Bytes::copy_from_slice(super::super::reader::put_prefix(&mut out, 0, Some((number, len))))
+        let mut out = BytesMut::new();
+        super::super::reader::put_prefix(&mut out, 0, Some((number, len)));
+        out.freeze()
     }
 
     fn message(number: u64, len: u64) -> LinkEvent {

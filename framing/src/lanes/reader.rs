@@ -3,7 +3,7 @@
 //! Knows the prefix of a message and nothing of what is in it. A message that lies within one frame is a slice of it;
 //! one that spans frames is put together in a buffer that grows with what came, not with what was announced.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::buffer::{length, size};
 use crate::error::Breach;
@@ -190,20 +190,14 @@ impl Prefix {
     }
 }
 
-/// Most bytes that [`put_prefix`] writes.
-pub(crate) type PrefixBytes = [u8; PREFIX];
-
-/// Writes the prefix of a message into `out` and returns the part that was written.
+/// Writes the prefix of a message.
 #[inline]
-pub(crate) fn put_prefix(out: &mut PrefixBytes, head: usize, bulk: Option<(u64, u64)>) -> &[u8] {
-    let mut rest = &mut out[..];
-    varint::put(&mut rest, length(head) << 1 | u64::from(bulk.is_some()));
+pub(crate) fn put_prefix(out: &mut impl BufMut, head: usize, bulk: Option<(u64, u64)>) {
+    varint::put(out, length(head) << 1 | u64::from(bulk.is_some()));
     if let Some((lane, len)) = bulk {
-        varint::put(&mut rest, lane);
-        varint::put(&mut rest, len);
+        varint::put(out, lane);
+        varint::put(out, len);
     }
-    let used = PREFIX.saturating_sub(rest.len());
-    out.get(..used).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -241,10 +235,14 @@ mod tests {
     fn messages_have_their_bytes_both_ways() {
         let (bytes, messages) = drawn();
         assert_eq!(read(&mut Reader::new(1024), &bytes), Ok(messages));
-        let mut out = [0; PREFIX];
-        assert_eq!(put_prefix(&mut out, 5, None), [10]);
-        assert_eq!(put_prefix(&mut out, 2, Some((9, 256))), [5, 9, 251, 0, 1]);
-        assert_eq!(put_prefix(&mut out, 300, None), [251, 0x58, 0x02]);
+        let prefix = |head, bulk| {
+            let mut out = Vec::new();
+            put_prefix(&mut out, head, bulk);
+            out
+        };
+        assert_eq!(prefix(5, None)[..], [10]);
+        assert_eq!(prefix(2, Some((9, 256)))[..], [5, 9, 251, 0, 1]);
+        assert_eq!(prefix(300, None)[..], [251, 0x58, 0x02]);
     }
 
     #[test]

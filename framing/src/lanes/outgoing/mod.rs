@@ -153,12 +153,15 @@ impl Outgoing {
     }
 
     fn put_message(&mut self, head: &[u8], body: Body<'_>, total: usize) {
-        self.messages
-            .append(put_prefix(&mut Default::default(), total, None));
-        self.messages.append(head);
-        match body {
-            Body::Slice(bytes) => self.messages.append(bytes),
-            Body::Rope(pieces) => pieces.iter().for_each(|piece| self.messages.push(piece.clone())),
+        self.messages.append_with(|tail| {
+            put_prefix(tail, total, None);
+            tail.extend_from_slice(head);
+            if let Body::Slice(bytes) = body {
+                tail.extend_from_slice(bytes);
+            }
+        });
+        if let Body::Rope(pieces) = body {
+            pieces.iter().for_each(|piece| self.messages.push(piece.clone()));
         }
     }
 
@@ -190,12 +193,10 @@ impl Outgoing {
             Class::Normal
         };
         let number = self.new_lane(class, true)?;
-        self.messages.append(put_prefix(
-            &mut Default::default(),
-            head.len(),
-            Some((number, len)),
-        ));
-        self.messages.append(head);
+        self.messages.append_with(|tail| {
+            put_prefix(tail, head.len(), Some((number, len)));
+            tail.extend_from_slice(head);
+        });
         if let Some(lane) = self.lanes.get_mut(&number) {
             match body {
                 Body::Slice(bytes) => lane.buffer.push(Bytes::copy_from_slice(bytes)),
