@@ -15,6 +15,7 @@ pub(crate) fn limits() -> DecodeLimits {
 }
 
 /// What was received, as the values that are unboxed see it.
+#[inline]
 pub(crate) fn received(refs: Refs<Received<EngineHandles>>) -> Vec<Reference> {
     if refs.is_empty() {
         return Vec::new();
@@ -39,10 +40,14 @@ pub(crate) fn handle(received: Received<EngineHandles>) -> Handle {
 }
 
 /// What is to be sent over `conduit`, as the protocol writes it.
+#[inline]
 pub(crate) fn outgoing(
     references: &mut Vec<Reference>,
     conduit: &dyn Conduit,
 ) -> Refs<Outgoing<EngineHandles>> {
+    if references.is_empty() {
+        return Refs::new();
+    }
     references
         .drain(..)
         .map(|reference| one(&reference, conduit))

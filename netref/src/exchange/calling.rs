@@ -301,11 +301,23 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Asks the peer to say when the calls on a result that lives here are on their way back.
+    #[inline]
     pub(super) fn flush_if_needed(&mut self, number: u64, wire: &mut dyn Wire) {
+        if self
+            .questions
+            .table
+            .get(number)
+            .is_some_and(Question::needs_flush)
+        {
+            self.flush_question(number, wire);
+        }
+    }
+
+    fn flush_question(&mut self, number: u64, wire: &mut dyn Wire) {
         let Some(question) = self.questions.table.get_mut(number) else {
             return;
         };
-        if self.over || question.flushing || !question.visible || !question.needs_flush() {
+        if self.over || question.flushing || !question.visible {
             return;
         }
         // Behind all calls on it, also those that wait for the peer's limits.
@@ -473,7 +485,7 @@ impl<H: Handles> Exchange<H> {
             return;
         }
         let (number, kept) = (question.number, question.number != 0 && !question.no_pipeline);
-        self.questions.table.remove(call);
+        self.questions.table.forget(call);
         if kept {
             self.questions.kept = self.questions.kept.saturating_sub(1);
             if !self.over && self.rules.hold(Rule::Finish) {

@@ -80,7 +80,7 @@ impl<H: Handles> Exchange<H> {
             question.deadline = None;
             let outcome = match std::mem::replace(&mut question.outcome, Slot::Empty) {
                 Slot::Taken => {
-                    self.questions.table.remove(number);
+                    self.questions.table.forget(number);
                     None
                 }
                 Slot::Full(outcome) if !is_behind_flush => {

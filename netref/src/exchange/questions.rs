@@ -136,16 +136,18 @@ impl<H: Handles> Question<H> {
 
     /// Whether something was called on a result that turned out to live here: those calls come back to us through
     /// the peer, and must be here before the result is used directly (PROTOCOL.md § 7.4).
+    #[inline]
     pub(super) fn needs_flush(&self) -> bool {
+        if self.piped.is_empty() {
+            return false;
+        }
         match &self.outcome {
             Slot::Full(Outcome::Value {
                 refs, failed: false, ..
-            }) => {
-                !self.piped.is_empty()
-                    && refs.iter().enumerate().any(|(slot, received)| {
-                        matches!(received, Received::Home(_)) && self.piped.contains(slot)
-                    })
-            }
+            }) => refs
+                .iter()
+                .enumerate()
+                .any(|(slot, received)| matches!(received, Received::Home(_)) && self.piped.contains(slot)),
             _ => false,
         }
     }

@@ -37,6 +37,7 @@ pub(super) enum Purpose {
 
 impl<H: Handles> Exchange<H> {
     /// Counts the references of a message. If that fails, none is counted.
+    #[inline]
     pub(super) fn describe(
         &mut self,
         refs: Refs<Outgoing<H>>,
@@ -47,6 +48,9 @@ impl<H: Handles> Exchange<H> {
             pins: SmallVec::new(),
             kept: Refs::new(),
         };
+        if refs.is_empty() {
+            return Ok(described);
+        }
         let mut refs = refs.into_iter();
         while let Some(outgoing) = refs.next() {
             if let Err(error) = self.describe_one(outgoing, purpose, &mut described) {
@@ -187,6 +191,9 @@ impl<H: Handles> Exchange<H> {
         wire: &mut dyn Wire,
     ) -> Result<Refs<Received<H>>, Breach> {
         let mut refs = Refs::new();
+        if descriptors.is_empty() {
+            return Ok(refs);
+        }
         for descriptor in descriptors {
             let received = match descriptor {
                 Descriptor::Null => Received::Null,

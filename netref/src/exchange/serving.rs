@@ -164,7 +164,7 @@ impl<H: Handles> Exchange<H> {
         if !answer.queue.is_empty() {
             self.settling.push(number);
         } else if answer.no_pipeline {
-            self.answers.remove(number);
+            self.answers.forget(number);
         }
         self.served.give(depth, bytes);
         if timed {
@@ -206,6 +206,7 @@ impl<H: Handles> Exchange<H> {
 
     /// Lets queues go on whose calls have returned. Calls that fail by it may let others go on: no recursion, as a
     /// peer may make calls on calls without end.
+    #[inline]
     pub(super) fn settle(&mut self, wire: &mut dyn Wire) {
         while let Some(parent) = self.settling.pop() {
             self.advance(parent, wire);
@@ -284,6 +285,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Hands a call to the engine.
+    #[inline]
     pub(super) fn dispatch(&mut self, incoming: Incoming<H>) {
         self.happenings.push_back(Happening::Event(Event::Call(incoming)));
     }

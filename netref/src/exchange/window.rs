@@ -123,6 +123,19 @@ impl<T> Window<T> {
         removed
     }
 
+    /// Drops an entry where it is.
+    #[inline]
+    pub(super) fn forget(&mut self, number: u64) {
+        let len = self.ring.len();
+        match self.ring.get_mut(place(number, len)) {
+            Some(slot) if slot.as_ref().is_some_and(|(here, _)| *here == number) => {
+                *slot = None;
+                self.len = self.len.saturating_sub(1);
+            }
+            _ => drop(self.remove(number)),
+        }
+    }
+
     /// Takes all entries out, in no order. Numbers go on from where they were.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, T)> + use<T> {
         self.len = 0;
@@ -206,17 +219,30 @@ impl<T> Slab<T> {
 
     #[inline]
     pub(super) fn remove(&mut self, number: u64) -> Option<T> {
+        self.vacate(number)?.take()
+    }
+
+    /// Drops an entry where it is.
+    #[inline]
+    pub(super) fn forget(&mut self, number: u64) {
+        if let Some(value) = self.vacate(number) {
+            *value = None;
+        }
+    }
+
+    /// The place of an entry, which is to be taken out of it.
+    #[inline]
+    fn vacate(&mut self, number: u64) -> Option<&mut Option<T>> {
         let place = self.places.get_mut(number as u32 as usize)?;
-        if place.taken != taken(number) {
+        if place.taken != taken(number) || place.value.is_none() {
             return None;
         }
-        let value = place.value.take()?;
         // A place that was taken 2^32 times is not used again.
         if let Some(next) = place.taken.checked_add(1) {
             place.taken = next;
             self.free.push(number as u32);
         }
-        Some(value)
+        Some(&mut place.value)
     }
 
     /// The numbers of all entries.
@@ -284,6 +310,11 @@ mod tests {
             (None, Some(&'b'), 1)
         );
         assert_eq!(slab.numbers(), [second]);
+        slab.forget(first);
+        assert_eq!(slab.get(second), Some(&'b'), "that is gone already");
+        slab.forget(second);
+        assert_eq!((slab.get(second), slab.len()), (None, 0));
+        assert!(slab.insert('c').is_some_and(|third| third != second));
     }
 
     proptest! {
@@ -298,7 +329,12 @@ mod tests {
                     let number = u64::from(pick) % window.next();
                     prop_assert_eq!(window.get(number), map.get(&number));
                     prop_assert_eq!(window.get_mut(number).copied(), map.get(&number).copied());
-                    prop_assert_eq!(window.remove(number), map.remove(&number));
+                    if pick.is_multiple_of(2) {
+                        prop_assert_eq!(window.remove(number), map.remove(&number));
+                    } else {
+                        window.forget(number);
+                        map.remove(&number);
+                    }
                 }
                 prop_assert_eq!(window.len(), map.len());
             }
