@@ -23,7 +23,7 @@ impl<H: Handles> Exchange<H> {
         self.end_questions(error, received, wire);
         self.end_shapes();
         for object in self.exports.drain() {
-            self.push_event(Event::Unexported(object));
+            self.discard_object(object);
         }
         self.imports.clear();
         self.bodies.clear();

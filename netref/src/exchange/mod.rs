@@ -65,7 +65,7 @@ use farref_framing::{LaneId, Nanos};
 use rustc_hash::FxHashMap;
 
 use crate::message::{self, Hello, Message, PeerLimits, VERSION};
-use crate::protocol::{BodyRef, Event, Handles, Outgoing, TableStats};
+use crate::protocol::{BodyRef, Event, Handles, Incoming, Outgoing, TableStats};
 use answers::Answer;
 use deadlines::{Deadlines, Timed};
 use exports::Exports;
@@ -84,8 +84,9 @@ pub const MAX_HOPS: u8 = 32;
 /// Fewest bytes of a message that every peer takes; what is assumed until the link knows better.
 const LEAST_MESSAGE: u64 = 1024;
 
-/// Room for events, and for bytes of a head, that is kept when it is not needed.
+/// Room for events, for calls among them, and for bytes of a head, that is kept when it is not needed.
 const MANY_EVENTS: usize = 512;
+const MANY_CALLS: usize = 256;
 const LONG_HEAD: usize = 4096;
 
 /// What this side accepts of the peer, and how it introduces itself.
@@ -169,6 +170,8 @@ pub struct Exchange<H: Handles> {
     deadlines: Deadlines,
     shapes: shapes::ShapeTable,
     happenings: VecDeque<Happening<H>>,
+    /// What each [`Happening::Call`] is, in the same order.
+    calls: VecDeque<Incoming<H>>,
     /// Answers whose queues can go on.
     settling: Vec<u64>,
     outbox: Outbox,
@@ -180,14 +183,14 @@ pub struct Exchange<H: Handles> {
     trace: Option<Box<trace::Trace>>,
 }
 
-/// Something that takes effect in its turn among the events.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most are calls: an allocation for each would cost more"
-)]
+/// Something that takes effect in its turn among the events: small, as most are outcomes and there may be many.
 enum Happening<H: Handles> {
-    /// For the engine.
-    Event(Event<H>),
+    /// The next of the calls is for the engine.
+    Call,
+    /// An object is let go.
+    Unexported(H::Object),
+    /// For the engine, and rare.
+    Event(Box<Event<H>>),
     /// The outcome of a call of ours may be taken, or is to be flushed first.
     Outcome(u64),
     /// Everything called on a result was handed on: the peer may be told.
@@ -215,6 +218,7 @@ impl<H: Handles> Exchange<H> {
             deadlines: Deadlines::default(),
             shapes: shapes::ShapeTable::default(),
             happenings: VecDeque::new(),
+            calls: VecDeque::new(),
             settling: Vec::new(),
             outbox: Outbox::default(),
             head: Vec::new(),
@@ -262,24 +266,23 @@ impl<H: Handles> Exchange<H> {
 
     /// The next event, in the order of the wire.
     pub fn poll_event(&mut self, wire: &mut dyn Wire) -> Option<Event<H>> {
-        loop {
-            let Some(happening) = self.happenings.pop_front() else {
-                // After a burst, its memory is not kept.
-                self.happenings.shrink_to(MANY_EVENTS);
-                return None;
-            };
-            let event = match happening {
-                Happening::Event(event) => Some(event),
-                Happening::Outcome(question) => self.show(question, wire).map(Event::Ready),
-                Happening::Passed { flush, answer } => {
-                    self.acknowledge(flush, answer, wire);
-                    None
+        while let Some(happening) = self.happenings.pop_front() {
+            match happening {
+                Happening::Outcome(question) => {
+                    if let Some(waiter) = self.show(question, wire) {
+                        return Some(Event::Ready(waiter));
+                    }
                 }
-            };
-            if event.is_some() {
-                return event;
+                Happening::Call => return self.calls.pop_front().map(Event::Call),
+                Happening::Unexported(object) => return Some(Event::Unexported(object)),
+                Happening::Event(event) => return Some(*event),
+                Happening::Passed { flush, answer } => self.acknowledge(flush, answer, wire),
             }
         }
+        // After a burst, its memory is not kept.
+        self.happenings.shrink_to(MANY_EVENTS);
+        self.calls.shrink_to(MANY_CALLS);
+        None
     }
 
     /// Whether [`poll_event`](Self::poll_event) has something to do.
@@ -290,7 +293,7 @@ impl<H: Handles> Exchange<H> {
 
     /// Adds an event from below, in its turn.
     pub fn push_event(&mut self, event: Event<H>) {
-        self.happenings.push_back(Happening::Event(event));
+        self.happenings.push_back(Happening::Event(Box::new(event)));
     }
 
     /// Gives up calls whose time is over.

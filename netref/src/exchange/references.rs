@@ -10,7 +10,7 @@ use super::exports::{Handing, ROOT};
 use super::rules::Rule;
 use super::{Breach, Exchange, Happening, Wire, limit};
 use crate::message::{Descriptor, Message};
-use crate::protocol::{BodyRef, Event, Factory, Handles, Outcome, Outgoing, Received, Refs};
+use crate::protocol::{BodyRef, Factory, Handles, Outcome, Outgoing, Received, Refs};
 
 /// Room for releases that is kept when there are none.
 const MANY_RELEASES: usize = 1024;
@@ -264,8 +264,7 @@ impl<H: Handles> Exchange<H> {
 
     /// Lets an object go, outside the lock.
     pub(super) fn discard_object(&mut self, object: H::Object) {
-        self.happenings
-            .push_back(Happening::Event(Event::Unexported(object)));
+        self.happenings.push_back(Happening::Unexported(object));
     }
 
     pub(super) fn discard_outgoing(&mut self, refs: impl IntoIterator<Item = Outgoing<H>>) {

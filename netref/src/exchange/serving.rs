@@ -287,7 +287,8 @@ impl<H: Handles> Exchange<H> {
     /// Hands a call to the engine.
     #[inline]
     pub(super) fn dispatch(&mut self, incoming: Incoming<H>) {
-        self.happenings.push_back(Happening::Event(Event::Call(incoming)));
+        self.calls.push_back(incoming);
+        self.happenings.push_back(Happening::Call);
     }
 
     /// The arguments of a call are complete.

@@ -3,8 +3,8 @@
 use farref_framing::Nanos;
 use rustc_hash::FxHashMap;
 
+use super::Exchange;
 use super::exports::ROOT;
-use super::{Exchange, Happening};
 use crate::protocol::{Event, Handles, Held, MethodId, Op, Tables, Target, Underway};
 
 /// What is known of references and calls beyond what the tables need.
@@ -151,8 +151,7 @@ impl<H: Handles> Exchange<H> {
         let exports = self.exports.len() as u64;
         if exports > self.config.warn_at_exports {
             self.config.warn_at_exports = u64::MAX;
-            self.happenings
-                .push_back(Happening::Event(Event::Crowded { exports }));
+            self.push_event(Event::Crowded { exports });
         }
     }
 
