@@ -209,17 +209,17 @@ impl Message<'_> {
     /// The bytes are no message, or hold more than it. Nothing of it should be acted on.
     pub fn decode(bytes: &mut Bytes, references: u32) -> Result<Message<'static>, MessageError> {
         let mut reader = Reader::new(bytes, references);
-        let message = read(&mut reader)?;
+        let message = read(&mut reader);
         let left = reader.left();
         let has_body = matches!(
             message,
-            Message::Call(_) | Message::Return(_) | Message::Shape { .. } | Message::Reserved { .. }
+            Ok(Message::Call(_) | Message::Return(_) | Message::Shape { .. } | Message::Reserved { .. })
         );
-        if left != 0 && !has_body {
+        if left != 0 && !has_body && message.is_ok() {
             return Err(MessageError::Trailing { bytes: left as u64 });
         }
         bytes.advance(bytes.len().saturating_sub(left));
-        Ok(message)
+        message
     }
 }
 
