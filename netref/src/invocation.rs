@@ -31,10 +31,17 @@ pub struct Invocation {
     pub(crate) options: crate::protocol::CallOptions,
     pub(crate) body: Bytes,
     pub(crate) references: Vec<Reference>,
-    /// The arguments of a call by name, in the order of the method's.
-    arranged: OnceLock<Box<Value>>,
+    /// What few calls need.
+    aside: OnceLock<Box<Aside>>,
+}
+
+/// What is found out about the arguments of a call that are not written as the method's.
+#[derive(Default)]
+struct Aside {
+    /// Those of a call by name, in the order of the method's.
+    arranged: OnceLock<Value>,
     /// What the peer's argument types look like, if they are others than the method's.
-    pub(crate) writer: OnceLock<PeerShape>,
+    writer: OnceLock<PeerShape>,
     /// How these are read as the method's.
     by: OnceLock<Arc<Shape>>,
 }
@@ -82,9 +89,7 @@ impl Invocation {
             options,
             body,
             references: references::received(refs),
-            arranged: OnceLock::new(),
-            writer: OnceLock::new(),
-            by: OnceLock::new(),
+            aside: OnceLock::new(),
         }
     }
 
@@ -103,9 +108,7 @@ impl Invocation {
             options,
             body: encoder.body().to_bytes(),
             references: encoder.take_references().collect(),
-            arranged: OnceLock::new(),
-            writer: OnceLock::new(),
-            by: OnceLock::new(),
+            aside: OnceLock::new(),
         }
     }
 
@@ -121,10 +124,19 @@ impl Invocation {
         Some(position)
     }
 
+    fn aside(&self) -> &Aside {
+        self.aside.get_or_init(Box::default)
+    }
+
+    /// Asks once more, as the peer has told meanwhile.
+    pub(crate) fn ask_again(&mut self) {
+        self.aside = OnceLock::new();
+    }
+
     /// Whether it is known of the peer's argument types what they look like, or that it never will be.
     #[cold]
     fn is_readable(&self, shape: u32) -> bool {
-        let known = self.writer.get_or_init(|| self.conduit.shape(shape));
+        let known = self.aside().writer.get_or_init(|| self.conduit.shape(shape));
         !matches!(known, PeerShape::Asked)
     }
 
@@ -249,7 +261,8 @@ impl Invocation {
 
     /// Answers a call that no method takes.
     fn unknown(self, interface: &'static Interface) -> Dispatched {
-        if let (Op::Method { shape, .. }, Some(PeerShape::Asked)) = (&self.op, self.writer.get()) {
+        let writer = self.aside.get().and_then(|aside| aside.writer.get());
+        if let (Op::Method { shape, .. }, Some(PeerShape::Asked)) = (&self.op, writer) {
             let shape = *shape;
             return Dispatched::Unread(Box::new(self), shape);
         }
@@ -297,7 +310,7 @@ impl Invocation {
             Op::Set(_) => vec![self.decode()?],
             _ => self.decode::<Arguments>()?.arrange(method)?,
         };
-        let arranged = self.arranged.get_or_init(|| Box::new(Value::Tuple(arguments)));
+        let arranged = self.aside().arranged.get_or_init(|| Value::Tuple(arguments));
         from_value(arranged).map_err(|error| type_error(method, error))
     }
 
@@ -311,10 +324,11 @@ impl Invocation {
     fn writer(&self, shape: u32, own: &Known, method: &Method) -> Result<&Shape, Error> {
         let what = format!("what `{}` was called with", method.name);
         let written = method.takes();
-        match self.writer.get() {
+        let aside = self.aside();
+        match aside.writer.get() {
             Some(PeerShape::Known(writer)) => {
                 let by = own.reads(writer, &what, &written)?;
-                Ok(self.by.get_or_init(|| by))
+                Ok(aside.by.get_or_init(|| by))
             }
             _ => Err(own.mismatch(shape, &what, &written)),
         }

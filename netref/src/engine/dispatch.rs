@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -619,7 +619,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 own,
                 ..
             } = unread;
-            invocation.writer = OnceLock::new();
+            invocation.ask_again();
             match self.begin(object, invocation, serving, awaited, own) {
                 Next::Wait(slot) if slot == own => self.free_nested(slot),
                 next => {
