@@ -177,27 +177,27 @@ enum Next {
 /// Where a call goes that has come.
 enum Way {
     /// To its method.
-    On(Incoming<EngineHandles>),
+    On,
     /// Into a mailbox.
-    Queued,
+    Queue(Slot),
     /// Nowhere: it would wait for a call that it is a part of.
-    Reentrant(Incoming<EngineHandles>),
+    Reentrant,
 }
 
 impl Running {
-    /// Where a call of `export` goes; into a mailbox it goes here.
-    fn place(&mut self, export: u64, incoming: Incoming<EngineHandles>) -> Way {
+    /// Where a call of `export` goes.
+    fn way(&self, export: u64, incoming: &Incoming<EngineHandles>) -> Way {
         if self.mailboxes.is_empty() && incoming.body.is_some() {
-            return Way::On(incoming);
+            return Way::On;
         }
         let own = Slot::own(export, &incoming.options);
         let slot = if let Some(chain) = own.nested {
-            let (all, serial) = (Slot::of_all(export), is_serial(&incoming));
+            let (all, serial) = (Slot::of_all(export), is_serial(incoming));
             let of_all = self.mailboxes.get(&all);
             match of_all.and_then(|mailbox| mailbox.alone) {
                 Some((of, busy_with_serial)) if busy_with_serial || serial => {
                     if of == chain.id {
-                        return Way::Reentrant(incoming);
+                        return Way::Reentrant;
                     }
                     all
                 }
@@ -214,13 +214,17 @@ impl Running {
             own
         };
         if incoming.body.is_some() && !self.mailboxes.contains_key(&slot) {
-            return Way::On(incoming);
+            return Way::On;
         }
+        Way::Queue(slot)
+    }
+
+    /// Puts a call into a mailbox.
+    fn queue(&mut self, slot: Slot, incoming: Incoming<EngineHandles>) {
         if incoming.body.is_none() {
             self.bodies.insert(incoming.answer, slot);
         }
         self.mailboxes.entry(slot).or_default().queue.push_back(incoming);
-        Way::Queued
     }
 
     /// Calls that need not wait for a method which has begun to run alone, and now would.
@@ -339,17 +343,21 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 return;
             }
         };
-        let way = lock(&self.dispatch.state).place(export, incoming);
-        match way {
-            // A method that runs alone makes the mailbox busy by itself.
-            Way::On(incoming) => {
-                if let Next::Freed(slot) = self.run(incoming) {
-                    self.not_busy(slot);
-                    self.drain(slot);
-                }
+        let is_reentrant = {
+            let mut state = lock(&self.dispatch.state);
+            match state.way(export, &incoming) {
+                Way::On => false,
+                Way::Queue(slot) => return state.queue(slot, incoming),
+                Way::Reentrant => true,
             }
-            Way::Reentrant(incoming) => self.refuse(&incoming),
-            Way::Queued => {}
+        };
+        if is_reentrant {
+            return self.refuse(&incoming);
+        }
+        // A method that runs alone makes the mailbox busy by itself.
+        if let Next::Freed(slot) = self.run(incoming) {
+            self.not_busy(slot);
+            self.drain(slot);
         }
     }
 

@@ -37,25 +37,27 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     pub(super) fn handle_events(self: &Arc<Self>, number: u64) -> Handled {
         role::driving(Arc::clone(self) as Arc<dyn Driven>, number, || {
             loop {
-                let event = {
+                let (event, said_goodbye) = {
                     let mut state = lock(&self.state);
                     if !self.role.is_held_by(number) {
                         return Handled::Left;
                     }
-                    match state.protocol.poll_event() {
-                        Some(event) => event,
-                        None => return Handled::All,
-                    }
+                    (state.protocol.poll_event(), state.goodbye.is_some())
                 };
-                self.handle(event);
+                match event {
+                    None => return Handled::All,
+                    Some(Event::Ready(waiter)) => waiter.wake(),
+                    // The peer takes what it said since our goodbye for unknown; it was given up with that.
+                    Some(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
+                    Some(Event::Call(incoming)) => self.deliver(incoming),
+                    Some(event) => self.handle(event),
+                }
             }
         })
     }
 
     fn handle(self: &Arc<Self>, event: Event<EngineHandles>) {
         match event {
-            // The peer takes what it said since our goodbye for unknown; it was given up with that.
-            Event::Call(incoming) if lock(&self.state).goodbye.is_some() => self.discard(incoming),
             Event::Call(incoming) => self.deliver(incoming),
             Event::Ready(waiter) => waiter.wake(),
             Event::Body { answer, body, refs } => self.body_arrived(answer, body, refs),
