@@ -1,6 +1,6 @@
 //! One connection: what all its users share, and how they commit to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     pub(crate) dispatch: Dispatch,
     /// Netrefs that were dropped since the driver last looked.
     releases: Mutex<Vec<(u64, u32)>>,
+    /// Set while there may be any: who commits a call need not take their lock to find none.
+    may_have_releases: AtomicBool,
     /// Woken when `State::opening`, `over` or `round_trip` changes.
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
@@ -224,6 +226,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             signal: Signal::default(),
             dispatch: Dispatch::new(config.max_blocking.max(1)),
             releases: Mutex::default(),
+            may_have_releases: AtomicBool::new(false),
             changed: Notify::new(),
             anchor: Mutex::default(),
             peer,
@@ -469,7 +472,17 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Moves the releases of dropped netrefs into the protocol.
     pub(crate) fn take_releases(&self, state: &mut State<P>) {
-        std::mem::swap(&mut *lock(&self.releases), &mut state.spare);
+        if self.may_have_releases.load(Ordering::Acquire) {
+            self.move_releases(state);
+        }
+    }
+
+    fn move_releases(&self, state: &mut State<P>) {
+        {
+            let mut releases = lock(&self.releases);
+            std::mem::swap(&mut *releases, &mut state.spare);
+            self.may_have_releases.store(false, Ordering::Release);
+        }
         for (import, generation) in state.spare.drain(..) {
             state.protocol.release(import, generation);
         }
@@ -714,6 +727,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         let first = {
             let mut releases = lock(&self.core.releases);
             releases.push((import, generation));
+            self.core.may_have_releases.store(true, Ordering::Release);
             releases.len() == 1
         };
         // A thread that has parked the role takes them along with its next call; the driver looks for them when it takes
