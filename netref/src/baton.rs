@@ -40,9 +40,15 @@ impl<W> Baton<W> {
         }
     }
 
+    /// Whether what is committed now is written by somebody who writes or will.
+    #[inline]
+    pub(crate) const fn is_spoken_for(&self) -> bool {
+        self.blocked || self.asked || self.writer.is_none()
+    }
+
     /// Something was committed. `alone`: nothing else is in flight, so it is best written at once.
     pub(crate) fn committed(&mut self, alone: bool) -> Turn<W> {
-        if self.blocked || self.asked || self.writer.is_none() {
+        if self.is_spoken_for() {
             return Turn::Nothing;
         }
         if alone {

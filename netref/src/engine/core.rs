@@ -310,27 +310,33 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             };
             let number = state.protocol.call(start, clock::now());
             let alone = state.protocol.stats().calls <= 1;
-            let mut wish = self.events_wish(&state);
+            let (turn, mut wish) = self.follow_up(&mut state, alone);
             // A thread that leads, and has not settled down to wait, looks for itself.
             wish.times = !self.lead.looks_by_itself(&self.role)
                 && options
                     .deadline
                     .is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
-            (number, self.turn(&mut state, alone), wish)
+            (number, turn, wish)
         };
         self.take_turn(turn);
         self.signal.wish(wish);
         number
     }
 
-    /// Commands make events too, and these are the driver's to handle: it looks for them by itself only if it is
-    /// this thread.
-    fn events_wish(&self, state: &State<P>) -> Wishes {
-        if state.protocol.has_events() && !self.is_driven_here() {
+    /// What follows from a command: whose turn it is to write, and what the driver is woken for. Commands make events too,
+    /// and these are the driver's to handle. If it is this thread, it looks for both by itself after the batch that it is
+    /// handling.
+    #[inline]
+    fn follow_up(&self, state: &mut State<P>, alone: bool) -> (Turn<Box<Writer>>, Wishes) {
+        if self.is_driven_here() {
+            return (Turn::Nothing, Wishes::default());
+        }
+        let wish = if state.protocol.has_events() {
             Wishes::EVENTS
         } else {
             Wishes::default()
-        }
+        };
+        (self.turn(state, alone), wish)
     }
 
     /// Changes the protocol's state and sees to it that what follows is written.
@@ -340,14 +346,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let result = change(&mut state.protocol);
             let stats = state.protocol.stats();
             let alone = stats.answers == 0 && stats.calls <= 1;
-            let wish = self.events_wish(&state);
-            (
-                result,
-                self.turn(&mut state, alone),
-                wish,
-                state.is_drained(),
-                state.ended,
-            )
+            let (turn, wish) = self.follow_up(&mut state, alone);
+            (result, turn, wish, state.is_drained(), state.ended)
         };
         self.take_turn(turn);
         self.signal.wish(wish);
@@ -378,7 +378,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let turn = {
             let mut state = lock(&self.state);
             state.drain();
-            self.turn(&mut state, true)
+            self.follow_up(&mut state, true).0
         };
         self.take_turn(turn);
     }
@@ -402,9 +402,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         lock(&self.state).watched = true;
     }
 
-    /// Whose turn it is to write. The driver flushes by itself after the batch it is handling.
+    /// Whose turn it is to write, unless this thread drives.
+    #[inline]
     fn turn(&self, state: &mut State<P>, alone: bool) -> Turn<Box<Writer>> {
-        if !state.protocol.wants_write() || self.is_driven_here() {
+        if state.baton.is_spoken_for() || !state.protocol.wants_write() {
             return Turn::Nothing;
         }
         // A thread that leads is not woken for that.
@@ -417,6 +418,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
+    #[inline]
     fn take_turn(&self, turn: Turn<Box<Writer>>) {
         match turn {
             Turn::Write(writer) => {
@@ -431,6 +433,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
+    #[inline]
     pub(crate) fn is_driven_here(&self) -> bool {
         role::is_driving(std::ptr::from_ref(self).addr())
     }
@@ -471,6 +474,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Moves the releases of dropped netrefs into the protocol.
+    #[inline]
     pub(crate) fn take_releases(&self, state: &mut State<P>) {
         if self.may_have_releases.load(Ordering::Acquire) {
             self.move_releases(state);
