@@ -645,7 +645,8 @@ pub trait Protocol<H: Handles>: Send + 'static {
         false
     }
 
-    /// Makes a call and returns its number. A call that the peer's limits do not admit yet waits inside.
+    /// Makes a call and returns its number. A call that the peer's limits do not admit yet waits inside. The time is told if
+    /// the call has a deadline or holdings are tracked; else it is 0.
     ///
     /// # Errors
     ///
