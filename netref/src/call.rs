@@ -339,17 +339,19 @@ impl<R: MethodResult> Call<R> {
 
     /// Sends the call if it was not sent. `final_use`: nothing will be piped any more.
     fn launch(&mut self, final_use: bool) {
-        launch(self.get_mut(), final_use);
+        launch(self.get_mut(), final_use, None);
     }
 }
 
-/// Sends what was not sent.
-fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool) {
-    if !matches!(state, State::Unsent(_)) {
-        return;
-    }
+/// Sends what was not sent. Whether `waker` is known to the conduit from here on: then it need not be asked.
+#[inline]
+fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool, waker: Option<&Waker>) -> bool {
+    matches!(state, State::Unsent(_)) && send(state, final_use, waker)
+}
+
+fn send<R: MethodResult>(state: &mut State<R>, final_use: bool, waker: Option<&Waker>) -> bool {
     let State::Unsent(mut unsent) = std::mem::replace(state, State::Done) else {
-        return;
+        return false;
     };
     let how = CallOptions {
         no_pipeline: final_use,
@@ -357,24 +359,36 @@ fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool) {
         ..unsent.ask.options()
     };
     let conduit = Arc::clone(unsent.remote.conduit());
-    let begun = conduit.begin(
+    let (target, operation, encoder) = (
         unsent.remote.target(),
-        &unsent.ask.operation(),
-        how,
+        unsent.ask.operation(),
         &mut unsent.encoder,
     );
-    encoders::put(unsent.encoder);
-    *state = match begun {
-        Ok(number) => State::Sent(Sent {
-            conduit,
-            number,
-            ask: unsent.ask,
-            over: false,
-            sleep: None,
-            fallback: unsent.fallback,
-        }),
-        Err(error) => State::Failed(error),
+    let begun = match waker {
+        Some(waker) => conduit.begin_waiting(target, &operation, how, encoder, waker),
+        None => conduit
+            .begin(target, &operation, how, encoder)
+            .map(|number| (number, false)),
     };
+    drop(operation);
+    encoders::put(unsent.encoder);
+    match begun {
+        Ok((number, waits)) => {
+            *state = State::Sent(Sent {
+                conduit,
+                number,
+                ask: unsent.ask,
+                over: false,
+                sleep: None,
+                fallback: unsent.fallback,
+            });
+            waits
+        }
+        Err(error) => {
+            *state = State::Failed(error);
+            false
+        }
+    }
 }
 
 impl<T: ?Sized + RemoteTrait, E> Call<Result<Netref<T>, E>>
@@ -400,7 +414,7 @@ where
     /// ```
     pub fn pipe(&self) -> T::Calls<'_> {
         let mut state = lock(&self.state);
-        launch(&mut state, false);
+        launch(&mut state, false, None);
         if let State::Local { .. } | State::Running(Running { promise: None, .. }) = &*state {
             let taken = std::mem::replace(&mut *state, State::Done);
             *state = promise(taken);
@@ -528,7 +542,9 @@ impl<R: MethodResult> Future for Call<R> {
         let this = self.get_mut();
         let decode = this.decode;
         let state = this.get_mut();
-        launch(state, true);
+        if launch(state, true, Some(context.waker())) {
+            return Poll::Pending;
+        }
         loop {
             match state {
                 State::Sent(sent) => {

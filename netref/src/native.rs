@@ -367,6 +367,7 @@ mod tests {
                 options: &CallOptions::default(),
                 body: BodyRef::Slice(body),
                 refs: Refs::new(),
+                waiter: &mut None,
             };
             self.native.call(start, 0)
         }

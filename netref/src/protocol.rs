@@ -325,6 +325,9 @@ pub struct CallStart<'a, H: Handles> {
     pub body: BodyRef<'a>,
     /// The references among them.
     pub refs: Refs<Outgoing<H>>,
+    /// Who is going to wait for the outcome, if somebody is. A protocol may take it, once the call is made, and keeps it as
+    /// one that [`poll_outcome`](Protocol::poll_outcome) has made; one that does not is asked by that.
+    pub waiter: &'a mut Option<H::Waiter>,
 }
 
 /// How a call of ours ended.

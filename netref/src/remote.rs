@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use farref_boxing::{Encoder, Error, Shape};
 
@@ -145,6 +145,24 @@ pub trait Conduit: Send + Sync + 'static {
         options: CallOptions,
         encoder: &mut Encoder,
     ) -> Result<u64, Error>;
+
+    /// [`begin`](Self::begin) by a task that waits for the outcome from then on. Whether its waker is kept: otherwise the
+    /// outcome may be there, and is to be asked for. Default: it is to be asked for.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was sent.
+    fn begin_waiting(
+        &self,
+        target: Target,
+        op: &Op,
+        options: CallOptions,
+        encoder: &mut Encoder,
+        waker: &Waker,
+    ) -> Result<(u64, bool), Error> {
+        let _ = waker;
+        Ok((self.begin(target, op, options, encoder)?, false))
+    }
 
     /// Sends a call and waits for its outcome on this thread, which runs the callbacks of its own chain meanwhile.
     ///

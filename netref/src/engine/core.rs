@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -269,7 +269,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         [own, context::deadline()].into_iter().flatten().min()
     }
 
-    /// Commits a call and sees to it that it is written.
+    /// Commits a call and sees to it that it is written. The protocol may take the waiter.
     fn commit(
         &self,
         target: Target,
@@ -277,6 +277,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         options: &CallOptions,
         body: BodyRef<'_>,
         refs: Refs<Outgoing<EngineHandles>>,
+        waiter: &mut Option<Waiter>,
     ) -> Result<u64, Error> {
         if self.is_by_name && matches!(op, Op::Method { .. }) {
             return Err(Error::new(
@@ -307,6 +308,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 options,
                 body,
                 refs,
+                waiter,
             };
             // To look at the clock takes as long as a part of the call.
             let now = if options.deadline.is_some() || self.config.track_holdings {
@@ -674,15 +676,23 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         &self,
         target: Target,
         op: &Op,
-        mut options: CallOptions,
+        options: CallOptions,
         encoder: &mut Encoder,
     ) -> Result<u64, Error> {
-        let refs = references::outgoing(encoder.references(), self);
-        options.deadline = self.core.deadline(options.deadline);
-        options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
-        options.trace = options.trace.or_else(trace::on_wire);
-        self.core.lead.is_not_next();
-        self.core.commit(target, op, &options, body(encoder), refs)
+        self.commit(target, op, options, encoder, &mut None)
+    }
+
+    fn begin_waiting(
+        &self,
+        target: Target,
+        op: &Op,
+        options: CallOptions,
+        encoder: &mut Encoder,
+        waker: &Waker,
+    ) -> Result<(u64, bool), Error> {
+        let mut waiter = Some(Waiter::Task(waker.clone()));
+        let number = self.commit(target, op, options, encoder, &mut waiter)?;
+        Ok((number, waiter.is_none()))
     }
 
     fn block(
@@ -704,7 +714,9 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
             // Before the call is sent: a callback may be here before this thread sleeps.
             self.core.waiting_in(Some(chain), |thread| {
                 let leader = self.core.lead();
-                let number = self.core.commit(target, op, &options, body(encoder), refs)?;
+                let number = self
+                    .core
+                    .commit(target, op, &options, body(encoder), refs, &mut None)?;
                 let outcome = self.core.wait_watched(number, thread, None, leader);
                 Ok(outcome.unwrap_or_else(|| Outcome::Error(ErrorKind::Deadline.into())))
             })
@@ -814,7 +826,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         let pieces: [Bytes; 1] = [body];
         match self
             .core
-            .commit(target, &op, &options, BodyRef::Rope(&pieces), refs)
+            .commit(target, &op, &options, BodyRef::Rope(&pieces), refs, &mut None)
         {
             Ok(number) => {
                 back.drop_on_cancel(answer, Some((Arc::clone(&self) as Arc<dyn Conduit>, number)));
@@ -868,6 +880,24 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 }
 
 impl<P: Protocol<EngineHandles>> Anchor<P> {
+    /// Commits a call that is not waited for on this thread.
+    fn commit(
+        &self,
+        target: Target,
+        op: &Op,
+        mut options: CallOptions,
+        encoder: &mut Encoder,
+        waiter: &mut Option<Waiter>,
+    ) -> Result<u64, Error> {
+        let refs = references::outgoing(encoder.references(), self);
+        options.deadline = self.core.deadline(options.deadline);
+        options.chain = options.chain.or_else(|| context::chain().map(chain::nested));
+        options.trace = options.trace.or_else(trace::on_wire);
+        self.core.lead.is_not_next();
+        self.core
+            .commit(target, op, &options, body(encoder), refs, waiter)
+    }
+
     /// Answers a call with the outcome of the call `number`, as soon as that is there.
     fn pass_back(self: Arc<Self>, number: u64, back: Arc<dyn Conduit>, answer: u64) {
         let mut waiter = || {

@@ -32,6 +32,7 @@ impl<H: Handles> Exchange<H> {
             options,
             body,
             refs,
+            waiter,
         } = start;
         let parent = match self.check(target, options, refs.len(), now) {
             Ok(parent) => parent,
@@ -40,7 +41,8 @@ impl<H: Handles> Exchange<H> {
                 return Err(error);
             }
         };
-        let question = Question::new(options, wire::len(body), parent);
+        let mut question = Question::new(options, wire::len(body), parent);
+        question.waiter = waiter.take();
         let (depth, bytes) = (question.depth, question.bytes);
         let Some(number) = self.questions.table.insert(question) else {
             self.discard_outgoing(refs);
@@ -76,7 +78,12 @@ impl<H: Handles> Exchange<H> {
                 question.progress = Progress::Waiting(Box::new(call));
             }
         } else if let Err(error) = self.transmit(number, target, op, options, body, refs, now, wire) {
-            self.questions.table.remove(number);
+            // Not to be dropped here.
+            *waiter = self
+                .questions
+                .table
+                .remove(number)
+                .and_then(|question| question.waiter);
             return Err(error);
         }
         if let Some(parent) = parent.and_then(|parent| self.questions.table.get_mut(parent)) {

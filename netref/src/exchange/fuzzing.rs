@@ -277,6 +277,7 @@ impl Table {
             options: &options,
             body,
             refs,
+            waiter: &mut None,
         };
         if let Ok(call) = self.exchange.call(start, self.now, &mut self.wire) {
             self.calls.push(call);

@@ -197,6 +197,7 @@ impl World {
             options,
             body: BodyRef::Slice(body),
             refs,
+            waiter: &mut None,
         };
         let End { exchange, wire, .. } = &mut self.ends[end];
         exchange.call(start, self.now, wire)

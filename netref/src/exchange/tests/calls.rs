@@ -577,9 +577,55 @@ fn calls_by_name_and_all_other_operations_arrive() {
             options: &options,
             body: crate::protocol::BodyRef::Slice(b""),
             refs: crate::protocol::Refs::new(),
+            waiter: &mut None,
         };
         pair.a.exchange.call(start, 0, &mut pair.a.wire).unwrap();
         pair.b_reads();
         assert_eq!(pair.b.one_call().op, op);
     }
+}
+
+#[test]
+fn whoever_waits_from_the_start_is_woken_without_having_asked() {
+    let mut pair = Pair::new();
+    let mut waiter = Some(77);
+    let call = start(&mut pair, b"args", &mut waiter).unwrap();
+    assert_eq!(waiter, None, "the exchange has it");
+    pair.b_reads();
+    let incoming = pair.b.one_call();
+    pair.b.answer(incoming.answer, []);
+    pair.a_reads();
+    let events = pair.a.events();
+    assert!(matches!(events[..], [Event::Ready(77)]), "{events:?}");
+    pair.a.outcome(call);
+    pair.assert_empty();
+}
+
+/// It may be the last that holds a task, and that is not dropped under the lock.
+#[test]
+fn whoever_waits_for_a_call_that_cannot_be_made_comes_back() {
+    let mut pair = Pair::new();
+    let mut waiter = Some(77);
+    let long = vec![0; 1 << 20];
+    pair.a.exchange.set_max_message(1024);
+    assert!(start(&mut pair, &long, &mut waiter).is_err());
+    assert_eq!(waiter, Some(77));
+    pair.a
+        .exchange
+        .sever(&ErrorKind::Cancelled.into(), None, &pair.a.wire);
+    assert!(start(&mut pair, b"args", &mut waiter).is_err());
+    assert_eq!(waiter, Some(77));
+}
+
+fn start(pair: &mut Pair, body: &[u8], waiter: &mut Option<u64>) -> Result<u64, farref_boxing::Error> {
+    let options = plain();
+    let start = crate::protocol::CallStart {
+        target: Target::Import(0),
+        op: &Op::Len,
+        options: &options,
+        body: crate::protocol::BodyRef::Slice(body),
+        refs: crate::protocol::Refs::new(),
+        waiter,
+    };
+    pair.a.exchange.call(start, 0, &mut pair.a.wire)
 }

@@ -131,6 +131,7 @@ impl Side {
             options,
             body: BodyRef::Slice(body),
             refs,
+            waiter: &mut None,
         };
         self.exchange.call(start, self.now, &mut self.wire)
     }
