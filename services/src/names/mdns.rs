@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long others are waited for when one address was found.
 const GRACE: Duration = Duration::from_millis(150);
 
+/// Most addresses that a name leads to: as many as a machine has, with some to spare. Anybody can announce any number.
+const MOST: usize = 16;
+
 /// The port of multicast DNS.
 const PORT: u16 = 5353;
 
@@ -132,7 +135,7 @@ impl Mdns {
         // Who stops looking for a type of services stops all who do.
         let _turn = TURN.lock().await;
         let daemon = daemon(self.port)?;
-        let mut found: BTreeMap<String, Address> = BTreeMap::new();
+        let mut found = Found::default();
         let mut until = Instant::now() + PATIENCE;
         let browsing = Browsing::new(&daemon)?;
         // Cancel-safe: browsing ends when it is dropped.
@@ -141,13 +144,13 @@ impl Mdns {
                 continue;
             }
             for address in self.addresses(scheme, &service) {
-                if found.is_empty() {
+                if found.0.is_empty() {
                     until = until.min(Instant::now() + GRACE);
                 }
-                found.insert(address.to_string(), address);
+                found.insert(address);
             }
         }
-        Ok(found.into_values().collect())
+        Ok(found.0.into_values().collect())
     }
 
     /// Where a service is, as far as that can be dialled.
@@ -184,6 +187,25 @@ impl Mdns {
     #[expect(clippy::unused_self, reason = "with keys, it looks them up")]
     const fn is_known(&self, _key: &farref_transport::address::PeerKey) -> bool {
         false
+    }
+}
+
+/// Where a name leads, as far as was announced: [`MOST`] addresses at most. Those whose key is known push the others out.
+#[derive(Default)]
+struct Found(BTreeMap<String, Address>);
+
+impl Found {
+    fn insert(&mut self, address: Address) {
+        let text = address.to_string();
+        if self.0.len() >= MOST && !self.0.contains_key(&text) {
+            let is_unknown = |address: &Address| address.peer_key().is_none();
+            let unknown = self.0.iter().find(|(_, address)| is_unknown(address));
+            let Some((unknown, false)) = unknown.map(|(text, _)| (text.clone(), is_unknown(&address))) else {
+                return;
+            };
+            self.0.remove(&unknown);
+        }
+        self.0.insert(text, address);
     }
 }
 
@@ -316,4 +338,30 @@ fn daemon(port: u16) -> Result<ServiceDaemon> {
 
 fn broken(error: mdns_sd::Error) -> Error {
     Error::new(ErrorKind::Carrier, format!("names on the local network: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many as were announced were kept, and dialled all at once.
+    #[test]
+    fn a_name_that_is_announced_everywhere_leads_to_a_few_addresses_and_to_those_that_are_known() {
+        let mut found = Found::default();
+        let announced = |number: usize| -> Address { format!("tcp://10.0.0.{number}:7000").parse().unwrap() };
+        for number in 0..100 {
+            found.insert(announced(number));
+            found.insert(announced(0));
+        }
+        assert_eq!(found.0.len(), MOST);
+        let key = |number: u8| -> farref_transport::address::PeerKey {
+            farref_transport::address::PeerKey::new([number; 32])
+        };
+        for number in 100..200 {
+            found.insert(announced(number).with_peer_key(key(7)));
+            found.insert(announced(0));
+        }
+        assert_eq!(found.0.len(), MOST);
+        assert!(found.0.values().all(|address| address.peer_key().is_some()));
+    }
 }
