@@ -23,6 +23,7 @@ mod establish;
 mod home;
 #[cfg(all(unix, feature = "activation"))]
 pub mod isolated;
+mod places;
 #[cfg_attr(not(feature = "noise"), path = "unprotected.rs")]
 mod protect;
 mod refuse;

@@ -400,7 +400,7 @@ fn a_detached_process_goes_on() {
 #[test]
 fn no_more_run_than_may() {
     runtime().block_on(async {
-        let limits = Limits::default().processes(2).may_detach(false);
+        let limits = Limits::default().processes(3).may_detach(false);
         let pair = pair::<dyn Processes>("unix", processes::share(limits)).await;
         let machine: Netref<dyn Processes> = pair.root().await;
         let sleep = || Command::new("sleep").arg("1000");

@@ -370,7 +370,7 @@ fn what_the_rules_do_not_allow_is_denied() {
 #[test]
 fn no_more_are_open_than_may() {
     with_rules(
-        NetworkRules::everything().connections(2).listeners(1),
+        NetworkRules::everything().connections(3).listeners(1),
         async |_pair, far| {
             let target = echo().await;
             let connect = async || {

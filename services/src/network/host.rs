@@ -7,15 +7,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use farref_netref::stream::Sink;
-use farref_netref::{ByteStream, Netref, Result as CallResult, Stream, remote};
+use farref_netref::{ByteStream, Netref, Peer, Result as CallResult, Stream, caller, remote};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::forward::LocalListener;
 use super::link::{Link, Socket};
 use super::{Connected, Incoming, Listening, Network, NetworkRules, Target};
 use crate::denied::denied;
 use crate::file::Failure;
+use crate::places::{Place, Places};
 
 /// Shares the network of this machine, as far as `rules` allow.
 ///
@@ -30,18 +30,17 @@ use crate::file::Failure;
 /// ```
 #[must_use]
 pub fn share(rules: NetworkRules) -> Netref<dyn Network> {
-    let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
     Netref::of(Machine {
-        connections: places(rules.connections),
-        listeners: places(rules.listeners),
+        connections: Arc::new(Places::new(rules.connections)),
+        listeners: Places::new(rules.listeners),
         rules,
     })
 }
 
 struct Machine {
     rules: NetworkRules,
-    connections: Arc<Semaphore>,
-    listeners: Arc<Semaphore>,
+    connections: Arc<Places>,
+    listeners: Places,
 }
 
 #[remote]
@@ -52,7 +51,9 @@ impl Network for Machine {
                 "no rule allows this peer to connect to `{target}`"
             )));
         }
-        let place = place(&self.connections, self.rules.connections, "connections")?;
+        let caller = caller().map(|caller| caller.peer());
+        let place = self.connections.enter(caller.as_deref());
+        let place = place.ok_or_else(|| too_many(self.rules.connections, "connections"))?;
         let (socket, peer) = Socket::connect(&target).await.map_err(|error| {
             let text = format!("cannot connect to `{target}`: {error}");
             io::Error::new(error.kind(), text)
@@ -70,15 +71,22 @@ impl Network for Machine {
         if !self.rules.may_listen(&at) {
             return Err(denied(format!("no rule allows this peer to listen at `{at}`")));
         }
-        let place = place(&self.listeners, self.rules.listeners, "listeners")?;
+        let caller = caller().map(|caller| caller.peer());
+        let place = self.listeners.enter(caller.as_deref());
+        let place = place.ok_or_else(|| too_many(self.rules.listeners, "listeners"))?;
         let failed = |error: io::Error| {
             let text = format!("cannot listen at `{at}`: {error}");
             io::Error::new(error.kind(), text)
         };
         let listener = listen(&at).await.map_err(failed)?;
         let address = listener.address().map_err(failed)?.unwrap_or_else(|| at.clone());
+        let door = Door {
+            listener,
+            places: Arc::clone(&self.connections),
+            caller,
+        };
         let accepting = Accepting {
-            next: accept(listener, Arc::clone(&self.connections)),
+            next: door.next(),
             _place: place,
         };
         Ok(Listening {
@@ -88,11 +96,9 @@ impl Network for Machine {
     }
 }
 
-fn place(places: &Arc<Semaphore>, count: usize, what: &str) -> Result<OwnedSemaphorePermit, Failure> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| {
-        let text = format!("{count} {what} are open already, as many as may");
-        io::Error::new(io::ErrorKind::QuotaExceeded, text).into()
-    })
+fn too_many(most: usize, what: &str) -> Failure {
+    let text = format!("{most} {what} may be open, half of them of one peer: that many are");
+    io::Error::new(io::ErrorKind::QuotaExceeded, text).into()
 }
 
 async fn listen(at: &Target) -> io::Result<LocalListener> {
@@ -108,37 +114,45 @@ async fn listen(at: &Target) -> io::Result<LocalListener> {
     }
 }
 
-type Accepted = Pin<Box<dyn Future<Output = (LocalListener, Arc<Semaphore>, Incoming)> + Send>>;
+type Accepted = Pin<Box<dyn Future<Output = (Door, Incoming)> + Send>>;
 
 /// Connections as they come in. The listener is in the future, and is closed with it.
 struct Accepting {
     next: Accepted,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl futures_core::Stream for Accepting {
     type Item = CallResult<Incoming>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<CallResult<Incoming>>> {
-        let (listener, places, incoming) = ready!(self.next.as_mut().poll(context));
-        self.next = accept(listener, places);
+        let (door, incoming) = ready!(self.next.as_mut().poll(context));
+        self.next = door.next();
         Poll::Ready(Some(Ok(incoming)))
     }
 }
 
-/// Accepts a connection, and tells of it once there is a place for it.
-fn accept(listener: LocalListener, places: Arc<Semaphore>) -> Accepted {
-    Box::pin(async move {
-        let (socket, peer) = listener.accept().await;
-        // Not before: whoever only listens would hold a place of those who connect.
-        let place = Arc::clone(&places).acquire_owned().await.ok();
-        let link = Link::new(socket, place);
-        let bytes = link.received();
-        let (reply, sent) = Sink::new();
-        drop(tokio::spawn(link.send(sent)));
-        let incoming = Incoming { peer, bytes, reply };
-        (listener, places, incoming)
-    })
+/// Where connections come in, and for whom.
+struct Door {
+    listener: LocalListener,
+    places: Arc<Places>,
+    caller: Option<Arc<Peer>>,
+}
+
+impl Door {
+    /// Accepts a connection, and tells of it once there is a place for it.
+    fn next(self) -> Accepted {
+        Box::pin(async move {
+            let (socket, peer) = self.listener.accept().await;
+            // Not before: whoever only listens would hold a place of those who connect.
+            let place = self.places.wait(self.caller.as_deref()).await;
+            let link = Link::new(socket, place);
+            let bytes = link.received();
+            let (reply, sent) = Sink::new();
+            drop(tokio::spawn(link.send(sent)));
+            (self, Incoming { peer, bytes, reply })
+        })
+    }
 }
 
 /// How long is waited after an accept that failed, as for want of descriptors.

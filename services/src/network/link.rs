@@ -21,9 +21,10 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 use super::Target;
+use crate::places::Place;
 
 /// A socket that is connected.
 pub(super) enum Socket {
@@ -95,11 +96,11 @@ pub(super) struct Link {
     is_received: AtomicBool,
     received: Notify,
     /// Its place among those that may be open.
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl Link {
-    pub(super) fn new(socket: Socket, place: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+    pub(super) fn new(socket: Socket, place: Option<Place>) -> Arc<Self> {
         Arc::new(Self {
             socket,
             is_reset: AtomicBool::new(false),

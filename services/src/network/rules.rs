@@ -82,14 +82,14 @@ impl NetworkRules {
         Ok(self)
     }
 
-    /// So many connections at a time. Default 512. More are refused, or wait to be accepted.
+    /// So many connections at a time, of which one peer may have half. Default 512. More are refused, or wait to be accepted.
     #[must_use]
     pub const fn connections(mut self, count: usize) -> Self {
         self.connections = count;
         self
     }
 
-    /// So many listeners at a time. Default 32.
+    /// So many listeners at a time, of which one peer may have half. Default 32.
     #[must_use]
     pub const fn listeners(mut self, count: usize) -> Self {
         self.listeners = count;

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
 };
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::{Exit, signal};
+use crate::places::Place;
 
 /// A child that leads a process group.
 ///
@@ -54,7 +55,7 @@ impl Child {
         has_terminal: bool,
         is_detached: bool,
         outputs: usize,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> io::Result<Arc<Self>> {
         let this = Arc::new(Self {
             pid: Pid::from_child(&child),

@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use farref_netref::{ByteStream, Netref, remote};
+use farref_netref::{ByteStream, Netref, caller, remote};
 use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use super::child::Child;
 use super::feed::feed;
@@ -16,12 +16,13 @@ use super::start::{Parts, start};
 use super::{Captured, Command, Exit, Process, Processes, Signal, Started, ignored, signal};
 use crate::denied::denied;
 use crate::file::Failure;
+use crate::places::Places;
 
 /// How much may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Processes at a time, those that are detached included. Default 256.
+    /// Processes at a time, those that are detached included; one peer may have half of them. Default 256.
     pub processes: usize,
     /// Whether a process may be detached: go on when whoever started it is gone. Default true.
     pub may_detach: bool,
@@ -69,14 +70,14 @@ impl Limits {
 #[must_use]
 pub fn share(limits: Limits) -> Netref<dyn Processes> {
     Netref::of(Machine {
-        places: Arc::new(Semaphore::new(limits.processes.min(Semaphore::MAX_PERMITS))),
+        places: Places::new(limits.processes),
         limits,
     })
 }
 
 struct Machine {
     limits: Limits,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 #[remote]
@@ -87,8 +88,12 @@ impl Processes for Machine {
             return Err(denied(text));
         }
         ignored::heed();
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let text = format!("{} processes run already, as many as may", self.limits.processes);
+        let caller = caller().map(|caller| caller.peer());
+        let place = self.places.enter(caller.as_deref()).ok_or_else(|| {
+            let text = format!(
+                "{} processes may run, half of them of one peer: that many do",
+                self.limits.processes
+            );
             io::Error::new(io::ErrorKind::QuotaExceeded, text)
         })?;
         let has_input = stdin.is_some();
