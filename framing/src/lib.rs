@@ -68,4 +68,6 @@ pub use session::{RejectCode, Rejection, ResumeRequest, SessionId, Tombstone};
 pub use stream_link::StreamLink;
 
 // Facts about a carrier, for the layers above, which do not know the carriers themselves.
-pub use farref_transport::{Alarm, CarrierInfo, CarrierStats, Class, Descriptor, Gauge, Guard, PeerEvidence};
+pub use farref_transport::{
+    Alarm, CarrierInfo, CarrierStats, Class, Descriptor, Gauge, Guard, PeerEvidence, Sparing,
+};

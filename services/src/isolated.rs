@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_transport::handover::Sockets;
-use farref_transport::{Address, Dialect, PerSource, Security};
+use farref_transport::{Address, Dialect, PerSource, Security, warn_of_stranger};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
@@ -141,7 +141,9 @@ impl Isolated {
         if self.children.len() >= self.limits.connections.max(1)
             || own >= self.limits.connections_per_source.max(1)
         {
-            tracing::warn!(?source, "too many connections: one was turned away");
+            warn_of_stranger(|left_out| {
+                tracing::warn!(?source, left_out, "too many connections: one was turned away");
+            });
             return;
         }
         let mut command = (self.command)();
@@ -167,7 +169,9 @@ async fn ended(mut child: Child, source: Option<IpAddr>) -> Option<IpAddr> {
     let pid = child.id();
     match child.wait().await {
         Ok(status) if status.success() => tracing::debug!(pid, "the process of a connection has ended"),
-        Ok(status) => tracing::warn!(pid, %status, "the process of a connection has failed"),
+        Ok(status) => warn_of_stranger(|left_out| {
+            tracing::warn!(pid, %status, left_out, "the process of a connection has failed");
+        }),
         Err(error) => tracing::error!(pid, %error, "the process of a connection cannot be waited for"),
     }
     source

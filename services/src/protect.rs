@@ -6,7 +6,9 @@ use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::{Role, noise};
 use farref_netref::{Peer, Root};
 use farref_transport::address::PeerKey;
-use farref_transport::{Address, Carrier, CarrierInfo, Dialect, Media, PeerEvidence, Security};
+use farref_transport::{
+    Address, Carrier, CarrierInfo, Dialect, Media, PeerEvidence, Security, warn_of_stranger,
+};
 use tokio::sync::Semaphore;
 
 use crate::keys::{Grant, KnownPeers};
@@ -200,7 +202,7 @@ impl Protection {
             check()
         };
         checked.map(Some).map_err(|error| {
-            tracing::warn!(from = ?visitor.from, "{error}");
+            warn_of_stranger(|left_out| tracing::warn!(from = ?visitor.from, left_out, "{error}"));
             let text = format!(
                 "the listener does not let in {key}, which is the key of this process: whoever runs it can add that \
                  to its authorized_peers"

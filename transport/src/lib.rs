@@ -63,6 +63,7 @@ mod resolve;
 pub mod serial;
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 mod socket;
+mod sparing;
 #[cfg(all(unix, feature = "ssh"))]
 pub mod ssh;
 #[cfg(all(unix, any(feature = "pipe", feature = "serial")))]
@@ -91,3 +92,4 @@ pub use error::{Aborted, Absence, AcceptError, DialError, ListenError, aborted};
 pub use identity::Identity;
 pub use medium::{Listener, Media, Transport};
 pub use per_source::{PerSource, Place};
+pub use sparing::{Sparing, warn_of_stranger};

@@ -802,13 +802,17 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Drops what may be the last to hold an object of the user's.
     pub(crate) fn discard<T>(&self, held: T) {
         if let Err(error) = panics::guard(|| drop(held)) {
-            tracing::warn!(peer = %self.peer, panic = %error, "the destructor of an object panicked");
+            let peer = &self.peer;
+            peer.warn(|left_out| {
+                tracing::warn!(%peer, panic = %error, left_out, "the destructor of an object panicked");
+            });
         }
     }
 
     fn answer_panic(self: &Arc<Self>, answer: u64, error: Error) {
         let conduit = self.anchor();
-        tracing::warn!(peer = %self.peer, panic = %error, "a method panicked");
+        let peer = &self.peer;
+        peer.warn(|left_out| tracing::warn!(%peer, panic = %error, left_out, "a method panicked"));
         conduit.answer_error(answer, error, true);
     }
 
@@ -910,7 +914,10 @@ impl<P: Protocol<EngineHandles>> Future for Served<P> {
                 }
                 let ended = context::serve(&mut this.serving, || panics::guard(|| drop(dropped)));
                 if let Err(error) = ended {
-                    tracing::warn!(peer = %this.core.peer, panic = %error, "a cancelled method panicked");
+                    let peer = &this.core.peer;
+                    peer.warn(|left_out| {
+                        tracing::warn!(%peer, panic = %error, left_out, "a cancelled method panicked");
+                    });
                 }
                 return Poll::Ready(());
             }

@@ -182,7 +182,10 @@ impl Exported for Guarded {
             let access = Access::new(peer, self.membrane.root, self.interface(), &invocation.op);
             let admitted = panics::guard(|| self.membrane.guard.admit(&access)).flatten();
             if let Err(error) = admitted {
-                tracing::warn!(peer = %access.peer(), call = %access, %error, "a call was refused");
+                let peer = access.peer();
+                peer.warn(|left_out| {
+                    tracing::warn!(%peer, call = %access, %error, left_out, "a call was refused");
+                });
                 invocation.fail(error, false);
                 return Dispatched::Done;
             }

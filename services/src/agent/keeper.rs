@@ -7,7 +7,7 @@ use farref_boxing::{Error, ErrorKind, Result};
 use farref_transport::unix::Unix;
 use farref_transport::{
     AcceptError, Address, BoxFuture, ByteTx, Carrier, DialError, ListenError, Listener, Media, PeerEvidence,
-    Transport,
+    Transport, warn_of_stranger,
 };
 
 use super::own::Start;
@@ -94,7 +94,7 @@ impl Listener for Porter {
                     continue;
                 };
                 if let Err(error) = check_account(&carrier.info.peer) {
-                    tracing::warn!(%error, "somebody was turned away");
+                    warn_of_stranger(|left_out| tracing::warn!(%error, left_out, "somebody was turned away"));
                     continue;
                 }
                 // A socket that is new has room for it.

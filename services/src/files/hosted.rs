@@ -152,12 +152,15 @@ impl Request {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
             )
         {
-            let peer = self
-                .peer
-                .map_or_else(|| "this process".into(), |peer| peer.to_string());
             // A path is the peer's: it is no line of its own in a log, and not longer than one.
             let path: String = self.path.chars().take(200).collect();
-            tracing::warn!(%peer, method = self.method, ?path, %error, "files: refused");
+            let method = self.method;
+            match &self.peer {
+                Some(peer) => peer.warn(|left_out| {
+                    tracing::warn!(%peer, method, ?path, %error, left_out, "files: refused");
+                }),
+                None => tracing::warn!(method, ?path, %error, "files: refused"),
+            }
         }
         io::Error::new(kind, format!("{}: {error}", self.path)).into()
     }

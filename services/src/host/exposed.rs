@@ -123,7 +123,7 @@ impl Exposed {
     /// What a peer sees of it: the services that are among `named`, if there are any, and only to be read if `reads`.
     fn show(&self, peer: &Peer, named: &[String], reads: bool) -> Netref<dyn Host> {
         let mut shown = Shown {
-            peer: peer.to_string(),
+            peer: peer.clone(),
             services: BTreeMap::new(),
         };
         for (name, offer) in &self.services {
@@ -179,7 +179,7 @@ type Offered = Offer<Netref<dyn Files>>;
 
 /// The root of one peer.
 struct Shown {
-    peer: String,
+    peer: Peer,
     services: BTreeMap<String, Result<Offered, Why>>,
 }
 
@@ -198,7 +198,8 @@ impl Shown {
         };
         // A name is the peer's: no more of it is logged than can be one.
         let name: String = name.chars().take(64).collect();
-        tracing::warn!(peer = %self.peer, service = ?name, "not exposed: refused");
+        let peer = &self.peer;
+        peer.warn(|left_out| tracing::warn!(%peer, service = ?name, left_out, "not exposed: refused"));
         let text = format!("`{name}` is not exposed to this peer: {why}");
         Err(Error::new(ErrorKind::Denied, text))
     }

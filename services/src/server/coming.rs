@@ -12,7 +12,7 @@ use farref_framing::rpyc::frame_by_frame;
 use farref_framing::{RejectCode, Rejection, Role};
 use farref_netref::rpyc::Rpyc;
 use farref_netref::{Connection, Peer, Root, Status};
-use farref_transport::{AcceptError, Carrier, Dialect, Listener, PerSource, Place};
+use farref_transport::{AcceptError, Carrier, Dialect, Listener, PerSource, Place, warn_of_stranger};
 use tokio::sync::watch;
 
 use super::limits::Counted;
@@ -79,11 +79,10 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, entrance: &Entrance, stop: &watc
     if is_one_too_many {
         shared.accepted.fetch_add(1, Ordering::Release);
         shared.refused.fetch_add(1, Ordering::Release);
-        tracing::warn!(
-            opening,
-            ?from,
-            "too many connections are being set up: one was turned away"
-        );
+        warn_of_stranger(|left_out| {
+            let text = "too many connections are being set up: one was turned away";
+            tracing::warn!(opening, ?from, left_out, "{text}");
+        });
         shared.changed.notify_waiters();
         return;
     }
@@ -115,14 +114,17 @@ async fn attend(
         Ok(None) => return, // the session's own task goes on
         Err(error) => {
             shared.refused.fetch_add(1, Ordering::Release);
-            tracing::warn!(%error, "a connection was turned away");
+            warn_of_stranger(|left_out| tracing::warn!(%error, left_out, "a connection was turned away"));
             return;
         }
     };
     let (connection, visit) = (known.connection.clone(), Arc::clone(&known.visit));
     let Some(open) = Open::new(known) else {
         shared.refused.fetch_add(1, Ordering::Release);
-        tracing::warn!("too many connections: one was turned away when it was set up");
+        warn_of_stranger(|left_out| {
+            let text = "too many connections: one was turned away when it was set up";
+            tracing::warn!(left_out, "{text}");
+        });
         return;
     };
     drop(opening);

@@ -19,6 +19,7 @@ use crate::error::AcceptError;
 use crate::medium::Listener;
 use crate::per_source::{PerSource, Place};
 use crate::socket::accept_error;
+use crate::sparing::warn_of_stranger;
 use crate::tcp;
 
 /// Handshakes at once, in all; more peers wait in the system's queue.
@@ -84,7 +85,9 @@ impl Listening {
             done.inspect_err(|error| match error.get_ref() {
                 // Nobody else tells that a certificate has run out, or is missing.
                 Some(why) if why.is::<rustls::Error>() => {
-                    tracing::warn!(%remote, %error, "a peer was turned away by TLS");
+                    warn_of_stranger(|left_out| {
+                        tracing::warn!(%remote, %error, left_out, "a peer was turned away by TLS");
+                    });
                 }
                 _ => tracing::debug!(%remote, %error, "a peer did not end its handshake"),
             })
