@@ -50,11 +50,6 @@ mod forwarding;
 mod guards;
 #[path = "all/holdings.rs"]
 mod holdings;
-#[path = "all/hostile.rs"]
-mod hostile;
-#[cfg(unix)]
-#[path = "all/hostile_peers.rs"]
-mod hostile_peers;
 #[path = "all/iterators.rs"]
 mod iterators;
 #[path = "all/leading.rs"]

@@ -1,4 +1,4 @@
-//! Peers that break the protocol: one clear error here, and nobody else notices.
+//! Strangers that speak something else, or nonsense.
 
 use std::future::IntoFuture;
 use std::io::{Read, Write};
