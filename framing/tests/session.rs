@@ -680,6 +680,19 @@ fn a_wider_carrier_gets_larger_fragments() {
 }
 
 /// PROTOCOL.md § 4.7: which of the session's frames may come in which phase.
+/// A dialer that had asked wrongly heard a CLOSE without a preface, and took it for another protocol.
+#[test]
+fn what_is_wrong_with_a_request_is_told_behind_a_preface() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let flight = attach(&mut *pair.dialer, 11);
+    let mut fresh = link(Form::Stream, Role::Listener, 21);
+    let broken = [&flight[..58], &[0x0a, 0, 1, 0]].concat();
+    reads(&mut *fresh, &broken, 0).unwrap_err();
+    let said = written(&mut *fresh, 0);
+    assert!(said.starts_with(&[0xa9, 0x46, 0x41, 0x52]), "{said:x?}");
+    assert_eq!(frames(&said[58..])[0].0, 0x0e);
+}
+
 #[test]
 fn each_frame_of_the_session_has_its_phase() {
     let new = |role| {

@@ -169,7 +169,9 @@ impl Core {
             LinkError::Session(_) => CloseReason::new(CloseReason::FAILED, ""),
             LinkError::Carrier(_) | LinkError::Misuse(_) => return error,
         };
-        let unheard = self.phase == Phase::Greeting && self.role == Role::Listener;
+        // It is a listener's first word, also to a request.
+        let is_asked = self.phase == Phase::Joining && self.resuming;
+        let unheard = self.role == Role::Listener && (self.phase == Phase::Greeting || is_asked);
         let silent = self.phase == Phase::Detached;
         self.phase = Phase::Over;
         if let LinkError::Incompatible(Mismatch::Foreign(foreign)) = &error {
