@@ -1023,10 +1023,11 @@ fn what_is_abandoned_is_not_sent_but_a_close_is() {
         submit(&mut *pair.dialer, b"message", b"");
         submit(&mut *pair.dialer, b"large", &pattern(1, 100_000));
         let lane = pair.dialer.open_lane(Class::Normal).unwrap();
-        pair.dialer
-            .write_lane(lane, Bytes::from_static(b"stream"))
-            .unwrap();
+        let stream = Bytes::from(pattern(2, 100_000));
+        pair.dialer.write_lane(lane, stream.clone()).unwrap();
         pair.dialer.abandon();
+        // What could not be sent was kept until the peer had taken the close.
+        assert!(stream.is_unique(), "nothing of it is kept");
         assert!(!pair.dialer.wants_write() && written(&mut *pair.dialer, 0).is_empty());
         pair.dialer.close(CloseReason::done());
         assert!(pair.dialer.wants_write());

@@ -254,9 +254,10 @@ impl Core {
         self.closing = Some(reason);
     }
 
-    /// What was not sent is not sent any more, but for a close.
-    pub(crate) const fn abandon(&mut self) {
+    /// What was not sent is not sent any more, but for a close. Nothing of it is kept: the peer may be slow to take that.
+    pub(crate) fn abandon(&mut self) {
         self.abandoned = true;
+        self.out.discard_all();
     }
 
     pub(crate) fn is_finished(&self) -> bool {

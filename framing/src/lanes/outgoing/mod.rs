@@ -235,6 +235,15 @@ impl Outgoing {
         messages > self.limits.congested || self.backlog() > self.limits.backlog >> 1
     }
 
+    /// Drops all bytes: none is sent any more, and none again.
+    pub(crate) fn discard_all(&mut self) {
+        self.messages.discard();
+        for lane in self.lanes.values_mut() {
+            lane.buffer.discard();
+        }
+        (self.kept, self.unsent) = (0, 0);
+    }
+
     /// Bytes sent and kept.
     pub(crate) fn kept(&self) -> u64 {
         self.kept.saturating_add(self.messages.kept())
