@@ -12,7 +12,7 @@ use super::questions::{Parts, Progress, Question, Slot, depth};
 use super::references::Purpose;
 use super::rules::Rule;
 use super::waiting::Waiting;
-use super::wire::{self, Written};
+use super::wire::{self, Of, Written};
 use super::{Exchange, Wire, limit};
 use crate::message::{self, Call, Message, Operation};
 use crate::protocol::{
@@ -199,7 +199,7 @@ impl<H: Handles> Exchange<H> {
                 self.max_message,
             ))
         } else {
-            match self.outbox.write(wire, &self.head, body, Some(question)) {
+            match self.outbox.write(wire, &self.head, body, Of::Question(question)) {
                 Written::Taken(lane) => {
                     self.sent(question, lane, wire.position());
                     None

@@ -72,7 +72,7 @@ use exports::Exports;
 use imports::Imports;
 use questions::Questions;
 use window::Window;
-use wire::{Outbox, Written};
+use wire::{Of, Outbox, Written};
 
 pub use breach::Breach;
 pub(crate) use shapes::{LONGEST, described};
@@ -367,7 +367,7 @@ impl<H: Handles> Exchange<H> {
             self.write_releases(wire);
         }
         self.encode(message);
-        self.outbox.write(wire, &self.head, body, None)
+        self.outbox.write(wire, &self.head, body, Of::None)
     }
 
     /// Encodes a message into `head`.
@@ -378,12 +378,16 @@ impl<H: Handles> Exchange<H> {
     }
 
     fn flush_outbox(&mut self, wire: &mut dyn Wire) {
-        let table = &mut self.questions.table;
-        self.outbox.flush(wire, |question, lane, position| {
-            if let Some(question) = table.get_mut(question) {
-                question.lane = lane;
-                question.position = Some(position);
+        let (table, served) = (&mut self.questions.table, &mut self.served);
+        self.outbox.flush(wire, |of, lane, position| match of {
+            Of::None => {}
+            Of::Question(question) => {
+                if let Some(question) = table.get_mut(question) {
+                    question.lane = lane;
+                    question.position = Some(position);
+                }
             }
+            Of::Answer { depth, bytes } => served.give(depth, bytes),
         });
     }
 

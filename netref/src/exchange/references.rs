@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::answers::Kept;
 use super::exports::{Handing, ROOT};
 use super::rules::Rule;
+use super::wire::Of;
 use super::{Breach, Exchange, Happening, Wire, limit};
 use crate::message::{Descriptor, Message};
 use crate::protocol::{BodyRef, Factory, Handles, Outcome, Outgoing, Received, Refs};
@@ -255,7 +256,7 @@ impl<H: Handles> Exchange<H> {
         for exports in releases.chunks(AT_ONCE) {
             let exports = Cow::Borrowed(exports);
             self.encode(&Message::Release { exports });
-            self.outbox.write(wire, &self.head, BodyRef::Slice(&[]), None);
+            self.outbox.write(wire, &self.head, BodyRef::Slice(&[]), Of::None);
         }
         releases.clear();
         releases.shrink_to(MANY_RELEASES);

@@ -7,7 +7,7 @@ use super::answers::{Answer, Kept, Queued, Stage, resolve};
 use super::deadlines::Timed;
 use super::references::{Described, Purpose};
 use super::rules::Rule;
-use super::wire;
+use super::wire::{self, Of, Written};
 use super::{Exchange, Happening, Wire, limit};
 use crate::message::{Descriptor, Message, Return, Verdict, error_bytes};
 use crate::protocol::{
@@ -91,8 +91,8 @@ impl<H: Handles> Exchange<H> {
             streams: Bytes::new(),
         };
         match self.write_return(returned, body, wire) {
-            Ok(()) => {
-                self.conclude(number, failure.map_or(Ok(kept), Err), wire);
+            Ok(written) => {
+                self.conclude(number, failure.map_or(Ok(kept), Err), written, wire);
             }
             Err((error, descriptors)) => {
                 self.take_back(Described {
@@ -122,8 +122,8 @@ impl<H: Handles> Exchange<H> {
             .saturating_sub(64);
         let body = error_bytes(&error, room);
         // It fits by its making: a peer takes messages of at least 1 KiB.
-        let _ = self.write_return(returned, BodyRef::Rope(&[body]), wire);
-        self.conclude(number, Err(error), wire);
+        let written = self.write_return(returned, BodyRef::Rope(&[body]), wire);
+        self.conclude(number, Err(error), written.unwrap_or(Written::Lost), wire);
     }
 
     /// Writes a return, unless it is longer than the peer accepts.
@@ -132,10 +132,17 @@ impl<H: Handles> Exchange<H> {
         returned: Return,
         body: BodyRef<'_>,
         wire: &mut dyn Wire,
-    ) -> Result<(), (Error, Refs<Descriptor>)> {
+    ) -> Result<Written, (Error, Refs<Descriptor>)> {
         if !self.releases.is_empty() {
             self.write_releases(wire);
         }
+        let of = self
+            .answers
+            .get(returned.call)
+            .map_or(Of::None, |answer| Of::Answer {
+                depth: answer.depth,
+                bytes: answer.bytes,
+            });
         let message = Message::Return(returned);
         self.encode(&message);
         if (self.head.len() as u64).saturating_add(wire::len(body)) > self.max_message {
@@ -148,12 +155,17 @@ impl<H: Handles> Exchange<H> {
                 _ => (error, Refs::new()),
             });
         }
-        self.outbox.write(wire, &self.head, body, None);
-        Ok(())
+        Ok(self.outbox.write(wire, &self.head, body, of))
     }
 
     /// The return is written: what was held for the call is let go, and calls on its result go on.
-    fn conclude(&mut self, number: u64, result: Result<Refs<Kept<H>>, Error>, wire: &mut dyn Wire) {
+    fn conclude(
+        &mut self,
+        number: u64,
+        result: Result<Refs<Kept<H>>, Error>,
+        written: Written,
+        wire: &mut dyn Wire,
+    ) {
         let Some(answer) = self.answers.get_mut(number) else {
             return;
         };
@@ -166,7 +178,9 @@ impl<H: Handles> Exchange<H> {
         } else if answer.no_pipeline {
             self.answers.forget(number);
         }
-        self.served.give(depth, bytes);
+        if written != Written::Held {
+            self.served.give(depth, bytes);
+        }
         if timed {
             self.lift_deadline();
         }

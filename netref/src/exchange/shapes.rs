@@ -89,8 +89,12 @@ impl<H: Handles> Exchange<H> {
             self.write_releases(wire);
             self.head = head;
         }
-        self.outbox
-            .write(wire, &self.head, crate::protocol::BodyRef::Slice(&[]), None);
+        self.outbox.write(
+            wire,
+            &self.head,
+            crate::protocol::BodyRef::Slice(&[]),
+            super::wire::Of::None,
+        );
     }
 
     /// The peer asks.

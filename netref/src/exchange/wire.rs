@@ -45,8 +45,19 @@ pub(super) struct Outbox {
 struct Held {
     head: Bytes,
     body: Bytes,
-    /// The call of ours that the message is, if it is one.
-    question: Option<u64>,
+    of: Of,
+}
+
+/// Whose a message is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of {
+    /// Nobody's.
+    None,
+    /// It is that call of ours.
+    Question(u64),
+    /// It is the return of a call of the peer's, which is under way until the wire has it: the peer cannot make more of them
+    /// than it has read returns.
+    Answer { depth: u16, bytes: u64 },
 }
 
 /// What became of a message.
@@ -67,13 +78,7 @@ impl Outbox {
 
     /// Writes a message, or keeps it until there is room.
     #[inline]
-    pub(super) fn write(
-        &mut self,
-        wire: &mut dyn Wire,
-        head: &[u8],
-        body: BodyRef<'_>,
-        question: Option<u64>,
-    ) -> Written {
+    pub(super) fn write(&mut self, wire: &mut dyn Wire, head: &[u8], body: BodyRef<'_>, of: Of) -> Written {
         if self.held.is_empty() {
             match wire.submit(head, body) {
                 Ok(lane) => return Written::Taken(lane),
@@ -84,21 +89,17 @@ impl Outbox {
         self.held.push_back(Held {
             head: Bytes::copy_from_slice(head),
             body: to_bytes(body),
-            question,
+            of,
         });
         Written::Held
     }
 
-    /// Writes what there is room for. For each call: its number, and its body's lane.
-    pub(super) fn flush(&mut self, wire: &mut dyn Wire, mut sent: impl FnMut(u64, Option<LaneId>, u64)) {
-        while let Some(Held { head, body, question }) = self.held.front() {
+    /// Writes what there is room for. For each message: whose it is, its body's lane, and where it ends on the wire.
+    pub(super) fn flush(&mut self, wire: &mut dyn Wire, mut sent: impl FnMut(Of, Option<LaneId>, u64)) {
+        while let Some(Held { head, body, of }) = self.held.front() {
             let taken = wire.submit(head, BodyRef::Rope(std::slice::from_ref(body)));
             match taken {
-                Ok(lane) => {
-                    if let Some(question) = question {
-                        sent(*question, lane, wire.position());
-                    }
-                }
+                Ok(lane) => sent(*of, lane, wire.position()),
                 Err(LinkError::Misuse(Misuse::Backlog | Misuse::Lanes)) => return,
                 Err(_) => {}
             }

@@ -437,3 +437,31 @@ fn a_drain_is_passed_on_and_changes_nothing_by_itself() {
     pair.a_reads();
     pair.a.one_call();
 }
+
+/// A peer that made calls and read nothing had any number of results kept for it.
+#[test]
+fn a_call_is_under_way_until_its_return_is_on_the_wire() {
+    let mut pair = tight(ExchangeConfig {
+        max_calls: 2,
+        ..ExchangeConfig::default()
+    });
+    pair.b.wire.full = true;
+    let call = |pair: &mut Pair, number| {
+        let call = Message::Call(by_hand(number, To::Export(0)));
+        pair.b.receive_message(&call, b"")
+    };
+    for number in 1..=2 {
+        call(&mut pair, number).unwrap();
+        pair.b.answer(number, []);
+    }
+    let breach = Breach::TooManyCalls {
+        calls: 2,
+        bytes: ExchangeConfig::default().max_call_bytes,
+    };
+    assert_eq!(call(&mut pair, 3), Err(breach));
+    pair.b.wire.full = false;
+    pair.b.exchange.flush(0, &mut pair.b.wire);
+    for number in 3..=4 {
+        call(&mut pair, number).unwrap();
+    }
+}
