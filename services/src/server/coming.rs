@@ -138,7 +138,11 @@ async fn attend(
     tracing::debug!(%peer, "connected");
     shared.service.connected(&connection);
     let reason = connection.closed().await;
-    tracing::debug!(%peer, %reason, "disconnected");
+    if reason.kind() == ErrorKind::Malformed {
+        peer.warn(|left_out| tracing::warn!(%peer, %reason, left_out, "disconnected"));
+    } else {
+        tracing::debug!(%peer, %reason, "disconnected");
+    }
     drop(open);
     shared.service.disconnected(&peer, &reason);
 }
