@@ -130,6 +130,23 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// An integer as Python takes one, to which a truth is 0 or 1. Nothing of any other value, which is read all the same.
+    ///
+    /// # Errors
+    ///
+    /// It is no value, or breaks a limit.
+    #[inline]
+    pub fn index(&mut self) -> Result<Option<i128>, BrineError> {
+        match self.peek() {
+            Some(0x09 | 0x16 | 0x17 | 0x20..=0xef) => match self.int() {
+                Err(BrineError::IntegerRange) => Ok(None),
+                int => int.map(Some),
+            },
+            Some(0x03 | 0x04) => self.bool().map(|truth| Some(truth.into())),
+            _ => self.skip().map(|()| None),
+        }
+    }
+
     fn integer(&mut self) -> Result<Integer, BrineError> {
         match self.tag()? {
             // What Python 2 called long, once around an integer.
@@ -181,14 +198,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A text, or a byte string that is one, as names were in Python 2.
+    ///
+    /// # Errors
+    ///
+    /// It is neither; [`BrineError::InvalidUtf8`].
+    #[inline]
+    pub fn name(&mut self) -> Result<&'a str, BrineError> {
+        match self.tag()? {
+            0x08 => self.text_inside(),
+            tag => utf8(self.bytes_of(tag, "a name")?),
+        }
+    }
+
     /// The byte string of a text.
     #[inline]
     fn text_inside(&mut self) -> Result<&'a str, BrineError> {
         let tag = self.tag_byte()?;
-        let bytes = self.bytes_of(tag, "the bytes of a text")?;
-        std::str::from_utf8(bytes).map_err(|error| BrineError::InvalidUtf8 {
-            valid: error.valid_up_to(),
-        })
+        utf8(self.bytes_of(tag, "the bytes of a text")?)
     }
 
     /// A byte string. [`Bytes::slice_ref`] of the payload shares it.
@@ -446,6 +473,13 @@ impl<'a> Reader<'a> {
             limit: self.limits.items,
         }
     }
+}
+
+#[inline]
+fn utf8(bytes: &[u8]) -> Result<&str, BrineError> {
+    std::str::from_utf8(bytes).map_err(|error| BrineError::InvalidUtf8 {
+        valid: error.valid_up_to(),
+    })
 }
 
 /// The integer that is this tag and nothing else.
@@ -779,6 +813,33 @@ mod tests {
         assert_eq!(reader.raw(), Ok(&b"\x10\x16\x015"[..]));
         assert_eq!(reader.int(), Ok(2));
         assert_eq!(reader.rest(), b"rest");
+    }
+
+    #[test]
+    fn an_index_is_an_integer_or_a_truth_and_all_else_is_passed_over() {
+        let payload = Bytes::from_static(b"\x14\x08\x51\x03\x04\x16\x03160\x09\x52\x10\x53\x00\x54");
+        let mut reader = Reader::new(&payload, &BrineLimits::default());
+        reader.tuple_of(8).unwrap();
+        let mut next = || reader.index().unwrap();
+        assert_eq!([next(), next(), next()], [Some(1), Some(1), Some(0)]);
+        assert_eq!([next(), next()], [Some(160), Some(2)]);
+        assert_eq!([next(), next(), next()], [None, None, Some(4)]);
+        let beyond = "340282366920938463463374607431768211456";
+        let payload = Bytes::from([&[0x11, 0x16, beyond.len() as u8], beyond.as_bytes(), &[0x51]].concat());
+        let mut reader = Reader::new(&payload, &BrineLimits::default());
+        reader.tuple_of(2).unwrap();
+        assert_eq!((reader.index(), reader.index()), (Ok(None), Ok(Some(1))));
+        assert!(reader.index().is_err());
+    }
+
+    #[test]
+    fn a_name_is_a_text_or_bytes_that_are_one() {
+        let payload = Bytes::from_static(b"\x13\x08\x0aa\x0ab\x0a\xff\x51");
+        let mut reader = Reader::new(&payload, &BrineLimits::default());
+        reader.tuple_of(4).unwrap();
+        assert_eq!((reader.name(), reader.name()), (Ok("a"), Ok("b")));
+        assert_eq!(reader.name(), Err(BrineError::InvalidUtf8 { valid: 0 }));
+        assert!(matches!(reader.name(), Err(BrineError::Unexpected { .. })));
     }
 
     #[test]
