@@ -960,7 +960,13 @@ async fn cve_2024_27758_nothing_is_pickled_or_unpickled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_rpyc_ends_the_connection_with_a_reason() {
-    let cases: [(&str, &[u8]); 7] = [
+    let boxes = [
+        &[0x01, 0x11, 0x50, 0x11, 0x57][..],
+        &b"\x11\x52\x10".repeat(100_000),
+    ]
+    .concat();
+    let cases: [(&str, &[u8]); 8] = [
+        ("boxes in boxes, deeper than a stack is", &boxes),
         ("kind 0", &[0, 0x11, 0x50, 0x50]),
         ("no message", &[0x01]),
         ("unknown tag", &[0x01, 0x11, 0x50, 0x1f]),

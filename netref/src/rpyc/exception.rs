@@ -4,10 +4,8 @@ use std::fmt::{self, Write as _};
 use std::io;
 
 use bytes::BytesMut;
-use farref_boxing::rpyc::{self as brine, Brine};
+use farref_boxing::rpyc as brine;
 use farref_boxing::{Error, ErrorKind, Value};
-
-use super::wire;
 
 /// An exception of Python's: one that was raised over there, or one that a method raises here for a caller in Python.
 ///
@@ -124,31 +122,37 @@ impl Exception {
     }
 
     /// What is in an exception message (RPyC's "vinegar"): the number 1 for the end of an iteration, else four parts.
-    pub(super) fn read(content: Brine) -> Self {
-        if wire::int(&content) == Some(1) {
-            return Self::new::<Value>(STOP, []);
-        }
-        let text = |brine: &Brine| wire::text(brine).unwrap_or_default().to_owned();
+    pub(super) fn read(content: Value) -> Self {
+        let tuple = |value: Value| match value {
+            Value::Tuple(items) => Some(items),
+            _ => None,
+        };
+        let text = |value: &Value| match value {
+            Value::Str(text) => text.clone(),
+            Value::Bytes(bytes) => std::str::from_utf8(bytes).unwrap_or_default().to_owned(),
+            _ => String::new(),
+        };
         let parts = match content {
-            Brine::Tuple(parts) => parts,
+            Value::Int(1) | Value::Bool(true) => return Self::new::<Value>(STOP, []),
+            Value::Tuple(parts) => parts,
             // As Python 2 did.
             other => return Self::new("Exception", [text(&other)]),
         };
         let mut parts = parts.into_iter();
-        let mut next = || parts.next().unwrap_or(Brine::None);
-        let class = wire::tuple(next()).unwrap_or_default();
-        let arguments = wire::tuple(next()).unwrap_or_default();
-        let attributes = wire::tuple(next()).unwrap_or_default();
+        let mut next = || parts.next().unwrap_or_default();
+        let class = tuple(next()).unwrap_or_default();
+        let arguments = tuple(next()).unwrap_or_default();
+        let attributes = tuple(next()).unwrap_or_default();
         let traceback = text(&next());
         let attributes = attributes.into_iter().filter_map(|pair| {
-            let mut pair = wire::tuple(pair)?.into_iter();
+            let mut pair = tuple(pair)?.into_iter();
             let name = text(&pair.next()?);
-            Some((name, pair.next()?.into()))
+            Some((name, pair.next()?))
         });
         Self {
             module: class.first().map(text).unwrap_or_default(),
             class: class.get(1).map(text).unwrap_or_default(),
-            arguments: arguments.into_iter().map(Value::from).collect(),
+            arguments,
             attributes: attributes.collect(),
             traceback,
         }

@@ -12,7 +12,7 @@ use super::exception::Exception;
 use super::face::{FUNCTION, Face};
 use super::imports::gone;
 use super::link::{Key, Link, Object};
-use super::packs::{self, Pack};
+use super::packs::{self, Pack, PackRef};
 use super::wire::label;
 use crate::lock::lock;
 use crate::object::{Description, Operations};
@@ -85,7 +85,7 @@ impl Exports {
     }
 
     /// The export of that name, which the peer has written.
-    pub(super) fn find(&self, pack: &Pack) -> Option<(u64, &Export)> {
+    pub(super) fn find(&self, pack: PackRef<'_>) -> Option<(u64, &Export)> {
         let number = match u64::try_from(pack.instance).ok()? {
             // It is a class.
             0 => *self.by_class.get(&u64::try_from(pack.class).ok()?)?,
@@ -95,7 +95,7 @@ impl Exports {
         if export.is_class() != (pack.instance == 0) {
             return None;
         }
-        (*export.name == *pack.name && i128::from(export.class) == pack.class).then_some((number, export))
+        (export.name == pack.name && i128::from(export.class) == pack.class).then_some((number, export))
     }
 
     /// Hands something out once more: its number. `None` if it cannot be, or too much is.
@@ -316,8 +316,8 @@ impl Exports {
 }
 
 /// What is raised for a name that leads nowhere.
-pub(super) fn unknown(pack: &Pack) -> Exception {
-    let name = crate::object::cut(&pack.name);
+pub(super) fn unknown(pack: PackRef<'_>) -> Exception {
+    let name = crate::object::cut(pack.name);
     Exception::new("KeyError", [format!("no such object: {name}")])
 }
 

@@ -65,7 +65,7 @@ use self::growth::Growth;
 use self::imports::Imports;
 use self::link::{Graves, Link, Object};
 use self::serving::Answer;
-use self::wire::{Kind, Threads, broken, handler};
+use self::wire::{Kind, Threads, broken, handler, malformed};
 
 pub use self::exception::Exception;
 pub use self::wire::{Generation, OtherGeneration};
@@ -257,19 +257,20 @@ impl Rpyc {
     }
 
     /// One whole payload came.
-    fn handle(&mut self, payload: &Bytes, factory: &dyn Factory<EngineHandles>) -> Result<(), Error> {
+    fn handle(&mut self, mut payload: Bytes, factory: &dyn Factory<EngineHandles>) -> Result<(), Error> {
         // As Python does: it says nothing.
         if payload.is_empty() {
             return Ok(());
         }
-        self.recognise(payload)?;
+        self.recognise(&payload)?;
+        let bytes = payload.len();
         let generation = self.generation.unwrap_or(Generation::Six);
-        let message = wire::read(payload, generation, self.bound, &self.limits.brine)?;
+        let mut message = wire::read(&mut payload, generation, self.bound, &self.limits.brine)?;
         self.traffic.messages_received = self.traffic.messages_received.saturating_add(1);
         match message.kind {
-            Kind::Request => self.requested(message, payload.len(), factory),
+            Kind::Request => self.requested(message, bytes, factory),
             Kind::Reply => {
-                let (value, error) = self.unbox(message.content, factory)?;
+                let (value, error) = self.unbox(&mut message.content, factory)?;
                 let outcome = match error {
                     None => Ok(value),
                     Some(exception) => Err(exception.into_error()),
@@ -278,7 +279,7 @@ impl Rpyc {
                 Ok(())
             }
             Kind::Exception => {
-                let exception = Exception::read(message.content);
+                let exception = Exception::read(message.content.value().map_err(malformed)?);
                 self.replied(&message.number, Err(exception.into_error()));
                 Ok(())
             }
@@ -376,7 +377,7 @@ impl Protocol<EngineHandles> for Rpyc {
         while let Some(payload) =
             take_frame(input, &self.limits.frame).map_err(|error| Error::wrap(ErrorKind::Malformed, error))?
         {
-            self.handle(&payload, factory)?;
+            self.handle(payload, factory)?;
             if self.out.len() > self.limits.unsent {
                 let text = format!(
                     "the peer takes nothing of {} KiB that it was sent",

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
-use farref_boxing::rpyc::{self as brine, Brine, BrineLimits};
+use bytes::{Buf, Bytes, BytesMut};
+use farref_boxing::rpyc::{self as brine, Brine, BrineError, BrineLimits, Reader};
 use farref_boxing::{Error, ErrorKind};
 use farref_framing::rpyc::{Compress, begin_frame, finish_frame};
 
@@ -117,12 +117,13 @@ pub(super) struct Threads {
 
 /// A message as it came.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct Message<'a> {
     pub(super) kind: Kind,
     /// As it came: a reply has the same.
     pub(super) number: Brine,
-    pub(super) content: Brine,
     pub(super) threads: Option<Threads>,
+    /// What it says comes next.
+    pub(super) content: Reader<'a>,
 }
 
 /// Bytes before the message where threads are bound.
@@ -142,53 +143,46 @@ pub(super) fn recognise(payload: &[u8]) -> Option<(Generation, bool)> {
     plain.or_else(|| generation(THREADS).map(|generation| (generation, true)))
 }
 
-/// Takes a payload apart.
-pub(super) fn read(
-    payload: &Bytes,
+/// Takes a payload apart, as far as all messages are alike.
+pub(super) fn read<'a>(
+    payload: &'a mut Bytes,
     generation: Generation,
     bound: bool,
     limits: &BrineLimits,
-) -> Result<Message, Error> {
-    let mut rest = payload.clone();
+) -> Result<Message<'a>, Error> {
     let threads = if bound {
-        let head = rest
-            .get(..THREADS)
-            .and_then(|head| <[u8; THREADS]>::try_from(head).ok());
-        let head = u128::from_be_bytes(head.ok_or_else(|| broken("a message without its threads"))?);
-        drop(rest.split_to(THREADS));
-        let half = |number: u128| u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
-        Some(Threads {
-            from: half(head >> 64),
-            to: half(head),
-        })
+        let mut next = || payload.try_get_u64();
+        let (Ok(from), Ok(to)) = (next(), next()) else {
+            return Err(broken("a message without its threads"));
+        };
+        Some(Threads { from, to })
     } else {
         None
     };
-    let (kind, parts) = match generation {
-        Generation::Six => {
-            let kind = rest.first().copied().unwrap_or_default();
-            drop(rest.split_to(usize::from(!rest.is_empty())));
-            (Some(kind), decode(&rest, limits)?)
-        }
-        Generation::Five => (None, decode(&rest, limits)?),
+    let before = match generation {
+        Generation::Six => Some(payload.try_get_u8().unwrap_or_default()),
+        Generation::Five => None,
     };
-    let mut parts = tuple(parts)
-        .ok_or_else(|| broken("a message that is no tuple"))?
-        .into_iter();
-    let kind = match kind {
+    let mut content = Reader::new(payload, limits);
+    let parts = if before.is_some() { 2 } else { 3 };
+    content
+        .tuple_of(parts)
+        .and_then(|()| content.enter())
+        .map_err(malformed)?;
+    let kind = match before {
         Some(kind) => Some(kind),
-        None => parts.next().and_then(|kind| small(&kind)),
+        None => content
+            .index()
+            .map_err(malformed)?
+            .and_then(|kind| u8::try_from(kind).ok()),
     };
     let kind = kind.and_then(Kind::from_number);
-    match (kind, parts.next(), parts.next(), parts.next()) {
-        (Some(kind), Some(number), Some(content), None) => Ok(Message {
-            kind,
-            number,
-            content,
-            threads,
-        }),
-        _ => Err(broken("a message that is no request, reply or exception")),
-    }
+    Ok(Message {
+        kind: kind.ok_or_else(|| broken("a message that is no request, reply or exception"))?,
+        number: content.brine().map_err(malformed)?,
+        threads,
+        content,
+    })
 }
 
 /// Writes one message: its head here, its content by `content`.
@@ -225,8 +219,9 @@ pub(super) fn write(
     })
 }
 
-fn decode(payload: &Bytes, limits: &BrineLimits) -> Result<Brine, Error> {
-    brine::decode(payload, limits).map_err(|error| Error::wrap(ErrorKind::Malformed, error))
+/// Bytes are not what they should be.
+pub(super) fn malformed(error: BrineError) -> Error {
+    Error::wrap(ErrorKind::Malformed, error)
 }
 
 /// What the peer did wrong.
@@ -237,33 +232,4 @@ pub(super) fn broken(what: &str) -> Error {
 /// What the peer has sent is not what was asked for.
 pub(super) fn other_than(what: &str) -> Error {
     broken(&format!("something else than {what}"))
-}
-
-pub(super) fn tuple(brine: Brine) -> Option<Vec<Brine>> {
-    match brine {
-        Brine::Tuple(items) => Some(items),
-        _ => None,
-    }
-}
-
-pub(super) const fn int(brine: &Brine) -> Option<i128> {
-    match brine {
-        Brine::Int(number) => Some(*number),
-        // Python takes a truth for a number too.
-        Brine::Bool(value) => Some(*value as i128),
-        _ => None,
-    }
-}
-
-fn small(brine: &Brine) -> Option<u8> {
-    int(brine).and_then(|number| u8::try_from(number).ok())
-}
-
-/// A text, or bytes that are one: names come as either.
-pub(super) fn text(brine: &Brine) -> Option<&str> {
-    match brine {
-        Brine::Str(text) => Some(text.as_str()),
-        Brine::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
-        _ => None,
-    }
 }

@@ -81,7 +81,7 @@ impl Rpyc {
         };
         if iterating.iterator.is_none() {
             let Some(Link::Import(iterator)) = link(&value) else {
-                return self.finish(call, Err(wire::other_than("an iterator")));
+                return self.finish(call, Err(other_than("an iterator")));
             };
             iterating.iterator = Some(Arc::clone(iterator));
             if let Err(error) = self.next_batch(iterating) {
@@ -90,7 +90,7 @@ impl Rpyc {
             return;
         }
         let Value::Tuple(items) = value else {
-            return self.finish(call, Err(wire::other_than("a batch of an iteration")));
+            return self.finish(call, Err(other_than("a batch of an iteration")));
         };
         let many = items.len() as u64;
         let is_skipping = iterating.at < iterating.from;

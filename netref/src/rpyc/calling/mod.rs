@@ -19,7 +19,7 @@ use super::data::NOT_IMPLEMENTED;
 use super::exception::Exception;
 use super::fetch::Goal;
 use super::link::{Graves, Link, unshare};
-use super::wire::{self, Kind, Threads, handler, label};
+use super::wire::{Kind, Threads, handler, label, other_than};
 use super::{PeerRoot, Rpyc, tuple};
 use crate::object::{Description, InterfaceDescription, MethodDescription};
 use crate::protocol::{BodyRef, CallStart, Chain, Event, Op, Ordering, Outgoing, Received, Refs, Target};
@@ -306,9 +306,11 @@ impl Rpyc {
 
     /// A reply came.
     pub(super) fn replied(&mut self, number: &Brine, result: Result<Value>) {
-        let pending = wire::int(number)
-            .and_then(|number| u64::try_from(number).ok())
-            .and_then(|number| self.pending.remove(&number));
+        let pending = match number {
+            Brine::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        let pending = pending.and_then(|number| self.pending.remove(&number));
         match pending {
             // To a request that was not made: as Python does, nothing.
             None | Some(Pending::Nothing) => self.discard(result.ok()),

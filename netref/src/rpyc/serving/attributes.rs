@@ -7,7 +7,7 @@ impl Rpyc {
     /// The special methods of an object, which Python looks up on its type.
     pub(super) fn inspect(&self, pack: &Value) -> Result<Value, Exception> {
         let pack = read_pack(pack)?;
-        let (_, export) = self.exports.find(&pack).ok_or_else(|| unknown(&pack))?;
+        let (_, export) = self.exports.find(pack).ok_or_else(|| unknown(pack))?;
         let method = |name: &str| tuple([name.into(), Value::Null]);
         Ok(match (&export.face, &export.link) {
             (Some(face), _) => tuple(face.specials.iter().map(|name| method(name))),
@@ -32,7 +32,7 @@ impl Rpyc {
             return Ok(false);
         };
         let pack = read_pack(pack)?;
-        let of = self.exports.find(&pack).and_then(|(number, export)| {
+        let of = self.exports.find(pack).and_then(|(number, export)| {
             let face = export.face.as_ref()?;
             (number != class).then_some(face.class)
         });
@@ -245,10 +245,10 @@ pub(super) fn plain(value: Value) -> Result<Value, Exception> {
 }
 
 /// The name of an object, which goes by value.
-fn read_pack(pack: &Value) -> Result<Pack, Exception> {
+fn read_pack(pack: &Value) -> Result<PackRef<'_>, Exception> {
     match pack.as_slice().unwrap_or_default() {
-        [Value::Str(name), class, instance] => Ok(Pack {
-            name: name.as_str().into(),
+        [Value::Str(name), class, instance] => Ok(PackRef {
+            name,
             class: class.as_i128().unwrap_or_default(),
             instance: instance.as_i128().unwrap_or_default(),
         }),

@@ -14,7 +14,7 @@ mod iterating;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use farref_boxing::rpyc::Brine;
+use farref_boxing::rpyc::{Brine, Reader};
 use farref_boxing::{Error, Record, Result, Value, decode};
 use farref_framing::CloseReason;
 
@@ -25,8 +25,8 @@ use super::exports::unknown;
 use super::face::{Attribute, CLOSE, ENTER, EXIT, Face, inaccessible};
 use super::fetch::{Goal, containers};
 use super::link::{Iterated, Iteration, Link, Method, Named, Object, Owner, unshare, unshare_all};
-use super::packs::Pack;
-use super::wire::{self, Kind, Message, Threads, broken, handler, label};
+use super::packs::PackRef;
+use super::wire::{Kind, Message, Threads, handler, label, malformed};
 use super::{Rpyc, tuple};
 use crate::chain;
 use crate::lock::lock;
@@ -99,7 +99,7 @@ impl Rpyc {
     /// It is no box, or more objects came than may be held.
     pub(super) fn unbox(
         &mut self,
-        boxed: Brine,
+        boxed: &mut Reader<'_>,
         factory: &dyn Factory<EngineHandles>,
     ) -> Result<(Value, Option<Exception>), Error> {
         let mut wrong = None;
@@ -109,72 +109,87 @@ impl Rpyc {
 
     fn unbox_one(
         &mut self,
-        boxed: Brine,
+        boxed: &mut Reader<'_>,
         factory: &dyn Factory<EngineHandles>,
         wrong: &mut Option<Exception>,
     ) -> Result<Value, Error> {
-        let parts = wire::tuple(boxed).and_then(|parts| <[Brine; 2]>::try_from(parts).ok());
-        let [of, held] = parts.ok_or_else(|| broken("something else than a box"))?;
-        match wire::int(&of) {
-            Some(label::VALUE) => Ok(held.into()),
+        let begun = boxed.tuple_of(2).and_then(|()| boxed.enter());
+        begun.map_err(malformed)?;
+        let value = match boxed.index().map_err(malformed)? {
+            Some(label::VALUE) => boxed.value().map_err(malformed)?,
             Some(label::TUPLE) => {
-                let boxes = wire::tuple(held).ok_or_else(|| broken("a box of boxes that is no tuple"))?;
-                let values: Result<Vec<Value>, Error> = boxes
-                    .into_iter()
-                    .map(|boxed| self.unbox_one(boxed, factory, wrong))
-                    .collect();
-                values.map(Value::Tuple)
+                let count = boxed.tuple().map_err(malformed)?;
+                boxed.enter().map_err(malformed)?;
+                let mut values = Vec::with_capacity(count.min(ROOM));
+                for _ in 0..count {
+                    values.push(self.unbox_one(boxed, factory, wrong)?);
+                }
+                boxed.leave();
+                Value::Tuple(values)
             }
             Some(label::YOURS) => {
-                let pack = Pack::read(held).ok_or_else(|| broken("the name of an object that is none"))?;
-                match self.exports.find(&pack) {
-                    Some((_, export)) => Ok(export.link.clone().into_value()),
+                let pack = PackRef::read(boxed).map_err(malformed)?;
+                match self.exports.find(pack) {
+                    Some((_, export)) => export.link.clone().into_value(),
                     None => {
-                        wrong.get_or_insert_with(|| unknown(&pack));
-                        Ok(Value::Null)
+                        wrong.get_or_insert_with(|| unknown(pack));
+                        Value::Null
                     }
                 }
             }
             Some(label::MINE) => {
-                let pack = Pack::read(held).ok_or_else(|| broken("the name of an object that is none"))?;
+                let pack = PackRef::read(boxed).map_err(malformed)?;
                 let most = self.limits.objects;
-                let proxy = self.imports.take_in(pack, most, factory).ok_or_else(|| {
-                    let text = format!("the peer has handed out more than {most} objects");
-                    Error::new(farref_boxing::ErrorKind::Limit, text)
-                })?;
-                Ok(Link::Import(proxy).into_value())
+                let proxy = self
+                    .imports
+                    .take_in(pack.to_pack(), most, factory)
+                    .ok_or_else(|| {
+                        let text = format!("the peer has handed out more than {most} objects");
+                        Error::new(farref_boxing::ErrorKind::Limit, text)
+                    })?;
+                Link::Import(proxy).into_value()
             }
-            _ => {
-                let text = format!("invalid label {:?}", wire::int(&of).unwrap_or_default());
+            other => {
+                boxed.skip().map_err(malformed)?;
+                let text = format!("invalid label {:?}", other.unwrap_or_default());
                 wrong.get_or_insert_with(|| Exception::new("ValueError", [text]));
-                Ok(Value::Null)
+                Value::Null
             }
-        }
+        };
+        boxed.leave();
+        Ok(value)
     }
 
     /// A request came.
     pub(super) fn requested(
         &mut self,
-        message: Message,
+        message: Message<'_>,
         bytes: usize,
         factory: &dyn Factory<EngineHandles>,
     ) -> Result<(), Error> {
-        let parts = wire::tuple(message.content).and_then(|parts| <[Brine; 2]>::try_from(parts).ok());
-        let [handler, boxed] = parts.ok_or_else(|| broken("a request that is none"))?;
+        let Message {
+            number,
+            threads,
+            mut content,
+            ..
+        } = message;
+        let begun = content.tuple_of(2).and_then(|()| content.enter());
+        begun.map_err(malformed)?;
+        let handler = content.index().map_err(malformed)?;
         let asker = Asker {
-            number: message.number,
-            threads: message.threads,
+            number,
+            threads,
             bytes,
         };
-        let (arguments, wrong) = self.unbox(boxed, factory)?;
-        if wire::int(&handler) == Some(handler::CLOSE) {
+        let (arguments, wrong) = self.unbox(&mut content, factory)?;
+        if handler == Some(handler::CLOSE) {
             self.is_closing = true;
             self.events.push_back(Event::Closed(CloseReason::done()));
             return Ok(());
         }
         let told = match (wrong, arguments) {
             (Some(exception), _) => Err(exception),
-            (None, Value::Tuple(arguments)) => match wire::int(&handler) {
+            (None, Value::Tuple(arguments)) => match handler {
                 Some(handler) => self.perform(handler, Arguments::new(arguments), &asker),
                 None => Err(Exception::new(
                     "KeyError",
@@ -337,6 +352,8 @@ fn stop() -> Exception {
 
 /// What every root of RPyC answers.
 const SERVICE: [&str; 2] = ["get_service_aliases", "get_service_name"];
+/// How many values in a box have room before the first of them was read.
+const ROOM: usize = 64;
 /// Elements that are asked for where Python asks for one.
 const ONE_BATCH: usize = 64;
 /// Elements that Python may ask for at once.
