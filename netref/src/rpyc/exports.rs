@@ -44,7 +44,8 @@ pub(super) struct Exports {
 /// Something that the peer holds.
 #[derive(Debug)]
 pub(super) struct Export {
-    pub(super) link: Link,
+    /// Shared with the values in which the peer names it.
+    pub(super) link: Arc<Link>,
     /// What it looks like, if it is an object.
     pub(super) face: Option<Arc<Face>>,
     name: &'static str,
@@ -53,6 +54,12 @@ pub(super) struct Export {
 }
 
 impl Export {
+    /// Itself, in a value.
+    pub(super) fn to_value(&self) -> Value {
+        let link: Arc<Link> = Arc::clone(&self.link);
+        Value::Reference(link)
+    }
+
     fn is_class(&self) -> bool {
         self.face.as_ref().is_some_and(|face| face.is_class)
     }
@@ -137,7 +144,7 @@ impl Exports {
         self.held.insert(
             self.last,
             Export {
-                link: link.clone(),
+                link: Arc::new(link.clone()),
                 face,
                 name,
                 class,
@@ -201,7 +208,7 @@ impl Exports {
 
     /// So many copies were given back: what is not held any more, to be dropped elsewhere; an error if there is no such
     /// export.
-    pub(super) fn give_back(&mut self, number: u64, copies: u64) -> Option<Link> {
+    pub(super) fn give_back(&mut self, number: u64, copies: u64) -> Option<Arc<Link>> {
         let export = self.held.get_mut(&number)?;
         export.copies = export.copies.saturating_sub(copies);
         if export.copies > 0 || self.root == Some(number) {
@@ -218,7 +225,7 @@ impl Exports {
     }
 
     /// All that is held, which nobody holds any more.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = Link> + use<> {
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = Arc<Link>> + use<> {
         self.by_key.clear();
         self.by_class.clear();
         self.root = None;
@@ -305,7 +312,7 @@ impl Exports {
 
     /// What is known of each.
     pub(super) fn all(&self) -> impl Iterator<Item = Held<EngineHandles>> {
-        self.held.iter().map(|(number, export)| match &export.link {
+        self.held.iter().map(|(number, export)| match &*export.link {
             Link::Object(object) => {
                 let held = Some(object.object.handle());
                 Held::new(*number, object.interface, export.copies, held)

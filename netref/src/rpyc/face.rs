@@ -3,7 +3,7 @@
 //! Policy is here: what is not found in a face does not exist for the peer. Names that begin with an underscore are never
 //! taken from elsewhere than the lists below and what a trait declares as a special method.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::exception::Exception;
 use crate::object::{Description, MethodDescription};
@@ -18,7 +18,7 @@ pub(super) struct Face {
     pub(super) doc: String,
     /// What its type is called here, for messages.
     pub(super) title: String,
-    attributes: HashMap<String, Attribute>,
+    attributes: FxHashMap<String, Attribute>,
     /// Special methods, which Python looks up on the type.
     pub(super) specials: Vec<String>,
     /// The one method, where calling the object is calling that.
@@ -46,7 +46,7 @@ pub(super) const FUNCTION: &str = "builtins.function";
 impl Face {
     /// The face of what is described so. An object with a trait that has one method is called by that.
     pub(super) fn of(description: &Description, class: u64, has_trait: bool) -> Self {
-        let mut attributes = HashMap::new();
+        let mut attributes = FxHashMap::default();
         for method in description.methods() {
             if is_shown(&method.name) {
                 add(&mut attributes, method);
@@ -216,7 +216,7 @@ const SPECIAL: [&str; 44] = [
     "__xor__",
 ];
 
-fn add(attributes: &mut HashMap<String, Attribute>, method: &MethodDescription) {
+fn add(attributes: &mut FxHashMap<String, Attribute>, method: &MethodDescription) {
     let Some(property) = &method.property else {
         let doc = method.doc.clone();
         // The nearest interface counts.

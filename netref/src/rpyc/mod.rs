@@ -530,7 +530,7 @@ impl Protocol<EngineHandles> for Rpyc {
             std::mem::take(&mut self.fetches),
             std::mem::take(&mut self.cursors),
         );
-        let held: Vec<Link> = self.exports.clear().collect();
+        let held: Vec<Arc<Link>> = self.exports.clear().collect();
         self.discard((pending, held, self.growth.untangle()));
         self.imports.clear();
         self.releases.clear();

@@ -9,7 +9,7 @@ impl Rpyc {
         let pack = read_pack(pack)?;
         let (_, export) = self.exports.find(pack).ok_or_else(|| unknown(pack))?;
         let method = |name: &str| tuple([name.into(), Value::Null]);
-        Ok(match (&export.face, &export.link) {
+        Ok(match (&export.face, &*export.link) {
             (Some(face), _) => tuple(face.specials.iter().map(|name| method(name))),
             (None, Link::Data(data)) => {
                 let data = lock(data);

@@ -130,7 +130,7 @@ impl Rpyc {
             Some(label::YOURS) => {
                 let pack = PackRef::read(boxed).map_err(malformed)?;
                 match self.exports.find(pack) {
-                    Some((_, export)) => export.link.clone().into_value(),
+                    Some((_, export)) => export.to_value(),
                     None => {
                         wrong.get_or_insert_with(|| unknown(pack));
                         Value::Null
@@ -294,7 +294,7 @@ impl Rpyc {
     fn own_root(&self) -> Value {
         let root = self.exports.root().and_then(|root| self.exports.get(root));
         match root {
-            Some(export) => export.link.clone().into_value(),
+            Some(export) => export.to_value(),
             None => Link::Data(Data::Record(Record::unit("VoidService")).into_shared()).into_value(),
         }
     }
