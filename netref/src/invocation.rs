@@ -357,7 +357,7 @@ impl Invocation {
                 );
             }
             Ok(value) => match to_value(&As::<A, _>::new(value)) {
-                Ok(value) => self.send(method.name, None, 0, &value),
+                Ok(value) => self.tell(method.name, value),
                 Err(error) => self.unsendable(method.name, &error),
             },
             // Who does not know the type of the error is told in words.
@@ -376,6 +376,18 @@ impl Invocation {
     /// Answers with an error of the method's. With it goes the error itself: a protocol may know what it was made of.
     pub(crate) fn reply_failure(&self, error: &Error) {
         self.send(&self.op.to_string(), Some(error.clone()), 0, error);
+    }
+
+    /// Answers a call by name.
+    fn tell(&self, name: &str, value: Value) {
+        let untold = if is_plain(&value, LEVELS) {
+            self.conduit.answer_plain(self.answer, value)
+        } else {
+            Err(value)
+        };
+        if let Err(value) = untold {
+            self.send(name, None, 0, &value);
+        }
     }
 
     fn send(&self, name: &str, failure: Option<Error>, shape: u32, value: &(impl Serialize + ?Sized)) {
@@ -410,6 +422,25 @@ impl fmt::Debug for Invocation {
             .finish_non_exhaustive()
     }
 }
+
+/// Whether there are no references in a value, which is not nested more deeply than so many levels.
+fn is_plain(value: &Value, levels: u32) -> bool {
+    let Some(levels) = levels.checked_sub(1) else {
+        return false;
+    };
+    let plain = |value: &Value| is_plain(value, levels);
+    match value {
+        Value::Reference(_) => false,
+        Value::Some(value) => plain(value),
+        Value::List(values) | Value::Tuple(values) => values.iter().all(plain),
+        Value::Map(entries) => entries.iter().all(|(key, value)| plain(key) && plain(value)),
+        Value::Record(record) => record.values().iter().all(plain),
+        _ => true,
+    }
+}
+
+/// So deeply are values looked into; encoding says what is wrong with others.
+const LEVELS: u32 = 64;
 
 /// How what every object can be asked is run: as a blocking method.
 pub(crate) static OPERATION: Method = Method::new(

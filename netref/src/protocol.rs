@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use farref_boxing::{Error, ErrorKind, Shape};
+use farref_boxing::{Error, ErrorKind, Shape, Value};
 use farref_framing::{
     AttachConfig, Batch, CloseReason, Nanos, RejectCode, Rejection, ResumeRequest, SessionId, StreamKey,
     Tombstone,
@@ -683,6 +683,17 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// Answers a call of the peer's. A second answer is ignored.
     fn answer(&mut self, answer: u64, reply: Reply<'_, H>);
+
+    /// Answers a call of the peer's with a value that has no references in it. Asked of protocols that are by name alone, which
+    /// write values in a way of their own. Default: the value comes back, and is to be encoded.
+    ///
+    /// # Errors
+    ///
+    /// The value, which was not taken.
+    fn answer_plain(&mut self, answer: u64, value: Value) -> Result<(), Value> {
+        let _ = answer;
+        Err(value)
+    }
 
     /// The last handle on a proxy of `import` is gone.
     fn release(&mut self, import: u64, generation: u32);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use farref_boxing::{Encoder, Error, Shape};
+use farref_boxing::{Encoder, Error, Shape, Value};
 
 use crate::hosted::Exported;
 use crate::interface::Method;
@@ -199,6 +199,17 @@ pub trait Conduit: Send + Sync + 'static {
 
     /// Answers a call of the peer's with a value encoded in `encoder`; `failure` if that is the method's error value.
     fn answer_value(&self, answer: u64, failure: Option<Error>, shape: u32, encoder: &mut Encoder);
+
+    /// Answers a call by name of the peer's with a value that has no references in it, without encoding it first. Default: the
+    /// value comes back, and is to be encoded.
+    ///
+    /// # Errors
+    ///
+    /// The value, which was not taken.
+    fn answer_plain(&self, answer: u64, value: Value) -> Result<(), Value> {
+        let _ = answer;
+        Err(value)
+    }
 
     /// Answers a call of the peer's with an error.
     fn answer_error(&self, answer: u64, error: Error, started: bool);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use farref_boxing::{Encoder, Error, ErrorKind, decode};
+use farref_boxing::{Encoder, Error, ErrorKind, Value, decode};
 use farref_framing::{Batch, CloseReason, Gauge, Guard, Inlet, Nanos, Outlet, Written};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -768,6 +768,13 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
             refs,
         };
         self.core.update(|protocol| protocol.answer(answer, reply));
+    }
+
+    fn answer_plain(&self, answer: u64, value: Value) -> Result<(), Value> {
+        if !self.core.is_by_name {
+            return Err(value);
+        }
+        self.core.update(|protocol| protocol.answer_plain(answer, value))
     }
 
     fn answer_error(&self, answer: u64, error: Error, started: bool) {

@@ -84,6 +84,8 @@ pub struct Rpyc {
     /// Objects to be dropped outside the lock.
     graves: Graves,
     out: BytesMut,
+    /// Room for the content of a message, while it is not known what will be sent.
+    draft: BytesMut,
     /// Calls of ours, by number.
     calls: FxHashMap<u64, Call>,
     /// What the replies to our requests are for, by the number of the request.
@@ -213,6 +215,7 @@ impl Rpyc {
             growth: Growth::default(),
             events: VecDeque::new(),
             out: BytesMut::new(),
+            draft: BytesMut::new(),
             calls: FxHashMap::default(),
             pending: FxHashMap::default(),
             queued: VecDeque::new(),
@@ -473,6 +476,11 @@ impl Protocol<EngineHandles> for Rpyc {
 
     fn answer(&mut self, answer: u64, reply: Reply<'_, EngineHandles>) {
         self.answered(answer, reply);
+    }
+
+    fn answer_plain(&mut self, answer: u64, value: Value) -> Result<(), Value> {
+        self.told(answer, value);
+        Ok(())
     }
 
     fn release(&mut self, import: u64, generation: u32) {

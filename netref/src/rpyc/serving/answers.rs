@@ -142,25 +142,36 @@ impl Rpyc {
             }
             Reply::Error { error, .. } => Err(Exception::of(&error)),
         };
+        self.conclude_answer(&asker, how, told);
+    }
+
+    /// A method has answered with a value that has no references in it.
+    pub(in crate::rpyc) fn told(&mut self, answer: u64, value: Value) {
+        if let Some(Answer { asker, how, .. }) = self.over(answer) {
+            self.conclude_answer(&asker, how, Ok(value));
+        }
+    }
+
+    fn conclude_answer(&mut self, asker: &Asker, how: How, told: Result<Value, Exception>) {
         let told = match (how, told) {
             (How::Gather(object, export, mut gathered, many), Ok(value)) => {
                 gathered.push(value);
-                self.gather(&asker, object, export, gathered, many)
+                self.gather(asker, object, export, gathered, many)
             }
             (How::Gather(_, _, gathered, _), Err(exception)) if exception.is_stop() => {
                 Ok(Some(Value::Tuple(gathered)))
             }
             (How::Next(iteration, from), batch) => {
-                return self.arrived(&iteration, from, batch, &asker, None);
+                return self.arrived(&iteration, from, batch, asker, None);
             }
             (How::Some(iteration, from, many), batch) => {
-                return self.arrived(&iteration, from, batch, &asker, Some(many));
+                return self.arrived(&iteration, from, batch, asker, Some(many));
             }
             (How::Element(class), told) => told.map(Some).map_err(|exception| exception.or_rather(class)),
             (how, told) => told.map(|value| Some(finish(how, value))),
         };
         if let Some(told) = told.transpose() {
-            self.respond(&asker, told);
+            self.respond(asker, told);
         }
     }
 
@@ -170,7 +181,7 @@ impl Rpyc {
             from: if threads.to == 0 { OWN_THREAD } else { threads.to },
             to: threads.from,
         });
-        let mut content = BytesMut::with_capacity(64);
+        let mut content = std::mem::take(&mut self.draft);
         let mut handed = Vec::new();
         let told = told.and_then(|value| {
             // Requests are not taken any more by then: these are answers to what was asked before.
@@ -200,6 +211,10 @@ impl Rpyc {
             Exception::of(&error).put(&mut content);
             // A short one: it has no limit to meet.
             drop(self.write(Kind::Exception, &asker.number, threads, &content));
+        }
+        if content.capacity() <= COPIED {
+            content.clear();
+            self.draft = content;
         }
     }
 }

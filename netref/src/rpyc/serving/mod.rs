@@ -13,7 +13,7 @@ mod iterating;
 
 use std::sync::{Arc, Mutex};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use farref_boxing::rpyc::{Brine, Reader};
 use farref_boxing::{Error, Record, Result, Value, decode};
 use farref_framing::CloseReason;
@@ -27,7 +27,7 @@ use super::fetch::{Goal, containers};
 use super::link::{Iterated, Iteration, Link, Method, Named, Object, Owner, unshare, unshare_all};
 use super::packs::PackRef;
 use super::wire::{Kind, Message, Threads, handler, label, malformed};
-use super::{Rpyc, tuple};
+use super::{COPIED, Rpyc, tuple};
 use crate::chain;
 use crate::lock::lock;
 use crate::object::Operations;
