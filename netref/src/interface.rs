@@ -139,8 +139,9 @@ impl Interface {
     }
 
     fn position_named(&self, name: &str) -> Option<usize> {
-        let name = self.unqualified(name)?;
-        self.methods.iter().position(|method| method.name == name)
+        let position = |name: &str| self.methods.iter().position(|method| method.name == name);
+        // No method has a dot in its name.
+        position(name).or_else(|| position(self.unqualified(name)?))
     }
 
     /// The name without that of the interface, which it may begin with; `None` if it begins with that of another one.

@@ -303,14 +303,20 @@ impl Invocation {
 
     /// The arguments of a call that does not know their types (PROTOCOL.md § 13.2).
     fn arguments_by_name<'a, A: Deserialize<'a>>(&'a self, method: &Method) -> Result<A, Error> {
+        static NOTHING: Value = Value::Tuple(Vec::new());
         // Streams and channels in the result have to know which types tell their shape by themselves.
         method.told();
         let arguments = match &self.op {
             Op::Get(_) => Vec::new(),
             Op::Set(_) => vec![self.decode()?],
+            _ if method.arguments.is_empty() && *self.body == *Arguments::NONE => Vec::new(),
             _ => self.decode::<Arguments>()?.arrange(method)?,
         };
-        let arranged = self.aside().arranged.get_or_init(|| Value::Tuple(arguments));
+        let arranged = if arguments.is_empty() {
+            &NOTHING
+        } else {
+            self.aside().arranged.get_or_init(|| Value::Tuple(arguments))
+        };
         from_value(arranged).map_err(|error| type_error(method, error))
     }
 

@@ -30,6 +30,9 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The bytes of no arguments (PROTOCOL.md § 13.2).
+    pub(crate) const NONE: &[u8] = &[0, 0];
+
     /// No arguments.
     #[must_use]
     pub fn new() -> Self {
@@ -94,6 +97,10 @@ impl Arguments {
                 method,
                 format_args!("{given} arguments given, where it takes {most}"),
             ));
+        }
+        if self.named.is_empty() && self.positional.len() == takes.len() {
+            let given = self.positional.into_iter().zip(takes);
+            return Ok(given.map(|(value, argument)| suited(value, argument)).collect());
         }
         let mut places: Vec<Option<Value>> = self.positional.into_iter().map(Some).collect();
         places.resize_with(takes.len(), || None);
@@ -326,6 +333,7 @@ mod tests {
                 ],
             ),
         ];
+        assert_eq!(encoded(&Arguments::new()), Arguments::NONE);
         for (arguments, bytes) in golden {
             assert_eq!(encoded(&arguments), bytes);
             let again = read(bytes).unwrap();

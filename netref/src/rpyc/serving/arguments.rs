@@ -29,7 +29,10 @@ impl Arguments {
     /// Those of a call: by place, and by name.
     pub(super) fn call(&mut self) -> Result<(Vec<Value>, Named), Exception> {
         let positional = into_items(self.next("args")?);
-        let named = into_items(self.next("kwargs").unwrap_or_else(|_| tuple([])));
+        let named = self.0.next().map_or_else(Vec::new, into_items);
+        if named.is_empty() {
+            return Ok((positional, Named::new()));
+        }
         let pair = |pair: Value| {
             let wrong = || type_error("a named argument is a name and a value");
             let [name, value] = <[Value; 2]>::try_from(into_items(pair)).map_err(|_| wrong())?;

@@ -2,6 +2,7 @@
 
 use super::attributes::plain;
 use super::*;
+use crate::object;
 
 impl Rpyc {
     pub(super) fn call_it(
@@ -193,6 +194,13 @@ impl Rpyc {
         named: Named,
         asker: &Asker,
     ) -> Told {
+        let op = Op::Named(name.to_owned());
+        if positional.is_empty() && named.is_empty() {
+            let answer = self.admit(asker, How::Value)?;
+            let none = Bytes::from_static(object::Arguments::NONE);
+            self.deliver(answer, object, export, op, Some(none), Refs::new());
+            return Ok(None);
+        }
         let interface = object.object.interface();
         let method = interface
             .and_then(|interface| interface.find_named(name))
@@ -210,7 +218,6 @@ impl Rpyc {
                 method.and_then(|method| method.arguments.iter().position(|argument| argument.name == name));
             containers(value, wanted(place), &self.imports, &mut found);
         }
-        let op = Op::Named(name.to_owned());
         if found.is_empty() {
             let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
             return self.ask(asker, object, export, op, &arguments, How::Value);
