@@ -55,7 +55,13 @@ pub const fn len(value: u64) -> usize {
 pub fn put(out: &mut impl BufMut, value: u64) {
     match value {
         0..=250 => out.put_u8(value as u8),
-        251..=0xffff => {
+        _ => put_long(out, value),
+    }
+}
+
+fn put_long(out: &mut impl BufMut, value: u64) {
+    match value {
+        0..=0xffff => {
             out.put_u8(U16);
             out.put_u16_le(value as u16);
         }
@@ -112,6 +118,7 @@ fn decode_long(first: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, VarintErr
 /// # Errors
 ///
 /// As [`decode`], and [`VarintError::Truncated`] where that would ask for more.
+#[inline]
 pub fn take(bytes: &mut &[u8]) -> Result<u64, VarintError> {
     let (value, len) = decode(bytes)?.ok_or(VarintError::Truncated)?;
     *bytes = bytes.get(len..).unwrap_or_default();
