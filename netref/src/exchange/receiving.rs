@@ -39,24 +39,43 @@ impl<H: Handles> Exchange<H> {
             bytes: mut body,
             bulk,
         } = inbound;
-        let message = Message::decode(&mut body, self.config.max_references)?;
+        match Message::decode(&mut body, self.config.max_references) {
+            Ok(Message::Call(_) | Message::Return(_)) if bulk.is_some() && !body.is_empty() => {
+                return Err(Breach::UnexpectedBody);
+            }
+            Ok(Message::Call(_) | Message::Return(_)) if self.peer.is_none() => return Err(Breach::NoHello),
+            Ok(Message::Call(call)) => self.handle_call(call, body, bulk, factory, now, wire)?,
+            Ok(Message::Return(returned)) => {
+                self.handle_return(returned, body, bulk, factory, wire)?;
+                self.admit(now, wire);
+            }
+            Ok(message) => self.handle_other(message, body, bulk, factory, now, wire)?,
+            Err(error) => return Err(error.into()),
+        }
+        self.settle(wire);
+        Ok(())
+    }
+
+    /// Anything but a call or a return.
+    fn handle_other(
+        &mut self,
+        message: Message<'static>,
+        body: Bytes,
+        bulk: Option<(LaneId, u64)>,
+        factory: &dyn Factory<H>,
+        now: Nanos,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Breach> {
         let is_ignored = matches!(message, Message::Reserved { .. });
-        match (&message, bulk) {
-            (Message::Call(_) | Message::Return(_), None) => {}
-            (Message::Call(_) | Message::Return(_), Some(_)) if body.is_empty() => {}
-            (_, None) => {}
-            (Message::Reserved { .. }, Some((lane, _))) => wire.stop_lane(lane),
-            (_, Some(_)) => return Err(Breach::UnexpectedBody),
+        match bulk {
+            Some((lane, _)) if is_ignored => wire.stop_lane(lane),
+            Some(_) => return Err(Breach::UnexpectedBody),
+            None => {}
         }
         if self.peer.is_none() && !matches!(message, Message::Hello(_)) && !is_ignored {
             return Err(Breach::NoHello);
         }
         match message {
-            Message::Call(call) => self.handle_call(call, body, bulk, factory, now, wire)?,
-            Message::Return(returned) => {
-                self.handle_return(returned, body, bulk, factory, wire)?;
-                self.admit(now, wire);
-            }
             Message::Finish { call } => self.handle_finish(call)?,
             Message::Release { exports } => {
                 for (export, copies) in exports.iter() {
@@ -95,10 +114,9 @@ impl<H: Handles> Exchange<H> {
             }
             Message::GetShape { shape } => self.handle_get_shape(shape)?,
             Message::Shape { shape } => self.handle_shape(shape, body, wire)?,
-            // Calls to a revoked object fail over there; what is reserved is never asked for.
-            Message::Revoked { .. } | Message::Reserved { .. } => {}
+            // Calls to a revoked object fail over there; what is reserved is never asked for. The others do not come here.
+            Message::Revoked { .. } | Message::Reserved { .. } | Message::Call(_) | Message::Return(_) => {}
         }
-        self.settle(wire);
         Ok(())
     }
 
@@ -136,7 +154,7 @@ impl<H: Handles> Exchange<H> {
             call: number,
             target,
             operation,
-            options,
+            mut options,
             time_left,
             descriptors,
             streams,
@@ -198,9 +216,8 @@ impl<H: Handles> Exchange<H> {
                 return Ok(());
             }
         };
-        let deadline = time_left.map(|time_left| now.saturating_add(time_left));
-        self.set_answer_deadline(number, deadline);
-        let options = CallOptions { deadline, ..options };
+        options.deadline = time_left.map(|time_left| now.saturating_add(time_left));
+        self.set_answer_deadline(number, options.deadline);
         let body = if bulk.is_some() { None } else { Some(body) };
         self.direct(number, target, op, options, body, refs, wire);
         Ok(())
@@ -223,6 +240,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Finds the object that a call is made on, or the queue that it waits in.
+    #[inline]
     #[expect(clippy::too_many_arguments, reason = "the parts of a call")]
     fn direct(
         &mut self,
@@ -359,7 +377,10 @@ impl<H: Handles> Exchange<H> {
         if let Some(outcome) = self.with_its_shape(number, outcome, wire) {
             self.complete(number, outcome);
         }
-        self.end_if_done(number, wire);
+        // One that is wanted is done when it is taken.
+        if !is_wanted {
+            self.end_if_done(number, wire);
+        }
         Ok(())
     }
 
