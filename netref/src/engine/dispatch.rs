@@ -699,7 +699,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Polls an async method for the first time, in order, and spawns it if it waits.
     fn run_async(
         self: &Arc<Self>,
-        future: BoxFuture<'static, ()>,
+        mut future: BoxFuture<'static, ()>,
         method: &'static Method,
         mut serving: Serving,
         how: How,
@@ -710,23 +710,42 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             self.occupy(how.slot, &mut serving, true);
         }
         let answer = serving.answer;
-        let mut served = Served {
-            core: Arc::clone(self),
-            future: Some(future),
-            serving: Some(serving),
-            cancel: None,
-            answer,
-            alone_on: None,
+        let mut serving = Some(serving);
+        let is_over = !method.manners.spawned && {
+            let context = &mut Context::from_waker(Waker::noop());
+            self.poll_method(&mut future, &mut serving, answer, context)
+                .is_ready()
         };
-        if !method.manners.spawned && served.step(&mut Context::from_waker(Waker::noop())).is_ready() {
+        if is_over {
+            drop(future);
             self.left(answer);
             return if alone { Next::Freed(how.slot) } else { Next::Go };
         }
-        served.cancel = Some(self.dispatch.enter(answer));
-        served.alone_on = alone.then_some(how.slot);
         // The task polls it again at once, with a waker of its own.
-        self.runtime.spawn(served);
+        self.runtime.spawn(Served {
+            core: Arc::clone(self),
+            future: Some(future),
+            serving,
+            cancel: self.dispatch.enter(answer),
+            answer,
+            alone_on: alone.then_some(how.slot),
+        });
         if alone { Next::Wait(how.slot) } else { Next::Go }
+    }
+
+    /// Polls an async method as the call that is being served. One that panics is answered, and over.
+    fn poll_method(
+        self: &Arc<Self>,
+        future: &mut BoxFuture<'static, ()>,
+        serving: &mut Option<Serving>,
+        answer: u64,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let polled = context::serve(serving, || panics::guard(|| future.as_mut().poll(context)));
+        polled.unwrap_or_else(|error| {
+            self.answer_panic(answer, error);
+            Poll::Ready(())
+        })
     }
 
     /// Runs a blocking method on a thread that may wait.
@@ -860,34 +879,16 @@ struct How {
     slot: Slot,
 }
 
-/// An async method that is being served.
+/// An async method that was polled and waits, or is to run by itself.
 struct Served<P: Protocol<EngineHandles>> {
     core: Arc<Core<P>>,
     future: Option<BoxFuture<'static, ()>>,
     serving: Option<Serving>,
-    /// Set once it waits: from then on it can be given up.
-    cancel: Option<Arc<Cancel>>,
+    /// It can be given up.
+    cancel: Arc<Cancel>,
     answer: u64,
     /// The mailbox that waits for the end.
     alone_on: Option<Slot>,
-}
-
-impl<P: Protocol<EngineHandles>> Served<P> {
-    fn step(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(future) = &mut self.future else {
-            return Poll::Ready(());
-        };
-        let polled = context::serve(&mut self.serving, || {
-            panics::guard(|| future.as_mut().poll(context))
-        });
-        match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => {}
-            Err(error) => self.core.answer_panic(self.answer, error),
-        }
-        self.future = None;
-        Poll::Ready(())
-    }
 }
 
 impl<P: Protocol<EngineHandles>> Future for Served<P> {
@@ -895,52 +896,57 @@ impl<P: Protocol<EngineHandles>> Future for Served<P> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Some(cancel) = &this.cancel {
-            let mut watchers = lock(&cancel.watchers);
-            if !watchers
-                .task
-                .as_ref()
-                .is_some_and(|task| task.will_wake(context.waker()))
-            {
-                watchers.task = Some(context.waker().clone());
-            }
-            drop(watchers);
-            if cancel.is_given_up() {
-                // Dropping the method's future is how it is cancelled; its own calls are cancelled with it.
-                let dropped = this.future.take();
-                // What its destructors still have to tell others is not cut short by a deadline that has passed.
-                if let Some(serving) = &mut this.serving {
-                    serving.deadline = None;
-                }
-                let ended = context::serve(&mut this.serving, || panics::guard(|| drop(dropped)));
-                if let Err(error) = ended {
-                    let peer = &this.core.peer;
-                    peer.warn(|left_out| {
-                        tracing::warn!(%peer, panic = %error, left_out, "a cancelled method panicked");
-                    });
-                }
-                return Poll::Ready(());
-            }
+        let mut watchers = lock(&this.cancel.watchers);
+        if !watchers
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(context.waker()))
+        {
+            watchers.task = Some(context.waker().clone());
         }
-        this.step(context)
+        drop(watchers);
+        if this.cancel.is_given_up() {
+            // Dropping the method's future is how it is cancelled; its own calls are cancelled with it.
+            let dropped = this.future.take();
+            // What its destructors still have to tell others is not cut short by a deadline that has passed.
+            if let Some(serving) = &mut this.serving {
+                serving.deadline = None;
+            }
+            let ended = context::serve(&mut this.serving, || panics::guard(|| drop(dropped)));
+            if let Err(error) = ended {
+                let peer = &this.core.peer;
+                peer.warn(|left_out| {
+                    tracing::warn!(%peer, panic = %error, left_out, "a cancelled method panicked");
+                });
+            }
+            return Poll::Ready(());
+        }
+        let Some(future) = &mut this.future else {
+            return Poll::Ready(());
+        };
+        let polled = this
+            .core
+            .poll_method(future, &mut this.serving, this.answer, context);
+        if polled.is_ready() {
+            this.future = None;
+        }
+        polled
     }
 }
 
 impl<P: Protocol<EngineHandles>> Drop for Served<P> {
     fn drop(&mut self) {
-        if self.cancel.is_some() {
-            self.core.dispatch.leave(self.answer);
-            // A runtime that is shut down drops its tasks: whoever waits for them should hear of it. What is behind
-            // it is not run, as it would be dropped at once; the connection ends, and gives it up.
-            if self.future.is_some() {
-                self.alone_on = None;
-                let conduit = self.core.anchor();
-                conduit.answer_error(
-                    self.answer,
-                    Error::new(ErrorKind::Cancelled, "the serving side is shutting down"),
-                    true,
-                );
-            }
+        self.core.dispatch.leave(self.answer);
+        // A runtime that is shut down drops its tasks: whoever waits for them should hear of it. What is behind it is not
+        // run, as it would be dropped at once; the connection ends, and gives it up.
+        if self.future.is_some() {
+            self.alone_on = None;
+            let conduit = self.core.anchor();
+            conduit.answer_error(
+                self.answer,
+                Error::new(ErrorKind::Cancelled, "the serving side is shutting down"),
+                true,
+            );
         }
         if let Some(slot) = self.alone_on {
             self.core.not_busy(slot);
