@@ -108,10 +108,10 @@ mod seeds;
 mod servers;
 #[path = "all/sessions.rs"]
 mod sessions;
-#[path = "all/spinning.rs"]
-mod spinning;
 #[path = "all/soaking.rs"]
 mod soaking;
+#[path = "all/spinning.rs"]
+mod spinning;
 #[cfg(unix)]
 #[path = "all/ssh.rs"]
 mod ssh;

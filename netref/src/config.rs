@@ -42,9 +42,9 @@ pub struct Config {
     /// rather than by a task: a quarter less work for each call of a peer that calls and waits in turn, for the price of a
     /// thread. Default false.
     pub own_thread: bool,
-    /// How long a connection spins (looks again and again for more) before it falls asleep, where that has paid lately: the peer answers at
-    /// once and has a CPU of its own, and no other connection is in use on the thread. Over TCP and Unix sockets only. Default
-    /// 50 µs; zero is never.
+    /// How long a connection spins before it falls asleep: looks again and again for more, where that has paid lately, as the peer
+    /// answers at once and has a CPU of its own, and no other connection is in use on the thread. Over TCP and Unix sockets
+    /// only. What is due may be late by as much. Default 50 µs, at most 100 ms; zero is never.
     pub spin: Duration,
     /// Limits of messages, lanes and fragments.
     pub limits: farref_framing::Limits,

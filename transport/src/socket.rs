@@ -370,6 +370,8 @@ impl<S: Socket> ByteTx for SocketTx<S> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
+        // Before it is written: what is read meanwhile may be more than that acknowledges.
+        let was_owed = self.other.is_owed.swap(false, Ordering::Relaxed);
         let written = match &*self.other.read() {
             Half::Reactor(half) => retry(|| {
                 let socket = half.as_ref();
@@ -383,8 +385,8 @@ impl<S: Socket> ByteTx for SocketTx<S> {
             Half::Thread(socket) => retry(|| write(socket, bufs)),
             Half::Gone(_) => Err(gone()),
         };
-        if written.is_ok() {
-            self.other.is_owed.store(false, Ordering::Relaxed);
+        if was_owed && written.is_err() {
+            self.other.is_owed.store(true, Ordering::Relaxed);
         }
         written
     }

@@ -267,12 +267,12 @@ fn a_deadline_passes_while_the_driver_spins() {
 fn a_carrier_that_is_cut_while_both_sides_spin_is_replaced() {
     let apart = Apart::new("plain+tcp", ["near", "far"]);
     let to = apart.address.trim_start_matches("plain+tcp://").parse().unwrap();
-    let (relay, connection) = apart.client.block_on(async {
-        let relay = Relay::new(to).await;
+    let between = alone("between");
+    let relay = between.block_on(Relay::new(to));
+    let connection = apart.client.block_on(async {
         let through = format!("plain+tcp://{}", relay.leads_to());
         let connecting = farref::connect(through).config(spinning());
-        let connection = within(connecting.into_future()).await.unwrap();
-        (relay, connection)
+        within(connecting.into_future()).await.unwrap()
     });
     let bench: Netref<dyn Bench> = apart.client.block_on(within(connection.root())).unwrap();
     for _ in 0..5 {

@@ -45,7 +45,7 @@ pub(crate) fn start<P: Protocol<EngineHandles>>(core: &Arc<Core<P>>) {
     }
 }
 
-struct Driver<P: Protocol<EngineHandles>> {
+pub(super) struct Driver<P: Protocol<EngineHandles>> {
     core: Arc<Core<P>>,
     /// The number of the role under which this driver reads.
     number: u64,
@@ -59,8 +59,8 @@ struct Driver<P: Protocol<EngineHandles>> {
     reads: u32,
     /// Whether it spins before it falls asleep.
     pace: Pace,
-    /// The carrier is out of the reactor, as this driver spins.
-    spins: bool,
+    /// The number of the carrier that is out of the reactor, as this driver spins.
+    spins: Option<u64>,
     /// It has left in order: somebody else drives, or the connection has ended.
     has_left: bool,
 }
@@ -125,7 +125,7 @@ enum Step {
 }
 
 impl<P: Protocol<EngineHandles>> Driver<P> {
-    fn new(core: Arc<Core<P>>, number: u64) -> Self {
+    pub(super) fn new(core: Arc<Core<P>>, number: u64) -> Self {
         let setup = Some(clock::after(core.config.setup_timeout));
         Self {
             core,
@@ -136,7 +136,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
             reads: 0,
             pace: Pace::default(),
-            spins: false,
+            spins: None,
             has_left: false,
         }
     }
@@ -151,6 +151,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             // Not behind the back of a thread that has the role from a successor.
             if self.is_away() && self.core.role.is_held_by(self.number) {
                 self.core.come_back();
+                // The thread may have been told of some.
+                self.releasing.get_or_insert_with(|| clock::after(RELEASE_DELAY));
             }
             if matches!(self.core.handle_events(self.number), Handled::Left) {
                 self.has_left = true;
@@ -234,6 +236,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             let nobody_came = !recalled && calls == before;
             in_vain = if nobody_came { in_vain.saturating_add(1) } else { 0 };
             if (recalled || nobody_came) && self.core.role.take_back(self.number) {
+                if nobody_came {
+                    lead.is_not_next();
+                }
                 break;
             }
         }
@@ -320,7 +325,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     /// Whether a thread has left the carrier out of the reactor.
     fn is_away(&self) -> bool {
-        self.core.lead.is_away() && !self.spins
+        self.core.lead.is_away() && self.spins.is_none()
     }
 
     /// Whether there will be more to read before this driver could be asleep.
@@ -335,39 +340,45 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     }
 
     /// Looks again and again whether more comes, for a moment. Out of the reactor, which would be woken by it as well.
-    fn spin(&mut self) -> Result<(), (u64, Error)> {
+    pub(super) fn spin(&mut self) -> Result<(), (u64, Error)> {
         let core = Arc::clone(&self.core);
         let carrier = lock(&core.state).carrier;
         let mut slot = lock(&core.inlet);
         let Some(inlet) = &mut *slot else {
             return Ok(());
         };
-        if !self.spins {
+        if self.spins != Some(carrier) {
             match core.lead.leave_reactor(inlet, carrier) {
-                Ok(left) => self.spins = left.is_some(),
+                Ok(left) => self.spins = left.map(|_| carrier),
                 Err(error) => {
+                    self.spins = None;
                     lock(&core.state).lost.get_or_insert_with(|| lost(Some(&error)));
                 }
             }
-            if !self.spins {
+            if self.spins.is_none() {
                 return Ok(());
             }
         }
-        match core.spin(inlet, &mut self.pace) {
-            Ok(Some(from)) => return core.take_in(&mut slot, from, &mut self.pace),
-            Ok(None) => *slot = None,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                *slot = None;
-                lock(&core.state).lost = Some(lost(Some(&error)));
-            }
+        let read = core.spin(inlet, &mut self.pace);
+        match read {
+            Ok(Some(from)) if !from.end => return core.take_in(&mut slot, from, &mut self.pace),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            _ => {}
         }
+        // The other half may have something to write still, and is waited for by way of the reactor.
+        let _ = inlet.join_reactor();
+        match read {
+            Ok(Some(from)) => return core.take_in(&mut slot, from, &mut self.pace),
+            Ok(None) => {}
+            Err(error) => lock(&core.state).lost = Some(lost(Some(&error))),
+        }
+        *slot = None;
         Ok(())
     }
 
     /// Brings the carrier back to the reactor, if this driver has taken it out.
     fn stop_spinning(&mut self) -> bool {
-        let spun = std::mem::take(&mut self.spins);
+        let spun = self.spins.take().is_some();
         if spun {
             self.core.come_back();
         }

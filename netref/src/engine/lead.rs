@@ -124,7 +124,7 @@ impl Lead {
         self.recall();
     }
 
-    /// A call was made that does not block.
+    /// The next call is not that of a thread that has just made one.
     pub(super) fn is_not_next(&self) {
         if self.streak.load(Ordering::Relaxed) > 0 {
             self.streak.store(0, Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl Lead {
 
     /// Whether no thread is about to lead.
     pub(super) fn is_left_to_driver(&self) -> bool {
-        !self.has_owner() && self.streak.load(Ordering::Relaxed) == 0
+        !self.has_owner() && self.streak.load(Ordering::Relaxed) < STREAK
     }
 
     /// Takes the carrier of that number out of the reactor; nothing if it cannot leave that.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
-use farref_framing::{CloseReason, Inlet, ReadFrom, StreamKey};
+use farref_framing::{CloseReason, Inlet, Nanos, ReadFrom, StreamKey};
+
+use smallvec::SmallVec;
 
 use crate::clock;
 use crate::engine::core::{Core, Proxies};
@@ -14,9 +16,16 @@ use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
 use crate::role::{self, Driven};
+use crate::waiter::Waiter;
 
 /// Releases wait that long for a call to ride along with.
 pub(super) const RELEASE_DELAY: Duration = Duration::from_millis(1);
+
+/// So many that wait for calls are woken at once.
+const TOGETHER: usize = 32;
+
+/// A thread that spins does nothing else.
+const LONGEST_SPIN: Duration = Duration::from_millis(100);
 
 /// Pauses between two looks.
 const PAUSES: u32 = 8;
@@ -36,14 +45,23 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Handles the events one by one, in the order of the wire.
     pub(super) fn handle_events(self: &Arc<Self>, number: u64) -> Handled {
         role::driving(Arc::clone(self) as Arc<dyn Driven>, number, || {
+            // Woken together: who is woken wants the lock as well.
+            let mut ready = SmallVec::<[Waiter; TOGETHER]>::new();
             loop {
                 let (event, said_goodbye) = {
                     let mut state = lock(&self.state);
                     if !self.role.is_held_by(number) {
                         return Handled::Left;
                     }
-                    (state.protocol.poll_event(), state.goodbye.is_some())
+                    let event = loop {
+                        match state.protocol.poll_event() {
+                            Some(Event::Ready(waiter)) if ready.len() < TOGETHER => ready.push(waiter),
+                            event => break event,
+                        }
+                    };
+                    (event, state.goodbye.is_some())
                 };
+                ready.drain(..).for_each(Waiter::wake);
                 match event {
                     None => return Handled::All,
                     Some(Event::Ready(waiter)) => waiter.wake(),
@@ -110,8 +128,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Reads what comes while it spins, for a moment. In vain, it is as if there were nothing now.
     pub(super) fn spin(&self, inlet: &mut Inlet, pace: &mut Pace) -> std::io::Result<Option<ReadFrom>> {
-        let moment = clock::nanos(self.config.spin);
         let begun = clock::now();
+        let due = lock(&self.state).armed.unwrap_or(Nanos::MAX);
+        let moment = clock::nanos(self.config.spin.min(LONGEST_SPIN)).min(due.saturating_sub(begun));
         let mut last = begun;
         loop {
             let read = inlet.try_read();

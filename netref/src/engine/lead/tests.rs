@@ -216,3 +216,20 @@ async fn the_role_of_a_connection_that_is_closed_is_given_back() {
     leader.park();
     assert!(!core.role.is_parked());
 }
+
+/// It stayed where no reactor saw it, and whatever was still to be written waited until the connection was given up.
+#[tokio::test]
+async fn the_other_half_comes_back_when_the_carrier_ends_while_the_driver_spins() {
+    for breaks in [None, Some(io::ErrorKind::ConnectionReset)] {
+        let (core, joined, _) = subject_on(Silent {
+            breaks: Some(breaks),
+            ..Silent::default()
+        })
+        .await;
+        let mut driver = driver::Driver::new(Arc::clone(&core), 0);
+        // How it ended is the loop's to handle.
+        drop(driver.spin());
+        assert!(lock(&core.inlet).is_none());
+        assert_eq!(joined.load(Ordering::SeqCst), 1, "{breaks:?}");
+    }
+}
