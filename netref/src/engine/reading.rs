@@ -22,7 +22,7 @@ use crate::waiter::Waiter;
 pub(super) const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
 /// So many that wait for calls are woken at once.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 128;
 
 /// A thread that spins does nothing else.
 const LONGEST_SPIN: Duration = Duration::from_millis(100);
