@@ -26,4 +26,6 @@ pub mod relay;
 pub mod rough;
 pub mod rpyc_service;
 #[cfg(unix)]
+pub mod siege;
+#[cfg(unix)]
 pub mod sshd;

@@ -1,7 +1,7 @@
 //! The far side of tests that need another process: `serve` shows a bench on `stdio:`, `relay ADDRESS` joins `stdio:`
 //! with what is there, `start ADDRESS` has a process started there and says its number, `files DIRECTORY` shows that
 //! directory and the machine on `stdio:`, `agent [MILLISECONDS]` serves a bench to whoever started it by ssh, `noisy` serves
-//! and prints, `exit CODE` does that, `deaf` neither speaks nor ends, `activated` and `inetd` serve what is handed over. Any
+//! and prints, `fort DIRECTORY` is besieged there, `exit CODE` does that, `deaf` neither speaks nor ends, `activated` and `inetd` serve what is handed over. Any
 //! other manner takes an address, `stdio:` unless it is given, and says what it hears; some do something of their own before.
 
 #![allow(
@@ -27,6 +27,7 @@ use farref::processes::{Command, Processes};
 use farref::transport::{Address, ByteRx, ByteTx, Carrier, Media, StreamCarrier};
 use farref_integration_tests::bench::{Bench, Rig};
 use farref_integration_tests::program::{Here, Whereabouts, read, write_all};
+use farref_integration_tests::siege;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -71,6 +72,7 @@ fn main() {
             server.serve_inherited(true).await.unwrap();
             server.closed().await;
         }),
+        ["fort", directory] => runtime.block_on(siege::stand(directory)),
         ["relay", address] => runtime.block_on(relay(address)),
         ["start", address] => runtime.block_on(start(address)),
         ["exit", code] => std::process::exit(code.parse().unwrap()),

@@ -4,7 +4,7 @@ use farref::message::{Descriptor, Message, Target};
 use farref::protocol::{CancelReason, Chain};
 use farref_framing::{CloseReason, Role};
 use farref_integration_tests::bench::{Bench, Counter};
-use farref_integration_tests::raw_peer::{RawPeer, answer, call, hello, hello_with};
+use farref_integration_tests::raw_peer::{Heard, RawPeer, answer, call, hello, hello_with};
 
 use super::{House, keep, message, mine};
 
@@ -224,4 +224,80 @@ fn nothing_but_the_hello_comes_first() {
     assert_eq!(reason.code, CloseReason::BREACH);
     assert!(reason.text.contains("before the hello"), "{reason}");
     house.stands();
+}
+
+/// PROTOCOL.md § 5.6.
+#[test]
+fn a_peer_that_asks_for_shapes_without_end_is_told_so() {
+    let house = House::new();
+    let stream = std::os::unix::net::UnixStream::connect(&house.path).unwrap();
+    let mut peer = RawPeer::new(stream, Role::Dialer);
+    let mut hello = hello();
+    if let Message::Hello(hello) = &mut hello {
+        hello.features = 1;
+    }
+    peer.say(&hello);
+    for shape in 0..=1024 {
+        peer.say(&Message::GetShape { shape });
+    }
+    let reason = peer.ending();
+    assert_eq!(reason.code, CloseReason::BREACH, "{reason}");
+    assert!(reason.text.contains("1024 questions"), "{reason}");
+    house.stands();
+    let body = Message::Shape { shape: 7 };
+    house.refuses("a shape that nobody asked for", "was not asked for", |peer| {
+        peer.say(&body)
+    });
+}
+
+/// PROTOCOL.md § 5.6.
+#[test]
+fn a_drain_is_answered_with_one() {
+    let house = House::new();
+    let mut peer = house.peer();
+    peer.say(&Message::Drain);
+    loop {
+        match peer.hear() {
+            Heard::Message(Message::Drain, _) => break,
+            Heard::Message(..) | Heard::Body(_) => {}
+            other => panic!("no drain, but {other:?}"),
+        }
+    }
+    peer.close();
+    house.stands();
+}
+
+/// Marks and descriptors that do not exist (PROTOCOL.md § 5.2 to § 5.4).
+#[test]
+fn what_is_not_drawn_is_refused() {
+    let house = House::new();
+    let mut plain = Vec::new();
+    message(call::<dyn Bench>(1, 0, "add")).encode(&mut plain);
+    let mut marked = plain.clone();
+    marked.splice(2..3, [0xfb, 0, 0x40]); // mark 14
+    house.refuses("a mark that is not drawn", "", |peer| {
+        peer.say_bytes(&marked, &[1, 2])
+    });
+    house.refuses("a verdict that is none", "", |peer| {
+        peer.say(&message(call::<dyn Bench>(1, 0, "add")));
+        peer.say_bytes(&[3, 1, 3], b"");
+    });
+    for mark in [6, 7] {
+        house.refuses("a mark of a return that is not drawn", "", |peer| {
+            peer.say_bytes(&[3, 1, 1 << mark], b"");
+        });
+    }
+    house.refuses("a descriptor that is not drawn", "", |peer| {
+        let mut with = Vec::new();
+        keep(1, Descriptor::Null).encode(&mut with);
+        *with.last_mut().unwrap() = 6;
+        peer.say_bytes(&with, &[0]);
+    });
+    house.refuses("a lent reference that was not lent", "not lent", |peer| {
+        let mut counter = call::<dyn Bench>(1, 0, "counter");
+        counter.options.no_pipeline = true;
+        peer.say(&message(counter));
+        peer.answer_to(1);
+        peer.say(&Message::Retain { export: 1 });
+    });
 }

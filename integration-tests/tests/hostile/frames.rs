@@ -1,11 +1,22 @@
 //! Peers that break a rule of the frames, or never end.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use farref::message::Message;
 use farref_framing::CloseReason;
 use farref_integration_tests::bench::Bench;
 use farref_integration_tests::media::within;
-use farref_integration_tests::raw_peer::call;
+use farref_integration_tests::raw_peer::{call, hello};
+use farref_integration_tests::siege::{self, announced, frame, preface};
 
 use super::{House, message};
+
+/// A call whose arguments are bytes.
+fn bytes(number: u64) -> Message<'static> {
+    message(call::<dyn Bench>(number, 0, "bytes"))
+}
 
 #[test]
 fn a_peer_that_breaks_a_rule_of_the_frames_is_told_which() {
@@ -33,6 +44,48 @@ fn a_peer_that_breaks_a_rule_of_the_frames_is_told_which() {
         ("RESUMED by a dialer", &[&[0x0c, 0, 32][..], &[0; 32]].concat()),
         ("an optional frame that is too long", &[0xa9, 0, 0xfc, 0, 0, 2, 0]),
         ("a byte behind the last", &[0x0e, 0, 1, 0, 0x01]),
+        ("more than an offset", &[0x02, 1, 2, 5, 5]),
+        ("credit for a lane that is not there", &[0x02, 1, 1, 5]),
+        ("the end of lane 0", &[0x04, 0, 0]),
+        ("an end with something in it", &[0x04, 1, 1, 5]),
+        ("a reset without a code", &[0x05, 1, 0]),
+        ("a stop of a lane that is not there", &[0x06, 4, 1, 1]),
+        ("a lane done that is not there", &[0x07, 4, 0]),
+        ("a ping on a lane", &[&[0x08, 1, 8][..], &[0; 8]].concat()),
+        ("a ping that is too short", &[&[0x08, 0, 7][..], &[0; 7]].concat()),
+        ("a refusal by a dialer", &[0x0d, 0, 1, 1]),
+        ("a close without a code", &[0x0e, 0, 0]),
+        ("a close in no letters", &[0x0e, 0, 2, 0, 0xff]),
+        (
+            "a close that is too long",
+            &[&[0x0e, 0, 0xfb, 10, 1][..], &[b'a'; 266]].concat(),
+        ),
+        (
+            "a lane named twice",
+            &[announced(1, 9, &bytes(1)), announced(1, 9, &bytes(2))].concat(),
+        ),
+        (
+            "a body that ends too early",
+            &[announced(1, 9, &bytes(1)), frame(1, 1, &[8; 8]), frame(4, 1, &[])].concat(),
+        ),
+        (
+            "a body that ends too late",
+            &[announced(1, 9, &bytes(1)), frame(1, 1, &[8; 10])].concat(),
+        ),
+        (
+            "a lane that goes on behind its end",
+            &[frame(1, 1, &[8; 9]), frame(4, 1, &[]), frame(1, 1, &[8])].concat(),
+        ),
+        (
+            "a lane that goes on behind its reset",
+            &[frame(1, 1, &[8; 9]), frame(5, 1, &[1]), frame(1, 1, &[8])].concat(),
+        ),
+        ("a body on lane 0", &announced(0, 9, &bytes(1))),
+        ("an empty body", &announced(1, 0, &bytes(1))),
+        (
+            "a body that is longer than declared",
+            &announced(1, 1 << 20, &bytes(1)),
+        ),
     ] {
         println!("{what}");
         let mut peer = house.peer();
@@ -100,5 +153,26 @@ fn a_peer_that_asks_and_never_reads_stops_itself_alone() {
         }
     });
     drop(peer);
+    house.stands();
+}
+
+/// PROTOCOL.md § 3.7.
+#[test]
+fn a_ping_is_answered_with_its_stamp() {
+    let house = House::new();
+    let mut stream = UnixStream::connect(&house.path).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let hello = siege::message(&hello(), b"");
+    for bytes in [preface(false), hello, frame(8, 0, b"a stamp.")] {
+        stream.write_all(&bytes).unwrap();
+    }
+    let (pong, mut heard) = (frame(9, 0, b"a stamp."), Vec::new());
+    while !heard.windows(pong.len()).any(|piece| piece == pong) {
+        let mut piece = [0; 4096];
+        let read = stream.read(&mut piece).unwrap();
+        assert!(read > 0, "it hung up: {heard:x?}");
+        heard.extend_from_slice(&piece[..read]);
+    }
+    drop(stream);
     house.stands();
 }

@@ -4,7 +4,10 @@
 mod calls;
 mod clients;
 mod exchange;
+mod floods;
 mod frames;
+mod log;
+mod session;
 mod strangers;
 
 use std::future::IntoFuture;
@@ -63,10 +66,15 @@ impl House {
         RawPeer::dial(&self.path)
     }
 
-    /// Nobody else has noticed anything, and whoever came is gone.
-    fn stands(&self) {
+    /// An honest peer is answered.
+    fn is_answered(&self) {
         let sum = self.runtime.block_on(within(self.honest.call().add(20, 22)));
         assert_eq!(sum.unwrap(), 42);
+    }
+
+    /// Nobody else has noticed anything, and whoever came is gone.
+    fn stands(&self) {
+        self.is_answered();
         let server = self.server.as_ref().unwrap();
         self.runtime.block_on(within(
             server.wait_for(|stats| stats.connections == 1 && stats.opening == 0),
