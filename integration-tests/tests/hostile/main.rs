@@ -3,6 +3,7 @@
 
 mod calls;
 mod clients;
+mod demands;
 mod exchange;
 mod floods;
 mod frames;
