@@ -619,7 +619,7 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
     }
 
     fn track(&self) {
-        lock(&self.core().state).protocol.track();
+        lock(&self.core().state).track();
     }
 
     fn holdings(&self) -> Holdings {

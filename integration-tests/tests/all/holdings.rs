@@ -149,6 +149,25 @@ fn calls_under_way_are_told_on_both_sides() {
     });
 }
 
+/// It began with the process, where tracking was not wanted from the start.
+#[test]
+fn a_call_is_no_older_than_the_wish_to_track_it() {
+    runtime().block_on(async {
+        let pair = pair::<dyn Shop>("mem", Store::default()).await;
+        let shop: Netref<dyn Shop> = pair.root().await;
+        let begun = std::time::Instant::now();
+        pair.client.track_holdings();
+        let closing = shop.call().closing().start();
+        let holdings = pair.client.holdings();
+        let [call] = &holdings.calls[..] else {
+            panic!("{holdings}")
+        };
+        assert!(call.age <= begun.elapsed(), "{holdings}");
+        within(shop.call().close()).await.unwrap();
+        within(closing).await.unwrap();
+    });
+}
+
 #[test]
 fn what_may_keep_itself_alive_is_named() {
     runtime().block_on(async {

@@ -100,6 +100,8 @@ pub(crate) struct State<P> {
     spare: Vec<(u64, u32)>,
     /// Somebody waits for the last answer.
     watched: bool,
+    /// It is noted since when what is held, and the protocol is to be told the time of each call.
+    is_tracked: bool,
     /// What must outlive the halves of the carrier.
     pub(crate) guard: Option<Guard>,
     /// Who is at the other end of the carrier that there is, or was last.
@@ -136,6 +138,12 @@ impl<P: Protocol<EngineHandles>> State<P> {
         self.opened
             .as_mut()
             .map(|root| std::mem::replace(root, Received::Null))
+    }
+
+    /// Notes from now on since when what is held.
+    pub(crate) fn track(&mut self) {
+        self.is_tracked = true;
+        self.protocol.track();
     }
 
     /// Whether somebody waits for the last answer, and it has gone.
@@ -211,6 +219,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 armed: None,
                 spare: Vec::new(),
                 watched: false,
+                is_tracked: config.track_holdings,
                 guard: Some(guard),
                 peer: Arc::clone(&peer),
                 gauge,
@@ -311,7 +320,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 waiter,
             };
             // To look at the clock takes as long as a part of the call.
-            let now = if options.deadline.is_some() || self.config.track_holdings {
+            let now = if options.deadline.is_some() || state.is_tracked {
                 clock::now()
             } else {
                 0
