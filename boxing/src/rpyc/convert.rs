@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::{Bytes, BytesMut};
 
-use super::read::{Build, Constant};
+use super::build::{Build, Constant};
 use super::{BigInt, Brine, BrineError, Reader, write};
 use crate::value::{Fields, Names};
 use crate::{Record, Value};

@@ -35,10 +35,11 @@
 //! another. Bytes and numbers of a peer never panic, never overflow the stack, and reserve nothing by the counts they
 //! announce: [`BrineLimits`].
 //!
-//! Reading order: [`Brine`], `read`, `write`, `integer` (integers beyond 128 bits), `convert` (from and to
-//! [`Value`](crate::Value)), `python` (Python's types for those who write typed calls).
+//! Reading order: [`Brine`], `read`, `build` (what is made of what is read), `write`, `integer` (integers beyond 128 bits),
+//! `convert` (from and to [`Value`](crate::Value)), `python` (Python's types for those who write typed calls).
 
 mod brine;
+mod build;
 mod convert;
 mod error;
 mod integer;
