@@ -424,8 +424,12 @@ async fn refused(files: &Netref<dyn Files>, probes: &[Probe]) -> Vec<(String, Io
     refusals
 }
 
-/// What was refused, by rule and not by the system, is in the log with the name of the peer.
+/// So many warnings of one connection are logged in a minute; the others are counted.
+const LOGGED: usize = 16;
+
+/// What was refused, by rule and not by the system, is in the log with the name of the peer, as far as the log is not filled by it.
 async fn check_log(ring: &LogRing, key: &str, least: usize) {
+    let least = least.min(LOGGED);
     let records = ring
         .share()
         .call()
