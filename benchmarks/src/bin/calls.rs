@@ -32,8 +32,12 @@ fn main() -> farref::Result<()> {
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |number| number.parse());
     let wrong = |error: std::num::ParseIntError| farref::Error::msg(error.to_string());
     let (in_flight, calls) = (number(256).map_err(wrong)?, number(100_000).map_err(wrong)?);
-    let address = arguments.next().unwrap_or_else(|| "plain+tcp://127.0.0.1:0".into());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let address = arguments
+        .next()
+        .unwrap_or_else(|| "plain+tcp://127.0.0.1:0".into());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let server = Server::new(Fixed::new::<dyn Bench>(Served));
         let address = server.listen(address).await?;
@@ -52,7 +56,9 @@ fn main() -> farref::Result<()> {
             })
             .collect();
         for caller in callers {
-            caller.await.map_err(|error| farref::Error::msg(error.to_string()))??;
+            caller
+                .await
+                .map_err(|error| farref::Error::msg(error.to_string()))??;
         }
         Ok(())
     })
