@@ -5,6 +5,7 @@ use std::sync::Arc as Shared;
 use std::task::{Poll, Waker};
 
 use loom::future::block_on;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use crate::baton::{Baton, Turn};
@@ -951,6 +952,8 @@ mod releases {
     struct Connection {
         /// `Core::releases`: dropped, and not told to the protocol.
         dropped: Mutex<Vec<u8>>,
+        /// `Core::may_have_releases`.
+        may_have_dropped: AtomicBool,
         /// What the protocol was told, under the connection's lock.
         state: Mutex<Vec<u8>>,
         signal: Signal,
@@ -964,6 +967,7 @@ mod releases {
             let first = {
                 let mut dropped = lock(&self.dropped);
                 dropped.push(import);
+                self.may_have_dropped.store(true, Ordering::Release);
                 dropped.len() == 1
             };
             if first {
@@ -974,8 +978,11 @@ mod releases {
         /// `Core::take_releases`.
         fn take(&self) {
             let mut told = lock(&self.state);
-            let taken = std::mem::take(&mut *lock(&self.dropped));
-            told.extend(taken);
+            if self.may_have_dropped.load(Ordering::Acquire) {
+                let mut dropped = lock(&self.dropped);
+                self.may_have_dropped.store(false, Ordering::Release);
+                told.append(&mut dropped);
+            }
         }
 
         /// The driver: it takes them when it is asked to, until `others` are gone and nothing is asked.
