@@ -111,10 +111,16 @@ pub(crate) fn succeeds(before: &PeerEvidence, now: &PeerEvidence) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use farref_framing::{Batch, Link, LinkConfig, Role, StreamKey, StreamLink};
+    use std::future::poll_fn;
+    use std::io::IoSlice;
+
+    use bytes::BytesMut;
+    use farref_framing::{AttachConfig, Batch, Link, LinkConfig, LinkEvent, Role, StreamKey, StreamLink};
     use farref_netref::{Config, Parts, Peer, Root};
+    use farref_transport::StreamCarrier;
 
     use super::*;
+    use crate::keys::Grant;
 
     fn link(role: Role, salt: u8) -> StreamLink {
         let mut config = LinkConfig::new(role, [salt; 16], [salt; 32]);
@@ -122,15 +128,23 @@ mod tests {
         StreamLink::new(config, 0)
     }
 
+    fn written(link: &mut StreamLink) -> BytesMut {
+        let mut batch = Batch::new();
+        link.poll_transmit(&mut batch, 0);
+        BytesMut::from(&batch.to_vec(StreamKey::MAIN)[..])
+    }
+
+    fn pass(from: &mut StreamLink, to: &mut StreamLink) {
+        let mut input = written(from);
+        to.handle_bytes(StreamKey::MAIN, &mut input, false, 0).unwrap();
+    }
+
     /// What is left of a session that two links have begun.
     fn tombstone(salt: u8) -> Tombstone {
         let mut links = [link(Role::Dialer, salt), link(Role::Listener, salt + 100)];
         for turn in 0..4 {
             let [from, to] = &mut links;
-            let mut batch = Batch::new();
-            from.poll_transmit(&mut batch, 0);
-            let mut input = bytes::BytesMut::from(&batch.to_vec(StreamKey::MAIN)[..]);
-            to.handle_bytes(StreamKey::MAIN, &mut input, false, 0).unwrap();
+            pass(from, to);
             links.reverse();
             assert!(turn < 3 || links[0].session().is_some());
         }
@@ -157,7 +171,7 @@ mod tests {
         assert_eq!(over.0.len(), TOMBSTONES);
     }
 
-    async fn side(carrier: farref_transport::StreamCarrier, role: Role) -> Connection {
+    async fn side(carrier: StreamCarrier, role: Role) -> Connection {
         let (inlet, outlet, _, _) = farref_framing::open(carrier.into(), role).await.unwrap();
         let mut parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
         parts.keep_open = true;
@@ -188,6 +202,51 @@ mod tests {
         let mut table = sessions.lock();
         assert!(table.alive.is_empty());
         assert!(table.over.find(session, Instant::now()).is_some());
+    }
+
+    /// Begins a session over `carrier`, and asks to go on with it over another.
+    async fn comes_back(mut carrier: StreamCarrier) -> ResumeRequest {
+        let mut dialer = link(Role::Dialer, 9);
+        while dialer.session().is_none() {
+            let says = written(&mut dialer);
+            let count = carrier.tx.try_write(&[IoSlice::new(&says)]).unwrap();
+            assert_eq!(count, says.len());
+            let mut input = BytesMut::with_capacity(1 << 12);
+            poll_fn(|context| carrier.rx.poll_read(context, &mut input))
+                .await
+                .unwrap();
+            dialer
+                .handle_bytes(StreamKey::MAIN, &mut input, false, 0)
+                .unwrap();
+        }
+        dialer.detach(0).unwrap();
+        dialer.attach(AttachConfig::new([10; 16]), 0).unwrap();
+        let mut fresh = link(Role::Listener, 11);
+        pass(&mut dialer, &mut fresh);
+        match fresh.poll_event() {
+            Some(LinkEvent::ResumeRequested(request)) => *request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_may_no_longer_what_it_might_does_not_go_on() {
+        let (near, far) = farref_transport::memory::pair(1 << 12);
+        let server = side(near, Role::Listener).await;
+        let request = comes_back(far).await;
+        assert_eq!(server.session(), Some(request.session()));
+        let may = |service: &str| {
+            Some(Grant {
+                services: vec![service.to_owned()],
+                ..Grant::default()
+            })
+        };
+        let sessions = Sessions::default();
+        sessions.add(&server, may("files"));
+        let find = |admitted| sessions.find(&request, &PeerEvidence::None, &admitted).map(drop);
+        assert_eq!(find(may("files")), Ok(()));
+        assert_eq!(find(may("shell")), Err(Rejection::new(RejectCode::Denied)));
+        assert_eq!(find(None), Err(Rejection::new(RejectCode::Denied)));
     }
 
     #[test]
