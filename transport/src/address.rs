@@ -80,7 +80,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads an address of at most 4096 bytes.
+    /// Reads an address of at most 4096 bytes, also as it is displayed.
     ///
     /// # Errors
     ///

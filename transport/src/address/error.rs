@@ -53,7 +53,7 @@ impl Error for AddressError {}
 pub enum AddressProblem {
     /// There is nothing.
     Empty,
-    /// It has more than 4096 bytes.
+    /// It has more than 4096 bytes, or would be displayed with more.
     TooLong,
     /// White space or a control character, which must be written `%XX`.
     Unprintable,

@@ -174,13 +174,22 @@ pub(super) fn address(text: &str) -> Result<Address, Fault> {
         };
         return Err(prefix.replace(Problem::PlainKey, Security::Noise.word()));
     }
-    Ok(Address {
+    let address = Address {
         dialect,
         security,
         target,
         options,
         peer_key,
-    })
+    };
+    // With its escapes it may be longer, and then nobody could read what is displayed.
+    if address.to_string().len() > MAX_LEN {
+        return Err(Fault {
+            at: text.len(),
+            problem: Problem::TooLong,
+            fix: None,
+        });
+    }
+    Ok(address)
 }
 
 /// What no address may have, wherever it is.

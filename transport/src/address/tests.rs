@@ -315,6 +315,13 @@ fn an_address_too_long_is_refused_at_once() {
     );
     assert_eq!(error.nearest(), "unix:/tmp/name.sock");
     parse(&format!("unix:/{}", "x".repeat(4090)));
+    // Used to be an address whose display was none.
+    let error = Address::parse(&format!("x-own:{}?flag", "x".repeat(4085))).unwrap_err();
+    assert_eq!(
+        (error.position(), error.problem()),
+        (4096, AddressProblem::TooLong)
+    );
+    parse(&format!("x-own:{}?flag", "x".repeat(4083)));
 }
 
 #[test]
