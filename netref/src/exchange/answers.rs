@@ -89,6 +89,12 @@ impl<H: Handles> Answer<H> {
     pub(super) fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Returned(_))
     }
+
+    /// The wire has the acknowledgement of the flush.
+    pub(super) fn flushed(&mut self) {
+        self.flush = None;
+        self.passing = false;
+    }
 }
 
 /// What a call on `slot` of a result is made on.

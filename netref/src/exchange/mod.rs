@@ -357,17 +357,17 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Writes a message without a body, behind the releases that are due.
-    fn write(&mut self, wire: &mut dyn Wire, message: &Message<'_>) -> Written {
-        self.write_with(wire, message, BodyRef::Slice(&[]))
+    fn write(&mut self, wire: &mut dyn Wire, message: &Message<'_>) {
+        self.write_of(wire, message, Of::None);
     }
 
-    /// Writes a message, behind the releases that are due.
-    fn write_with(&mut self, wire: &mut dyn Wire, message: &Message<'_>, body: BodyRef<'_>) -> Written {
+    /// The same of a message that is somebody's.
+    fn write_of(&mut self, wire: &mut dyn Wire, message: &Message<'_>, of: Of) -> Written {
         if !self.releases.is_empty() {
             self.write_releases(wire);
         }
         self.encode(message);
-        self.outbox.write(wire, &self.head, body, Of::None)
+        self.outbox.write(wire, &self.head, BodyRef::Slice(&[]), of)
     }
 
     /// Encodes a message into `head`.
@@ -378,7 +378,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     fn flush_outbox(&mut self, wire: &mut dyn Wire) {
-        let (table, served) = (&mut self.questions.table, &mut self.served);
+        let (table, served, answers) = (&mut self.questions.table, &mut self.served, &mut self.answers);
         self.outbox.flush(wire, |of, lane, position| match of {
             Of::None => {}
             Of::Question(question) => {
@@ -388,6 +388,11 @@ impl<H: Handles> Exchange<H> {
                 }
             }
             Of::Answer { depth, bytes } => served.give(depth, bytes),
+            Of::Flush(answer) => {
+                if let Some(answer) = answers.get_mut(answer) {
+                    answer.flushed();
+                }
+            }
         });
     }
 

@@ -412,10 +412,14 @@ impl<H: Handles> Exchange<H> {
         let is_due = |ack: &mut Ack| waiting.have_gone(ack.depth, ack.behind);
         let due: Vec<Ack> = self.acks.extract_if(.., is_due).collect();
         for Ack { flush, answer, .. } in due {
-            if let Some(answer) = self.answers.get_mut(answer) {
-                answer.flush = None;
-                answer.passing = false;
-                self.write(wire, &Message::FlushAck { flush });
+            if self.answers.get(answer).is_none() {
+                continue;
+            }
+            let written = self.write_of(wire, &Message::FlushAck { flush }, Of::Flush(answer));
+            if written != Written::Held
+                && let Some(answer) = self.answers.get_mut(answer)
+            {
+                answer.flushed();
             }
         }
     }

@@ -58,6 +58,8 @@ pub(super) enum Of {
     /// It is the return of a call of the peer's, which is under way until the wire has it: the peer cannot make more of them
     /// than it has read returns.
     Answer { depth: u16, bytes: u64 },
+    /// It acknowledges the flush of that call of the peer's, which is open until the wire has it: for the same reason.
+    Flush(u64),
 }
 
 /// What became of a message.

@@ -222,6 +222,36 @@ fn a_call_is_finished_and_flushed_after_its_return_and_in_that_state_once() {
     );
 }
 
+/// Acknowledgements were kept without end for a peer that did not read them.
+#[test]
+fn a_flush_is_open_until_its_acknowledgement_is_on_the_wire() {
+    let mut pair = Pair::new();
+    let (_, incoming) = pair.call_b(&piped(), []);
+    pair.b.answer(incoming.answer, []);
+    let flush = |flush| Message::Flush { flush, call: 1 };
+    pair.b.receive_message(&flush(1), b"").unwrap();
+    pair.b.events();
+    pair.b.wire.full = true;
+    pair.b.receive_message(&flush(2), b"").unwrap();
+    pair.b.events();
+    let wrong = Err(Breach::WrongTime { call: 1 });
+    assert_eq!(pair.b.receive_message(&flush(3), b""), wrong);
+    assert_eq!(pair.b.receive_message(&Message::Finish { call: 1 }, b""), wrong);
+    pair.b.wire.full = false;
+    pair.b.exchange.flush(0, &mut pair.b.wire);
+    let acks: Vec<_> = pair.b.take_sent();
+    assert!(
+        matches!(
+            acks[..],
+            [.., Message::FlushAck { flush: 1 }, Message::FlushAck { flush: 2 }]
+        ),
+        "{acks:?}"
+    );
+    pair.b.receive_message(&flush(3), b"").unwrap();
+    pair.b.events();
+    pair.b.receive_message(&Message::Finish { call: 1 }, b"").unwrap();
+}
+
 #[test]
 fn no_more_copies_come_back_than_were_handed_out() {
     let mut pair = Pair::new();
