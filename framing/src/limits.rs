@@ -10,6 +10,8 @@ pub const MAX_FRAGMENT: usize = 64 * 1024;
 pub const MIN_FRAGMENT: usize = 240;
 /// Fewest lanes that a peer may limit naming to: as many bodies may be submitted before it is known.
 pub const MIN_NAMED: u32 = 16;
+/// Most lanes that are named and not done, whatever is declared.
+pub const MAX_NAMED: u32 = 4096;
 /// Longest frame header: kind, lane, length.
 pub const MAX_HEADER: usize = 1 + 9 + 5;
 /// Longest preface.
@@ -132,7 +134,7 @@ impl Limits {
         self.fragment = self.fragment.clamp(MIN_FRAGMENT, MAX_FRAGMENT);
         self.message = self.message.clamp(1 << 10, 1 << 30);
         self.lanes = self.lanes.clamp(1, 1024);
-        self.named = self.named.clamp(self.lanes.max(MIN_NAMED), 4096);
+        self.named = self.named.clamp(self.lanes.max(MIN_NAMED), MAX_NAMED);
         self.first_credit = self.first_credit.clamp(1 << 10, 16 << 20);
         self.receive_pool = self.receive_pool.max(self.message);
         self.retained = self.retained.clamp(256 << 10, 64 << 20);

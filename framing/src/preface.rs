@@ -12,7 +12,7 @@ use crate::error::{Breach, LinkError, Mismatch};
 use crate::event::CloseReason;
 #[cfg(feature = "noise")]
 use crate::frame::{HeaderBytes, Kind};
-use crate::limits::{MAX_FRAGMENT, MAX_PREFACE, MIN_FRAGMENT, MIN_NAMED};
+use crate::limits::{MAX_FRAGMENT, MAX_NAMED, MAX_PREFACE, MIN_FRAGMENT, MIN_NAMED};
 use crate::link::Role;
 use crate::varint;
 
@@ -219,7 +219,7 @@ impl Declared {
             FRAGMENT => self.fragment = size.min(MAX_FRAGMENT),
             MESSAGE => self.message = number,
             LANES => self.lanes = small,
-            NAMED => self.named = small,
+            NAMED => self.named = small.min(MAX_NAMED),
             FIRST_CREDIT => self.first_credit = number,
             _ => self.resume_window = Duration::from_millis(u64::from(small)),
         }
@@ -425,6 +425,14 @@ mod tests {
         refused(&[4, 1, 15], 4); // fewer than may be named early
         refused(&[5, 1, 250], 5); // below the smallest first credit
         refused(&[3], 0); // no length
+    }
+
+    /// Each is remembered until the peer says that it is done, which one that means no good never does.
+    #[test]
+    fn no_more_lanes_are_named_than_can_be_remembered_whatever_the_peer_takes() {
+        let named = |fields: &[u8]| with_fields(fields).unwrap().unwrap().0.declared.named;
+        assert_eq!(named(&[4, 5, 252, 255, 255, 255, 255]), MAX_NAMED);
+        assert_eq!(named(&[4, 3, 251, 0, 15]), 3840);
     }
 
     #[test]
