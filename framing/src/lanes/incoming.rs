@@ -31,8 +31,8 @@ pub(crate) enum Note {
 ///
 /// # Invariant
 ///
-/// `lanes` holds every lane from 1 to `highest` that is not done, at most `named`; `active` of them have brought a
-/// byte or an end, at most `at_once`. `pool` and what the lanes hold of it are together `receive_pool`. `unacked` is
+/// `lanes` holds every lane from 1 to `highest` that is not done. With those of which the peer was not told yet that they are,
+/// which are `dones`, they are at most `named`; `active` of them have brought a byte or an end, at most `at_once`. `pool` and what the lanes hold of it are together `receive_pool`. `unacked` is
 /// how many bytes were received since they were last acknowledged, over all lanes.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -168,7 +168,8 @@ impl Incoming {
         let lane = LaneId::new(number);
         if number > self.highest {
             let fresh = number.saturating_sub(self.highest);
-            if fresh.saturating_add(length(self.lanes.len())) > u64::from(self.named) {
+            let named = length(self.lanes.len().saturating_add(self.dones));
+            if fresh.saturating_add(named) > u64::from(self.named) {
                 return Err(Breach::TooManyLanes {
                     lane,
                     limit: self.named,
@@ -761,6 +762,26 @@ mod tests {
             Err(named_lanes(lane(u64::MAX)))
         );
         assert_eq!(incoming.open(), 3);
+    }
+
+    /// Whoever gave up one body after the other, and read nothing, had without end to be told that they are done.
+    #[test]
+    fn a_lane_counts_until_the_peer_is_told_that_it_is_done() {
+        let (mut incoming, mut events) = (Incoming::new(&limits()), Events::new());
+        for number in 1..=4 {
+            incoming.read_messages(named(number, 9), &mut events).unwrap();
+            incoming.reset(number, 0, &mut events).unwrap();
+        }
+        assert_eq!(incoming.open(), 0);
+        let fifth = named(5, 9);
+        let breach = Breach::TooManyLanes {
+            lane: lane(5),
+            limit: 4,
+        };
+        assert_eq!(incoming.read_messages(fifth.clone(), &mut events), Err(breach));
+        incoming.notes.clear();
+        incoming.dones = 0;
+        assert_eq!(incoming.read_messages(fifth, &mut events), Ok(1));
     }
 
     #[test]
