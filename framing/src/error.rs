@@ -186,11 +186,11 @@ pub enum SessionEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// The message is longer than the peer accepts.
+    /// The message is longer than the peer accepts, or than [`Limits::backlog`](crate::Limits::backlog).
     MessageTooLong {
         /// Its length.
         len: u64,
-        /// What the peer declared.
+        /// The lower of the two.
         limit: u64,
     },
     /// As much is kept for the peer as [`Limits::backlog`](crate::Limits::backlog) allows.
@@ -352,7 +352,7 @@ impl fmt::Display for Misuse {
             Self::MessageTooLong { len, limit } => {
                 write!(
                     f,
-                    "a message of {len} bytes is more than the {limit} that the peer accepts"
+                    "a message of {len} bytes is more than the {limit} that may be sent"
                 )
             }
             Self::Backlog => f.write_str("too many bytes wait for the peer"),

@@ -35,6 +35,31 @@ fn named(lane: u64, len: u64) -> Vec<u8> {
     frame(0x01, 0, &payload)
 }
 
+/// It was told to wait, and all behind it with it, until there was room for it: never.
+#[test]
+fn a_message_that_is_longer_than_what_is_kept_for_the_peer_is_refused() {
+    let mut dialer = config(Role::Dialer, false, 1);
+    dialer.limits = limits(|limits| {
+        limits.message = 1 << 10;
+        limits.retained = 256 << 10;
+        limits.backlog = 300 << 10;
+    });
+    let mut dialer = Form::Stream.link(dialer);
+    let mut listener = Form::Stream.link(config(Role::Listener, false, 2));
+    while support::pass(&mut *dialer, &mut *listener, 0) | support::pass(&mut *listener, &mut *dialer, 0) {}
+    let mut submitted = |len: usize| dialer.submit(b"head", Body::Slice(&vec![0; len]));
+    let limit = 300 << 10;
+    assert_eq!(
+        submitted(300 << 10),
+        Err(Misuse::MessageTooLong {
+            len: limit + 4,
+            limit
+        }
+        .into())
+    );
+    assert!(submitted((300 << 10) - 4).is_ok());
+}
+
 #[test]
 fn each_breach_ends_the_link_with_a_word_to_the_peer() {
     let lane = LaneId::new;

@@ -217,9 +217,10 @@ impl Outgoing {
         Ok(())
     }
 
-    /// The longest message that may be submitted.
+    /// The longest message that may be submitted: one that is more than is kept for the peer would wait for ever.
     pub(crate) fn message_limit(&self) -> u64 {
-        self.peer.map_or(self.limits.message, |peer| peer.message)
+        let accepted = self.peer.map_or(self.limits.message, |peer| peer.message);
+        accepted.min(self.limits.backlog)
     }
 
     /// Bytes kept for the peer, sent or not.
