@@ -16,6 +16,11 @@ pub struct Config {
     pub max_calls: u32,
     /// Bytes of arguments of the peer's calls that may be under way at once. Default 64 MiB.
     pub max_call_bytes: u64,
+    /// Bytes of results that may wait for a peer which does not read them, beyond
+    /// [`Limits::backlog`](farref_framing::Limits::backlog). Default 256 MiB. From half of it on, further calls of the peer's fail as
+    /// [`Overloaded`](farref_boxing::ErrorKind::Overloaded); results that would exceed it fail as
+    /// [`Limit`](farref_boxing::ErrorKind::Limit).
+    pub max_unread: u64,
     /// Objects that may be held across the connection in either direction. Default 1,048,576.
     pub max_objects: u32,
     /// How many objects of this side the peer may hold before a warning says so, once, with their types. Default 100,000;
@@ -57,6 +62,7 @@ impl Default for Config {
             max_blocking: 64,
             max_calls: 16_384,
             max_call_bytes: 64 << 20,
+            max_unread: 256 << 20,
             max_objects: 1 << 20,
             warn_at_exports: Some(100_000),
             track_holdings: false,

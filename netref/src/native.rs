@@ -314,6 +314,7 @@ impl From<&Config> for ExchangeConfig {
             max_call_bytes: config.max_call_bytes,
             max_objects: config.max_objects.into(),
             max_depth: config.max_depth,
+            max_unread: config.max_unread,
             warn_at_exports: config.warn_at_exports.map_or(u64::MAX, u64::from),
             ..Self::default()
         }

@@ -84,6 +84,7 @@ impl Table {
             max_objects: MOST.into(),
             max_depth: 4,
             max_references: 4,
+            max_unread: 1000,
             name: "fuzz".into(),
             tells_shapes: true,
         };

@@ -104,6 +104,8 @@ pub struct ExchangeConfig {
     pub max_depth: u16,
     /// References in one message. Default 131,072.
     pub max_references: u32,
+    /// Bytes of results that may wait because the wire takes no more. Default 256 MiB.
+    pub max_unread: u64,
     /// The peer may hold so many objects of this side before it is told of, once. Default never.
     pub warn_at_exports: u64,
     /// What this side is called, for people: at most 256 bytes are sent. Default empty.
@@ -120,6 +122,7 @@ impl Default for ExchangeConfig {
             max_objects: 1 << 20,
             max_depth: 256,
             max_references: 1 << 17,
+            max_unread: 256 << 20,
             warn_at_exports: u64::MAX,
             name: String::new(),
             tells_shapes: true,

@@ -236,7 +236,9 @@ impl<H: Handles> Exchange<H> {
         }
         let before = self.served.bytes();
         self.served.take(depth, bytes);
-        Ok(before != 0 && self.served.bytes() > most.saturating_mul(2))
+        // The second half is for the results of those that are under way.
+        let is_deaf = self.outbox.bytes() > self.config.max_unread / 2;
+        Ok(is_deaf || (before != 0 && self.served.bytes() > most.saturating_mul(2)))
     }
 
     /// Finds the object that a call is made on, or the queue that it waits in.

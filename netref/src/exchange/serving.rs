@@ -8,7 +8,7 @@ use super::deadlines::Timed;
 use super::references::{Described, Purpose};
 use super::rules::Rule;
 use super::wire::{self, Of, Written};
-use super::{Exchange, Happening, Wire, limit};
+use super::{Exchange, Happening, LEAST_MESSAGE, Wire, limit};
 use crate::message::{Descriptor, Message, Return, Verdict, error_bytes};
 use crate::protocol::{
     BodyRef, CancelReason, Event, Handles, Incoming, IncomingTarget, Outgoing, Refs, Reply,
@@ -117,16 +117,20 @@ impl<H: Handles> Exchange<H> {
             descriptors: Refs::new(),
             streams: Bytes::new(),
         };
-        let room = usize::try_from(self.max_message)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(64);
+        let room = self.room().max(LEAST_MESSAGE).min(self.max_message);
+        let room = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(64);
         let body = error_bytes(&error, room);
         // It fits by its making: a peer takes messages of at least 1 KiB.
         let written = self.write_return(returned, BodyRef::Rope(&[body]), wire);
         self.conclude(number, Err(error), written.unwrap_or(Written::Lost), wire);
     }
 
-    /// Writes a return, unless it is longer than the peer accepts.
+    /// How many bytes of results may still wait for the wire.
+    fn room(&self) -> u64 {
+        self.config.max_unread.saturating_sub(self.outbox.bytes())
+    }
+
+    /// Writes a return, unless it is longer than the peer accepts, or too much waits already for the peer to read it.
     fn write_return(
         &mut self,
         returned: Return,
@@ -143,13 +147,25 @@ impl<H: Handles> Exchange<H> {
                 depth: answer.depth,
                 bytes: answer.bytes,
             });
+        let is_fault = matches!(returned.verdict, Verdict::Fault { .. });
         let message = Message::Return(returned);
         self.encode(&message);
-        if (self.head.len() as u64).saturating_add(wire::len(body)) > self.max_message {
-            let error = limit(
+        let len = (self.head.len() as u64).saturating_add(wire::len(body));
+        let exceeded = if len > self.max_message {
+            Some((
                 "the result is longer than the peer accepts, in bytes",
                 self.max_message,
-            );
+            ))
+        } else if !is_fault && !self.outbox.is_empty() && len > self.room() {
+            Some((
+                "the peer does not read the results that wait for it, in bytes",
+                self.config.max_unread,
+            ))
+        } else {
+            None
+        };
+        if let Some((what, most)) = exceeded {
+            let error = limit(what, most);
             return Err(match message {
                 Message::Return(returned) => (error, returned.descriptors),
                 _ => (error, Refs::new()),

@@ -36,9 +36,14 @@ pub trait Wire {
 ///
 /// It has none if the peer does not read what it asked for; then only returns and what frees references are still
 /// written, and they are bounded by what the peer has asked and holds.
+///
+/// # Invariant
+///
+/// `bytes` is how long the held messages are together.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     held: VecDeque<Held>,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -46,6 +51,12 @@ struct Held {
     head: Bytes,
     body: Bytes,
     of: Of,
+}
+
+impl Held {
+    fn len(&self) -> u64 {
+        (self.head.len() as u64).saturating_add(self.body.len() as u64)
+    }
 }
 
 /// Whose a message is.
@@ -78,6 +89,11 @@ impl Outbox {
         self.held.is_empty()
     }
 
+    /// How many bytes wait.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Writes a message, or keeps it until there is room.
     #[inline]
     pub(super) fn write(&mut self, wire: &mut dyn Wire, head: &[u8], body: BodyRef<'_>, of: Of) -> Written {
@@ -88,29 +104,33 @@ impl Outbox {
                 Err(_) => return Written::Lost,
             }
         }
-        self.held.push_back(Held {
+        let held = Held {
             head: Bytes::copy_from_slice(head),
             body: to_bytes(body),
             of,
-        });
+        };
+        self.bytes = self.bytes.saturating_add(held.len());
+        self.held.push_back(held);
         Written::Held
     }
 
     /// Writes what there is room for. For each message: whose it is, its body's lane, and where it ends on the wire.
     pub(super) fn flush(&mut self, wire: &mut dyn Wire, mut sent: impl FnMut(Of, Option<LaneId>, u64)) {
-        while let Some(Held { head, body, of }) = self.held.front() {
+        while let Some(held) = self.held.front() {
+            let (len, Held { head, body, of }) = (held.len(), held);
             let taken = wire.submit(head, BodyRef::Rope(std::slice::from_ref(body)));
             match taken {
                 Ok(lane) => sent(*of, lane, wire.position()),
                 Err(LinkError::Misuse(Misuse::Backlog | Misuse::Lanes)) => return,
                 Err(_) => {}
             }
+            self.bytes = self.bytes.saturating_sub(len);
             self.held.pop_front();
         }
     }
 
     pub(super) fn clear(&mut self) {
-        self.held = VecDeque::new();
+        *self = Self::default();
     }
 }
 

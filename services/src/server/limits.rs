@@ -30,7 +30,8 @@ pub struct ServerLimits {
     pub calls: Option<usize>,
     /// Bytes that all peers together may make the server keep, for arguments, large bodies and what waits to be sent. Each
     /// connection may take an equal share: its limits are lowered to that, those of [`Config::limits`] too, and there
-    /// are no more connections than shares of 2 MiB. Default no such bound.
+    /// are no more connections than shares of 2 MiB. What waits as a peer does not read what it has asked for comes on top, at most
+    /// [`Config::max_unread`] for each. Default no such bound.
     pub memory: Option<u64>,
 }
 

@@ -438,6 +438,71 @@ fn a_drain_is_passed_on_and_changes_nothing_by_itself() {
     pair.a.one_call();
 }
 
+/// As many results as calls could be kept, each as long as a message may be.
+#[test]
+fn results_that_nobody_reads_are_kept_up_to_so_many_bytes() {
+    let mut pair = tight(ExchangeConfig {
+        max_unread: 10_000,
+        ..ExchangeConfig::default()
+    });
+    let calls: Vec<u64> = (0..4).map(|_| pair.a.call_root(&plain(), [])).collect();
+    pair.b_reads();
+    let incoming = pair.b.calls();
+    pair.b.wire.full = true;
+    let thing = Thing::new(7);
+    pair.b
+        .answer_with(incoming[0].answer, &[7; 8000], [thing.handed(INTERFACE, false)]);
+    pair.b
+        .answer_with(incoming[1].answer, &[7; 8000], [thing.handed(INTERFACE, false)]);
+    assert_eq!(std::sync::Arc::strong_count(&thing), 2, "handed out once");
+    pair.b.fail(incoming[2].answer, ErrorKind::Remote);
+    let late = pair.a.call_root(&plain(), []);
+    pair.b_reads();
+    assert!(pair.b.calls().is_empty(), "no further ones are begun");
+    pair.b.wire.full = false;
+    pair.b.exchange.flush(0, &mut pair.b.wire);
+    pair.turn();
+    pair.a.events();
+    assert_eq!(pair.a.refs(calls[0]).len(), 1);
+    assert_eq!(pair.a.error(calls[1]).kind(), ErrorKind::Limit);
+    assert_eq!(pair.a.error(calls[2]).kind(), ErrorKind::Remote, "it is short");
+    assert_eq!(pair.a.error(late).kind(), ErrorKind::Overloaded);
+    // When they were read, all is well again.
+    pair.b.answer_with(incoming[3].answer, &[7; 8000], []);
+    pair.turn();
+    pair.a.events();
+    assert!(matches!(pair.a.outcome(calls[3]), Outcome::Value { .. }));
+    pair.assert_empty();
+}
+
+/// An error could be as long as a message.
+#[test]
+fn errors_that_nobody_reads_are_cut_when_much_waits() {
+    let mut pair = tight(ExchangeConfig {
+        max_unread: 2000,
+        ..ExchangeConfig::default()
+    });
+    let calls: Vec<u64> = (0..9).map(|_| pair.a.call_root(&plain(), [])).collect();
+    pair.b_reads();
+    pair.b.wire.full = true;
+    for incoming in pair.b.calls() {
+        let reply = crate::protocol::Reply::Error {
+            error: farref_boxing::Error::new(ErrorKind::Remote, "long ".repeat(300)),
+            started: true,
+        };
+        pair.b.exchange.answer(incoming.answer, reply, &mut pair.b.wire);
+    }
+    let kept = pair.b.exchange.outbox.bytes();
+    assert!((1500..1500 + 9 * 1024).contains(&kept), "{kept}");
+    pair.b.wire.full = false;
+    pair.b.exchange.flush(0, &mut pair.b.wire);
+    pair.turn();
+    pair.a.events();
+    for call in calls {
+        assert!(pair.a.error(call).message().starts_with("long long"));
+    }
+}
+
 /// A peer that made calls and read nothing had any number of results kept for it.
 #[test]
 fn a_call_is_under_way_until_its_return_is_on_the_wire() {
