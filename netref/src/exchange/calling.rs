@@ -7,6 +7,7 @@ use bytes::Bytes;
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
 
+use super::credit::weight;
 use super::deadlines::Timed;
 use super::questions::{Parts, Progress, Question, Slot, depth};
 use super::references::Purpose;
@@ -41,7 +42,7 @@ impl<H: Handles> Exchange<H> {
                 return Err(error);
             }
         };
-        let mut question = Question::new(options, wire::len(body), parent);
+        let mut question = Question::new(options, weight(wire::len(body), refs.len()), parent);
         question.waiter = waiter.take();
         let (depth, bytes) = (question.depth, question.bytes);
         let Some(number) = self.questions.table.insert(question) else {
@@ -172,6 +173,8 @@ impl<H: Handles> Exchange<H> {
             }
         };
         self.trace_origin(op, None);
+        let bytes = wire::len(body);
+        let weight = weight(bytes, refs.len());
         let mut described = self.describe(refs, Purpose::Arguments)?;
         if !self.releases.is_empty() {
             self.write_releases(wire);
@@ -192,7 +195,6 @@ impl<H: Handles> Exchange<H> {
         };
         let message = Message::Call(call);
         self.encode(&message);
-        let bytes = wire::len(body);
         let failed = if (self.head.len() as u64).saturating_add(bytes) > self.max_message {
             Some(limit(
                 "the arguments are longer than the peer accepts, in bytes",
@@ -216,7 +218,7 @@ impl<H: Handles> Exchange<H> {
             return Err(error);
         }
         self.questions.sent.push(question);
-        self.questions.credit.take(depth(options), bytes);
+        self.questions.credit.take(depth(options), weight);
         if let Some(question) = self.questions.table.get_mut(question) {
             question.number = number;
             question.progress = Progress::Sent;

@@ -13,6 +13,15 @@ pub(super) struct Credit {
     by_depth: Vec<u32>,
 }
 
+/// What each reference among the arguments counts for, in bytes (PROTOCOL.md § 8.1).
+const REFERENCE: u64 = 32;
+
+/// What the arguments of a call count for.
+#[inline]
+pub(super) const fn weight(body: u64, references: usize) -> u64 {
+    body.saturating_add((references as u64).saturating_mul(REFERENCE))
+}
+
 /// The bounds, as the receiver of the calls has declared them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {

@@ -4,7 +4,7 @@ use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
 
 use super::answers::{Answer, Queued, Stage};
-use super::credit::Allowance;
+use super::credit::{Allowance, weight};
 use super::deadlines::Timed;
 use super::questions::{Parts, Slot, depth};
 use super::references::{gone, promised};
@@ -175,7 +175,7 @@ impl<H: Handles> Exchange<H> {
             return Err(Breach::UnknownExport { export });
         }
         let depth = depth(&options);
-        let bytes = bulk.map_or(body.len() as u64, |(_, len)| len);
+        let bytes = weight(bulk.map_or(body.len() as u64, |(_, len)| len), descriptors.len());
         let swamped = self.admit_answer(depth, bytes)?;
         let has_promises = descriptors
             .iter()

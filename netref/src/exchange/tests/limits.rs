@@ -6,7 +6,7 @@ use super::super::stand_in::Thing;
 use super::super::{Breach, ExchangeConfig};
 use super::hostile::call as by_hand;
 use super::kit::{INTERFACE, Pair, import, object, piped, plain};
-use crate::message::{Message, Target as To};
+use crate::message::{Descriptor, Message, Target as To};
 use crate::protocol::{CallOptions, Chain, Event, Outcome, Target};
 
 fn tight(config: ExchangeConfig) -> Pair {
@@ -76,6 +76,49 @@ fn arguments_count_too_and_one_call_is_always_admitted() {
     pair.b.answer(first.answer, []);
     pair.a_reads();
     assert_eq!(arguments(&pair), [vec![1; 1], vec![9; 9]]);
+}
+
+/// Any number of references could be under way, lent ones with an answer kept for each.
+#[test]
+fn references_count_as_arguments() {
+    let config = ExchangeConfig {
+        max_call_bytes: 100,
+        ..ExchangeConfig::default()
+    };
+    let mut pair = tight(config.clone());
+    let nulls = |count| (0..count).map(|_| crate::protocol::Outgoing::Null);
+    let calls = [(3, 4), (3, 1), (2, 0)].map(|(references, bytes)| {
+        let call = pair
+            .a
+            .try_call(Target::Import(0), &plain(), &vec![1; bytes], nulls(references));
+        call.unwrap()
+    });
+    assert_eq!(arguments(&pair).len(), 1, "each would be one too many");
+    for _ in calls {
+        pair.b_reads();
+        let incoming = pair.b.one_call();
+        pair.b.answer(incoming.answer, []);
+        pair.a_reads();
+    }
+    pair.a.events();
+    for call in calls {
+        assert!(matches!(pair.a.outcome(call), Outcome::Value { .. }));
+    }
+    pair.assert_empty();
+
+    let mut pair = tight(config);
+    let call = |number, references| {
+        let mut call = by_hand(number, To::Export(0));
+        call.descriptors = (0..references).map(|_| Descriptor::Null).collect();
+        Message::Call(call)
+    };
+    pair.b.receive_message(&call(1, 2), b"").unwrap();
+    let breach = Breach::TooManyCalls {
+        calls: 16_384,
+        bytes: 100,
+    };
+    assert_eq!(pair.b.receive_message(&call(2, 1), &[0; 5]), Err(breach));
+    pair.b.receive_message(&call(2, 1), &[0; 4]).unwrap();
 }
 
 #[test]
