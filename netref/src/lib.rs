@@ -71,6 +71,7 @@ mod baton;
 mod role;
 mod signal;
 mod sync;
+mod timer;
 mod until;
 mod waiter;
 

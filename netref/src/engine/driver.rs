@@ -3,14 +3,12 @@
 //! It handles every whole message of a read before it writes the replies, in one write. It never waits for
 //! writing while there is something to read, nor for the application.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{CloseReason, Nanos, StreamKey};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::context;
@@ -23,6 +21,7 @@ use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
 use crate::role::{Driven, Woken};
 use crate::signal::Wishes;
+use crate::timer::Timer;
 
 /// After that many reads in a row others have their turn, and so has what is due.
 const READS_IN_A_ROW: u32 = 32;
@@ -55,6 +54,8 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     closing: Option<Nanos>,
     /// When releases go by themselves if nothing else is sent before.
     releasing: Option<Nanos>,
+    /// Wakes it when the first of these has come, or something of the protocol's is due.
+    timer: Timer,
     /// Reads since there was last nothing to read.
     reads: u32,
     /// Whether it spins before it falls asleep.
@@ -134,6 +135,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             closing: None,
             // Its predecessor may have been told of some.
             releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
+            timer: Timer::default(),
             reads: 0,
             pace: Pace::default(),
             spins: None,
@@ -145,8 +147,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if self.number == 0 {
             self.take_what_was_heard();
         }
-        let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
-        let mut armed = None;
         loop {
             // Not behind the back of a thread that has the role from a successor.
             if self.is_away() && self.core.role.is_held_by(self.number) {
@@ -167,8 +167,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return;
             }
             // Cancel-safe: what a step took it has handled before it is ready.
-            let step =
-                std::future::poll_fn(|context| self.poll_step(context, sleep.as_mut(), &mut armed)).await;
+            let step = std::future::poll_fn(|context| self.poll_step(context)).await;
             match step {
                 Step::Read if self.reads >= READS_IN_A_ROW => {
                     self.reads = 0;
@@ -251,12 +250,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         state.over.is_some()
     }
 
-    fn poll_step(
-        &mut self,
-        context: &mut Context<'_>,
-        mut sleep: Pin<&mut Sleep>,
-        armed: &mut Option<Nanos>,
-    ) -> Poll<Step> {
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         let core = &self.core;
         match core.role.wake(self.number) {
             Woken::Drives if self.is_away() => return Poll::Ready(Step::Read),
@@ -292,25 +286,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             return Poll::Ready(step);
         }
         self.reads = 0;
-        let core = Arc::clone(&self.core);
-        let earlier = {
-            let mut state = lock(&core.state);
-            if let Some(error) = carrier_error(&state) {
-                return Poll::Ready(Step::Ended(state.carrier, error));
-            }
-            let due = self.due(&state);
-            // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
-            let earlier = due.filter(|due| armed.is_none_or(|armed| *due < armed));
-            *armed = earlier.or(*armed);
-            state.armed = *armed;
-            earlier
-        };
-        if let Some(earlier) = earlier {
-            sleep.as_mut().reset(Instant::from_std(clock::instant(earlier)));
-        }
-        if armed.is_some() && sleep.poll(context).is_ready() {
-            *armed = None;
-            return Poll::Ready(Step::Timeout);
+        if let Some(step) = self.look_at_the_clock(context.waker()) {
+            return Poll::Ready(step);
         }
         if self.may_spin() {
             return Poll::Ready(Step::Spin);
@@ -318,9 +295,35 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if self.stop_spinning() {
             return Poll::Ready(Step::Read);
         }
-        core.role.sleep(self.number);
-        core.lead.driver_sleeps();
+        self.core.role.sleep(self.number);
+        self.core.lead.driver_sleeps();
         Poll::Pending
+    }
+
+    /// Sees to it that the driver wakes up when something is due, or does not sleep if that is now.
+    fn look_at_the_clock(&mut self, waker: &Waker) -> Option<Step> {
+        let core = Arc::clone(&self.core);
+        let armed = self.timer.at();
+        let (due, earlier) = {
+            let mut state = lock(&core.state);
+            if let Some(error) = carrier_error(&state) {
+                return Some(Step::Ended(state.carrier, error));
+            }
+            let due = self.due(&state);
+            // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
+            let earlier = due.filter(|due| armed.is_none_or(|armed| *due < armed));
+            state.armed = earlier.or(armed);
+            (due, earlier)
+        };
+        if self.timer.has_rung() && due.is_some_and(|due| due <= clock::now()) {
+            return Some(Step::Timeout);
+        }
+        if let Err(error) = self.timer.set(earlier?, waker) {
+            let text = format!("the system has no thread left for the clock: {error}");
+            core.sever(Error::new(ErrorKind::Carrier, text));
+            return Some(Step::Read);
+        }
+        None
     }
 
     /// Whether a thread has left the carrier out of the reactor.
