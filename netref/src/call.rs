@@ -170,7 +170,7 @@ impl<R: MethodResult> Call<R> {
     /// For generated code: the result, or `None` if the peer is older and has no such method.
     #[doc(hidden)]
     pub async fn or_missing(mut self) -> Option<R> {
-        self.launch(true);
+        self.launch(Behind::Nothing);
         let State::Sent(sent) = self.get_mut() else {
             return Some(self.await);
         };
@@ -215,7 +215,7 @@ impl<R: MethodResult> Call<R> {
     ///
     /// A call to an object of this process is polled for the first time here, and goes on as a task of the runtime.
     pub fn start(mut self) -> Self {
-        self.launch(false);
+        self.launch(Behind::Anything);
         let state = self.get_mut();
         *state = run(std::mem::replace(state, State::Done));
         self
@@ -337,24 +337,36 @@ impl<R: MethodResult> Call<R> {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Sends the call if it was not sent. `final_use`: nothing will be piped any more.
-    fn launch(&mut self, final_use: bool) {
-        launch(self.get_mut(), final_use, None);
+    /// Sends the call if it was not sent.
+    fn launch(&mut self, behind: Behind) {
+        launch(self.get_mut(), behind, None);
     }
+}
+
+/// What comes behind a call that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// Nothing is called on its result before that is here.
+    Nothing,
+    /// Something may be.
+    Anything,
+    /// Something is, in a moment.
+    Calls,
 }
 
 /// Sends what was not sent. Whether `waker` is known to the conduit from here on: then it need not be asked.
 #[inline]
-fn launch<R: MethodResult>(state: &mut State<R>, final_use: bool, waker: Option<&Waker>) -> bool {
-    matches!(state, State::Unsent(_)) && send(state, final_use, waker)
+fn launch<R: MethodResult>(state: &mut State<R>, behind: Behind, waker: Option<&Waker>) -> bool {
+    matches!(state, State::Unsent(_)) && send(state, behind, waker)
 }
 
-fn send<R: MethodResult>(state: &mut State<R>, final_use: bool, waker: Option<&Waker>) -> bool {
+fn send<R: MethodResult>(state: &mut State<R>, behind: Behind, waker: Option<&Waker>) -> bool {
     let State::Unsent(mut unsent) = std::mem::replace(state, State::Done) else {
         return false;
     };
     let how = CallOptions {
-        no_pipeline: final_use,
+        no_pipeline: behind == Behind::Nothing,
+        followed: behind == Behind::Calls,
         deadline: unsent.patience.map(crate::clock::after),
         ..unsent.ask.options()
     };
@@ -414,7 +426,7 @@ where
     /// ```
     pub fn pipe(&self) -> T::Calls<'_> {
         let mut state = lock(&self.state);
-        launch(&mut state, false, None);
+        launch(&mut state, Behind::Calls, None);
         if let State::Local { .. } | State::Running(Running { promise: None, .. }) = &*state {
             let taken = std::mem::replace(&mut *state, State::Done);
             *state = promise(taken);
@@ -542,7 +554,7 @@ impl<R: MethodResult> Future for Call<R> {
         let this = self.get_mut();
         let decode = this.decode;
         let state = this.get_mut();
-        if launch(state, true, Some(context.waker())) {
+        if launch(state, Behind::Nothing, Some(context.waker())) {
             return Poll::Pending;
         }
         loop {

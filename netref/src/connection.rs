@@ -606,6 +606,7 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
             imports,
             calls,
             answers,
+            ..
         } = state.protocol.stats();
         Stats {
             exports: exports.saturating_sub(usize::from(self.core().shows_root)),

@@ -157,6 +157,14 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.link.wants_write() || self.exchange.wants_flush(&self.link)
     }
 
+    fn has_unhurried(&self) -> bool {
+        self.exchange.has_unhurried()
+    }
+
+    fn hurry(&mut self) {
+        self.exchange.hurry();
+    }
+
     fn poll_event(&mut self) -> Option<Event<H>> {
         self.exchange.poll_event(&mut self.link)
     }

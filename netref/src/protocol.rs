@@ -229,6 +229,8 @@ pub struct CallOptions {
     pub detached: bool,
     /// The caller is blocked until the call returns.
     pub blocking: bool,
+    /// Others follow in a moment: the engine had better write them together. No protocol tells the peer.
+    pub followed: bool,
     /// When the caller gives up.
     pub deadline: Option<Nanos>,
     /// The chain of nested calls that this one belongs to.
@@ -581,6 +583,8 @@ pub struct TableStats {
     pub calls: usize,
     /// Calls of the peer's that are not over.
     pub answers: usize,
+    /// Those of them that are not answered.
+    pub running: usize,
 }
 
 /// What has gone over the wire, since the connection was made.
@@ -633,6 +637,15 @@ pub trait Protocol<H: Handles>: Send + 'static {
 
     /// Whether there is something to write.
     fn wants_write(&self) -> bool;
+
+    /// Whether something waits for the next message to go along with, that is not worth writing by itself. After a
+    /// millisecond at most the engine calls [`hurry`](Self::hurry). Default: never.
+    fn has_unhurried(&self) -> bool {
+        false
+    }
+
+    /// What is in no hurry has waited long enough: it is something to write from here on. Default: there is nothing such.
+    fn hurry(&mut self) {}
 
     /// The next thing for the engine to do, in the order of the wire.
     fn poll_event(&mut self) -> Option<Event<H>>;

@@ -30,10 +30,6 @@ impl Wishes {
         events: false,
         look: false,
     };
-    pub(crate) const EVENTS: Self = Self {
-        events: true,
-        ..Self::NONE
-    };
     pub(crate) const FLUSH: Self = Self {
         flush: true,
         ..Self::NONE

@@ -442,6 +442,7 @@ impl Protocol<H> for Toy {
         stats.imports = self.imports.len();
         stats.calls = self.calls.len();
         stats.answers = self.answers.len();
+        stats.running = self.answers.len();
         stats
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     releases: Mutex<Vec<(u64, u32)>>,
     /// Set while there may be any: who commits a call need not take their lock to find none.
     may_have_releases: AtomicBool,
+    /// Set while somebody is going to look at that list before long: who drops a netref need not ask for it.
+    will_look_at_releases: AtomicBool,
     /// Woken when `State::opening`, `over` or `round_trip` changes.
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
@@ -236,6 +238,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             dispatch: Dispatch::new(config.max_blocking.max(1)),
             releases: Mutex::default(),
             may_have_releases: AtomicBool::new(false),
+            will_look_at_releases: AtomicBool::new(false),
             changed: Notify::new(),
             anchor: Mutex::default(),
             peer,
@@ -326,7 +329,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 0
             };
             let number = state.protocol.call(start, now);
-            let alone = state.protocol.stats().calls <= 1;
+            let alone = !options.followed && state.protocol.stats().calls <= 1;
             let (turn, mut wish) = self.follow_up(&mut state, alone);
             // A thread that leads, and has not settled down to wait, looks for itself.
             wish.times = !self.lead.looks_by_itself(&self.role)
@@ -348,12 +351,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         if self.is_driven_here() {
             return (Turn::Nothing, Wishes::default());
         }
-        let wish = if state.protocol.has_events() {
-            Wishes::EVENTS
-        } else {
-            Wishes::default()
+        let turn = self.turn(state, alone);
+        let wish = Wishes {
+            events: state.protocol.has_events(),
+            releases: state.protocol.has_unhurried() && self.asks_to_look_at_releases(),
+            ..Wishes::default()
         };
-        (self.turn(state, alone), wish)
+        (turn, wish)
     }
 
     /// Changes the protocol's state and sees to it that what follows is written.
@@ -510,9 +514,30 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         state.spare.shrink_to(MANY_RELEASES);
     }
 
-    /// Whether netrefs were dropped of which the protocol has not heard.
-    pub(crate) fn has_releases(&self) -> bool {
-        !lock(&self.releases).is_empty()
+    /// The time has come to look for releases: they are moved into the protocol. From the next one on it is asked again.
+    pub(crate) fn look_at_releases(&self, state: &mut State<P>) {
+        // In this order: who finds it set has dropped its netref before they are taken.
+        self.will_not_look_at_releases();
+        self.take_releases(state);
+        state.protocol.hurry();
+    }
+
+    /// Whether the driver is to be told that there are releases: it does not know, and would not look by itself. A thread
+    /// that has parked the role takes them along with its next call; the driver looks for them when it takes it back.
+    pub(crate) fn asks_to_look_at_releases(&self) -> bool {
+        !self.is_to_look_at_releases()
+            && !self.role.is_parked()
+            && !self.will_look_at_releases.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether somebody was asked to look for releases, and has not yet.
+    pub(crate) fn is_to_look_at_releases(&self) -> bool {
+        self.will_look_at_releases.load(Ordering::Acquire)
+    }
+
+    /// Nobody is going to look for releases, unless it is asked for.
+    pub(crate) fn will_not_look_at_releases(&self) {
+        self.will_look_at_releases.store(false, Ordering::Release);
     }
 
     /// Whether nobody on this side can use the connection, and nobody over there uses anything of ours.
@@ -755,16 +780,14 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     }
 
     fn release(&self, import: u64, generation: u32) {
-        let first = {
-            let mut releases = lock(&self.core.releases);
+        let core = &self.core;
+        {
+            let mut releases = lock(&core.releases);
             releases.push((import, generation));
-            self.core.may_have_releases.store(true, Ordering::Release);
-            releases.len() == 1
-        };
-        // A thread that has parked the role takes them along with its next call; the driver looks for them when it takes
-        // the role back.
-        if first && !self.core.role.is_parked() {
-            self.core.signal.wish(Wishes::RELEASES);
+            core.may_have_releases.store(true, Ordering::Release);
+        }
+        if core.asks_to_look_at_releases() {
+            core.signal.wish(Wishes::RELEASES);
         }
     }
 

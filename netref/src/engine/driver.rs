@@ -338,8 +338,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
         let state = lock(&self.core.state);
         // The answer may be up to a task that waits for its turn on this thread.
-        let stats = state.protocol.stats();
-        stats.answers == 0 && stats.calls <= 1 && state.can_be_led(&self.core.lead)
+        state.protocol.stats().running == 0 && state.can_be_led(&self.core.lead)
     }
 
     /// Looks again and again whether more comes, for a moment. Out of the reactor, which would be woken by it as well.
@@ -475,7 +474,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let core = &self.core;
         let (carrier, failed, drained) = {
             let mut state = lock(&core.state);
-            core.take_releases(&mut state);
+            core.look_at_releases(&mut state);
             let failed = state.protocol.handle_timeout(now).err();
             (state.carrier, failed, state.is_drained())
         };

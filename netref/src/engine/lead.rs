@@ -293,7 +293,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             away: None,
             bell,
             waker,
-            releasing: None,
+            // Whoever was asked for it sleeps, or has parked the role.
+            releasing: self.is_to_look_at_releases().then(|| clock::after(RELEASE_DELAY)),
             tried: How::Now,
             has_left: false,
         };
@@ -318,10 +319,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// The reading role, for the thread that leads whenever the driver sleeps.
     fn take_over(self: &Arc<Self>) -> Option<Leader<'_, P>> {
         let can_be_led = lock(&self.state).can_be_led(&self.lead);
-        let mut leader = can_be_led.then(|| self.take_role()).flatten()?;
-        // The driver was told of these, and has not come to it.
-        leader.releasing = self.has_releases().then(|| clock::after(RELEASE_DELAY));
-        Some(leader)
+        can_be_led.then(|| self.take_role()).flatten()
     }
 
     /// Brings the carrier back to the reactor. Called by the driver that has got the role back.
@@ -488,7 +486,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         if self.releasing.take().is_none_or(|due| due > clock::now()) {
             return false;
         }
-        core.take_releases(&mut lock(&core.state));
+        core.look_at_releases(&mut lock(&core.state));
         true
     }
 
@@ -587,6 +585,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         self.put_away();
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
         // Releases ride along with the next call, or the driver sends them when it takes the role back.
+        core.will_not_look_at_releases();
         self.has_left = core.role.park(self.number, &core.signal, &core.lead.recall_waker);
         let (is_busy, ended) = {
             let state = lock(&core.state);

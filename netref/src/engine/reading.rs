@@ -16,6 +16,7 @@ use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
 use crate::role::{self, Driven};
+use crate::signal::Wishes;
 use crate::waiter::Waiter;
 
 /// Releases wait that long for a call to ride along with.
@@ -30,7 +31,7 @@ const LONGEST_SPIN: Duration = Duration::from_millis(100);
 /// Pauses between two looks.
 const PAUSES: u32 = 8;
 
-/// A read of more bytes than that brings no small call.
+/// A read of more bytes than that brings more than small calls.
 const SMALL: usize = 8 * 1024;
 
 /// What became of the events.
@@ -109,15 +110,19 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Writes what there is; what the carrier does not take now is waited for by the driver.
     pub(super) fn flush(&self) {
-        let writer = {
+        let (writer, asks) = {
             let mut state = lock(&self.state);
             if state.protocol.wants_write() {
                 self.take_releases(&mut state);
             }
-            state.baton.flush()
+            let asks = state.protocol.has_unhurried() && self.asks_to_look_at_releases();
+            (state.baton.flush(), asks)
         };
         if let Some(writer) = writer {
             self.write(writer);
+        }
+        if asks {
+            self.signal.wish(Wishes::RELEASES);
         }
     }
 
@@ -179,9 +184,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 // Found when the events of this read are handled, by whoever reads then.
                 state.lost.get_or_insert_with(|| lost(None));
             }
-            // Several at once, or a large one, are better slept for: they come in fewer pieces.
-            let stats = state.protocol.stats();
-            if is_small && stats.calls <= 1 && stats.answers <= 1 {
+            // Large messages are better slept for: they come in fewer pieces.
+            if is_small {
                 pace.has_read(Arc::as_ptr(self).addr());
             } else {
                 pace.has_read_much();

@@ -176,9 +176,7 @@ impl<H: Handles> Exchange<H> {
         let bytes = wire::len(body);
         let weight = weight(bytes, refs.len());
         let mut described = self.describe(refs, Purpose::Arguments)?;
-        if !self.releases.is_empty() {
-            self.write_releases(wire);
-        }
+        self.write_owed(wire);
         let number = self.questions.sent.next();
         let call = Call {
             call: number,
@@ -345,7 +343,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// The calls on a result have come back.
-    pub(super) fn flushed(&mut self, number: u64, wire: &mut dyn Wire) {
+    pub(super) fn flushed(&mut self, number: u64) {
         let Some(question) = self.questions.table.get_mut(number) else {
             return;
         };
@@ -355,7 +353,7 @@ impl<H: Handles> Exchange<H> {
         if question.is_wanted() {
             self.happenings.push_back(super::Happening::Outcome(number));
         }
-        self.end_if_done(number, wire);
+        self.end_if_done(number);
     }
 
     /// The outcome of `call`, once: then the call is consumed. Until then what `waiter` makes is kept, and comes
@@ -376,7 +374,7 @@ impl<H: Handles> Exchange<H> {
         if question.is_ready()
             && let Slot::Full(outcome) = std::mem::replace(&mut question.outcome, Slot::Taken)
         {
-            self.end_if_done(call, wire);
+            self.end_if_done(call);
             return Poll::Ready(outcome);
         }
         let before = question.waiter.take();
@@ -428,7 +426,7 @@ impl<H: Handles> Exchange<H> {
                 return;
             }
             match question.progress {
-                Progress::Returned => self.end_if_done(call, wire),
+                Progress::Returned => self.end_if_done(call),
                 Progress::Sent => {
                     let reason = question.reason;
                     self.cancel(call, reason, wire);
@@ -481,11 +479,11 @@ impl<H: Handles> Exchange<H> {
             self.cancel(call, CancelReason::Deadline, wire);
         }
         self.complete(call, Outcome::Error(ErrorKind::Deadline.into()));
-        self.end_if_done(call, wire);
+        self.end_if_done(call);
     }
 
     /// Forgets a call about which nothing is left to be said, and tells the peer so if it keeps the result.
-    pub(super) fn end_if_done(&mut self, call: u64, wire: &mut dyn Wire) {
+    pub(super) fn end_if_done(&mut self, call: u64) {
         let Some(question) = self.questions.table.get(call) else {
             return;
         };
@@ -498,7 +496,7 @@ impl<H: Handles> Exchange<H> {
         if kept {
             self.questions.kept = self.questions.kept.saturating_sub(1);
             if !self.over && self.rules.hold(Rule::Finish) {
-                self.write(wire, &Message::Finish { call: number });
+                self.finished.push(number);
             }
         }
     }

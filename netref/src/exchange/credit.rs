@@ -46,6 +46,11 @@ impl Credit {
         self.calls < allowance.calls && self.bytes.saturating_add(bytes) <= allowance.bytes
     }
 
+    /// Calls under way.
+    pub(super) fn calls(&self) -> usize {
+        usize::try_from(self.calls).unwrap_or(usize::MAX)
+    }
+
     /// Bytes of the arguments under way.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes

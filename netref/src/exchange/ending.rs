@@ -30,6 +30,8 @@ impl<H: Handles> Exchange<H> {
         self.flushes.clear();
         self.acks.clear();
         self.releases.clear();
+        self.finished = Vec::new();
+        self.finish_now = false;
         self.settling.clear();
         self.deadlines.clear();
         self.outbox.clear();

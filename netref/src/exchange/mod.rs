@@ -162,6 +162,10 @@ pub struct Exchange<H: Handles> {
     served: credit::Credit,
     /// Copies to give back with the next message.
     releases: Vec<(u64, u64)>,
+    /// Calls that the peer is told with the next message to be finished.
+    finished: Vec<u64>,
+    /// They go even if nothing else does.
+    finish_now: bool,
     /// Bodies that come in by themselves, and whose they are.
     bodies: FxHashMap<LaneId, Timed>,
     /// Flushes that were not acknowledged, and the calls that wait for them.
@@ -214,6 +218,8 @@ impl<H: Handles> Exchange<H> {
             answers: Window::starting_at(1),
             served: credit::Credit::default(),
             releases: Vec::new(),
+            finished: Vec::new(),
+            finish_now: false,
             bodies: FxHashMap::default(),
             flushes: FxHashMap::default(),
             next_flush: 1,
@@ -326,9 +332,21 @@ impl<H: Handles> Exchange<H> {
     #[must_use]
     pub fn wants_flush(&self, wire: &dyn Wire) -> bool {
         !self.releases.is_empty()
+            || self.finish_now
             || !self.outbox.is_empty()
             || (!self.questions.waiting.is_empty() && !wire.is_congested() && self.can_admit())
             || (self.drain_due && self.questions.waiting.is_empty())
+    }
+
+    /// Whether something waits to go along with the next message that is not worth one of its own: that calls are finished.
+    #[must_use]
+    pub fn has_unhurried(&self) -> bool {
+        !self.finished.is_empty() && !self.finish_now
+    }
+
+    /// It has waited long enough: [`flush`](Self::flush) writes it.
+    pub fn hurry(&mut self) {
+        self.finish_now = !self.finished.is_empty();
     }
 
     /// Writes what was put off: releases, what the wire had no room for, calls that waited for that room.
@@ -344,9 +362,7 @@ impl<H: Handles> Exchange<H> {
         if !self.outbox.is_empty() {
             self.flush_outbox(wire);
         }
-        if !self.releases.is_empty() {
-            self.write_releases(wire);
-        }
+        self.write_owed(wire);
     }
 
     /// Sizes of the tables.
@@ -357,19 +373,18 @@ impl<H: Handles> Exchange<H> {
             imports: self.imports.len(),
             calls: self.questions.table.len(),
             answers: self.answers.len(),
+            running: self.served.calls(),
         }
     }
 
-    /// Writes a message without a body, behind the releases that are due.
+    /// Writes a message without a body, behind what is owed.
     fn write(&mut self, wire: &mut dyn Wire, message: &Message<'_>) {
         self.write_of(wire, message, Of::None);
     }
 
     /// The same of a message that is somebody's.
     fn write_of(&mut self, wire: &mut dyn Wire, message: &Message<'_>, of: Of) -> Written {
-        if !self.releases.is_empty() {
-            self.write_releases(wire);
-        }
+        self.write_owed(wire);
         self.encode(message);
         self.outbox.write(wire, &self.head, BodyRef::Slice(&[]), of)
     }

@@ -98,7 +98,7 @@ impl<H: Handles> Exchange<H> {
                     .flushes
                     .remove(&flush)
                     .ok_or(Breach::UnknownFlush { flush })?;
-                self.flushed(question, wire);
+                self.flushed(question);
             }
             Message::CallCredit { calls, bytes } => {
                 if let Some(peer) = &mut self.peer {
@@ -113,7 +113,7 @@ impl<H: Handles> Exchange<H> {
                 self.push_event(Event::Closed(farref_framing::CloseReason::new(code, text)));
             }
             Message::GetShape { shape } => self.handle_get_shape(shape)?,
-            Message::Shape { shape } => self.handle_shape(shape, body, wire)?,
+            Message::Shape { shape } => self.handle_shape(shape, body)?,
             // Calls to a revoked object fail over there; what is reserved is never asked for. The others do not come here.
             Message::Revoked { .. } | Message::Reserved { .. } | Message::Call(_) | Message::Return(_) => {}
         }
@@ -381,7 +381,7 @@ impl<H: Handles> Exchange<H> {
         }
         // One that is wanted is done when it is taken.
         if !is_wanted {
-            self.end_if_done(number, wire);
+            self.end_if_done(number);
         }
         Ok(())
     }

@@ -248,8 +248,30 @@ impl<H: Handles> Exchange<H> {
         }
     }
 
+    /// Writes what goes along with any message: which calls are finished, and which references are given back.
+    #[inline]
+    pub(super) fn write_owed(&mut self, wire: &mut dyn Wire) {
+        if !self.finished.is_empty() {
+            self.write_finished(wire);
+        }
+        if !self.releases.is_empty() {
+            self.write_releases(wire);
+        }
+    }
+
+    fn write_finished(&mut self, wire: &mut dyn Wire) {
+        let mut finished = std::mem::take(&mut self.finished);
+        for call in finished.drain(..) {
+            self.encode(&Message::Finish { call });
+            self.outbox.write(wire, &self.head, BodyRef::Slice(&[]), Of::None);
+        }
+        finished.shrink_to(MANY_RELEASES);
+        self.finished = finished;
+        self.finish_now = false;
+    }
+
     /// Writes the releases that are due, as many to a message as the peer surely takes.
-    pub(super) fn write_releases(&mut self, wire: &mut dyn Wire) {
+    fn write_releases(&mut self, wire: &mut dyn Wire) {
         /// Two numbers of nine bytes each, and room for kind and count, in [`LEAST_MESSAGE`](super::LEAST_MESSAGE).
         const AT_ONCE: usize = 50;
         let mut releases = std::mem::take(&mut self.releases);

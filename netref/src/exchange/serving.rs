@@ -137,9 +137,7 @@ impl<H: Handles> Exchange<H> {
         body: BodyRef<'_>,
         wire: &mut dyn Wire,
     ) -> Result<Written, (Error, Refs<Descriptor>)> {
-        if !self.releases.is_empty() {
-            self.write_releases(wire);
-        }
+        self.write_owed(wire);
         let of = self
             .answers
             .get(returned.call)

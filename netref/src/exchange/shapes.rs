@@ -84,11 +84,9 @@ impl<H: Handles> Exchange<H> {
             .min(LONGEST);
         let description = description.filter(|description| description.len() <= room);
         self.head.extend_from_slice(description.unwrap_or_default());
-        if !self.releases.is_empty() {
-            let head = std::mem::take(&mut self.head);
-            self.write_releases(wire);
-            self.head = head;
-        }
+        let head = std::mem::take(&mut self.head);
+        self.write_owed(wire);
+        self.head = head;
         self.outbox.write(
             wire,
             &self.head,
@@ -111,12 +109,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// The peer answers.
-    pub(super) fn handle_shape(
-        &mut self,
-        fingerprint: u32,
-        description: Bytes,
-        wire: &mut dyn Wire,
-    ) -> Result<(), Breach> {
+    pub(super) fn handle_shape(&mut self, fingerprint: u32, description: Bytes) -> Result<(), Breach> {
         if !self.config.tells_shapes {
             return Ok(());
         }
@@ -140,7 +133,7 @@ impl<H: Handles> Exchange<H> {
         for number in waiting {
             if let Some(outcome) = self.take_unread_of(number, fingerprint) {
                 self.complete(number, with_shape(outcome, read.as_ref()));
-                self.end_if_done(number, wire);
+                self.end_if_done(number);
             }
         }
         self.push_event(Event::ShapeCame(fingerprint));

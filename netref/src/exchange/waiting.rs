@@ -103,7 +103,7 @@ impl<H: Handles> Exchange<H> {
             parent.unsent = parent.unsent.saturating_sub(1);
         }
         self.flush_if_needed(parent, wire);
-        self.end_if_done(parent, wire);
+        self.end_if_done(parent);
     }
 
     /// Takes a call out of the waiting list.

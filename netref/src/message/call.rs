@@ -178,6 +178,7 @@ impl Call<'_> {
             idempotent: has(mark::IDEMPOTENT),
             detached: has(mark::DETACHED),
             blocking: has(mark::BLOCKING),
+            followed: false,
             deadline: None,
             chain,
             hops,

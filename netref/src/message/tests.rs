@@ -152,6 +152,7 @@ fn a_call_with_everything_has_its_bytes() {
         idempotent: true,
         detached: true,
         blocking: true,
+        followed: false,
         deadline: None,
         chain: Some(Chain { id: 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100, depth: 2 }),
         hops: 3,

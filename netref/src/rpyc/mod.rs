@@ -552,6 +552,7 @@ impl Protocol<EngineHandles> for Rpyc {
             imports: self.imports.len(),
             calls: self.calls.values().filter(|call| !call.is_over()).count(),
             answers: self.answers.len(),
+            running: self.answers.len(),
         }
     }
 

@@ -954,6 +954,8 @@ mod releases {
         dropped: Mutex<Vec<u8>>,
         /// `Core::may_have_releases`.
         may_have_dropped: AtomicBool,
+        /// `Core::will_look_at_releases`.
+        will_look: AtomicBool,
         /// What the protocol was told, under the connection's lock.
         state: Mutex<Vec<u8>>,
         signal: Signal,
@@ -964,13 +966,12 @@ mod releases {
     impl Connection {
         /// `Conduit::release`: what a destructor does, wherever it runs.
         fn release(&self, import: u8) {
-            let first = {
+            {
                 let mut dropped = lock(&self.dropped);
                 dropped.push(import);
                 self.may_have_dropped.store(true, Ordering::Release);
-                dropped.len() == 1
-            };
-            if first {
+            }
+            if !self.will_look.load(Ordering::Acquire) && !self.will_look.swap(true, Ordering::AcqRel) {
                 self.signal.wish(Wishes::RELEASES);
             }
         }
@@ -995,7 +996,9 @@ mod releases {
                 } else {
                     return;
                 };
+                // When the time has come, as `Core::look_at_releases`.
                 if wishes.releases {
+                    self.will_look.store(false, Ordering::Release);
                     self.take();
                 }
             }

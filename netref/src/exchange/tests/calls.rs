@@ -130,7 +130,11 @@ fn a_call_without_pipes_needs_no_finish_and_one_with_them_has_one() {
         pair.a.outcome(call);
         let finishing = |message: &Message<'_>| matches!(message, Message::Finish { .. });
         assert_eq!(
-            pair.a.sent().iter().filter(|message| finishing(message)).count(),
+            pair.a
+                .sent_at_last()
+                .iter()
+                .filter(|message| finishing(message))
+                .count(),
             finishes
         );
         pair.assert_empty();
@@ -214,6 +218,38 @@ fn a_detached_call_goes_on_and_is_answered() {
 }
 
 #[test]
+fn that_a_call_is_finished_goes_along_with_the_next_message_or_when_it_is_time() {
+    let mut pair = Pair::new();
+    for goes_along in [true, false] {
+        let (call, incoming) = pair.call_b(&piped(), []);
+        pair.b.answer(incoming.answer, []);
+        pair.a_reads();
+        pair.a.events();
+        pair.a.outcome(call);
+        assert!(pair.a.sent().is_empty() && !pair.a.exchange.wants_flush(&pair.a.wire));
+        assert!(pair.a.exchange.has_unhurried());
+        if goes_along {
+            let next = pair.a.call_root(&plain(), []);
+            assert!(matches!(
+                pair.a.sent()[..],
+                [Message::Finish { .. }, Message::Call(_)]
+            ));
+            pair.a.drop_call(next);
+        } else {
+            pair.a.exchange.hurry();
+            assert!(pair.a.exchange.wants_flush(&pair.a.wire));
+            assert!(matches!(pair.a.sent_at_last()[..], [Message::Finish { .. }]));
+        }
+        assert!(!pair.a.exchange.has_unhurried() && !pair.a.exchange.wants_flush(&pair.a.wire));
+        pair.b_reads();
+        for incoming in pair.b.calls() {
+            pair.b.answer(incoming.answer, []);
+        }
+        pair.assert_empty();
+    }
+}
+
+#[test]
 fn a_call_that_is_dropped_after_its_return_is_finished_and_its_references_released() {
     let mut pair = Pair::new();
     let (call, incoming) = pair.call_b(&piped(), []);
@@ -222,7 +258,7 @@ fn a_call_that_is_dropped_after_its_return_is_finished_and_its_references_releas
     pair.a_reads();
     pair.a.events();
     pair.a.drop_call(call);
-    assert!(matches!(pair.a.sent()[..], [Message::Finish { .. }]));
+    assert!(matches!(pair.a.sent_at_last()[..], [Message::Finish { .. }]));
     pair.assert_empty();
 }
 

@@ -215,6 +215,12 @@ impl Side {
         self.wire.queue.iter().map(read).collect()
     }
 
+    /// What is on the way to the other side, with what has waited to go along.
+    pub(super) fn sent_at_last(&mut self) -> Vec<Message<'static>> {
+        self.exchange.flush(self.now, &mut self.wire);
+        self.sent()
+    }
+
     /// Takes what is on the way to the other side.
     pub(super) fn take_sent(&mut self) -> Vec<Message<'static>> {
         let sent = self.sent();

@@ -82,7 +82,7 @@ fn a_result_that_comes_home_waits_for_the_calls_that_were_made_on_it() {
     let events = pair.a.events();
     assert!(matches!(&events[..], [Event::Call(_), Event::Ready(waiter)] if *waiter == call));
     assert_eq!(home(&pair.a.refs(call)[0]).number, 20);
-    assert!(matches!(pair.a.sent()[..], [Message::Finish { .. }]));
+    assert!(matches!(pair.a.sent_at_last()[..], [Message::Finish { .. }]));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_call_that_is_dropped_behind_its_flush_is_finished_after_it() {
     pair.b.events();
     pair.a_reads();
     let incoming = pair.a.one_call();
-    assert!(matches!(pair.a.sent()[..], [Message::Finish { .. }]));
+    assert!(matches!(pair.a.sent_at_last()[..], [Message::Finish { .. }]));
     pair.a.answer(incoming.answer, []);
     pair.turn();
     pair.b.events();
