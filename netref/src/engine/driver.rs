@@ -180,6 +180,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // Those first that were woken here.
                 Step::Spin => {
                     tokio::task::yield_now().await;
+                    self.handle_due();
                     if let Err((carrier, error)) = self.spin() {
                         self.lose(carrier, error);
                     }
@@ -337,14 +338,18 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             return false;
         }
         let state = lock(&self.core.state);
-        // The answer may be up to a task that waits for its turn on this thread.
-        state.protocol.stats().running == 0 && state.can_be_led(&self.core.lead)
+        // An answer that waits for no call of ours may be up to a task that waits for its turn on this thread.
+        let stats = state.protocol.stats();
+        stats.running <= stats.calls && state.can_be_led(&self.core.lead)
     }
 
     /// Looks again and again whether more comes, for a moment. Out of the reactor, which would be woken by it as well.
     pub(super) fn spin(&mut self) -> Result<(), (u64, Error)> {
         let core = Arc::clone(&self.core);
-        let carrier = lock(&core.state).carrier;
+        let (carrier, due) = {
+            let state = lock(&core.state);
+            (state.carrier, self.due(&state))
+        };
         let mut slot = lock(&core.inlet);
         let Some(inlet) = &mut *slot else {
             return Ok(());
@@ -361,7 +366,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return Ok(());
             }
         }
-        let read = core.spin(inlet, &mut self.pace);
+        let read = core.spin(inlet, &mut self.pace, due);
         match read {
             Ok(Some(from)) if !from.end => return core.take_in(&mut slot, from, &mut self.pace),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),

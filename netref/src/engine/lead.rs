@@ -529,7 +529,10 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         };
         let read = match how {
             How::Now => inlet.try_read(),
-            How::Spinning => core.spin(inlet, &mut away.pace),
+            How::Spinning => {
+                let due = lock(&core.state).armed;
+                core.spin(inlet, &mut away.pace, due)
+            }
             How::Soon => inlet.read_soon(),
         };
         let taken = match read {

@@ -131,11 +131,16 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         pace.is_quick() && !self.config.spin.is_zero()
     }
 
-    /// Reads what comes while it spins, for a moment. In vain, it is as if there were nothing now.
-    pub(super) fn spin(&self, inlet: &mut Inlet, pace: &mut Pace) -> std::io::Result<Option<ReadFrom>> {
+    /// Reads what comes while it spins, for a moment, or until something is due. In vain, it is as if there were nothing now.
+    pub(super) fn spin(
+        &self,
+        inlet: &mut Inlet,
+        pace: &mut Pace,
+        due: Option<Nanos>,
+    ) -> std::io::Result<Option<ReadFrom>> {
         let begun = clock::now();
-        let due = lock(&self.state).armed.unwrap_or(Nanos::MAX);
-        let moment = clock::nanos(self.config.spin.min(LONGEST_SPIN)).min(due.saturating_sub(begun));
+        let moment = clock::nanos(self.config.spin.min(LONGEST_SPIN));
+        let left = due.map_or(Nanos::MAX, |due| due.saturating_sub(begun));
         let mut last = begun;
         loop {
             let read = inlet.try_read();
@@ -152,7 +157,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 pace.has_spun(took, moment);
                 return read;
             }
-            if self.signal.is_asked() {
+            if took >= left || self.signal.is_asked() {
                 return read;
             }
             for _ in 0..PAUSES {

@@ -471,7 +471,10 @@ mod changing_carriers {
     fn one_change(alone: bool, room: [usize; 2], is_lost_first: bool) {
         explore(3, move || {
             let connection = Arc::new(Connection::new(room[0], 1));
-            connection.signal.wish(Wishes::EVENTS);
+            connection.signal.wish(Wishes {
+                events: true,
+                ..Wishes::default()
+            });
             let caller = Arc::clone(&connection);
             let caller = thread::spawn(move || {
                 caller.commit(1, alone);
