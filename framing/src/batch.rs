@@ -78,6 +78,13 @@ impl Batch {
         self.recycle();
     }
 
+    /// Gives back the memory of an empty batch.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     /// The bytes left for `stream`, copied into one piece.
     #[must_use]
     pub fn to_vec(&self, stream: StreamKey) -> Vec<u8> {
@@ -193,7 +200,12 @@ impl Batch {
                 self.segments.insert(*at, segment);
                 *at = at.saturating_add(1);
             }
-            None => self.segments.push_back(segment),
+            None => {
+                if self.segments.capacity() == 0 {
+                    self.segments.reserve_exact(1); // as many as most writes have
+                }
+                self.segments.push_back(segment);
+            }
         }
     }
 

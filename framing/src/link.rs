@@ -310,6 +310,9 @@ pub trait Link: Send + 'static {
     /// set anew for that, only when this is earlier than it.
     fn poll_timeout(&self) -> Option<Nanos>;
 
+    /// Nothing has come for a while: gives back memory that is of use only while something comes or goes.
+    fn rest(&mut self);
+
     /// Asks the peer for a sign of life; [`LinkEvent::Pong`] follows. If 16 are waiting already, their answers
     /// must do.
     fn ping(&mut self, now: Nanos);
@@ -472,6 +475,10 @@ macro_rules! link_over_core {
 
             fn poll_timeout(&self) -> Option<$crate::link::Nanos> {
                 self.core.poll_timeout()
+            }
+
+            fn rest(&mut self) {
+                self.core.rest();
             }
 
             fn ping(&mut self, now: $crate::link::Nanos) {

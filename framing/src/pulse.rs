@@ -19,16 +19,29 @@ pub(crate) struct Pulse {
     heard: Nanos,
     /// First and last ping of ours since then.
     asked: Option<(Nanos, Nanos)>,
+    /// Nothing while there are none: a link that is in use, or has nothing to say, needs no signs of life.
+    signs: Option<Box<Signs>>,
+    /// Since when there is something to acknowledge.
+    owed: Option<Nanos>,
+    /// It has waited long enough.
+    due: bool,
+}
+
+/// Signs of life under way.
+#[derive(Debug, Default)]
+pub(crate) struct Signs {
     /// Pings that are to be sent, by their stamps.
     pub(crate) pings: VecDeque<Nanos>,
     /// Pings that wait for their answer: stamp, and whether somebody wants to know.
     waiting: VecDeque<(Nanos, bool)>,
     /// Answers that are to be sent.
     pub(crate) pongs: VecDeque<[u8; 8]>,
-    /// Since when there is something to acknowledge.
-    owed: Option<Nanos>,
-    /// It has waited long enough.
-    due: bool,
+}
+
+impl Signs {
+    fn are_to_be_sent(&self) -> bool {
+        !self.pings.is_empty() || !self.pongs.is_empty()
+    }
 }
 
 impl Pulse {
@@ -39,9 +52,7 @@ impl Pulse {
             ack_delay: nanos(limits.ack_delay),
             heard: now,
             asked: None,
-            pings: VecDeque::new(),
-            waiting: VecDeque::new(),
-            pongs: VecDeque::new(),
+            signs: None,
             owed: None,
             due: false,
         }
@@ -49,16 +60,31 @@ impl Pulse {
 
     /// A new carrier: nothing was heard or asked on it. Whoever wanted a sign of life still does.
     pub(crate) fn restart(&mut self, now: Nanos) {
-        let wanted = self.waiting.iter().any(|(_, wanted)| *wanted);
+        let signs = self.signs.take().unwrap_or_default();
+        let wanted = signs.waiting.iter().any(|(_, wanted)| *wanted);
         self.heard = now;
         self.asked = None;
-        self.pings.clear();
-        self.waiting.clear();
-        self.pongs.clear();
         self.acknowledged();
         if wanted {
             self.ping(now);
         }
+    }
+
+    /// Gives memory back.
+    pub(crate) fn rest(&mut self) {
+        self.signs
+            .take_if(|signs| signs.waiting.is_empty() && !signs.are_to_be_sent());
+    }
+
+    /// Whether there are pings or answers to be sent.
+    #[inline]
+    pub(crate) fn wants_to_speak(&self) -> bool {
+        self.signs.as_ref().is_some_and(|signs| signs.are_to_be_sent())
+    }
+
+    /// What there is to be sent.
+    pub(crate) fn signs(&mut self) -> Option<&mut Signs> {
+        self.signs.as_deref_mut()
     }
 
     /// Bytes came.
@@ -74,28 +100,31 @@ impl Pulse {
     }
 
     fn ask(&mut self, now: Nanos, wanted: bool) {
-        if self.waiting.len() < MAX_PINGS {
-            self.waiting.push_back((now, wanted));
-            self.pings.push_back(now);
-        } else if wanted && let Some(last) = self.waiting.back_mut() {
+        let signs = self.signs.get_or_insert_default();
+        if signs.waiting.len() < MAX_PINGS {
+            signs.waiting.push_back((now, wanted));
+            signs.pings.push_back(now);
+        } else if wanted && let Some(last) = signs.waiting.back_mut() {
             last.1 = true;
         }
     }
 
     /// The peer wants one.
     pub(crate) fn pinged(&mut self, stamp: [u8; 8]) -> Result<(), Breach> {
-        if self.pongs.len() >= MAX_PINGS {
+        let signs = self.signs.get_or_insert_default();
+        if signs.pongs.len() >= MAX_PINGS {
             return Err(Breach::TooManyPings);
         }
-        self.pongs.push_back(stamp);
+        signs.pongs.push_back(stamp);
         Ok(())
     }
 
     /// The answer to a ping: the round trip, if somebody wants to know. One that was not asked for is no harm.
     pub(crate) fn ponged(&mut self, stamp: [u8; 8], now: Nanos) -> Option<Duration> {
         let stamp = u64::from_le_bytes(stamp);
-        let at = self.waiting.iter().position(|(asked, _)| *asked == stamp)?;
-        let (_, wanted) = self.waiting.remove(at)?;
+        let waiting = &mut self.signs.as_mut()?.waiting;
+        let at = waiting.iter().position(|(asked, _)| *asked == stamp)?;
+        let (_, wanted) = waiting.remove(at)?;
         wanted.then(|| Duration::from_nanos(now.saturating_sub(stamp)))
     }
 
@@ -184,9 +213,9 @@ mod tests {
         let mut pulse = Pulse::new(&Limits::default(), 0);
         assert_eq!(pulse.poll_timeout(), Some(15 * SECOND));
         pulse.handle_timeout(15 * SECOND - 1).unwrap();
-        assert!(pulse.pings.is_empty());
+        assert!(!pulse.wants_to_speak());
         pulse.handle_timeout(15 * SECOND).unwrap();
-        assert_eq!(pulse.pings, [15 * SECOND]);
+        assert_eq!(pulse.signs().unwrap().pings, [15 * SECOND]);
         assert_eq!(pulse.poll_timeout(), Some(30 * SECOND));
         pulse.handle_timeout(30 * SECOND).unwrap();
         assert_eq!(pulse.handle_timeout(45 * SECOND), Err(Loss::Silent.into()));
@@ -205,7 +234,7 @@ mod tests {
     fn after_a_long_sleep_the_peer_may_answer_first() {
         let mut pulse = Pulse::new(&Limits::default(), 0);
         pulse.handle_timeout(3600 * SECOND).unwrap();
-        assert_eq!(pulse.pings.len(), 1);
+        assert_eq!(pulse.signs().unwrap().pings.len(), 1);
         assert_eq!(pulse.handle_timeout(3615 * SECOND), Err(Loss::Silent.into()));
     }
 
@@ -218,7 +247,7 @@ mod tests {
         let mut pulse = Pulse::new(&limits, 0);
         assert_eq!(pulse.poll_timeout(), None);
         pulse.handle_timeout(u64::MAX).unwrap();
-        assert!(pulse.pings.is_empty());
+        assert!(!pulse.wants_to_speak());
     }
 
     #[test]
@@ -243,7 +272,8 @@ mod tests {
         for now in 0..100 {
             pulse.ping(now);
         }
-        assert_eq!((pulse.pings.len(), pulse.waiting.len()), (MAX_PINGS, MAX_PINGS));
+        let signs = pulse.signs().unwrap();
+        assert_eq!((signs.pings.len(), signs.waiting.len()), (MAX_PINGS, MAX_PINGS));
         for _ in 0..MAX_PINGS {
             pulse.pinged([0; 8]).unwrap();
         }

@@ -211,6 +211,9 @@ pub trait ByteRx: Send + 'static {
         Ok(())
     }
 
+    /// Nothing has come for a while: gives back memory that is of use only while something does. By default nothing.
+    fn rest(&mut self) {}
+
     /// Tells the peer that the rest is not wanted (native streams only).
     fn stop(&mut self, code: u32) {
         let _ = code;
@@ -266,6 +269,9 @@ pub trait ByteTx: Send + 'static {
     fn descriptor(&self) -> Option<&dyn Descriptor> {
         None
     }
+
+    /// There has been nothing to do for a while: gives back memory that is of use only while there is. By default nothing.
+    fn rest(&mut self) {}
 
     /// Abandons the stream: what is under way may be lost, and the peer's reads fail with `code`
     /// (native streams only).

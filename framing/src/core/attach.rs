@@ -1,6 +1,6 @@
 //! From carrier to carrier: losing one, going on over the next, and giving up (PROTOCOL.md § 4.3 to 4.7).
 
-use super::{Core, Membership, Phase};
+use super::{Core, Introduction, Membership, Phase};
 use crate::batch::Batch;
 use crate::error::{LinkError, Loss, Mismatch, Misuse};
 use crate::event::{CloseReason, LinkEvent};
@@ -49,19 +49,18 @@ impl Core {
         let epoch = session.epoch;
         self.resuming = true;
         self.phase = Phase::Greeting;
-        self.carrier.nonce = config.nonce;
-        self.carrier.channel_binding = config.channel_binding;
+        self.carrier.introduction = Some(Introduction::new(config.nonce, config.channel_binding));
         let fragment = config.fragment.unwrap_or(self.limits.fragment);
         self.carrier.accepts = fragment.clamp(MIN_FRAGMENT, MAX_FRAGMENT);
         self.carrier.since = now;
         self.write_preface();
-        self.carrier.greeting.clone_from(&self.carrier.preface);
+        self.carrier.greeting = self.carrier.preface().to_vec();
         let attach = Attach {
             epoch,
             down,
             offsets: self.inc.offsets(),
         };
-        let binding = crate::session::Binding::new(&self.carrier.preface, &[], config.channel_binding);
+        let binding = crate::session::Binding::new(self.carrier.preface(), &[], config.channel_binding);
         if let Some(session) = self.joined() {
             let payload = attach.resume(session, &binding);
             self.greet(Kind::Resume, &payload);
@@ -133,6 +132,7 @@ impl Core {
         self.pulse.restart(now);
         self.resuming = false;
         self.phase = Phase::Open;
+        self.carrier.introduction = None;
         self.stats.carriers = self.stats.carriers.saturating_add(1);
         let down = std::time::Duration::from_millis(theirs.down);
         self.events.push_back(LinkEvent::Resumed { down });
@@ -140,7 +140,7 @@ impl Core {
 
     /// Refuses the request that came with this fresh carrier.
     pub(crate) fn reject(&mut self, rejection: Rejection) {
-        self.carrier.greeting.clone_from(&self.carrier.preface);
+        self.carrier.greeting = self.carrier.preface().to_vec();
         self.greet(Kind::Reject, &rejection.encode());
         self.phase = Phase::Over;
     }
@@ -183,7 +183,7 @@ impl Core {
             }
         } else if !silent {
             if unheard {
-                self.carrier.greeting.clone_from(&self.carrier.preface);
+                self.carrier.greeting = self.carrier.preface().to_vec();
             }
             let mut payload = Vec::new();
             close_payload(&reason, &mut payload);

@@ -15,7 +15,6 @@ use crate::event::{CloseReason, LinkEvent, LinkStats};
 use crate::lanes::buffer::size;
 use crate::lanes::incoming::{Events, Incoming};
 use crate::lanes::outgoing::Outgoing;
-use crate::limits::Limits;
 use crate::link::{Body, LaneId, LinkConfig, Nanos, Role};
 use crate::preface::{Declared, Preface};
 use crate::pulse::{Pulse, nanos};
@@ -33,7 +32,10 @@ use crate::session::{Binding, Session, SessionId, Tombstone};
 #[derive(Debug)]
 pub struct Core {
     role: Role,
-    limits: Limits,
+    /// Our limits, as they are declared to the peer.
+    limits: Declared,
+    /// How long the peer may take until the link is open.
+    handshake: Nanos,
     phase: Phase,
     resuming: bool,
     membership: Membership,
@@ -91,14 +93,10 @@ impl std::fmt::Debug for Secret {
 /// What is true of the present carrier only.
 #[derive(Debug)]
 struct CarrierState {
-    nonce: [u8; 16],
-    channel_binding: Option<[u8; 32]>,
-    /// Our preface, as it goes or went over this carrier.
-    preface: Vec<u8>,
+    /// What both sides are known by, until they have agreed.
+    introduction: Option<Box<Introduction>>,
     /// What goes out before anything else.
     greeting: Vec<u8>,
-    /// Both prefaces, once the peer's is there.
-    binding: Option<Binding>,
     /// Most bytes of payload that we take in one frame.
     accepts: usize,
     /// Most bytes of payload that we send in one frame.
@@ -109,6 +107,39 @@ struct CarrierState {
     down_since: Nanos,
     /// A SESSION_NEW may come although there will be no session.
     ignore_new: bool,
+}
+
+/// How the sides introduce themselves over one carrier.
+#[derive(Debug)]
+struct Introduction {
+    nonce: [u8; 16],
+    channel_binding: Option<[u8; 32]>,
+    /// Our preface, as it goes or went over this carrier.
+    preface: Vec<u8>,
+    /// Both prefaces, once the peer's is there.
+    binding: Option<Binding>,
+}
+
+impl Introduction {
+    fn new(nonce: [u8; 16], channel_binding: Option<[u8; 32]>) -> Box<Self> {
+        Box::new(Self {
+            nonce,
+            channel_binding,
+            preface: Vec::new(),
+            binding: None,
+        })
+    }
+}
+
+impl CarrierState {
+    /// Our preface, while the sides have not agreed.
+    fn preface(&self) -> &[u8] {
+        self.introduction.as_ref().map_or(&[], |ours| &ours.preface)
+    }
+
+    fn binding(&self) -> Option<&Binding> {
+        self.introduction.as_ref()?.binding.as_ref()
+    }
 }
 
 impl Core {
@@ -127,11 +158,8 @@ impl Core {
             resuming: false,
             membership,
             carrier: CarrierState {
-                nonce: config.nonce,
-                channel_binding: config.channel_binding,
-                preface: Vec::new(),
+                introduction: Some(Introduction::new(config.nonce, config.channel_binding)),
                 greeting: Vec::new(),
-                binding: None,
                 accepts: limits.fragment,
                 fragment: limits.fragment,
                 since: now,
@@ -141,7 +169,7 @@ impl Core {
             out: Outgoing::new(&limits, config.session),
             inc: Incoming::new(&limits),
             pulse: Pulse::new(&limits, now),
-            events: Events::new(),
+            events: Events::with_capacity(2),
             closing: None,
             peer_closed: false,
             abandoned: false,
@@ -150,11 +178,12 @@ impl Core {
                 carriers: 1,
                 ..LinkStats::default()
             },
-            limits,
+            handshake: nanos(limits.handshake),
+            limits: Declared::from(&limits),
         };
         core.write_preface();
         if core.role == Role::Dialer {
-            core.carrier.greeting.clone_from(&core.carrier.preface);
+            core.carrier.greeting = core.carrier.preface().to_vec();
             if let Membership::Wanted { secret } = &core.membership {
                 let secret = secret.0;
                 core.greet(crate::frame::Kind::SessionNew, &secret);
@@ -165,18 +194,21 @@ impl Core {
 
     /// Makes our preface for this carrier.
     fn write_preface(&mut self) {
+        let Some(ours) = &mut self.carrier.introduction else {
+            return;
+        };
         let preface = Preface {
             role: self.role,
             session: !matches!(self.membership, Membership::Off),
             resuming: self.resuming,
-            nonce: self.carrier.nonce,
+            nonce: ours.nonce,
             declared: Declared {
                 fragment: self.carrier.accepts,
-                ..Declared::from(&self.limits)
+                ..self.limits
             },
         };
-        self.carrier.preface.clear();
-        preface.encode(&mut self.carrier.preface);
+        ours.preface.clear();
+        preface.encode(&mut ours.preface);
     }
 
     #[inline]
@@ -339,9 +371,17 @@ impl Core {
         due.into_iter().chain(self.expiry()).min()
     }
 
+    /// Nothing has come for a while.
+    pub(crate) fn rest(&mut self) {
+        self.events.shrink_to_fit();
+        self.out.rest();
+        self.inc.rest();
+        self.pulse.rest();
+    }
+
     /// When the peer must have introduced itself.
     fn handshake_end(&self) -> Nanos {
-        self.carrier.since.saturating_add(nanos(self.limits.handshake))
+        self.carrier.since.saturating_add(self.handshake)
     }
 
     /// When the session ends if no carrier is agreed on.

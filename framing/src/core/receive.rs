@@ -178,7 +178,12 @@ impl Core {
 
     /// The peer's preface is there.
     fn greeted(&mut self, preface: &Preface, raw: &[u8]) -> Result<(), LinkError> {
-        if preface.nonce == self.carrier.nonce {
+        if self
+            .carrier
+            .introduction
+            .as_ref()
+            .is_some_and(|ours| ours.nonce == preface.nonce)
+        {
             return Err(Mismatch::Oneself.into());
         }
         if preface.role == self.role {
@@ -186,13 +191,13 @@ impl Core {
         }
         self.carrier.fragment = self.carrier.accepts.min(preface.declared.fragment);
         let wanted = !matches!(self.membership, Membership::Off);
-        if wanted {
-            let ours = &self.carrier.preface;
+        if wanted && let Some(introduction) = &mut self.carrier.introduction {
+            let ours = &introduction.preface;
             let (dialer, listener) = match self.role {
                 Role::Dialer => (&ours[..], raw),
                 Role::Listener => (raw, &ours[..]),
             };
-            self.carrier.binding = Some(Binding::new(dialer, listener, self.carrier.channel_binding));
+            introduction.binding = Some(Binding::new(dialer, listener, introduction.channel_binding));
         }
         if self.role == Role::Listener && preface.resuming {
             self.resuming = true;
@@ -207,7 +212,7 @@ impl Core {
             return Ok(());
         }
         if self.role == Role::Listener {
-            self.carrier.greeting.clone_from(&self.carrier.preface);
+            self.carrier.greeting = self.carrier.preface().to_vec();
         }
         self.out
             .open(preface.declared)
@@ -237,7 +242,7 @@ impl Core {
             kind: Kind::SessionNew as u8,
         };
         let theirs = *payload.first_chunk().ok_or(form)?;
-        if let (Membership::Wanted { secret }, Some(binding)) = (&self.membership, &self.carrier.binding) {
+        if let (Membership::Wanted { secret }, Some(binding)) = (&self.membership, self.carrier.binding()) {
             let secrets = Secrets {
                 ours: secret.0,
                 theirs,
@@ -251,6 +256,7 @@ impl Core {
 
     fn opened(&mut self) {
         self.phase = Phase::Open;
+        self.carrier.introduction = None;
         self.events.push_back(LinkEvent::Opened(Negotiated {
             version: VERSION,
             session: self.session(),
@@ -262,7 +268,7 @@ impl Core {
 
     /// The dialer of a fresh carrier goes on with a session.
     fn asked(&mut self, payload: &[u8]) -> Result<(), LinkError> {
-        let Some(binding) = self.carrier.binding else {
+        let Some(binding) = self.carrier.binding().copied() else {
             return Err(Breach::Unexpected {
                 kind: Kind::Resume as u8,
             }
@@ -270,7 +276,7 @@ impl Core {
         };
         let carrier = Greeted {
             binding,
-            preface: self.carrier.preface.clone(),
+            preface: self.carrier.preface().to_vec(),
             fragment: self.carrier.fragment,
             accepts: self.carrier.accepts,
         };
@@ -286,7 +292,7 @@ impl Core {
         let form = Breach::FrameForm {
             kind: Kind::Resumed as u8,
         };
-        let (Some(session), Some(binding)) = (self.joined(), &self.carrier.binding) else {
+        let (Some(session), Some(binding)) = (self.joined(), self.carrier.binding()) else {
             return Err(form.into());
         };
         let attach = Attach::read_resumed(payload, session, binding)?.ok_or(SessionEnd::Forged)?;
@@ -307,7 +313,7 @@ impl Core {
 
     /// The listener does not.
     fn handle_reject(&mut self, payload: &[u8]) -> Result<(), LinkError> {
-        let (Some(session), Some(binding)) = (self.joined(), &self.carrier.binding) else {
+        let (Some(session), Some(binding)) = (self.joined(), self.carrier.binding()) else {
             return Err(Breach::FrameForm {
                 kind: Kind::Reject as u8,
             }

@@ -64,8 +64,7 @@ impl Core {
     fn speaks(&self) -> bool {
         self.inc.notes.len() > self.inc.dones
             || !self.out.resets.is_empty()
-            || !self.pulse.pings.is_empty()
-            || !self.pulse.pongs.is_empty()
+            || self.pulse.wants_to_speak()
             || self.acks_due()
             || self.dones_due()
     }
@@ -96,7 +95,7 @@ impl Core {
         batch.begin_urgent();
         let goes_alone = !self.carrier.greeting.is_empty() && self.stats.carriers > 1;
         batch.put(&self.carrier.greeting);
-        self.carrier.greeting.clear();
+        self.carrier.greeting = Vec::new();
         if goes_alone && self.phase == Phase::Open {
             // By itself, so that a carrier which is cut soon after has brought that much: of an encrypted record that is
             // cut nothing comes.
@@ -172,11 +171,13 @@ impl Core {
 
     /// What is said about lanes, and signs of life.
     fn put_control(&mut self, batch: &mut Batch, now: Nanos) {
-        for stamp in self.pulse.pongs.drain(..) {
-            put_frame(Kind::Pong, &stamp, batch);
-        }
-        for stamp in self.pulse.pings.drain(..) {
-            put_frame(Kind::Ping, &stamp.to_le_bytes(), batch);
+        if let Some(signs) = self.pulse.signs() {
+            for stamp in signs.pongs.drain(..) {
+                put_frame(Kind::Pong, &stamp, batch);
+            }
+            for stamp in signs.pings.drain(..) {
+                put_frame(Kind::Ping, &stamp.to_le_bytes(), batch);
+            }
         }
         let unacked = self.inc.unacked();
         if unacked != 0 && self.joined().is_some() {

@@ -10,7 +10,7 @@ use farref_transport::{BoxFuture, ByteRx, Descriptor, Muxed};
 
 use crate::link::StreamKey;
 
-/// Spare room that a read begins with: most connections have little to say, and keep that much while they are silent.
+/// Spare room that a read begins with: most connections have little to say.
 const READ_LEAST: usize = 512;
 /// Spare room that reads grow to while they fill it.
 const READ_MOST: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const STREAMS: usize = 1280;
 pub struct Inlet {
     main: Source,
     /// The streams beside the main one, if the carrier has any.
-    lanes: Option<LanesIn>,
+    lanes: Option<Box<LanesIn>>,
 }
 
 /// What [`Inlet::try_read`] has read.
@@ -38,7 +38,7 @@ impl Inlet {
     pub(super) fn new(main: Box<dyn ByteRx>, muxed: Option<Arc<dyn Muxed>>) -> Self {
         Self {
             main: Source::new(main),
-            lanes: muxed.map(LanesIn::new),
+            lanes: muxed.map(|muxed| Box::new(LanesIn::new(muxed))),
         }
     }
 
@@ -148,6 +148,14 @@ impl Inlet {
         self.main.rx.join_reactor()
     }
 
+    /// Nothing has come for a while: gives back memory until something does.
+    pub fn rest(&mut self) {
+        self.main.rest();
+        if let Some(lanes) = &mut self.lanes {
+            lanes.sources.iter_mut().for_each(|(_, source)| source.rest());
+        }
+    }
+
     /// A descriptor on which a thread may wait without the runtime, if all that comes comes there.
     #[must_use]
     pub fn descriptor(&self) -> Option<&dyn Descriptor> {
@@ -202,9 +210,20 @@ impl Source {
 
     /// [`read`](Self::read), or a promise to wake.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.buffer.capacity() == 0 {
+            ready!(self.rx.poll_readable(cx))?;
+        }
         let spare = self.reserve();
         let n = ready!(self.rx.poll_read(cx, &mut self.buffer))?;
         Poll::Ready(Ok(self.note(n, spare)))
+    }
+
+    fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.want = READ_LEAST;
+        }
+        self.rx.rest();
     }
 
     /// Makes room for the next read, and says how much there is.
@@ -355,6 +374,34 @@ impl LanesIn {
                 self.gone.clear();
                 &mut self.gone
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::task::Waker;
+
+    use farref_transport::memory;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_that_rests_has_no_buffer_until_something_comes() {
+        let (near, mut far) = memory::pair(1024);
+        let mut inlet = Inlet::new(near.rx, None);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(inlet.poll_read(&mut context).is_pending());
+            assert_eq!(inlet.buffer(StreamKey::MAIN).capacity(), 0);
+            far.tx.try_write(&[IoSlice::new(b"half a frame")]).unwrap();
+            assert!(inlet.poll_read(&mut context).is_ready());
+            inlet.rest();
+            let buffer = inlet.buffer(StreamKey::MAIN);
+            assert_eq!(&buffer[..], b"half a frame", "what was not handled stays");
+            buffer.clear();
+            inlet.rest();
         }
     }
 }

@@ -18,7 +18,7 @@ const SLICES: usize = 32;
 pub struct Outlet {
     main: Box<dyn ByteTx>,
     /// The streams beside the main one, if the carrier has any.
-    lanes: Option<LanesOut>,
+    lanes: Option<Box<LanesOut>>,
 }
 
 /// How far a batch was written.
@@ -36,8 +36,13 @@ impl Outlet {
     pub(super) fn new(main: Box<dyn ByteTx>, muxed: Option<Arc<dyn Muxed>>) -> Self {
         Self {
             main,
-            lanes: muxed.map(LanesOut::new),
+            lanes: muxed.map(|muxed| Box::new(LanesOut::new(muxed))),
         }
+    }
+
+    /// There has been nothing to write for a while: gives back memory until there is.
+    pub fn rest(&mut self) {
+        self.main.rest();
     }
 
     /// Writes what the carrier takes now.
@@ -78,7 +83,7 @@ impl Outlet {
     /// [`poll_flush`](Self::poll_flush) must be driven until it is ready.
     #[must_use]
     pub fn is_buffering(&self) -> bool {
-        self.main.is_buffering() || self.lanes.as_ref().is_some_and(LanesOut::is_buffering)
+        self.main.is_buffering() || self.lanes.as_ref().is_some_and(|lanes| lanes.is_buffering())
     }
 
     /// Passes on what is inside.

@@ -76,6 +76,14 @@ impl SendBuffer {
         self.sent.saturating_sub(self.start)
     }
 
+    /// Gives memory back.
+    pub(crate) fn rest(&mut self) {
+        self.pieces.shrink_to_fit();
+        if self.tail.is_empty() {
+            self.tail = BytesMut::new();
+        }
+    }
+
     /// Appends `bytes`, copying them.
     #[inline]
     pub(crate) fn append(&mut self, bytes: &[u8]) {

@@ -123,6 +123,13 @@ impl Incoming {
         self.messages
     }
 
+    /// Gives memory back.
+    pub(crate) fn rest(&mut self) {
+        self.fresh.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+        self.notes.shrink_to_fit();
+    }
+
     /// Lanes that are not done.
     pub(crate) fn open(&self) -> usize {
         self.lanes.len()

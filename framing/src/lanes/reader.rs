@@ -26,7 +26,8 @@ pub(crate) struct Reader {
     limit: u64,
     stash: [u8; PREFIX],
     stashed: usize,
-    partial: Option<Partial>,
+    /// Boxed, as few messages span frames.
+    partial: Option<Box<Partial>>,
 }
 
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Reader {
         partial.bytes.extend_from_slice(&payload.split_to(take));
         partial.missing = partial.missing.saturating_sub(take);
         Ok(if partial.missing == 0 {
-            self.partial.take().map(Partial::finish)
+            self.partial.take().map(|partial| partial.finish())
         } else {
             None
         })
@@ -112,11 +113,11 @@ impl Reader {
         let mut bytes = BytesMut::with_capacity(prefix.head.min(MAX_FRAGMENT));
         let missing = prefix.head.saturating_sub(payload.len());
         bytes.extend_from_slice(&std::mem::take(payload));
-        self.partial = Some(Partial {
+        self.partial = Some(Box::new(Partial {
             bytes,
             missing,
             bulk: prefix.bulk,
-        });
+        }));
         None
     }
 

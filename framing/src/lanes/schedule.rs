@@ -18,7 +18,8 @@ const SHARES: [usize; 3] = [8, 4, 1];
 /// empty queue is 0.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    classes: [Ready; 3],
+    /// Nothing until there is a lane: most links never have one.
+    classes: Option<Box<[Ready; 3]>>,
     /// The class whose turn it is.
     turn: usize,
 }
@@ -33,13 +34,21 @@ struct Ready {
 impl Schedule {
     /// Adds a lane that is not in.
     pub(crate) fn add(&mut self, class: Class, lane: u64) {
-        if let Some(ready) = self.classes.get_mut(index(class)) {
+        if let Some(ready) = self.classes.get_or_insert_default().get_mut(index(class)) {
             ready.lanes.push_back(lane);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.classes.iter().all(|ready| ready.lanes.is_empty())
+        let classes = self.classes.as_ref();
+        classes.is_none_or(|classes| classes.iter().all(|ready| ready.lanes.is_empty()))
+    }
+
+    /// Gives memory back.
+    pub(crate) fn rest(&mut self) {
+        if self.is_empty() {
+            self.clear();
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -52,8 +61,9 @@ impl Schedule {
         if self.is_empty() {
             return None;
         }
+        let classes = self.classes.as_mut()?;
         loop {
-            let ready = self.classes.get_mut(self.turn)?;
+            let ready = classes.get_mut(self.turn)?;
             if ready.deficit > 0
                 && let Some(lane) = ready.lanes.pop_front()
             {
@@ -61,7 +71,7 @@ impl Schedule {
             }
             ready.deficit = 0;
             self.turn = self.turn.saturating_add(1).checked_rem(SHARES.len())?;
-            let next = self.classes.get_mut(self.turn)?;
+            let next = classes.get_mut(self.turn)?;
             if !next.lanes.is_empty() {
                 next.deficit = SHARES.get(self.turn)?.saturating_mul(fragment.max(1));
             }
@@ -70,7 +80,8 @@ impl Schedule {
 
     /// Counts `n` bytes against the class whose turn it is.
     pub(crate) fn charge(&mut self, n: usize) {
-        if let Some(ready) = self.classes.get_mut(self.turn) {
+        let classes = self.classes.as_mut();
+        if let Some(ready) = classes.and_then(|classes| classes.get_mut(self.turn)) {
             ready.deficit = ready.deficit.saturating_sub(n.max(1));
         }
     }

@@ -185,6 +185,11 @@ impl ByteTx for RecordTx {
         !self.sealed.is_empty() || self.inner.is_buffering()
     }
 
+    fn rest(&mut self) {
+        self.sealed.shrink_to_fit();
+        self.inner.rest();
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.phase == Phase::Failed {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
@@ -433,6 +438,15 @@ impl ByteRx for RecordRx {
             let count = ready!(self.inner.poll_read(cx, &mut self.buffer))?;
             self.note(count, spare);
         }
+    }
+
+    fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.made = 0;
+            self.want = READ_LEAST;
+        }
+        self.inner.rest();
     }
 
     /// None while there is something to read that the descriptor does not know of.

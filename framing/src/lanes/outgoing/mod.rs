@@ -140,6 +140,14 @@ impl Outgoing {
         self.kept = 0;
     }
 
+    /// Gives memory back.
+    pub(crate) fn rest(&mut self) {
+        self.messages.rest();
+        self.schedule.rest();
+        self.parked.shrink_to_fit();
+        self.resets.shrink_to_fit();
+    }
+
     /// Queues a message. Its body goes on a lane of its own if both together are longer than a fragment.
     #[inline]
     pub(crate) fn submit(&mut self, head: &[u8], body: Body<'_>) -> Result<Option<LaneId>, LinkError> {

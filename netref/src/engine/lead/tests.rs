@@ -53,7 +53,11 @@ impl ByteRx for Silent {
     }
 
     fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+        if self.breaks.is_some() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     fn descriptor(&self) -> Option<&dyn Descriptor> {
