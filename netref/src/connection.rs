@@ -239,8 +239,9 @@ impl Connection {
         link: impl FnOnce(Nanos) -> Box<dyn Link>,
         parts: Parts,
         root: Root,
-        config: Config,
+        config: impl Into<Arc<Config>>,
     ) -> Self {
+        let config = config.into();
         let shows_root = root.0.is_some();
         let now = clock::now();
         let mut native = Native::new(link(now), &config, root.into_outgoing(), now);
@@ -256,9 +257,9 @@ impl Connection {
         protocol: P,
         parts: Parts,
         shows_root: bool,
-        config: Config,
+        config: impl Into<Arc<Config>>,
     ) -> Self {
-        let core = Core::new(protocol, parts, shows_root, config);
+        let core = Core::new(protocol, parts, shows_root, config.into());
         let inner = Arc::new(Handle(core.anchor()));
         driver::start(&core);
         Self { inner }

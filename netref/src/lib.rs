@@ -70,6 +70,7 @@ pub mod trace;
 mod baton;
 mod role;
 mod signal;
+mod sparse;
 mod sync;
 mod timer;
 mod until;

@@ -209,6 +209,11 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.exchange.tell_shape(fingerprint, description, &mut self.link);
     }
 
+    fn rest(&mut self) {
+        self.exchange.rest();
+        self.link.rest();
+    }
+
     fn ping(&mut self, now: Nanos) {
         self.link.ping(now);
     }
@@ -448,6 +453,30 @@ mod tests {
         }
         assert_eq!((a.native.stats().calls, b.native.stats().answers), (0, 0));
         assert!(!a.native.wants_write() && !b.native.wants_write());
+    }
+
+    #[test]
+    fn sides_that_have_rested_go_on_where_they_were() {
+        let (mut a, mut b) = pair();
+        for len in [3, 50_000, 3] {
+            let call = a.call(&vec![1; len]).unwrap();
+            turn(&mut a, &mut b);
+            a.native.rest();
+            b.native.rest();
+            let events = b.events();
+            let Some(Event::Call(incoming)) = events.first() else {
+                panic!("{events:?}")
+            };
+            b.answer(incoming.answer, b"answer");
+            drop(events);
+            turn(&mut a, &mut b);
+            a.native.rest();
+            a.events();
+            let outcome = a.native.poll_outcome(call, &mut |_| 0);
+            assert!(matches!(outcome, Poll::Ready(Outcome::Value { body, .. }) if body == "answer"));
+            turn(&mut a, &mut b);
+        }
+        assert_eq!((a.native.stats().calls, b.native.stats().answers), (0, 0));
     }
 
     #[test]

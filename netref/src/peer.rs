@@ -1,7 +1,7 @@
 //! Who is at the other end, as far as the carrier can tell.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use farref_framing::{PeerEvidence, Sparing};
@@ -16,7 +16,8 @@ pub struct Peer {
     pub address: Option<String>,
     /// What the carrier proves about who it is.
     pub evidence: PeerEvidence,
-    warnings: Arc<Sparing>,
+    /// Made with the first one.
+    warnings: OnceLock<Arc<Sparing>>,
 }
 
 /// Warnings a minute that one peer can cause.
@@ -35,7 +36,7 @@ impl Peer {
             medium,
             address,
             evidence,
-            warnings: Arc::new(Sparing::new(WARNINGS, MINUTE)),
+            warnings: OnceLock::new(),
         }
     }
 
@@ -44,7 +45,10 @@ impl Peer {
     pub fn warn(&self, write: impl FnOnce(Option<u64>)) {
         static ALL: Sparing = Sparing::new(WARNINGS_OF_ALL, MINUTE);
         let now = Instant::now();
-        let Some(own) = self.warnings.line(now, 1) else {
+        let warnings = self
+            .warnings
+            .get_or_init(|| Arc::new(Sparing::new(WARNINGS, MINUTE)));
+        let Some(own) = warnings.line(now, 1) else {
             return;
         };
         let Some(all) = ALL.line(now, own.saturating_add(1)) else {

@@ -722,6 +722,9 @@ pub trait Protocol<H: Handles>: Send + 'static {
         let _ = (fingerprint, description);
     }
 
+    /// Nothing has come for a while: gives back memory that is of use only while something comes or goes. Default: none.
+    fn rest(&mut self) {}
+
     /// Asks for a sign of life; [`Event::Pong`] brings the round trip.
     fn ping(&mut self, now: Nanos);
 

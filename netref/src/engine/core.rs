@@ -59,7 +59,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     pub(crate) peer: Arc<Peer>,
     /// Where other carriers come from, on the side that dialled.
     pub(crate) redial: Option<Arc<dyn Redial>>,
-    pub(crate) config: Config,
+    /// Shared with other connections of the same server.
+    pub(crate) config: Arc<Config>,
     /// Default deadline of calls, in nanoseconds; 0 is none.
     call_timeout: AtomicU64,
     pub(crate) runtime: Handle,
@@ -142,6 +143,12 @@ impl<P: Protocol<EngineHandles>> State<P> {
             .map(|root| std::mem::replace(root, Received::Null))
     }
 
+    /// Gives memory back.
+    pub(crate) fn rest(&mut self) {
+        self.protocol.rest();
+        self.spare.shrink_to_fit();
+    }
+
     /// Notes from now on since when what is held.
     pub(crate) fn track(&mut self) {
         self.is_tracked = true;
@@ -191,7 +198,7 @@ impl Writer {
 
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// A connection over an open carrier; nothing moves before it is driven.
-    pub(crate) fn new(protocol: P, parts: Parts, shows_root: bool, config: Config) -> Arc<Self> {
+    pub(crate) fn new(protocol: P, parts: Parts, shows_root: bool, config: Arc<Config>) -> Arc<Self> {
         let Parts {
             inlet,
             outlet,

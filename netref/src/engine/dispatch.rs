@@ -33,6 +33,7 @@ use crate::protocol::{
 };
 use crate::remote::{Blocked, Conduit, EngineHandles, Remote, TellShape};
 use crate::shapes;
+use crate::sparse::SparseMap;
 use crate::trace::Traced;
 use crate::waiter::{Job, ThreadWaiter};
 
@@ -47,15 +48,15 @@ struct Running {
     /// Calls whose method runs or waits for its turn, and can be given up.
     calls: FxHashMap<u64, Arc<Cancel>>,
     /// Those with something that waits.
-    mailboxes: FxHashMap<Slot, Mailbox>,
+    mailboxes: SparseMap<Slot, Mailbox>,
     /// Calls whose arguments are still coming, and the mailbox they wait in.
-    bodies: FxHashMap<u64, Slot>,
+    bodies: SparseMap<u64, Slot>,
     /// Calls whose arguments cannot be read before the peer tells what they look like.
-    unread: FxHashMap<u64, Unread>,
+    unread: SparseMap<u64, Unread>,
     /// Who else waits to be told what a type of the peer's looks like.
-    curious: FxHashMap<u32, Vec<TellShape>>,
+    curious: SparseMap<u32, Vec<TellShape>>,
     /// Where that came from whose shape the peer may ask for, but for what was made here.
-    sources: FxHashMap<u32, Weak<dyn Conduit>>,
+    sources: SparseMap<u32, Weak<dyn Conduit>>,
     /// Blocking methods that run.
     blocking: usize,
     /// Blocking methods whose turn has not come.
@@ -224,7 +225,12 @@ impl Running {
         if incoming.body.is_none() {
             self.bodies.insert(incoming.answer, slot);
         }
-        self.mailboxes.entry(slot).or_default().queue.push_back(incoming);
+        self.mailboxes
+            .map()
+            .entry(slot)
+            .or_default()
+            .queue
+            .push_back(incoming);
     }
 
     /// Calls that need not wait for a method which has begun to run alone, and now would.
@@ -265,6 +271,17 @@ impl Dispatch {
             state: Mutex::default(),
             max_blocking,
         }
+    }
+
+    /// Gives back memory that is of use only while something runs or waits.
+    pub(crate) fn rest(&self) {
+        let mut state = lock(&self.state);
+        state.calls.shrink_to_fit();
+        state.mailboxes.rest();
+        state.bodies.rest();
+        state.unread.rest();
+        state.curious.rest();
+        state.queue.shrink_to_fit();
     }
 
     pub(crate) fn is_cancelled(&self, answer: u64) -> bool {
@@ -585,7 +602,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let (answer, shape, own) = (unread.invocation.answer, unread.shape, unread.own);
         {
             let mut state = lock(&self.dispatch.state);
-            let mailbox = state.mailboxes.entry(own).or_default();
+            let mailbox = state.mailboxes.map().entry(own).or_default();
             mailbox.busy = true;
             mailbox.unread = true;
             // Until it is begun it is given up here.
@@ -607,6 +624,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             curious = state.curious.remove(&shape).unwrap_or_default();
             state
                 .unread
+                .map()
                 .extract_if(|_, unread| unread.shape == shape)
                 .map(|(_, unread)| unread)
                 .collect()
@@ -680,6 +698,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
         lock(&self.dispatch.state)
             .curious
+            .map()
             .entry(shape)
             .or_default()
             .push(tell);
@@ -806,7 +825,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     fn occupy(&self, slot: Slot, serving: &mut Serving, serial: bool) {
         let chain = serving.chain.get_or_insert_with(chain::fresh).id;
         let mut state = lock(&self.dispatch.state);
-        let mailbox = state.mailboxes.entry(slot).or_default();
+        let mailbox = state.mailboxes.map().entry(slot).or_default();
         mailbox.busy = true;
         mailbox.alone = Some((chain, serial));
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{CloseReason, Nanos, StreamKey};
@@ -25,6 +26,9 @@ use crate::timer::Timer;
 
 /// After that many reads in a row others have their turn, and so has what is due.
 const READS_IN_A_ROW: u32 = 32;
+
+/// After so long without anything to read the connection rests.
+const REST: Duration = Duration::from_millis(500);
 
 /// So many looks in vain at a thread that leads, and it is to tell by itself when it is done.
 const LOOKS: u32 = 8;
@@ -56,6 +60,10 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     releasing: Option<Nanos>,
     /// Wakes it when the first of these has come, or something of the protocol's is due.
     timer: Timer,
+    /// When it is looked whether nothing has come since, and then memory is given back.
+    resting: Option<Nanos>,
+    /// Something has come since that was set.
+    is_busy: bool,
     /// Reads since there was last nothing to read.
     reads: u32,
     /// Whether it spins before it falls asleep.
@@ -136,6 +144,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             // Its predecessor may have been told of some.
             releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
             timer: Timer::default(),
+            resting: None,
+            is_busy: true,
             reads: 0,
             pace: Pace::default(),
             spins: None,
@@ -162,7 +172,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             self.core.flush();
             if self.is_over() {
                 self.stop_spinning();
-                self.end().await;
+                Box::pin(self.end()).await;
                 self.has_left = true;
                 return;
             }
@@ -185,7 +195,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                         self.lose(carrier, error);
                     }
                 }
-                Step::Led => self.keep_an_eye_on_it().await,
+                // Boxed, as the end is: what few connections need, and none for long, makes no task larger.
+                Step::Led => Box::pin(self.keep_an_eye_on_it()).await,
                 Step::Timeout => self.handle_timeout(),
                 Step::Ended(carrier, error) => self.lose(carrier, error),
             }
@@ -287,6 +298,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             return Poll::Ready(step);
         }
         self.reads = 0;
+        if self.is_busy && self.resting.is_none() {
+            self.resting = Some(clock::after(REST));
+            self.is_busy = false;
+        }
         if let Some(step) = self.look_at_the_clock(context.waker()) {
             return Poll::Ready(step);
         }
@@ -368,7 +383,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
         let read = core.spin(inlet, &mut self.pace, due);
         match read {
-            Ok(Some(from)) if !from.end => return core.take_in(&mut slot, from, &mut self.pace),
+            Ok(Some(from)) if !from.end => {
+                self.is_busy = true;
+                return core.take_in(&mut slot, from, &mut self.pace);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
             _ => {}
         }
@@ -398,7 +416,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             self.closing = Some(clock::after(self.core.config.close_timeout));
         }
         let setup = if state.opened.is_some() { None } else { self.setup };
-        [state.protocol.poll_timeout(), self.releasing, setup, self.closing]
+        let of_protocol = state.protocol.poll_timeout();
+        [of_protocol, self.releasing, setup, self.closing, self.resting]
             .into_iter()
             .flatten()
             .min()
@@ -470,6 +489,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         };
         self.reads = self.reads.saturating_add(1);
+        self.is_busy = true;
         let taken = core.take_in(&mut slot, from, &mut self.pace);
         Poll::Ready(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))
     }
@@ -487,6 +507,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             core.changed.notify_waiters();
         }
         self.releasing = None;
+        // Something may have come: then it is set anew.
+        if self.resting.take_if(|resting| *resting <= now).is_some() && !self.is_busy {
+            core.rest();
+        }
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
             self.lose(carrier, error);

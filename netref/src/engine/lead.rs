@@ -55,10 +55,9 @@ pub(crate) struct Lead {
     /// The carrier of this number cannot leave the reactor.
     unfit: AtomicU64,
     /// What the thread waits on: here while it does not.
-    away: Mutex<Option<Away>>,
-    /// Tells the driver to take the role back.
-    recall: Arc<Recall>,
-    recall_waker: Waker,
+    away: Mutex<Option<Box<Away>>>,
+    /// Tells the driver to take the role back. Nothing until somebody leads.
+    recall: OnceLock<(Arc<Recall>, Waker)>,
     /// The thread that leads whenever the driver sleeps, if there is one.
     owner: OnceLock<Thread>,
 }
@@ -93,7 +92,6 @@ impl Wake for Recall {
 
 impl Default for Lead {
     fn default() -> Self {
-        let recall = Arc::new(Recall(Notify::new()));
         Self {
             streak: AtomicU32::new(0),
             calls: AtomicU64::new(0),
@@ -101,8 +99,7 @@ impl Default for Lead {
             is_waiting: AtomicBool::new(false),
             unfit: AtomicU64::new(u64::MAX),
             away: Mutex::default(),
-            recall_waker: Arc::clone(&recall).into(),
-            recall,
+            recall: OnceLock::new(),
             owner: OnceLock::new(),
         }
     }
@@ -113,9 +110,16 @@ impl Lead {
         self.calls.load(Ordering::Relaxed)
     }
 
+    fn recalls(&self) -> &(Arc<Recall>, Waker) {
+        self.recall.get_or_init(|| {
+            let recall = Arc::new(Recall(Notify::new()));
+            (Arc::clone(&recall), recall.into())
+        })
+    }
+
     /// Tells a driver that the role may be its own again.
     pub(super) fn recall(&self) {
-        self.recall.0.notify_one();
+        self.recalls().0.0.notify_one();
     }
 
     /// There are others than the thread that has parked the role.
@@ -133,7 +137,7 @@ impl Lead {
 
     /// Waits until the driver is to take the role back.
     pub(super) async fn recalled(&self) {
-        self.recall.0.notified().await;
+        self.recalls().0.0.notified().await;
     }
 
     /// The driver goes to sleep.
@@ -176,7 +180,11 @@ impl Lead {
     }
 
     /// Takes the carrier of that number out of the reactor; nothing if it cannot leave that.
-    pub(super) fn leave_reactor(&self, inlet: &mut Inlet, carrier: u64) -> std::io::Result<Option<Away>> {
+    pub(super) fn leave_reactor(
+        &self,
+        inlet: &mut Inlet,
+        carrier: u64,
+    ) -> std::io::Result<Option<Box<Away>>> {
         let more = inlet.descriptor().is_none();
         let left = inlet.leave_reactor();
         self.is_away.store(true, Ordering::Release);
@@ -184,12 +192,12 @@ impl Lead {
             self.unfit.store(carrier, Ordering::Relaxed);
             return Ok(None);
         };
-        Ok(Some(Away {
+        Ok(Some(Box::new(Away {
             carrier,
             descriptor,
             more,
             pace: Pace::default(),
-        }))
+        })))
     }
 }
 
@@ -220,7 +228,7 @@ thread_local! {
 pub(super) struct Leader<'a, P: Protocol<EngineHandles>> {
     core: &'a Arc<Core<P>>,
     number: u64,
-    away: Option<Away>,
+    away: Option<Box<Away>>,
     bell: Arc<Bell>,
     waker: Waker,
     /// When releases go by themselves if nothing else is sent before.
@@ -521,7 +529,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     }
 
     /// Reads once, and hands what came to the protocol.
-    fn read(&mut self, mut away: Away, how: How) -> bool {
+    fn read(&mut self, mut away: Box<Away>, how: How) -> bool {
         let core = self.core;
         let mut slot = lock(&core.inlet);
         let Some(inlet) = &mut *slot else {
@@ -589,7 +597,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
         // Releases ride along with the next call, or the driver sends them when it takes the role back.
         core.will_not_look_at_releases();
-        self.has_left = core.role.park(self.number, &core.signal, &core.lead.recall_waker);
+        self.has_left = core.role.park(self.number, &core.signal, &core.lead.recalls().1);
         let (is_busy, ended) = {
             let state = lock(&core.state);
             (state.is_busy(), state.ended)

@@ -126,6 +126,24 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
+    /// Nothing has come for a while: gives back memory that is of use only while something comes or goes.
+    pub(super) fn rest(&self) {
+        if let Some(inlet) = &mut *lock(&self.inlet) {
+            inlet.rest();
+        }
+        let writer = {
+            let mut state = lock(&self.state);
+            state.rest();
+            state.baton.flush()
+        };
+        if let Some(mut writer) = writer {
+            writer.batch.rest();
+            writer.outlet.rest();
+            self.write(writer);
+        }
+        self.dispatch.rest();
+    }
+
     /// Whether to spin rather than to fall asleep.
     pub(super) fn spins(&self, pace: &Pace) -> bool {
         pace.is_quick() && !self.config.spin.is_zero()

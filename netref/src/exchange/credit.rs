@@ -56,6 +56,12 @@ impl Credit {
         self.bytes
     }
 
+    /// Gives memory back.
+    pub(super) fn rest(&mut self) {
+        while self.by_depth.pop_if(|calls| *calls == 0).is_some() {}
+        self.by_depth.shrink_to_fit();
+    }
+
     #[inline]
     pub(super) fn take(&mut self, depth: u16, bytes: u64) {
         self.calls = self.calls.saturating_add(1);

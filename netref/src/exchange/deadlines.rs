@@ -58,6 +58,11 @@ impl Deadlines {
         self.lifted = self.lifted.saturating_sub(1);
     }
 
+    /// Gives memory back.
+    pub(super) fn rest(&mut self) {
+        self.heap.shrink_to_fit();
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

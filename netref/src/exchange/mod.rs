@@ -62,10 +62,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
-use rustc_hash::FxHashMap;
 
 use crate::message::{self, Hello, Message, PeerLimits, VERSION};
 use crate::protocol::{BodyRef, Event, Handles, Incoming, Outgoing, TableStats};
+use crate::sparse::SparseMap;
 use answers::Answer;
 use deadlines::{Deadlines, Timed};
 use exports::Exports;
@@ -167,9 +167,9 @@ pub struct Exchange<H: Handles> {
     /// They go even if nothing else does.
     finish_now: bool,
     /// Bodies that come in by themselves, and whose they are.
-    bodies: FxHashMap<LaneId, Timed>,
+    bodies: SparseMap<LaneId, Timed>,
     /// Flushes that were not acknowledged, and the calls that wait for them.
-    flushes: FxHashMap<u64, u64>,
+    flushes: SparseMap<u64, u64>,
     next_flush: u64,
     /// The peer is told that no further calls come once those that wait for its limits have gone.
     drain_due: bool,
@@ -220,8 +220,8 @@ impl<H: Handles> Exchange<H> {
             releases: Vec::new(),
             finished: Vec::new(),
             finish_now: false,
-            bodies: FxHashMap::default(),
-            flushes: FxHashMap::default(),
+            bodies: SparseMap::default(),
+            flushes: SparseMap::default(),
             next_flush: 1,
             drain_due: false,
             acks: Vec::new(),
@@ -363,6 +363,24 @@ impl<H: Handles> Exchange<H> {
             self.flush_outbox(wire);
         }
         self.write_owed(wire);
+    }
+
+    /// Nothing has come for a while: gives back memory that is of use only while something comes or goes.
+    pub fn rest(&mut self) {
+        self.happenings.shrink_to_fit();
+        self.calls.shrink_to_fit();
+        self.settling.shrink_to_fit();
+        self.releases.shrink_to_fit();
+        self.finished.shrink_to_fit();
+        self.acks.shrink_to_fit();
+        self.bodies.rest();
+        self.flushes.rest();
+        self.head = Vec::new();
+        self.outbox.rest();
+        self.deadlines.rest();
+        self.answers.rest();
+        self.served.rest();
+        self.questions.rest();
     }
 
     /// Sizes of the tables.

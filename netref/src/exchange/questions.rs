@@ -101,6 +101,13 @@ impl<H: Handles> Questions<H> {
             kept: 0,
         }
     }
+
+    /// Gives memory back.
+    pub(super) fn rest(&mut self) {
+        self.table.rest();
+        self.sent.rest();
+        self.credit.rest();
+    }
 }
 
 impl<H: Handles> Question<H> {

@@ -315,6 +315,9 @@ impl<H: Handles> Exchange<H> {
     /// Hands a call to the engine.
     #[inline]
     pub(super) fn dispatch(&mut self, incoming: Incoming<H>) {
+        if self.calls.capacity() == 0 {
+            self.calls.reserve_exact(1); // most connections never have two at once
+        }
         self.calls.push_back(incoming);
         self.happenings.push_back(Happening::Call);
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farref_boxing::{DecodeLimits, Shape, decode};
-use rustc_hash::FxHashMap;
 
 use super::questions::Slot;
 use super::{Breach, Exchange, Wire};
 use crate::message::Message;
 use crate::protocol::{Event, Handles, Outcome, PeerShape};
+use crate::sparse::SparseMap;
 
 /// How often each side may ask the other in a session. More is a breach: each question may be answered by many bytes.
 const MOST_ASKED: u32 = 1024;
@@ -34,7 +34,7 @@ const DEEPEST: u32 = 64;
 pub(super) struct ShapeTable {
     /// The peer answers questions.
     pub(super) peer_tells: bool,
-    known: FxHashMap<u32, Peers>,
+    known: SparseMap<u32, Peers>,
     asked: u32,
     /// How often the peer has asked.
     wanted: u32,
@@ -55,7 +55,7 @@ impl<H: Handles> Exchange<H> {
     /// [`Event::ShapeCame`] says that there is an answer.
     pub fn shape(&mut self, fingerprint: u32, wire: &mut dyn Wire) -> PeerShape {
         let can_ask = !self.over && self.shapes.peer_tells && self.shapes.asked < MOST_ASKED;
-        match self.shapes.known.entry(fingerprint) {
+        match self.shapes.known.map().entry(fingerprint) {
             Entry::Occupied(known) => match known.get() {
                 Peers::Known(shape) => PeerShape::Known(Arc::clone(shape)),
                 Peers::Asking(_) => PeerShape::Asked,
@@ -204,7 +204,7 @@ impl<H: Handles> Exchange<H> {
     /// Nothing will be answered any more.
     pub(super) fn end_shapes(&mut self) {
         let mut unanswered = Vec::new();
-        for (fingerprint, known) in &mut self.shapes.known {
+        for (fingerprint, known) in self.shapes.known.iter_mut() {
             if matches!(known, Peers::Asking(_)) {
                 *known = Peers::Unknown;
                 unanswered.push(*fingerprint);

@@ -1,6 +1,6 @@
 //! Tables for what is numbered: [`Window`] for numbers that ascend, [`Slab`] for numbers that we choose.
 
-use rustc_hash::FxHashMap;
+use crate::sparse::SparseMap;
 
 /// Entries under ascending numbers, most of which are gone soon after they came.
 ///
@@ -15,20 +15,20 @@ use rustc_hash::FxHashMap;
 #[derive(Debug)]
 pub(super) struct Window<T> {
     ring: Vec<Option<(u64, T)>>,
-    stragglers: FxHashMap<u64, T>,
+    stragglers: SparseMap<u64, T>,
     next: u64,
     len: usize,
 }
 
 /// Places of a ring that has any.
-const FIRST: usize = 4;
+const FIRST: usize = 2;
 
 impl<T> Window<T> {
     /// An empty table whose first number will be `first`.
     pub(super) fn starting_at(first: u64) -> Self {
         Self {
             ring: Vec::new(),
-            stragglers: FxHashMap::default(),
+            stragglers: SparseMap::default(),
             next: first,
             len: 0,
         }
@@ -136,6 +136,14 @@ impl<T> Window<T> {
         }
     }
 
+    /// Gives the memory of an empty table back.
+    pub(super) fn rest(&mut self) {
+        if self.len == 0 {
+            self.ring = Vec::new();
+            self.stragglers.clear();
+        }
+    }
+
     /// Takes all entries out, in no order. Numbers go on from where they were.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, T)> + use<T> {
         self.len = 0;
@@ -158,6 +166,8 @@ const fn place(number: u64, len: usize) -> usize {
 pub(super) struct Slab<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
+    /// A place beyond `places` was taken less often.
+    fresh: u32,
 }
 
 #[derive(Debug)]
@@ -171,6 +181,7 @@ impl<T> Default for Slab<T> {
         Self {
             places: Vec::new(),
             free: Vec::new(),
+            fresh: 1,
         }
     }
 }
@@ -190,11 +201,12 @@ impl<T> Slab<T> {
             return Some(key(place.taken, index));
         }
         let index = u32::try_from(self.places.len()).ok()?;
+        let taken = self.fresh;
         self.places.push(Place {
-            taken: 1,
+            taken,
             value: Some(value),
         });
-        Some(key(1, index))
+        Some(key(taken, index))
     }
 
     #[inline]
@@ -245,6 +257,17 @@ impl<T> Slab<T> {
         Some(&mut place.value)
     }
 
+    /// Gives the memory of an empty table back.
+    pub(super) fn rest(&mut self) {
+        // One with a place that is not used again keeps it.
+        if self.free.len() == self.places.len() {
+            let taken = self.places.iter().map(|place| place.taken);
+            self.fresh = taken.max().unwrap_or(self.fresh);
+            self.places = Vec::new();
+            self.free = Vec::new();
+        }
+    }
+
     /// The numbers of all entries.
     pub(super) fn numbers(&self) -> Vec<u64> {
         let taken = self
@@ -282,7 +305,11 @@ mod tests {
             let number = window.push("young");
             assert_eq!(window.remove(number), Some("young"));
         }
-        assert_eq!(window.ring.len(), FIRST, "one straggler is no reason to grow");
+        assert_eq!(
+            window.ring.len(),
+            2 * FIRST,
+            "one straggler is no reason to grow on"
+        );
         assert_eq!((window.get(straggler), window.len()), (Some(&"old"), 1));
         assert_eq!(window.remove(straggler), Some("old"));
         assert_eq!((window.get(straggler), window.len()), (None, 0));
@@ -296,6 +323,23 @@ mod tests {
         assert!(!window.was_given(1));
         window.push(());
         assert!(window.was_given(1) && !window.was_given(2));
+    }
+
+    #[test]
+    fn tables_that_rest_keep_nothing_but_what_numbers_were_given() {
+        let (mut window, mut slab) = (Window::starting_at(1), Slab::default());
+        let (windowed, first) = (window.push('a'), slab.insert('a').unwrap());
+        window.rest();
+        slab.rest();
+        assert_eq!((window.get(windowed), slab.get(first)), (Some(&'a'), Some(&'a')));
+        window.remove(windowed);
+        slab.remove(first);
+        window.rest();
+        slab.rest();
+        assert_eq!((window.ring.capacity(), slab.places.capacity()), (0, 0));
+        let (next, second) = (window.push('b'), slab.insert('b').unwrap());
+        assert!(next == windowed + 1 && second != first);
+        assert_eq!((window.get(windowed), slab.get(first)), (None, None));
     }
 
     #[test]

@@ -129,6 +129,11 @@ impl Outbox {
         }
     }
 
+    /// Gives memory back.
+    pub(super) fn rest(&mut self) {
+        self.held.shrink_to_fit();
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

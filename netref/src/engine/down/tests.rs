@@ -80,7 +80,7 @@ async fn subject_of(role: Role, redial: Option<Arc<dyn Redial>>, config: Config)
     let native = Native::new(Box::new(link(role, 1)), &config, Outgoing::Null, clock::now());
     let mut parts = halves(role).await;
     parts.redial = redial;
-    let core = Core::new(native, parts, false, config);
+    let core = Core::new(native, parts, false, config.into());
     let mut peer = link(other, 2);
     pass(&core, &mut peer);
     assert!(peer.session().is_some());
@@ -214,7 +214,7 @@ async fn a_session_is_not_gone_on_with_on_a_connection_of_its_own() {
         Outgoing::Null,
         clock::now(),
     );
-    let other = Core::new(native, halves(Role::Listener).await, false, config);
+    let other = Core::new(native, halves(Role::Listener).await, false, config.into());
     hear(&other, &batch);
     batch.clear();
     lock(&other.state)

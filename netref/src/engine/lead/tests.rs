@@ -94,7 +94,7 @@ async fn subject_on(mut silent: Silent) -> (Subject, Arc<AtomicUsize>, Weak<Noth
     let config = Config::default();
     let link = StreamLink::new(LinkConfig::new(Side::Dialer, [1; 16], [1; 32]), clock::now());
     let native = Native::new(Box::new(link), &config, Outgoing::Null, clock::now());
-    let core = Core::new(native, parts, false, config);
+    let core = Core::new(native, parts, false, config.into());
     lock(&core.state).opened = Some(Received::Null);
     core.lead.streak.store(STREAK, Ordering::Relaxed);
     core.role.sleep(0);
