@@ -42,6 +42,7 @@ pub mod exchange;
 pub mod guard;
 pub mod message;
 mod native;
+mod origin;
 pub mod protocol;
 
 mod chain;

@@ -34,6 +34,10 @@ pub trait Handles: Clone + fmt::Debug + Sized + 'static {
     fn downgrade(proxy: &Self::Proxy) -> Self::WeakProxy;
     /// The strong handle, while there is one.
     fn upgrade(weak: &Self::WeakProxy) -> Option<Self::Proxy>;
+    /// Identity of the object: equal keys are the same object while it lives. It is asked often, and never changes.
+    fn key(object: &Self::Object) -> usize;
+    /// What the import is known by.
+    fn imported(proxy: &Self::Proxy) -> Imported;
 }
 
 /// Makes proxies for imports; lent to the protocol while it reads.
@@ -70,8 +74,6 @@ pub enum Outgoing<H: Handles> {
     Local {
         /// The object.
         object: H::Object,
-        /// Identity of the object: equal keys are the same object while it lives.
-        key: usize,
         /// The interface as handed out.
         interface: u64,
         /// Lent for the length of the call rather than counted.

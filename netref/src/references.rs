@@ -71,10 +71,9 @@ fn one(reference: &Reference, conduit: &dyn Conduit) -> Outgoing<EngineHandles> 
 
 /// An object of this process, handed out.
 pub(crate) fn local(object: Arc<dyn Exported>) -> Outgoing<EngineHandles> {
-    let (key, interface) = (object.key(), object.interface_id());
+    let interface = object.interface_id();
     Outgoing::Local {
         object,
-        key,
         interface,
         lent: false,
     }

@@ -10,6 +10,7 @@ use farref_boxing::{Encoder, Error, Shape, Value};
 use crate::hosted::Exported;
 use crate::interface::Method;
 use crate::invocation::Invocation;
+use crate::origin::Origin;
 use crate::peer::Peer;
 use crate::protocol::{
     self, CallOptions, CancelReason, Handles, Imported, Op, PeerShape, ResultShapes, Target,
@@ -36,6 +37,14 @@ impl Handles for EngineHandles {
 
     fn upgrade(weak: &Self::WeakProxy) -> Option<Self::Proxy> {
         weak.upgrade()
+    }
+
+    fn key(object: &Self::Object) -> usize {
+        object.key()
+    }
+
+    fn imported(proxy: &Self::Proxy) -> Imported {
+        proxy.known()
     }
 }
 
@@ -80,48 +89,64 @@ impl fmt::Debug for dyn Remote {
 
 /// An object of the peer's, held here.
 pub struct Import {
-    conduit: Arc<dyn Conduit>,
-    imported: Imported,
+    origin: Arc<Origin>,
+    id: u64,
+    generation: u32,
 }
 
 impl Import {
-    pub(crate) fn new(conduit: Arc<dyn Conduit>, imported: Imported) -> Self {
-        Self { conduit, imported }
+    /// One of `origin`, which is that of `imported`.
+    pub(crate) const fn new(origin: Arc<Origin>, imported: Imported) -> Self {
+        Self {
+            origin,
+            id: imported.id,
+            generation: imported.generation,
+        }
     }
 
     /// The peer's number for it.
     pub(crate) const fn id(&self) -> u64 {
-        self.imported.id
+        self.id
+    }
+
+    /// What it is known by.
+    fn known(&self) -> Imported {
+        Imported {
+            id: self.id,
+            generation: self.generation,
+            object: self.origin.object.unwrap_or(self.id),
+            interface: self.origin.interface,
+        }
     }
 }
 
 impl Remote for Import {
     fn conduit(&self) -> &Arc<dyn Conduit> {
-        &self.conduit
+        &self.origin.conduit
     }
 
     fn target(&self) -> Target {
-        Target::Import(self.imported.id)
+        Target::Import(self.id)
     }
 
     fn imported(&self) -> Option<Imported> {
-        Some(self.imported)
+        Some(self.known())
     }
 
     fn import_over(self: Arc<Self>, conduit: &dyn Conduit) -> Option<Arc<Import>> {
-        std::ptr::addr_eq(Arc::as_ptr(&self.conduit), conduit).then_some(self)
+        std::ptr::addr_eq(Arc::as_ptr(&self.origin.conduit), conduit).then_some(self)
     }
 }
 
 impl Drop for Import {
     fn drop(&mut self) {
-        self.conduit.release(self.imported.id, self.imported.generation);
+        self.origin.conduit.release(self.id, self.generation);
     }
 }
 
 impl fmt::Debug for Import {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.imported.fmt(f)
+        self.known().fmt(f)
     }
 }
 

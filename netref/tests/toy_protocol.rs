@@ -112,10 +112,9 @@ impl Toy {
     fn new(root: Option<Object>) -> Self {
         let mut toy = Self::default();
         let root = root.map(|object| {
-            let (key, interface) = (object.key(), object.interface_id());
+            let interface = object.interface_id();
             Outgoing::Local {
                 object,
-                key,
                 interface,
                 lent: false,
             }

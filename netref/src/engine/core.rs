@@ -22,6 +22,7 @@ use crate::engine::down::{Down, Gain};
 use crate::engine::lead::{Lead, Leader, Led};
 use crate::invocation::Invocation;
 use crate::lock::lock;
+use crate::origin::Origins;
 use crate::peer::Peer;
 use crate::place;
 use crate::protocol::{
@@ -55,6 +56,7 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     /// Woken when `State::opening`, `over` or `round_trip` changes.
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
+    origins: Origins,
     /// Who was at the other end of the first carrier.
     pub(crate) peer: Arc<Peer>,
     /// Where other carriers come from, on the side that dialled.
@@ -248,6 +250,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             will_look_at_releases: AtomicBool::new(false),
             changed: Notify::new(),
             anchor: Mutex::default(),
+            origins: Origins::default(),
             peer,
             redial,
             call_timeout: AtomicU64::new(config.call_timeout.map_or(0, clock::nanos)),
@@ -697,7 +700,8 @@ pub(crate) struct Proxies<'a, P: Protocol<EngineHandles>>(pub(crate) &'a Arc<Cor
 
 impl<P: Protocol<EngineHandles>> Factory<EngineHandles> for Proxies<'_, P> {
     fn proxy(&self, imported: Imported) -> Arc<Import> {
-        Arc::new(Import::new(self.0.anchor(), imported))
+        let origin = self.0.origins.of(imported, || self.0.anchor());
+        Arc::new(Import::new(origin, imported))
     }
 }
 

@@ -1,19 +1,24 @@
 //! Objects of ours that the peer may call, and how many copies of each it holds (PROTOCOL.md § 6.2).
 
-use rustc_hash::FxHashMap;
+use std::hash::{BuildHasher, Hash};
+
+use hashbrown::HashTable;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::Breach;
+use super::shelves::Shelves;
 use crate::message::Handed;
 use crate::protocol::{Handles, Held};
+use crate::sparse::SparseMap;
 
 /// The root: what the hello shows. It stays until the session ends.
 pub(super) const ROOT: u64 = 0;
 
 /// What an export takes in the table, in bytes: there may be a million.
 #[cfg(test)]
-pub(super) const ENTRY: usize = size_of::<(u64, Export<crate::remote::EngineHandles>)>();
+pub(super) const ENTRY: usize = Shelves::<Export<crate::remote::EngineHandles>>::ENTRY;
 
-/// Exports by number, and their numbers by object.
+/// Exports by number, and their places by object.
 ///
 /// # Invariant
 ///
@@ -21,82 +26,36 @@ pub(super) const ENTRY: usize = size_of::<(u64, Export<crate::remote::EngineHand
 /// it. One of the two is above zero, or the entry is gone. A release says how many copies it gives back, so one
 /// that crosses a fresh copy on the wire can't free an object in use.
 ///
-/// Each export is named in `names` under its object's key, and nothing else is.
+/// The place of each export is in `named` under its object's key, and nothing else is. The number of an object is that of the
+/// first of its exports, as long as any of them is there; those that are not the first have it in `objects`.
 pub(super) struct Exports<H: Handles> {
-    by_number: FxHashMap<u64, Export<H>>,
-    names: FxHashMap<usize, Names>,
-    next: u64,
+    table: Shelves<Export<H>>,
+    named: HashTable<u32>,
+    objects: SparseMap<u64, u64>,
 }
 
 /// An object under one interface.
 pub(super) struct Export<H: Handles> {
     pub(super) object: H::Object,
     pub(super) interface: u64,
-    key: usize,
     copies: u32,
     pins: u32,
 }
 
-/// The exports of one object.
-enum Names {
-    /// One, which gave the object its number, too: so it is with most objects.
-    One(u64),
-    /// Several, or one that is not the first.
-    Several(Box<Several>),
-}
-
-struct Several {
-    /// The object's own number: that of the first of its exports. Kept until the last of them is gone.
-    object: u64,
-    exports: Vec<u64>,
-}
-
-impl Names {
-    fn object(&self) -> u64 {
-        match self {
-            Self::One(export) => *export,
-            Self::Several(several) => several.object,
-        }
-    }
-
-    fn all(&self) -> &[u64] {
-        match self {
-            Self::One(export) => std::slice::from_ref(export),
-            Self::Several(several) => &several.exports,
-        }
-    }
-
-    fn add(&mut self, export: u64) {
-        match self {
-            Self::One(first) => {
-                let exports = vec![*first, export];
-                *self = Self::Several(Box::new(Several {
-                    object: *first,
-                    exports,
-                }));
-            }
-            Self::Several(several) => several.exports.push(export),
-        }
-    }
-
-    /// Takes an export out; whether none is left.
-    fn remove(&mut self, export: u64) -> bool {
-        match self {
-            Self::One(only) => *only == export,
-            Self::Several(several) => {
-                several.exports.retain(|other| *other != export);
-                several.exports.is_empty()
-            }
-        }
-    }
-}
-
 /// Gives memory back when a table has shrunk to a small part of what it once held.
-pub(super) fn shrink<K: Eq + std::hash::Hash, V>(table: &mut FxHashMap<K, V>) {
-    const SMALL: usize = 64;
-    if table.capacity() > SMALL && table.len() < table.capacity() >> 3 {
+pub(super) fn shrink<K: Eq + Hash, V>(table: &mut FxHashMap<K, V>) {
+    if is_loose(table.len(), table.capacity()) {
         table.shrink_to(table.len().saturating_mul(2));
     }
+}
+
+const fn is_loose(len: usize, capacity: usize) -> bool {
+    const SMALL: usize = 64;
+    capacity > SMALL && len < capacity >> 3
+}
+
+fn hash_of(key: usize) -> u64 {
+    FxBuildHasher.hash_one(key)
 }
 
 /// How a copy of an export leaves.
@@ -109,39 +68,40 @@ pub(super) enum Handing {
 }
 
 impl<H: Handles> Exports<H> {
-    pub(super) fn new() -> Self {
+    /// A table for up to `most` exports.
+    pub(super) fn with_room_for(most: u64) -> Self {
         Self {
-            by_number: FxHashMap::default(),
-            names: FxHashMap::default(),
-            next: ROOT,
+            table: Shelves::with_room_for(most),
+            named: HashTable::new(),
+            objects: SparseMap::default(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_number.len()
+        self.table.len()
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Export<H>> {
-        self.by_number.get(&number)
+        self.table.get(number)
     }
 
     /// What is known of each.
     pub(super) fn all(&self) -> impl Iterator<Item = Held<H>> {
-        self.by_number.iter().map(|(number, export)| {
+        self.table.iter().map(|(number, export)| {
             let copies = u64::from(export.copies).saturating_add(export.pins.into());
             let object = Some(export.object.clone());
-            Held::new(*number, export.interface, copies, object)
+            Held::new(number, export.interface, copies, object)
         })
     }
 
     /// Whether the number was given out once.
-    pub(super) const fn was_given(&self, number: u64) -> bool {
-        number < self.next
+    pub(super) fn was_given(&self, number: u64) -> bool {
+        self.table.was_given(number)
     }
 
     /// No number is used for the root if there is none.
     pub(super) fn without_root(&mut self) {
-        self.next = self.next.max(ROOT + 1);
+        self.table.skip_first();
     }
 
     /// Counts one more copy of an object under an interface. The object comes back if more than `limit` would be held,
@@ -149,73 +109,80 @@ impl<H: Handles> Exports<H> {
     pub(super) fn hand_out(
         &mut self,
         object: H::Object,
-        key: usize,
         interface: u64,
         handing: Handing,
         limit: u64,
     ) -> Result<Handed, H::Object> {
-        let found = self.names.get(&key).and_then(|names| {
-            let named = |number: &u64| {
-                self.by_number
-                    .get(number)
-                    .is_some_and(|export| export.interface == interface)
-            };
-            Some((
-                names.object(),
-                names.all().iter().copied().find(|number| named(number))?,
-            ))
-        });
-        if let Some((of, number)) = found
-            && let Some(export) = self.by_number.get_mut(&number)
-        {
-            let counter = match handing {
-                Handing::Owned => &mut export.copies,
-                Handing::Lent => &mut export.pins,
-            };
-            // At the limit of counting, as at that of the table.
-            let Some(counted) = counter.checked_add(1) else {
-                return Err(object);
-            };
-            *counter = counted;
-            return Ok(Handed {
-                export: number,
-                object: of,
-                interface,
-            });
+        let key = H::key(&object);
+        let hash = hash_of(key);
+        let others = self
+            .named
+            .iter_hash(hash)
+            .filter_map(|place| self.table.at(*place))
+            .filter(|(_, export)| H::key(&export.object) == key);
+        let mut of = None;
+        for (number, export) in others {
+            of = Some(number);
+            if export.interface == interface {
+                return self.count(number, handing).ok_or(object);
+            }
         }
-        if self.by_number.len() as u64 >= limit {
+        let of = of.map(|other| self.object_of(other));
+        if self.table.len() as u64 >= limit {
             return Err(object);
         }
-        let number = self.next;
-        self.next = number.wrapping_add(1);
         let (copies, pins) = match handing {
             Handing::Owned => (1, 0),
             Handing::Lent => (0, 1),
         };
-        self.by_number.insert(
-            number,
-            Export {
-                object,
-                interface,
-                key,
-                copies,
-                pins,
-            },
-        );
-        let names = self.names.entry(key);
-        let names = names
-            .and_modify(|names| names.add(number))
-            .or_insert(Names::One(number));
+        let export = Export {
+            object,
+            interface,
+            copies,
+            pins,
+        };
+        let number = self.table.insert(export).map_err(|export| export.object)?;
+        let table = &self.table;
+        let hash_at = |place: &u32| {
+            table
+                .at(*place)
+                .map_or(0, |(_, export)| hash_of(H::key(&export.object)))
+        };
+        self.named.insert_unique(hash, table.place_of(number), hash_at);
+        if let Some(of) = of {
+            self.objects.insert(number, of);
+        }
         Ok(Handed {
             export: number,
-            object: names.object(),
+            object: of.unwrap_or(number),
             interface,
         })
     }
 
+    /// Counts one more copy of an export, if it can be counted.
+    fn count(&mut self, number: u64, handing: Handing) -> Option<Handed> {
+        let object = self.object_of(number);
+        let export = self.table.get_mut(number)?;
+        let counter = match handing {
+            Handing::Owned => &mut export.copies,
+            Handing::Lent => &mut export.pins,
+        };
+        *counter = counter.checked_add(1)?;
+        Some(Handed {
+            export: number,
+            object,
+            interface: export.interface,
+        })
+    }
+
+    /// The number of the object of an export.
+    fn object_of(&self, number: u64) -> u64 {
+        self.objects.get(&number).copied().unwrap_or(number)
+    }
+
     /// Copies came back. The object, if it was the last hold on it.
     pub(super) fn give_back(&mut self, number: u64, copies: u64) -> Result<Option<H::Object>, Breach> {
-        let Some(export) = self.by_number.get_mut(&number) else {
+        let Some(export) = self.table.get_mut(number) else {
             return Err(Breach::UnknownExport { export: number });
         };
         match u32::try_from(copies)
@@ -237,8 +204,8 @@ impl<H: Handles> Exports<H> {
     /// Keeps what a call lends. The peer may do so only while the call is under way.
     pub(super) fn retain(&mut self, number: u64) -> Result<(), Breach> {
         let export = self
-            .by_number
-            .get_mut(&number)
+            .table
+            .get_mut(number)
             .ok_or(Breach::UnknownExport { export: number })?;
         if export.pins == 0 {
             return Err(Breach::NotLent { export: number });
@@ -252,37 +219,51 @@ impl<H: Handles> Exports<H> {
 
     /// Holds an export whatever comes back.
     pub(super) fn pin(&mut self, number: u64) {
-        if let Some(export) = self.by_number.get_mut(&number) {
+        if let Some(export) = self.table.get_mut(number) {
             export.pins = export.pins.saturating_add(1);
         }
     }
 
     /// A call that lent it is over. The object, if it was the last hold on it.
     pub(super) fn unpin(&mut self, number: u64) -> Option<H::Object> {
-        let export = self.by_number.get_mut(&number)?;
+        let export = self.table.get_mut(number)?;
         export.pins = export.pins.saturating_sub(1);
         self.unlink_if_free(number)
     }
 
     fn unlink_if_free(&mut self, number: u64) -> Option<H::Object> {
-        let export = self.by_number.get(&number)?;
+        let export = self.table.get(number)?;
         if export.copies != 0 || export.pins != 0 {
             return None;
         }
-        let Export { object, key, .. } = self.by_number.remove(&number)?;
-        if self.names.get_mut(&key).is_some_and(|names| names.remove(number)) {
-            drop(self.names.remove(&key));
-            shrink(&mut self.names);
+        let Export { object, .. } = self.table.remove(number)?;
+        let place = self.table.place_of(number);
+        let named = self
+            .named
+            .find_entry(hash_of(H::key(&object)), |other| *other == place);
+        if let Ok(named) = named {
+            named.remove();
         }
-        shrink(&mut self.by_number);
+        if is_loose(self.named.len(), self.named.capacity()) {
+            let (table, room) = (&self.table, self.named.len().saturating_mul(2));
+            let hash_at = |place: &u32| {
+                table
+                    .at(*place)
+                    .map_or(0, |(_, export)| hash_of(H::key(&export.object)))
+            };
+            self.named.shrink_to(room, hash_at);
+        }
+        if !self.objects.is_empty() {
+            self.objects.remove(&number);
+            self.objects.rest();
+        }
         Some(object)
     }
 
     /// Takes all objects out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = H::Object> + use<H> {
-        self.names = FxHashMap::default();
-        std::mem::take(&mut self.by_number)
-            .into_values()
-            .map(|export| export.object)
+        self.named = HashTable::new();
+        self.objects.clear();
+        self.table.drain().map(|export| export.object)
     }
 }

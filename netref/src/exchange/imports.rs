@@ -18,6 +18,8 @@ pub(super) const ENTRY: usize = size_of::<(u64, Import<crate::remote::EngineHand
 /// the only one that is alive, and the youngest: it has the entry's generation. When it dies, its release gives
 /// back *all* copies that have come; a release of an older generation gives back none, as a younger proxy holds
 /// them. Generations are counted for the whole table: an entry that is made anew never meets an old release.
+///
+/// What an import is known by is in its proxy alone.
 pub(super) struct Imports<H: Handles> {
     by_number: FxHashMap<u64, Import<H>>,
     generation: u32,
@@ -25,8 +27,6 @@ pub(super) struct Imports<H: Handles> {
 
 struct Import<H: Handles> {
     weak: H::WeakProxy,
-    object: u64,
-    interface: u64,
     copies: u32,
     generation: u32,
 }
@@ -47,11 +47,12 @@ impl<H: Handles> Imports<H> {
         self.by_number.contains_key(&number)
     }
 
-    /// What is known of each.
+    /// What is known of each, but for those that are about to be given back.
     pub(super) fn all(&self) -> impl Iterator<Item = Held<H>> {
-        self.by_number
-            .iter()
-            .map(|(number, import)| Held::new(*number, import.interface, import.copies.into(), None))
+        self.by_number.iter().filter_map(|(number, import)| {
+            let interface = H::imported(&H::upgrade(&import.weak)?).interface;
+            Some(Held::new(*number, interface, import.copies.into(), None))
+        })
     }
 
     /// One more copy came: the proxy of the import.
@@ -67,50 +68,45 @@ impl<H: Handles> Imports<H> {
             interface,
         } = handed;
         let held = self.by_number.len() as u64;
+        let generation = self.generation.wrapping_add(1);
+        let imported = Imported {
+            id: export,
+            generation,
+            object,
+            interface,
+        };
         match self.by_number.entry(export) {
             std::collections::hash_map::Entry::Occupied(entry) => {
                 let import = entry.into_mut();
-                if (import.object, import.interface) != (object, interface) {
-                    return Err(Breach::Contradiction { export });
-                }
                 import.copies = import
                     .copies
                     .checked_add(1)
                     .ok_or(Breach::TooManyObjects { limit })?;
                 if let Some(proxy) = H::upgrade(&import.weak) {
-                    return Ok(proxy);
+                    let known = H::imported(&proxy);
+                    return if (known.object, known.interface) == (object, interface) {
+                        Ok(proxy)
+                    } else {
+                        Err(Breach::Contradiction { export })
+                    };
                 }
-                self.generation = self.generation.wrapping_add(1);
-                import.generation = self.generation;
-                let proxy = factory.proxy(Imported {
-                    id: export,
-                    generation: self.generation,
-                    object,
-                    interface,
-                });
+                let proxy = factory.proxy(imported);
                 import.weak = H::downgrade(&proxy);
+                import.generation = generation;
+                self.generation = generation;
                 Ok(proxy)
             }
             std::collections::hash_map::Entry::Vacant(entry) => {
                 if held >= limit {
                     return Err(Breach::TooManyObjects { limit });
                 }
-                self.generation = self.generation.wrapping_add(1);
-                let generation = self.generation;
-                let proxy = factory.proxy(Imported {
-                    id: export,
-                    generation,
-                    object,
-                    interface,
-                });
-                let weak = H::downgrade(&proxy);
+                let proxy = factory.proxy(imported);
                 entry.insert(Import {
-                    weak,
-                    object,
-                    interface,
+                    weak: H::downgrade(&proxy),
                     copies: 1,
                     generation,
                 });
+                self.generation = generation;
                 Ok(proxy)
             }
         }

@@ -45,6 +45,7 @@ mod references;
 mod rules;
 mod serving;
 mod shapes;
+mod shelves;
 #[cfg_attr(
     not(any(test, fuzzing)),
     expect(dead_code, reason = "the tests use all of it")
@@ -209,10 +210,10 @@ impl<H: Handles> Exchange<H> {
     /// A session that shows `root`, and says so at once.
     pub fn new(config: ExchangeConfig, root: Outgoing<H>, wire: &mut dyn Wire) -> Self {
         let mut exchange = Self {
+            exports: Exports::with_room_for(config.max_objects),
             config,
             peer: None,
             max_message: LEAST_MESSAGE,
-            exports: Exports::new(),
             imports: Imports::new(),
             questions: Questions::new(),
             answers: Window::starting_at(1),

@@ -75,7 +75,6 @@ impl<H: Handles> Exchange<H> {
             Outgoing::Home { proxy, id } => (Descriptor::Home { export: id }, Kept::Import(proxy)),
             Outgoing::Local {
                 object,
-                key,
                 interface,
                 lent,
             } => {
@@ -93,7 +92,7 @@ impl<H: Handles> Exchange<H> {
                     .peer
                     .map_or(u64::MAX, |peer| peer.objects)
                     .min(self.config.max_objects);
-                let handed = match self.exports.hand_out(object, key, interface, handing, most) {
+                let handed = match self.exports.hand_out(object, interface, handing, most) {
                     Ok(handed) => handed,
                     Err(object) => {
                         self.discard_object(object);
@@ -153,25 +152,17 @@ impl<H: Handles> Exchange<H> {
     pub(super) fn hand_out_root(&mut self, root: Outgoing<H>) -> Descriptor {
         match root {
             Outgoing::Local {
-                object,
-                key,
-                interface,
-                ..
-            } => {
-                match self
-                    .exports
-                    .hand_out(object, key, interface, Handing::Owned, u64::MAX)
-                {
-                    Ok(handed) => {
-                        self.exports.pin(ROOT);
-                        Descriptor::Owned(handed)
-                    }
-                    Err(object) => {
-                        self.discard_object(object);
-                        Descriptor::Null
-                    }
+                object, interface, ..
+            } => match self.exports.hand_out(object, interface, Handing::Owned, u64::MAX) {
+                Ok(handed) => {
+                    self.exports.pin(ROOT);
+                    Descriptor::Owned(handed)
                 }
-            }
+                Err(object) => {
+                    self.discard_object(object);
+                    Descriptor::Null
+                }
+            },
             Outgoing::Broken(error) => {
                 self.exports.without_root();
                 Descriptor::Broken(error)

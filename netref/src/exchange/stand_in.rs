@@ -33,6 +33,15 @@ impl Handles for Numbers {
     fn upgrade(weak: &Weak<Mark>) -> Option<Arc<Mark>> {
         weak.upgrade()
     }
+
+    fn key(object: &Arc<Thing>) -> usize {
+        let far = object.far.as_ref();
+        far.map_or(object.number, |mark| Arc::as_ptr(mark) as usize)
+    }
+
+    fn imported(proxy: &Arc<Mark>) -> Imported {
+        proxy.imported
+    }
 }
 
 /// A hosted object.
@@ -52,7 +61,6 @@ impl Thing {
     pub(crate) fn handed(self: &Arc<Self>, interface: u64, lent: bool) -> Outgoing<Numbers> {
         Outgoing::Local {
             object: Arc::clone(self),
-            key: self.number,
             interface,
             lent,
         }

@@ -147,12 +147,12 @@ pub(super) struct Waiting {
 
 impl Object {
     pub(super) fn of(object: Arc<dyn Exported>, graves: &Graves) -> Self {
-        let (key, interface) = (object.key(), object.interface_id());
-        Self::known(object, key, interface, graves)
+        let interface = object.interface_id();
+        Self::known(object, interface, graves)
     }
 
-    fn known(object: Arc<dyn Exported>, key: usize, interface: u64, graves: &Graves) -> Self {
-        let graves = graves.clone();
+    fn known(object: Arc<dyn Exported>, interface: u64, graves: &Graves) -> Self {
+        let (key, graves) = (object.key(), graves.clone());
         Self {
             object: Arc::new(Mortal { object, graves }),
             key,
@@ -202,11 +202,8 @@ impl Link {
             Outgoing::Null => None,
             Outgoing::Broken(error) => Some(Self::Broken(error)),
             Outgoing::Local {
-                object,
-                key,
-                interface,
-                ..
-            } => Some(Self::Object(Object::known(object, key, interface, graves))),
+                object, interface, ..
+            } => Some(Self::Object(Object::known(object, interface, graves))),
             Outgoing::Home { proxy, .. } => Some(Self::Import(proxy)),
         }
     }

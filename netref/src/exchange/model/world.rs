@@ -248,7 +248,6 @@ pub(super) fn outgoing(end: usize, held: &Held, lent: bool) -> Outgoing<Numbers>
             });
             Outgoing::Local {
                 object: relay,
-                key: Arc::as_ptr(mark) as usize,
                 interface: INTERFACE,
                 lent,
             }

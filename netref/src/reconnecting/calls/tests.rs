@@ -13,6 +13,7 @@ use crate::call::BoxFuture;
 use crate::connection::{Parts, Root};
 use crate::context::Serving;
 use crate::invocation::Invocation;
+use crate::origin::Origin;
 use crate::protocol::Imported;
 use crate::remote::Blocked;
 use crate::runtime;
@@ -230,7 +231,8 @@ fn line() -> (Arc<Wire>, Arc<Import>, Connection, StreamCarrier) {
         object: 0,
         interface: 0,
     };
-    let root = Arc::new(Import::new(Arc::clone(&wire) as Arc<dyn Conduit>, imported));
+    let origin = Origin::new(Arc::clone(&wire) as Arc<dyn Conduit>, imported);
+    let root = Arc::new(Import::new(origin, imported));
     let (near, far) = memory::pair(1 << 10);
     let connection = runtime::background().block_on(side(near, Role::Dialer, Root::NONE));
     (wire, root, connection, far)
