@@ -13,7 +13,7 @@ use farref_framing::{
 use crate::call::BoxFuture;
 use crate::clock;
 use crate::config::Config;
-use crate::engine::core::{Anchor, Core, MANY_ROWS};
+use crate::engine::core::{Anchor, Core, MANY_ROWS, Notice};
 use crate::engine::driver;
 use crate::holdings::Holdings;
 use crate::hosted::Exported;
@@ -44,6 +44,7 @@ trait Controls: Watched {
     fn close(&self);
     fn drain(&self);
     fn closed(&self) -> BoxFuture<'_, Error>;
+    fn on_closed(&self, notice: Notice);
     fn drained(&self) -> BoxFuture<'_, ()>;
     fn over(&self) -> Option<Error>;
     fn stats(&self) -> Stats;
@@ -387,6 +388,13 @@ impl Connection {
         self.inner.closed().await
     }
 
+    /// Runs `notice` once when the connection is [over](Self::closed), which is told why: at once if it is over already. It runs
+    /// on a task, and must not block. It takes less memory than a task that waits. If the runtime is shut down first, `notice` is
+    /// dropped.
+    pub fn on_closed(&self, notice: impl FnOnce(Error) + Send + 'static) {
+        self.inner.on_closed(Box::new(notice));
+    }
+
     /// Whether the connection is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -583,6 +591,10 @@ impl<P: Protocol<EngineHandles>> Controls for Handle<P> {
             let state = lock(&core.state);
             if state.ended { state.over.clone() } else { None }
         }))
+    }
+
+    fn on_closed(&self, notice: Notice) {
+        self.core().when_ended(notice);
     }
 
     fn drained(&self) -> BoxFuture<'_, ()> {

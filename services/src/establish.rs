@@ -215,7 +215,7 @@ impl Heard {
     }
 
     /// Lets the dialer in, and shows it `root`.
-    pub(crate) fn accept(self, root: Root, config: Config) -> Connection {
+    pub(crate) fn accept(self, root: Root, config: Arc<Config>) -> Connection {
         let mut parts = self.opened.into_parts();
         parts.keep_open = true;
         parts.opened = Some(self.negotiated);

@@ -1,5 +1,6 @@
 //! What an address demands of the carrier that it leads to: encryption, and proof of who is at the other end.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use farref_boxing::{Error, ErrorKind, Result};
@@ -201,8 +202,8 @@ impl Protection {
         } else {
             check()
         };
-        checked.map(Some).map_err(|error| {
-            warn_of_stranger(|left_out| tracing::warn!(from = ?visitor.from, left_out, "{error}"));
+        checked.map(|grant| Some(Arc::new(grant))).map_err(|error| {
+            warn_of_stranger(|left_out| tracing::warn!(from = ?visitor.source, left_out, "{error}"));
             let text = format!(
                 "the listener does not let in {key}, which is the key of this process: whoever runs it can add that \
                  to its authorized_peers"
@@ -248,12 +249,12 @@ impl Newcomer {
 }
 
 /// The options of the key that lets a peer in; none where that takes no key.
-pub(crate) type Admitted = Option<Grant>;
+pub(crate) type Admitted = Option<Arc<Grant>>;
 
 /// Whether a peer that was let in with the rights `before` may keep what it got by them, now that it would have others.
 /// What it got without a key needs none.
 pub(crate) fn may_keep(before: &Admitted, now: &Admitted) -> bool {
-    let rights = |grant: &Grant| (grant.services.clone(), grant.is_read_only);
+    let rights = |grant: &Arc<Grant>| (grant.services.clone(), grant.is_read_only);
     before.is_none() || before.as_ref().map(rights) == now.as_ref().map(rights)
 }
 
@@ -299,18 +300,18 @@ mod tests {
     #[test]
     fn a_peer_keeps_what_it_got_if_it_would_get_the_same_rights_now() {
         let with = |services: &[&str], is_read_only, comment: &str| {
-            Some(Grant {
+            Some(Arc::new(Grant {
                 services: services.iter().map(|&service| service.to_owned()).collect(),
                 is_read_only,
                 comment: comment.to_owned(),
                 ..Grant::default()
-            })
+            }))
         };
         let before = with(&["files"], true, "");
         assert!(may_keep(&before, &before) && may_keep(&before, &with(&["files"], true, "the laptop")));
         assert!(!may_keep(&before, &with(&["files"], false, "")));
         assert!(!may_keep(&before, &with(&["shell"], true, "")));
-        assert!(!may_keep(&before, &Some(Grant::default())), "all services");
+        assert!(!may_keep(&before, &Some(Arc::default())), "all services");
         assert!(!may_keep(&before, &None));
         assert!(
             may_keep(&None, &None) && may_keep(&None, &before),

@@ -66,7 +66,7 @@ enum Stop {
 
 struct Shared {
     service: Box<dyn Service>,
-    config: Config,
+    config: Arc<Config>,
     limits: ServerLimits,
     media: Media,
     trust: Mutex<Option<Trust>>,
@@ -103,7 +103,7 @@ struct Entry {
 /// By which rights a peer is here.
 struct Visit {
     visitor: source::Visitor,
-    protection: Protection,
+    entrance: Arc<Entrance>,
     admitted: Admitted,
     /// How often rights had been looked up again when these were looked up.
     as_of: u64,
@@ -114,17 +114,17 @@ struct Visit {
 impl Visit {
     /// Whether the peer would get the same rights now.
     async fn holds(&self) -> bool {
-        let now = self.protection.admit(&self.visitor).await;
+        let now = self.entrance.protection.admit(&self.visitor).await;
         now.is_ok_and(|now| may_keep(&self.admitted, &now))
     }
 }
 
 impl Shared {
     /// The settings of a connection.
-    fn config(&self) -> Config {
-        let mut config = self.config.clone();
+    fn config(&self) -> Arc<Config> {
+        let mut config = Arc::clone(&self.config);
         if self.is_once.load(Ordering::Relaxed) {
-            config.resume = Some(false);
+            Arc::make_mut(&mut config).resume = Some(false);
         }
         config
     }
@@ -209,7 +209,7 @@ impl Server {
         let per_source = usize::try_from(limits.opening_per_source).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             service: Box::new(service),
-            config,
+            config: Arc::new(config),
             limits,
             media,
             trust: Mutex::default(),
@@ -296,7 +296,7 @@ impl Server {
         let accept = accept(
             Arc::clone(&self.shared),
             listener,
-            Entrance { dialect, protection },
+            Arc::new(Entrance { dialect, protection }),
             self.stop.subscribe(),
         );
         lock(&self.accepting).spawn(accept);

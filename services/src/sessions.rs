@@ -113,6 +113,7 @@ pub(crate) fn succeeds(before: &PeerEvidence, now: &PeerEvidence) -> bool {
 mod tests {
     use std::future::poll_fn;
     use std::io::IoSlice;
+    use std::sync::Arc;
 
     use bytes::BytesMut;
     use farref_framing::{AttachConfig, Batch, Link, LinkConfig, LinkEvent, Role, StreamKey, StreamLink};
@@ -236,10 +237,10 @@ mod tests {
         let request = comes_back(far).await;
         assert_eq!(server.session(), Some(request.session()));
         let may = |service: &str| {
-            Some(Grant {
+            Some(Arc::new(Grant {
                 services: vec![service.to_owned()],
                 ..Grant::default()
-            })
+            }))
         };
         let sessions = Sessions::default();
         sessions.add(&server, may("files"));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use farref_transport::address::{Host, Target};
-use farref_transport::{Address, CarrierInfo, PeerEvidence};
+use farref_transport::{CarrierInfo, PeerEvidence};
 
 /// The address of a carrier's other end, if it has one on a network.
 pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
@@ -26,8 +26,6 @@ pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
 pub(crate) struct Visitor {
     pub(crate) evidence: PeerEvidence,
     pub(crate) source: Option<IpAddr>,
-    /// For logs.
-    pub(crate) from: Option<Address>,
 }
 
 impl Visitor {
@@ -35,7 +33,6 @@ impl Visitor {
         Self {
             evidence: info.peer.clone(),
             source: source(info),
-            from: info.remote.clone(),
         }
     }
 }

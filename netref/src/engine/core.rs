@@ -74,6 +74,9 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     keep_open: bool,
 }
 
+/// Told why a connection is over, when it is.
+pub(crate) type Notice = Box<dyn FnOnce(Error) + Send>;
+
 /// What is under the connection's lock.
 pub(crate) struct State<P> {
     pub(crate) protocol: P,
@@ -99,6 +102,8 @@ pub(crate) struct State<P> {
     pub(crate) write_error: Option<std::io::Error>,
     /// The driver has left, and the carrier is closed.
     pub(crate) ended: bool,
+    /// Who wants to be told of that.
+    notices: Vec<Notice>,
     /// When the driver wakes up by itself.
     pub(crate) armed: Option<Nanos>,
     /// Where releases are moved to, so that their list is never locked while one is handled.
@@ -227,6 +232,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 lost: None,
                 write_error: None,
                 ended: false,
+                notices: Vec::new(),
                 armed: None,
                 spare: Vec::new(),
                 watched: false,
@@ -401,6 +407,31 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 Some(Event::Ready(waiter)) => waiter.wake(),
                 Some(event) => self.discard(event),
             }
+        }
+    }
+
+    /// Tells `notice` when the driver has left.
+    pub(crate) fn when_ended(&self, notice: Notice) {
+        let mut state = lock(&self.state);
+        state.notices.reserve_exact(1);
+        state.notices.push(notice);
+        let has_ended = state.ended;
+        drop(state);
+        if has_ended {
+            self.tell_end();
+        }
+    }
+
+    /// The driver has left: tells whoever waits for that.
+    pub(crate) fn tell_end(&self) {
+        self.changed.notify_waiters();
+        let (notices, why) = {
+            let mut state = lock(&self.state);
+            (std::mem::take(&mut state.notices), state.over.clone())
+        };
+        for notice in notices {
+            let why = why.clone().unwrap_or_else(|| closed_here().1);
+            self.runtime.spawn(async { notice(why) });
         }
     }
 

@@ -109,7 +109,7 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
         drop(guard);
         core.lead.end();
         core.signal.wish(Wishes::LOOK);
-        core.changed.notify_waiters();
+        core.tell_end();
     }
 }
 
@@ -553,7 +553,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         lock(&core.state).ended = true;
         core.lead.end();
         core.handle_last_events();
-        core.changed.notify_waiters();
+        core.tell_end();
     }
 }
 

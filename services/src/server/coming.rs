@@ -11,7 +11,7 @@ use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::rpyc::frame_by_frame;
 use farref_framing::{RejectCode, Rejection, Role};
 use farref_netref::rpyc::Rpyc;
-use farref_netref::{Connection, Peer, Root, Status};
+use farref_netref::{Config, Connection, Peer, Root, Status};
 use farref_transport::{AcceptError, Carrier, Dialect, Listener, PerSource, Place, warn_of_stranger};
 use tokio::sync::watch;
 
@@ -24,7 +24,6 @@ use crate::protect::{Admitted, Protection};
 use crate::source::{Visitor, source};
 
 /// What is spoken at an address, and what it demands of who comes.
-#[derive(Clone)]
 pub(super) struct Entrance {
     pub(super) dialect: Dialect,
     pub(super) protection: Protection,
@@ -34,7 +33,7 @@ pub(super) struct Entrance {
 pub(super) async fn accept(
     shared: Arc<Shared>,
     mut listener: Box<dyn Listener>,
-    entrance: Entrance,
+    entrance: Arc<Entrance>,
     mut stop: watch::Receiver<Stop>,
 ) {
     loop {
@@ -70,7 +69,7 @@ pub(super) async fn accept(
 }
 
 /// Takes a carrier in, if the limits allow.
-fn take(shared: &Arc<Shared>, carrier: Carrier, entrance: &Entrance, stop: &watch::Receiver<Stop>) {
+fn take(shared: &Arc<Shared>, carrier: Carrier, entrance: &Arc<Entrance>, stop: &watch::Receiver<Stop>) {
     let opening = shared.opening.load(Ordering::Relaxed);
     let limits = &shared.limits;
     let from = source(carrier.info());
@@ -93,23 +92,21 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, entrance: &Entrance, stop: &watc
         Arc::clone(shared),
         carrier,
         place.flatten(),
-        entrance.clone(),
+        Arc::clone(entrance),
         stop.clone(),
     ));
 }
 
-/// One connection from its carrier to its end.
+/// One connection from its carrier to where its peer is in, and has been told of.
 async fn attend(
     shared: Arc<Shared>,
     carrier: Carrier,
     place: Option<Place>,
-    entrance: Entrance,
+    entrance: Arc<Entrance>,
     mut stop: watch::Receiver<Stop>,
 ) {
     let opening = (Opening(&shared), place);
-    // Boxed: what is needed for that alone is gone when the connection stands.
-    let set_up = Box::pin(set_up(&shared, carrier, &entrance, &mut stop));
-    let known = match set_up.await {
+    let known = match set_up(&shared, carrier, &entrance, &mut stop).await {
         Ok(Some(known)) => known,
         Ok(None) => return, // the session's own task goes on
         Err(error) => {
@@ -131,30 +128,36 @@ async fn attend(
     if *stop.borrow() == Stop::Now {
         connection.start_close();
     }
-    if shared.reloads.load(Ordering::Acquire) != visit.as_of && !Box::pin(visit.holds()).await {
+    if shared.reloads.load(Ordering::Acquire) != visit.as_of && !visit.holds().await {
         withdraw(&connection);
     }
     let peer = connection.peer();
     tracing::debug!(%peer, "connected");
     shared.service.connected(&connection);
-    let reason = connection.closed().await;
+    // No task waits for that: there may be very many connections.
+    connection.on_closed(move |reason| see_out(open, &peer, &reason));
+}
+
+/// A connection is over.
+fn see_out(open: Open, peer: &Peer, reason: &Error) {
     if reason.kind() == ErrorKind::Malformed {
         peer.warn(|left_out| tracing::warn!(%peer, %reason, left_out, "disconnected"));
     } else {
         tracing::debug!(%peer, %reason, "disconnected");
     }
+    let shared = Arc::clone(&open.1.shared);
     drop(open);
-    shared.service.disconnected(&peer, &reason);
+    shared.service.disconnected(peer, reason);
 }
 
 /// A connection whose peer has introduced itself; none if the peer went on with the session of another.
-async fn set_up<'a>(
-    shared: &'a Shared,
+async fn set_up(
+    shared: &Arc<Shared>,
     carrier: Carrier,
-    entrance: &Entrance,
+    entrance: &Arc<Entrance>,
     stop: &mut watch::Receiver<Stop>,
-) -> Result<Option<Known<'a>>> {
-    let Entrance { dialect, protection } = entrance;
+) -> Result<Option<Known>> {
+    let Entrance { dialect, protection } = &**entrance;
     let was_stopped = || Error::new(ErrorKind::Denied, "the server is being shut down");
     // On a line the other side may not be there for days: that is no peer that is slow.
     let found = tokio::select! {
@@ -180,7 +183,7 @@ async fn set_up<'a>(
         let opened = Opened::new(carrier, role, admitted.is_ok()).await?;
         let visit = |admitted| Visit {
             visitor,
-            protection: protection.clone(),
+            entrance: Arc::clone(entrance),
             admitted,
             as_of,
             calls: lock(&shared.monitoring)
@@ -223,7 +226,7 @@ async fn set_up<'a>(
 }
 
 /// A connection for a peer that has introduced itself, if there is room and the service lets it in.
-async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<Known<'_>> {
+async fn let_in(shared: &Arc<Shared>, heard: Heard, visit: Result<Visit>) -> Result<Known> {
     let let_in = visit.and_then(|visit| Ok((root_for(shared, heard.peer(), &visit)?, visit)));
     match let_in {
         Ok((root, visit)) => {
@@ -241,8 +244,8 @@ async fn let_in(shared: &Shared, heard: Heard, visit: Result<Visit>) -> Result<K
 /// likes: it counts as one that has.
 ///
 /// One that is not inside a call reads nothing, so calls of it end by themselves after [`PATIENCE`] if nobody says otherwise.
-fn let_in_rpyc(shared: &Shared, opened: Opened, visit: Visit) -> Result<Known<'_>> {
-    let mut config = shared.config();
+fn let_in_rpyc(shared: &Arc<Shared>, opened: Opened, visit: Visit) -> Result<Known> {
+    let mut config = Config::clone(&shared.config());
     config.call_timeout.get_or_insert(PATIENCE);
     let root = root_for(shared, &opened.peer, &visit)?;
     let shows_root = root.clone().into_object().is_some();
@@ -262,12 +265,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn root_for(shared: &Shared, peer: &Peer, visit: &Visit) -> Result<Root> {
     let Visit {
         visitor,
-        protection,
+        entrance,
         admitted,
         calls,
         ..
     } = visit;
-    let mut root = protection.root(&*shared.service, peer, admitted)?;
+    let mut root = entrance.protection.root(&*shared.service, peer, admitted)?;
     if let Some(calls) = &shared.calls {
         root = root.guarded(Counted(Arc::clone(calls)));
     }
@@ -356,19 +359,19 @@ fn crowd(shared: &Shared, connections: &BTreeMap<u64, Entry>, source: Option<IpA
 
 /// A connection to which its peer can come back: from the moment when it was let in, as its carrier may be lost before
 /// it has said another word.
-struct Known<'a> {
-    shared: &'a Shared,
+struct Known {
+    shared: Arc<Shared>,
     connection: Connection,
     visit: Arc<Visit>,
     /// Whether its peer has introduced itself in time, and there was still room.
     is_open: bool,
 }
 
-impl<'a> Known<'a> {
-    fn new(shared: &'a Shared, connection: Connection, visit: Visit) -> Self {
+impl Known {
+    fn new(shared: &Arc<Shared>, connection: Connection, visit: Visit) -> Self {
         shared.sessions.add(&connection, visit.admitted.clone());
         Self {
-            shared,
+            shared: Arc::clone(shared),
             connection,
             visit: Arc::new(visit),
             is_open: false,
@@ -376,7 +379,7 @@ impl<'a> Known<'a> {
     }
 }
 
-impl Drop for Known<'_> {
+impl Drop for Known {
     fn drop(&mut self) {
         self.connection.start_close();
         self.shared.sessions.remove(&self.connection);
@@ -388,15 +391,15 @@ impl Drop for Known<'_> {
 }
 
 /// Counts a connection that is open, also when the service panics.
-struct Open<'a>(u64, Known<'a>);
+struct Open(u64, Known);
 
-impl<'a> Open<'a> {
+impl Open {
     /// None if there are as many as there may be: they can have been set up at once.
-    fn new(mut known: Known<'a>) -> Option<Self> {
-        let shared = known.shared;
+    fn new(mut known: Known) -> Option<Self> {
+        let shared = Arc::clone(&known.shared);
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let mut connections = lock(&shared.connections);
-        if crowd(shared, &connections, known.visit.visitor.source).is_some() {
+        if crowd(&shared, &connections, known.visit.visitor.source).is_some() {
             drop(connections);
             return None;
         }
@@ -412,7 +415,7 @@ impl<'a> Open<'a> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         let Self(number, known) = self;
         lock(&known.shared.connections).remove(number);

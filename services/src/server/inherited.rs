@@ -71,10 +71,10 @@ impl Server {
         let accept = accept(
             Arc::clone(&self.shared),
             listener,
-            Entrance {
+            Arc::new(Entrance {
                 dialect: Dialect::Native,
                 protection,
-            },
+            }),
             self.stop.subscribe(),
         );
         lock(&self.accepting).spawn(accept);
