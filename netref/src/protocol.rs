@@ -581,7 +581,7 @@ pub struct TableStats {
     pub exports: usize,
     /// Objects of the peer's that we hold, its root included.
     pub imports: usize,
-    /// Calls of ours that are not over.
+    /// Calls of ours whose outcome was not taken.
     pub calls: usize,
     /// Calls of the peer's that are not over.
     pub answers: usize,

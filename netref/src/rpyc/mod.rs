@@ -550,7 +550,7 @@ impl Protocol<EngineHandles> for Rpyc {
         TableStats {
             exports: self.exports.len(),
             imports: self.imports.len(),
-            calls: self.calls.values().filter(|call| !call.is_over()).count(),
+            calls: self.calls.len(),
             answers: self.answers.len(),
             running: self.answers.len(),
         }

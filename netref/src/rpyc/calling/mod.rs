@@ -160,8 +160,9 @@ impl Rpyc {
             }
         }
         // What needed no request is over already.
-        if self.calls.get(&call).is_none_or(Call::is_over) {
-            return Ok(call);
+        match self.calls.get_mut(&call) {
+            Some(known) if !known.is_over() => known.waiter = start.waiter.take(),
+            _ => return Ok(call),
         }
         if let Some(deadline) = start.options.deadline {
             self.deadlines.insert((deadline, call));
