@@ -94,6 +94,11 @@ impl Role {
         ((state == ASLEEP || state == PARKED) && self.change(number, state, number, LED)).then_some(number)
     }
 
+    /// Whether a thread could take the role.
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(self.current.load(Ordering::Acquire) & STATES, ASLEEP | PARKED)
+    }
+
     /// Whether a thread has the role.
     pub(crate) fn is_led(&self) -> bool {
         matches!(self.current.load(Ordering::Acquire) & STATES, LED | UNWATCHED)

@@ -1,13 +1,14 @@
-//! A driver that spins rather than falls asleep does all that any driver does.
+//! A driver that spins rather than falls asleep does all that any driver does, and so does a task that looks for its outcome.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farref::{Config, Connection, ErrorKind, Netref, Server};
 use farref_integration_tests::bench::{Bench, Count, Counter, Rig};
-use farref_integration_tests::media::{acquainted, on_plain_thread, within};
+use farref_integration_tests::media::{acquainted, on_plain_thread, pair_of, within};
 use farref_integration_tests::relay::Relay;
 use tokio::runtime::Runtime;
 
@@ -53,10 +54,14 @@ fn spinning() -> Config {
 
 impl Apart {
     fn new(medium: &str, names: [&str; 2]) -> Self {
+        Self::with(medium, names, Rig::new().0)
+    }
+
+    fn with(medium: &str, names: [&str; 2], rig: Rig) -> Self {
         let [client, host] = names.map(alone);
         let (at_server, at_client) = acquainted();
         let server = Server::with(
-            farref::Fixed::new::<dyn Bench>(Rig::new().0),
+            farref::Fixed::new::<dyn Bench>(rig),
             spinning(),
             farref::ServerLimits::default(),
             farref::transport::Media::standard(),
@@ -221,6 +226,153 @@ fn callbacks_large_values_and_blocking_calls_pass_between_sides_that_spin() {
                     assert_eq!(bench.blocking().add(n, 1).unwrap(), n + 1);
                 }
             });
+        }
+    }
+}
+
+/// How often this thread has gone to sleep.
+#[cfg(target_os = "linux")]
+fn own_sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_task_whose_calls_follow_one_another_looks_for_the_outcomes_itself() {
+    const CALLS: u64 = 4000;
+    for (medium, name) in SOCKETS.into_iter().zip(["look-0", "look-1", "look-2", "look-3"]) {
+        let apart = Apart::new(medium, [name, "far"]);
+        let calling = || {
+            let bench = apart.bench.clone();
+            apart.client.block_on(within(calls(&bench, CALLS)));
+        };
+        // It used to be woken for each of them, by the driver, which had spun for it.
+        let slept_little = (0..20).any(|_| {
+            let before = (own_sleeps(), sleeps(name));
+            calling();
+            let slept = (own_sleeps() - before.0, sleeps(name) - before.1);
+            slept.0 < CALLS / 4 && slept.1 < CALLS / 4
+        });
+        assert!(slept_little, "over {medium} the task is woken for its outcomes");
+    }
+}
+
+#[test]
+fn a_call_that_is_polled_once_and_then_left_alone_holds_nobody_up() {
+    for medium in SOCKETS {
+        let apart = Apart::new(medium, ["near", "far"]);
+        for round in 0..8 {
+            apart.client.block_on(within(calls(&apart.bench, STREAK)));
+            let bench = apart.bench.clone();
+            apart.client.block_on(async {
+                let mut call = Box::pin(bench.call().add(round, 1));
+                let polled = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+                match round % 4 {
+                    // Whoever reads then, it is not this task.
+                    0 => drop(call),
+                    1 => std::mem::forget(call),
+                    2 => {
+                        let host = apart.server.connections().pop().unwrap();
+                        within(async move { host.ping().await }).await.unwrap();
+                        if polled.is_pending() {
+                            assert_eq!(within(call).await.unwrap(), round + 1);
+                        }
+                    }
+                    _ => {
+                        let other = bench.clone();
+                        let other = tokio::spawn(async move { other.call().add(round, 2).await });
+                        assert_eq!(within(other).await.unwrap().unwrap(), round + 2);
+                        if polled.is_pending() {
+                            assert_eq!(within(tokio::spawn(call)).await.unwrap().unwrap(), round + 1);
+                        }
+                    }
+                }
+            });
+            let host = apart.server.connections().pop().unwrap();
+            apart.host.block_on(within(host.ping())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn calls_that_a_task_makes_together_are_together_on_their_way() {
+    for medium in SOCKETS {
+        let (rig, _told, gate) = Rig::new();
+        let apart = Apart::with(medium, ["near", "far"], rig);
+        apart.client.block_on(within(calls(&apart.bench, STREAK)));
+        apart.client.block_on(within(async {
+            // The first of them ends after the second.
+            let opened = async {
+                let sum = apart.bench.call().add(1, 2).await;
+                gate.send_replace(true);
+                sum
+            };
+            let (counter, sum) = tokio::join!(apart.bench.call().slow_counter(), opened);
+            assert_eq!((counter.is_ok(), sum.unwrap()), (true, 3));
+        }));
+    }
+}
+
+/// Notes on which thread it is called, and what that thread was in the middle of.
+#[farref::remote]
+trait Witness {
+    async fn see(&self) -> farref::Result<()>;
+}
+
+struct Sees(std::sync::mpsc::Sender<std::thread::ThreadId>);
+
+#[farref::remote]
+impl Witness for Sees {
+    async fn see(&self) -> farref::Result<()> {
+        self.0.send(std::thread::current().id()).unwrap();
+        Ok(())
+    }
+}
+
+/// Calls back.
+#[farref::remote]
+trait Caller {
+    async fn nothing(&self) -> farref::Result<()>;
+    async fn call(&self, witness: Netref<dyn Witness>) -> farref::Result<()>;
+}
+
+struct Calls;
+
+#[farref::remote]
+impl Caller for Calls {
+    async fn nothing(&self) -> farref::Result<()> {
+        Ok(())
+    }
+
+    async fn call(&self, witness: Netref<dyn Witness>) -> farref::Result<()> {
+        witness.call().see().await
+    }
+}
+
+#[test]
+fn a_task_that_looks_for_its_outcome_runs_no_code_of_others() {
+    for medium in SOCKETS {
+        let (client, host) = (alone("near"), alone("far"));
+        let pair = host.block_on(pair_of::<dyn Caller, dyn Bench>(
+            medium,
+            (Calls, spinning()),
+            (Rig::new().0, spinning()),
+        ));
+        let caller: Netref<dyn Caller> = host.block_on(pair.root());
+        let (tell, told) = std::sync::mpsc::channel();
+        let witness: Netref<dyn Witness> = Netref::of(Sees(tell));
+        for _ in 0..20 {
+            client.block_on(within(async {
+                for _ in 0..STREAK / 4 {
+                    caller.call().nothing().await.unwrap();
+                }
+                caller.call().call(witness.clone()).await.unwrap();
+            }));
+            assert_ne!(told.recv().unwrap(), std::thread::current().id(), "over {medium}");
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::context;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::down::{Down, Gain};
 use crate::engine::lead::{Lead, Leader, Led};
+use crate::engine::looking::yield_to_others;
+use crate::engine::pace::Pace;
 use crate::invocation::Invocation;
 use crate::lock::lock;
 use crate::origin::Origins;
@@ -106,6 +108,8 @@ pub(crate) struct State<P> {
     notices: Vec<Notice>,
     /// When the driver wakes up by itself.
     pub(crate) armed: Option<Nanos>,
+    /// How soon the outcomes came lately of calls that tasks have made one at a time.
+    pub(super) outcomes: Pace,
     /// Where releases are moved to, so that their list is never locked while one is handled.
     spare: Vec<(u64, u32)>,
     /// Somebody waits for the last answer.
@@ -234,6 +238,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 ended: false,
                 notices: Vec::new(),
                 armed: None,
+                outcomes: Pace::default(),
                 spare: Vec::new(),
                 watched: false,
                 is_tracked: config.track_holdings,
@@ -313,7 +318,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 "the object is of a peer that knows no methods by number: it has to be handed on as a trait",
             ));
         }
-        let (number, turn, wish) = {
+        let (number, turn, wish, looks) = {
             let mut state = lock(&self.state);
             if let Some(error) = &state.over {
                 return Err(not_sent(error));
@@ -330,13 +335,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 ));
             }
             self.take_releases(&mut state);
+            let waits = waiter.is_some();
+            let looks = waits && self.may_look(&state);
             let start = CallStart {
                 target,
                 op,
                 options,
                 body,
                 refs,
-                waiter,
+                waiter: if looks { &mut None } else { waiter },
             };
             // To look at the clock takes as long as a part of the call.
             let now = if options.deadline.is_some() || state.is_tracked {
@@ -346,15 +353,22 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             };
             let number = state.protocol.call(start, now);
             let alone = !options.followed && state.protocol.stats().calls <= 1;
+            if let (true, Ok(number)) = (looks, &number) {
+                self.lead.will_look_for(*number);
+            } else if waits && alone {
+                state.outcomes.has_read(self.address());
+            } else {
+                state.outcomes.has_read_much();
+            }
             let (turn, mut wish) = self.follow_up(&mut state, alone);
             // A thread that leads, and has not settled down to wait, looks for itself.
             wish.times = !self.lead.looks_by_itself(&self.role)
                 && options
                     .deadline
                     .is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
-            (number, turn, wish)
+            (number, turn, wish, looks)
         };
-        self.take_turn(turn);
+        self.take_turn(turn, looks);
         self.signal.wish(wish);
         number
     }
@@ -386,7 +400,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let (turn, wish) = self.follow_up(&mut state, alone);
             (result, turn, wish, state.is_drained(), state.ended)
         };
-        self.take_turn(turn);
+        self.take_turn(turn, false);
         self.signal.wish(wish);
         if ended {
             self.handle_last_events();
@@ -442,7 +456,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             state.drain();
             self.follow_up(&mut state, true).0
         };
-        self.take_turn(turn);
+        self.take_turn(turn, false);
     }
 
     /// The peer makes no further calls, and asks for none. It is told when there are none, so that it knows that it
@@ -480,13 +494,14 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
+    /// Writes, or wakes who does. `looks`: whoever has committed something comes back and takes a role that is parked.
     #[inline]
-    fn take_turn(&self, turn: Turn<Box<Writer>>) {
+    fn take_turn(&self, turn: Turn<Box<Writer>>, looks: bool) {
         match turn {
             Turn::Write(writer) => {
                 self.write(writer);
                 // Whoever has something to say is answered soon: the next call may be long in coming.
-                if self.role.is_parked() {
+                if !looks && self.role.is_parked() {
                     self.lead.recall_for_others();
                 }
             }
@@ -497,7 +512,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     #[inline]
     pub(crate) fn is_driven_here(&self) -> bool {
-        role::is_driving(std::ptr::from_ref(self).addr())
+        role::is_driving(self.address())
+    }
+
+    /// Where it is in memory, to compare.
+    pub(super) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     /// Writes until there is nothing left or the carrier takes no more. Never waits.
@@ -768,7 +788,11 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     ) -> Result<(u64, bool), Error> {
         let mut waiter = Some(Waiter::Task(waker.clone()));
         let number = self.commit(target, op, options, encoder, &mut waiter)?;
-        Ok((number, waiter.is_none()))
+        let looks = self.core.lead.is_looked_for(number);
+        if looks {
+            yield_to_others(waker);
+        }
+        Ok((number, looks || waiter.is_none()))
     }
 
     fn block(
@@ -800,6 +824,9 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     }
 
     fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(outcome) = self.core.look_for(call) {
+            return Poll::Ready(outcome);
+        }
         self.core
             .poll_outcome(call, &mut || Waiter::Task(context.waker().clone()))
     }
@@ -1002,7 +1029,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         drop(waiter);
     }
 
-    fn poll_outcome(&self, call: u64, waiter: &mut dyn FnMut() -> Waiter) -> Poll<Outcome> {
+    pub(super) fn poll_outcome(&self, call: u64, waiter: &mut dyn FnMut() -> Waiter) -> Poll<Outcome> {
         let mut replaced = None;
         let outcome = self.update(|protocol| {
             protocol.poll_outcome(call, &mut |before| {

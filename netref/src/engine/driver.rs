@@ -249,6 +249,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             if (recalled || nobody_came) && self.core.role.take_back(self.number) {
                 if nobody_came {
                     lead.is_not_next();
+                    lock(&self.core.state).outcomes.has_read_much();
                 }
                 break;
             }
@@ -355,7 +356,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let state = lock(&self.core.state);
         // An answer that waits for no call of ours may be up to a task that waits for its turn on this thread.
         let stats = state.protocol.stats();
-        stats.running <= stats.calls && state.can_be_led(&self.core.lead)
+        // Tasks that look for their outcomes take the role while the driver sleeps.
+        stats.running <= stats.calls && !state.outcomes.is_quick() && state.can_be_led(&self.core.lead)
     }
 
     /// Looks again and again whether more comes, for a moment. Out of the reactor, which would be woken by it as well.
@@ -381,7 +383,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return Ok(());
             }
         }
-        let read = core.spin(inlet, &mut self.pace, due);
+        let read = core.spin(inlet, &mut self.pace, 1, due);
         match read {
             Ok(Some(from)) if !from.end => {
                 self.is_busy = true;

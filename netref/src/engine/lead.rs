@@ -42,6 +42,9 @@ const STREAK: u32 = 16;
 /// The driver takes a parked role back if nobody has come for it between two looks that are so far apart.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(2);
 
+/// No call has that number.
+const NONE: u64 = u64::MAX;
+
 /// What threads that lead share with the driver of a connection.
 pub(crate) struct Lead {
     /// Blocking calls in a row that were alone.
@@ -54,6 +57,8 @@ pub(crate) struct Lead {
     is_waiting: AtomicBool,
     /// The carrier of this number cannot leave the reactor.
     unfit: AtomicU64,
+    /// The call for whose outcome a task is about to look.
+    looked_for: AtomicU64,
     /// What the thread waits on: here while it does not.
     away: Mutex<Option<Box<Away>>>,
     /// Tells the driver to take the role back. Nothing until somebody leads.
@@ -68,16 +73,16 @@ pub(super) struct Away {
     /// There is something to read of which the descriptor does not know.
     more: bool,
     /// Whether to spin before waiting.
-    pace: Pace,
+    pub(super) pace: Pace,
 }
 
 /// How a thread that leads reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
+pub(super) enum How {
     /// What is there.
     Now,
-    /// What comes while it looks again and again.
-    Spinning,
+    /// What comes while it looks again and again, for so many moments.
+    Spinning(u32),
     /// What comes within a moment of sleep.
     Soon,
 }
@@ -98,6 +103,7 @@ impl Default for Lead {
             is_away: AtomicBool::new(false),
             is_waiting: AtomicBool::new(false),
             unfit: AtomicU64::new(u64::MAX),
+            looked_for: AtomicU64::new(NONE),
             away: Mutex::default(),
             recall: OnceLock::new(),
             owner: OnceLock::new(),
@@ -115,6 +121,24 @@ impl Lead {
             let recall = Arc::new(Recall(Notify::new()));
             (Arc::clone(&recall), recall.into())
         })
+    }
+
+    /// A task is about to look for the outcome of that call.
+    pub(super) fn will_look_for(&self, call: u64) {
+        self.looked_for.store(call, Ordering::Release);
+    }
+
+    pub(super) fn is_looked_for(&self, call: u64) -> bool {
+        self.looked_for.load(Ordering::Acquire) == call
+    }
+
+    /// Whether this is the call to look for: once.
+    pub(super) fn takes_up(&self, call: u64) -> bool {
+        self.is_looked_for(call)
+            && self
+                .looked_for
+                .compare_exchange(call, NONE, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Tells a driver that the role may be its own again.
@@ -226,9 +250,9 @@ thread_local! {
 
 /// A thread that has the reading role.
 pub(super) struct Leader<'a, P: Protocol<EngineHandles>> {
-    core: &'a Arc<Core<P>>,
+    pub(super) core: &'a Arc<Core<P>>,
     number: u64,
-    away: Option<Box<Away>>,
+    pub(super) away: Option<Box<Away>>,
     bell: Arc<Bell>,
     waker: Waker,
     /// When releases go by themselves if nothing else is sent before.
@@ -249,7 +273,7 @@ pub(super) enum Led<R> {
 
 impl<P: Protocol<EngineHandles>> State<P> {
     /// Whether calls are under way, of either side.
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         let stats = self.protocol.stats();
         stats.calls > 0 || stats.answers > 0
     }
@@ -291,7 +315,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// The reading role, if the driver sleeps or it is parked, and the carrier can leave the reactor.
-    fn take_role(self: &Arc<Self>) -> Option<Leader<'_, P>> {
+    pub(super) fn take_role(self: &Arc<Self>) -> Option<Leader<'_, P>> {
         // A thread that ends may have lost it already.
         let (bell, waker) = BELL.try_with(Clone::clone).ok().flatten()?;
         let number = self.role.take()?;
@@ -448,8 +472,8 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             let is_quiet = stats.calls <= 1 && stats.answers == 0;
             let may_rest = is_quiet && left.is_none_or(|left| left > LOOK_EVERY);
             let how = match self.tried {
-                How::Now if may_rest && core.spins(&away.pace) => Some(How::Spinning),
-                How::Now | How::Spinning if may_rest => Some(How::Soon),
+                How::Now if may_rest && core.spins(&away.pace) => Some(How::Spinning(1)),
+                How::Now | How::Spinning(_) if may_rest => Some(How::Soon),
                 _ if away.more || left.is_some_and(|left| left.is_zero()) => Some(How::Now),
                 _ => None,
             };
@@ -478,7 +502,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     }
 
     /// Does what was asked for; false if that is the driver's.
-    fn grant(&mut self, wishes: Wishes) -> bool {
+    pub(super) fn grant(&mut self, wishes: Wishes) -> bool {
         if wishes.look {
             self.core.close_if_abandoned();
         }
@@ -529,7 +553,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     }
 
     /// Reads once, and hands what came to the protocol.
-    fn read(&mut self, mut away: Box<Away>, how: How) -> bool {
+    pub(super) fn read(&mut self, mut away: Box<Away>, how: How) -> bool {
         let core = self.core;
         let mut slot = lock(&core.inlet);
         let Some(inlet) = &mut *slot else {
@@ -537,9 +561,9 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         };
         let read = match how {
             How::Now => inlet.try_read(),
-            How::Spinning => {
+            How::Spinning(moments) => {
                 let due = lock(&core.state).armed;
-                core.spin(inlet, &mut away.pace, due)
+                core.spin(inlet, &mut away.pace, moments, due)
             }
             How::Soon => inlet.read_soon(),
         };
@@ -585,7 +609,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     }
 
     /// Leaves the role to the next call, unless somebody waits for something else, or there is more to do.
-    fn park(mut self) {
+    pub(super) fn park(mut self) {
         let core = self.core;
         {
             let state = lock(&core.state);

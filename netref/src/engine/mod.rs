@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`mod@core`] commits and completes, [`driver`] reads and writes, as does a thread that waits for a
-//! call ([`lead`]; what both do is in [`reading`]), [`dispatch`] runs the peer's calls, [`down`] goes from
+//! call ([`lead`]; what both do is in [`reading`]) or a task that does ([`looking`]), [`dispatch`] runs the peer's calls, [`down`] goes from
 //! one carrier to the next, and [`pace`] tells whether to spin before falling asleep.
 //! Under the connection's lock runs no user code, no waker and no system call.
 
@@ -17,5 +17,6 @@ pub(crate) mod dispatch;
 pub(crate) mod down;
 pub(crate) mod driver;
 pub(crate) mod lead;
+mod looking;
 mod pace;
 pub(crate) mod reading;

@@ -25,8 +25,8 @@ thread_local! {
 }
 
 /// What became of the reads of one connection lately.
-#[derive(Debug)]
-pub(super) struct Pace {
+#[derive(Debug, Clone)]
+pub(crate) struct Pace {
     /// Small reads in a row since the last spin that was in vain.
     reads: u32,
     /// So many before the next attempt.

@@ -149,15 +149,17 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         pace.is_quick() && !self.config.spin.is_zero()
     }
 
-    /// Reads what comes while it spins, for a moment, or until something is due. In vain, it is as if there were nothing now.
+    /// Reads what comes while it spins, for so many moments, or until something is due. In vain, it is as if there were
+    /// nothing now.
     pub(super) fn spin(
         &self,
         inlet: &mut Inlet,
         pace: &mut Pace,
+        moments: u32,
         due: Option<Nanos>,
     ) -> std::io::Result<Option<ReadFrom>> {
         let begun = clock::now();
-        let moment = clock::nanos(self.config.spin.min(LONGEST_SPIN));
+        let moment = clock::nanos(self.config.spin.saturating_mul(moments).min(LONGEST_SPIN));
         let left = due.map_or(Nanos::MAX, |due| due.saturating_sub(begun));
         let mut last = begun;
         loop {
@@ -206,6 +208,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 *slot = None;
                 // Found when the events of this read are handled, by whoever reads then.
                 state.lost.get_or_insert_with(|| lost(None));
+            }
+            if state.protocol.stats().answers > 0 {
+                state.outcomes.has_read_much();
             }
             // Large messages are better slept for: they come in fewer pieces.
             if is_small {

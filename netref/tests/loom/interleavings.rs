@@ -916,6 +916,100 @@ mod reading_role {
         a_wish_made_while_a_thread_leads_is_granted(false, true);
     }
 
+    /// A call whose outcome has come, and lies on the carrier until somebody reads.
+    #[derive(Default)]
+    struct Asked {
+        /// Read, and not taken; and who waits for it.
+        table: Mutex<(bool, Option<Waiter>)>,
+    }
+
+    impl Asked {
+        /// `Core::take_in`.
+        fn read(&self) {
+            lock(&self.table).0 = true;
+        }
+
+        /// `Core::handle_events`.
+        fn wake(&self) {
+            let waiter = lock(&self.table).1.take();
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
+        }
+    }
+
+    /// The driver of a role that was parked: it looks once by the clock, and then only when it is recalled.
+    fn look_after(connection: &Connection, recall: &Recall, asked: &Asked, by_the_clock: bool) {
+        if !(by_the_clock && connection.role.take_back(0)) {
+            block_on(std::future::poll_fn(|context| {
+                match recall.0.poll(context.waker()) {
+                    Some(_) => Poll::Ready(()),
+                    None => Poll::Pending,
+                }
+            }));
+            let drives = connection.role.wake(0) == role::Woken::Drives || connection.role.take_back(0);
+            // Whoever has found the outcome parks the role again.
+            if !drives {
+                return;
+            }
+        }
+        asked.read();
+        asked.wake();
+    }
+
+    /// A task that has made a call while the role was parked, and looks for the outcome at its second poll; in vain, if it
+    /// gives the role back.
+    fn an_outcome_is_found_by_the_task_or_the_driver(by_the_clock: bool, in_vain: bool) {
+        explore(4, move || {
+            let (connection, recall) = (Shared::new(Connection::default()), Shared::new(Recall::default()));
+            let asked = Shared::new(Asked::default());
+            connection.role.sleep(0);
+            let number = connection.role.take().unwrap();
+            let recalls = Waker::from(Shared::clone(&recall));
+            assert!(connection.role.park(number, &connection.signal, &recalls));
+            let driver = thread::spawn({
+                let (connection, recall, asked) = (
+                    Shared::clone(&connection),
+                    Shared::clone(&recall),
+                    Shared::clone(&asked),
+                );
+                move || look_after(&connection, &recall, &asked, by_the_clock)
+            });
+            // `Core::look_for`.
+            if let Some(number) = connection.role.take() {
+                if in_vain {
+                    connection.role.hand_back(number);
+                    recall.0.wish(Wishes::LOOK);
+                } else {
+                    asked.read();
+                    assert!(connection.role.park(number, &connection.signal, &recalls));
+                }
+            } else if connection.role.is_parked() {
+                recall.0.wish(Wishes::LOOK);
+            }
+            // `Core::poll_outcome`.
+            block_on(std::future::poll_fn(|context| {
+                let mut table = lock(&asked.table);
+                if table.0 {
+                    return Poll::Ready(());
+                }
+                table.1 = Some(Waiter::Task(context.waker().clone()));
+                Poll::Pending
+            }));
+            recall.0.wish(Wishes::LOOK);
+            driver.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_an_outcome_that_a_task_looks_for_is_found_by_it_or_by_the_driver() {
+        for by_the_clock in [false, true] {
+            for in_vain in [false, true] {
+                an_outcome_is_found_by_the_task_or_the_driver(by_the_clock, in_vain);
+            }
+        }
+    }
+
     #[test]
     fn loom_a_wish_reaches_the_thread_that_leads_after_the_one_that_parks() {
         explore(4, || {

@@ -1,0 +1,111 @@
+//! A task that has made a call may *look* for the outcome by itself, for a moment, rather than fall asleep: it takes the
+//! reading role, spins, and parks the role for the next call. So neither the driver nor the task has to be woken, which
+//! costs more than many a peer takes to answer.
+//!
+//! ```text
+//!   first poll: commit, write, yield ──▶ second poll: take the role, spin ──▶ the outcome; park
+//!                                                          └─ in vain, or there is anything else to do: the driver's
+//! ```
+//!
+//! It looks only where calls follow one another, each alone on its connection, and the outcomes have come soon: [`pace`]
+//! learns that. Between the two polls others have their turn, so calls that are made together are together on their way. No
+//! code of the user's runs here: what has come besides the outcome is left to the driver.
+//!
+//! [`pace`]: super::pace
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::engine::core::{Core, State};
+use crate::engine::lead::{How, Leader};
+use crate::lock::lock;
+use crate::protocol::Protocol;
+use crate::remote::{EngineHandles, Outcome};
+use crate::waiter::Waiter;
+
+/// Twice as long as the driver spins: two would have to be woken otherwise, the driver and the task.
+const MOMENTS: u32 = 2;
+
+/// The outcome of a call may take so many reads, and more are the driver's: a poll is to be short.
+const READS: u32 = 8;
+
+/// Has the task that is being polled polled again, after those that can go on.
+pub(super) fn yield_to_others(waker: &Waker) {
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
+}
+
+impl<P: Protocol<EngineHandles>> Core<P> {
+    /// Whether a task that is about to make a call is to look for the outcome.
+    pub(super) fn may_look(&self, state: &State<P>) -> bool {
+        self.spins(&state.outcomes)
+            && !self.lead.has_owner()
+            && self.role.is_free()
+            && !state.is_busy()
+            && state.can_be_led(&self.lead)
+    }
+
+    /// The outcome of a call, if the task that waits for it is to look for that, and it comes soon.
+    pub(super) fn look_for(self: &Arc<Self>, call: u64) -> Option<Outcome> {
+        if !self.lead.takes_up(call) {
+            return None;
+        }
+        let is_alone = {
+            let state = lock(&self.state);
+            let stats = state.protocol.stats();
+            stats.calls <= 1 && stats.answers == 0 && state.can_be_led(&self.lead)
+        };
+        if let Some(leader) = is_alone.then(|| self.take_role()).flatten() {
+            return leader.look_for(call);
+        }
+        // Nobody comes back for it before the outcome is there.
+        if self.role.is_parked() {
+            self.lead.recall_for_others();
+        }
+        None
+    }
+}
+
+impl<P: Protocol<EngineHandles>> Leader<'_, P> {
+    /// Spins until the call is over; nothing if that is in vain, or there is more to do.
+    fn look_for(mut self, call: u64) -> Option<Outcome> {
+        let core = self.core;
+        {
+            let mut state = lock(&core.state);
+            state.armed = state.protocol.poll_timeout();
+            if let Some(away) = &mut self.away {
+                away.pace.clone_from(&state.outcomes);
+            }
+        }
+        for _ in 0..READS {
+            let (is_over, has_events) = {
+                let state = lock(&core.state);
+                (state.protocol.is_ready(call), state.protocol.has_events())
+            };
+            if is_over {
+                let outcome = core.poll_outcome(call, &mut || Waiter::Task(Waker::noop().clone()));
+                if !has_events {
+                    self.park();
+                }
+                return match outcome {
+                    Poll::Ready(outcome) => Some(outcome),
+                    Poll::Pending => None,
+                };
+            }
+            let away = self.away.take()?;
+            let is_quick = core.spins(&away.pace);
+            if has_events || !is_quick || !self.grant(core.signal.take()) {
+                self.away = Some(away);
+                return None;
+            }
+            if !self.read(away, How::Spinning(MOMENTS)) {
+                return None;
+            }
+            if let Some(away) = &self.away {
+                lock(&core.state).outcomes.clone_from(&away.pace);
+            }
+            core.flush();
+        }
+        None
+    }
+}
