@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use farref_boxing::{
@@ -16,6 +16,7 @@ use crate::call::BoxFuture;
 use crate::encoders;
 use crate::hosted::{self, address};
 use crate::interface::{Interface, Method, RemoteTrait};
+use crate::lock::lock;
 use crate::object::{Arguments, Description, Question, name_error, type_error};
 use crate::protocol::{Op, PeerShape, Received, Refs};
 use crate::references;
@@ -30,6 +31,8 @@ pub struct Invocation {
     pub(crate) op: Op,
     pub(crate) options: crate::protocol::CallOptions,
     pub(crate) body: Bytes,
+    /// The arguments of a call by name, if they came as values: then there is no body.
+    plain: Mutex<Option<Box<Arguments>>>,
     pub(crate) references: Vec<Reference>,
     /// What few calls need.
     aside: OnceLock<Box<Aside>>,
@@ -80,6 +83,7 @@ impl Invocation {
         op: Op,
         options: crate::protocol::CallOptions,
         body: Bytes,
+        plain: Option<Box<Arguments>>,
         refs: Refs<Received<EngineHandles>>,
     ) -> Self {
         Self {
@@ -88,6 +92,7 @@ impl Invocation {
             op,
             options,
             body,
+            plain: Mutex::new(plain),
             references: references::received(refs),
             aside: OnceLock::new(),
         }
@@ -107,6 +112,7 @@ impl Invocation {
             op,
             options,
             body: encoder.body().to_bytes(),
+            plain: Mutex::default(),
             references: encoder.take_references().collect(),
             aside: OnceLock::new(),
         }
@@ -310,7 +316,7 @@ impl Invocation {
             Op::Get(_) => Vec::new(),
             Op::Set(_) => vec![self.decode()?],
             _ if method.arguments.is_empty() && *self.body == *Arguments::NONE => Vec::new(),
-            _ => self.decode::<Arguments>()?.arrange(method)?,
+            _ => self.named()?.arrange(method)?,
         };
         let arranged = if arguments.is_empty() {
             &NOTHING
@@ -318,6 +324,34 @@ impl Invocation {
             self.aside().arranged.get_or_init(|| Value::Tuple(arguments))
         };
         from_value(arranged).map_err(|error| type_error(method, error))
+    }
+
+    /// The arguments of a call by name, once.
+    ///
+    /// # Errors
+    ///
+    /// They are broken.
+    pub(crate) fn named(&self) -> Result<Arguments, Error> {
+        match lock(&self.plain).take() {
+            Some(plain) => Ok(*plain),
+            None => self.decode(),
+        }
+    }
+
+    /// Makes bytes of arguments that came as values: the call is passed on.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be encoded.
+    pub(crate) fn encode(&mut self) -> Result<(), Error> {
+        if let Some(plain) = lock(&self.plain).take() {
+            let mut encoder = encoders::take();
+            let encoded: Result<(), CodecError> = encoder.encode(&*plain);
+            self.body = encoder.body().to_bytes();
+            encoders::put(encoder);
+            encoded?;
+        }
+        Ok(())
     }
 
     /// What goes with a call by name.
@@ -386,7 +420,7 @@ impl Invocation {
 
     /// Answers a call by name.
     fn tell(&self, name: &str, value: Value) {
-        let untold = if is_plain(&value, LEVELS) {
+        let untold = if is_plain(&value) {
             self.conduit.answer_plain(self.answer, value)
         } else {
             Err(value)
@@ -429,12 +463,16 @@ impl fmt::Debug for Invocation {
     }
 }
 
-/// Whether there are no references in a value, which is not nested more deeply than so many levels.
-fn is_plain(value: &Value, levels: u32) -> bool {
+/// Whether there are no references in a value, which is not nested deeply.
+pub(crate) fn is_plain(value: &Value) -> bool {
+    has_no_references(value, LEVELS)
+}
+
+fn has_no_references(value: &Value, levels: u32) -> bool {
     let Some(levels) = levels.checked_sub(1) else {
         return false;
     };
-    let plain = |value: &Value| is_plain(value, levels);
+    let plain = |value: &Value| has_no_references(value, levels);
     match value {
         Value::Reference(_) => false,
         Value::Some(value) => plain(value),

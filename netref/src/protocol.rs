@@ -17,6 +17,8 @@ use farref_framing::{
 };
 use smallvec::SmallVec;
 
+use crate::object::Arguments;
+
 /// The kinds of handle that a protocol keeps for its engine, without looking inside.
 ///
 /// The engine's own are [`EngineHandles`](crate::EngineHandles); model tests use plain numbers.
@@ -399,6 +401,8 @@ pub struct Incoming<H: Handles> {
     pub options: CallOptions,
     /// The encoded arguments; `None` until [`Event::Body`] brings them.
     pub body: Option<Bytes>,
+    /// The arguments of a call by name as the values that they are, with no references among them; the body is empty then.
+    pub plain: Option<Box<Arguments>>,
     /// The references among them.
     pub refs: Refs<Received<H>>,
 }

@@ -49,6 +49,10 @@ pub(crate) fn forward(
         invocation.fail(error, false);
         return Dispatched::Done;
     }
+    if let Err(error) = invocation.encode() {
+        invocation.fail(error, false);
+        return Dispatched::Done;
+    }
     let mut options = invocation.options.clone();
     options.hops = options.hops.saturating_add(1);
     // One deeper: whoever passes a call on is admitted by the allowance for nested calls, or tight limits on both

@@ -227,6 +227,7 @@ impl Toy {
                     op,
                     options,
                     body: now.0,
+                    plain: None,
                     refs: now.1,
                 }));
                 let body = late.map(|(body, refs)| Event::Body { answer, body, refs });

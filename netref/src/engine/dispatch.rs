@@ -526,6 +526,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             op,
             options,
             body,
+            plain,
             refs,
         } = incoming;
         let conduit: Arc<dyn Conduit> = self.anchor();
@@ -542,7 +543,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         if let IncomingTarget::Object { export, .. } = &target {
             own = Slot::own(*export, &options);
         }
-        let invocation = Invocation::new(conduit, answer, op, options, body.unwrap_or_default(), refs);
+        let invocation = Invocation::new(
+            conduit,
+            answer,
+            op,
+            options,
+            body.unwrap_or_default(),
+            plain,
+            refs,
+        );
         match target {
             IncomingTarget::Broken(error) => {
                 invocation.fail(error, false);

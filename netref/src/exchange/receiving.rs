@@ -269,6 +269,7 @@ impl<H: Handles> Exchange<H> {
                         op,
                         options,
                         body,
+                        plain: None,
                         refs,
                     });
                 }

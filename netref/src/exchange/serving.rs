@@ -307,6 +307,7 @@ impl<H: Handles> Exchange<H> {
                 op,
                 options,
                 body,
+                plain: None,
                 refs,
             });
         }

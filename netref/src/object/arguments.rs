@@ -59,6 +59,14 @@ impl Arguments {
         self
     }
 
+    pub(crate) const fn of_parts(positional: Vec<Value>, named: Vec<(String, Value)>) -> Self {
+        Self {
+            positional,
+            named,
+            wrong: None,
+        }
+    }
+
     /// Those that were given by their places.
     #[must_use]
     pub fn positional(&self) -> &[Value] {

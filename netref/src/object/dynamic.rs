@@ -102,7 +102,7 @@ impl Answering {
 /// What goes with an operation.
 fn arguments(invocation: &Invocation) -> Result<Arguments> {
     Ok(match &invocation.op {
-        Op::Named(_) | Op::Invoke => invocation.decode::<Arguments>()?,
+        Op::Named(_) | Op::Invoke => invocation.named()?,
         Op::Set(_) | Op::Index | Op::DeleteIndex | Op::Compare | Op::Order(_) => {
             vec![invocation.decode::<Value>()?].into()
         }

@@ -1,6 +1,7 @@
 //! What methods are asked, and what becomes of what they answer.
 
 use super::*;
+use crate::invocation::is_plain;
 
 impl Rpyc {
     /// Has the engine do something with an object.
@@ -15,7 +16,29 @@ impl Rpyc {
     ) -> Told {
         let (body, refs) = encoded(arguments).map_err(|error| Exception::of(&error))?;
         let answer = self.admit(asker, how)?;
-        self.deliver(answer, object, export, op, Some(body), refs);
+        self.deliver(answer, object, export, op, Came::Encoded(body, refs));
+        Ok(None)
+    }
+
+    /// Has the engine call an object or a method of it. Arguments without references are handed over as the values that they
+    /// are: encoded, they would be decoded at once.
+    pub(super) fn ask_with(
+        &mut self,
+        asker: &Asker,
+        object: &Object,
+        export: u64,
+        op: Op,
+        positional: Vec<Value>,
+        named: Named,
+    ) -> Told {
+        let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
+        let mut named = arguments.1.iter().map(|(_, value)| value);
+        if !(arguments.0.iter().all(is_plain) && named.all(is_plain)) {
+            return self.ask(asker, object, export, op, &arguments, How::Value);
+        }
+        let answer = self.admit(asker, How::Value)?;
+        let plain = object::Arguments::of_parts(arguments.0, arguments.1);
+        self.deliver(answer, object, export, op, Came::Plain(plain));
         Ok(None)
     }
 
@@ -79,15 +102,7 @@ impl Rpyc {
         chain.map_or_else(chain::fresh, chain::nested)
     }
 
-    pub(super) fn deliver(
-        &mut self,
-        answer: u64,
-        object: &Object,
-        export: u64,
-        op: Op,
-        body: Option<Bytes>,
-        refs: Refs<crate::protocol::Received<EngineHandles>>,
-    ) {
+    pub(super) fn deliver(&mut self, answer: u64, object: &Object, export: u64, op: Op, came: Came) {
         let chain = self.answers.get(&answer).map(|answer| answer.chain);
         let target = IncomingTarget::Object {
             object: object.object.handle(),
@@ -98,12 +113,19 @@ impl Rpyc {
             chain,
             ..CallOptions::default()
         };
+        let none = Refs::new();
+        let (body, plain, refs) = match came {
+            Came::Later => (None, None, none),
+            Came::Encoded(body, refs) => (Some(body), None, refs),
+            Came::Plain(arguments) => (Some(Bytes::new()), Some(Box::new(arguments)), none),
+        };
         self.events.push_back(Event::Call(Incoming {
             answer,
             target,
             op,
             options,
             body,
+            plain,
             refs,
         }));
     }

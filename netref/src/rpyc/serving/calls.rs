@@ -2,7 +2,6 @@
 
 use super::attributes::plain;
 use super::*;
-use crate::object;
 
 impl Rpyc {
     pub(super) fn call_it(
@@ -16,8 +15,7 @@ impl Rpyc {
             Target::Object(object, export, face) => match &face.only {
                 Some(name) => self.call_method(&object, export, name, positional, named, asker),
                 None if face.does("call") || face.is_class => {
-                    let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
-                    self.ask(asker, &object, export, Op::Invoke, &arguments, How::Value)
+                    self.ask_with(asker, &object, export, Op::Invoke, positional, named)
                 }
                 None => Err(type_error(format!("'{}' object is not callable", face.title))),
             },
@@ -198,7 +196,7 @@ impl Rpyc {
         if positional.is_empty() && named.is_empty() {
             let answer = self.admit(asker, How::Value)?;
             let none = Bytes::from_static(object::Arguments::NONE);
-            self.deliver(answer, object, export, op, Some(none), Refs::new());
+            self.deliver(answer, object, export, op, Came::Encoded(none, Refs::new()));
             return Ok(None);
         }
         let interface = object.object.interface();
@@ -219,11 +217,10 @@ impl Rpyc {
             containers(value, wanted(place), &self.imports, &mut found);
         }
         if found.is_empty() {
-            let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
-            return self.ask(asker, object, export, op, &arguments, How::Value);
+            return self.ask_with(asker, object, export, op, positional, named);
         }
         let answer = self.admit(asker, How::Value)?;
-        self.deliver(answer, object, export, op, None, Refs::new());
+        self.deliver(answer, object, export, op, Came::Later);
         let named = named
             .into_iter()
             .map(|(name, value)| tuple([Value::Str(name), value]));

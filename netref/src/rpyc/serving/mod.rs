@@ -30,9 +30,9 @@ use super::wire::{Kind, Message, Threads, handler, label, malformed};
 use super::{COPIED, Rpyc, tuple};
 use crate::chain;
 use crate::lock::lock;
-use crate::object::Operations;
+use crate::object::{self, Operations};
 use crate::protocol::{
-    CallOptions, CancelReason, Chain, Event, Factory, Incoming, IncomingTarget, Op, Refs, Reply,
+    CallOptions, CancelReason, Chain, Event, Factory, Incoming, IncomingTarget, Op, Received, Refs, Reply,
 };
 use crate::references;
 use crate::remote::EngineHandles;
@@ -45,6 +45,14 @@ pub(super) struct Answer {
     pub(super) asker: Asker,
     pub(super) chain: Chain,
     how: How,
+}
+
+/// The arguments of a call of the peer's.
+pub(super) enum Came {
+    /// They are fetched, and follow.
+    Later,
+    Encoded(Bytes, Refs<Received<EngineHandles>>),
+    Plain(object::Arguments),
 }
 
 /// Who asks.
