@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use farref_boxing::{Error, ErrorKind, Result};
 use farref_netref::{Config, Connection, RemoteTrait, Status};
 use farref_transport::{Address, Dialect, ListenError, Media, PerSource};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::connect::IntoAddress;
@@ -72,6 +72,8 @@ struct Shared {
     trust: Mutex<Option<Trust>>,
     connections: Mutex<BTreeMap<u64, Entry>>,
     calls: Option<Arc<Calls>>,
+    /// What peers in Python may have of threads of their own.
+    python_threads: Arc<Semaphore>,
     monitoring: Mutex<Option<Monitoring>>,
     /// Connections that were let in since the start.
     let_in: AtomicU64,
@@ -215,6 +217,7 @@ impl Server {
             trust: Mutex::default(),
             connections: Mutex::default(),
             calls: limits.calls.map(|most| Arc::new(Calls::new(most))),
+            python_threads: Arc::new(Semaphore::new(limits.python_threads.min(Semaphore::MAX_PERMITS))),
             monitoring: Mutex::default(),
             let_in: AtomicU64::new(0),
             reloads: AtomicU64::new(0),

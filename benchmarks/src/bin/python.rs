@@ -43,6 +43,7 @@ class S(rpyc.Service):
     def exposed_none(self): return None
     def exposed_add(self, a, b): return a + b
 s = ThreadedServer(S, hostname="127.0.0.1", port=0, auto_register=False)
+s.listener.listen()
 print(s.port, flush=True)
 threading.Thread(target=lambda: (sys.stdin.read(), s.close()), daemon=True).start()
 s.start()
@@ -159,14 +160,16 @@ fn main() -> Result<()> {
     measure(&first, rounds, &runtime)
 }
 
-async fn serve(own_thread: bool) -> Result<()> {
-    let mut config = farref::Config::default();
-    config.own_thread = own_thread;
+async fn serve(shares: bool) -> Result<()> {
+    let mut limits = farref::ServerLimits::default();
+    if shares {
+        limits.python_threads = 0;
+    }
     let service = farref::Fixed::new::<dyn Service>(Served);
     let server = farref::Server::with(
         service,
-        config,
-        farref::ServerLimits::default(),
+        farref::Config::default(),
+        limits,
         farref::transport::Media::standard(),
     );
     let at = server.listen("rpyc://127.0.0.1:0").await?;
@@ -190,12 +193,12 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
     let here = std::env::current_exe()?;
     let mut their_server = Peer::start(Command::new(python).args(["-c", SERVER]))?;
     let mut our_server = Peer::start(Command::new(&here).arg("serve"))?;
-    let mut our_threads = Peer::start(Command::new(here).args(["serve", "threads"]))?;
+    let mut our_shared = Peer::start(Command::new(here).args(["serve", "shared"]))?;
     let (their_port, our_port) = (their_server.line()?, our_server.line()?);
-    let threads_port = our_threads.line()?;
+    let shared_port = our_shared.line()?;
     let mut to_theirs = Peer::start(Command::new(python).args(["-c", CLIENT, &their_port]))?;
     let mut to_ours = Peer::start(Command::new(python).args(["-c", CLIENT, &our_port]))?;
-    let mut to_threads = Peer::start(Command::new(python).args(["-c", CLIENT, &threads_port]))?;
+    let mut to_shared = Peer::start(Command::new(python).args(["-c", CLIENT, &shared_port]))?;
     let connection =
         runtime.block_on(async { farref::connect(format!("rpyc://127.0.0.1:{their_port}")).await })?;
     let root: Object = runtime.block_on(connection.object())?;
@@ -209,7 +212,7 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
             for (who, client, server) in [
                 ("python to python", &mut to_theirs, &their_server),
                 ("python to farref", &mut to_ours, &our_server),
-                ("python to farref, own_thread", &mut to_threads, &our_threads),
+                (SHARED, &mut to_shared, &our_shared),
             ] {
                 let before = server.cpu()?;
                 let told = client.ask(&ask)?;
@@ -248,12 +251,7 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
     println!("|---|---|--:|--:|--:|--:|");
     for work in WORK {
         let own = figures.median(work, "python to python");
-        for who in [
-            "python to python",
-            "farref to python",
-            "python to farref",
-            "python to farref, own_thread",
-        ] {
+        for who in ["python to python", "farref to python", "python to farref", SHARED] {
             let (rate, cpu) = figures.median(work, who);
             println!(
                 "| {work} | {who} | {rate:.0} | {:.2} | {cpu:.1} | {:.2} |",
@@ -264,5 +262,8 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
     }
     Ok(())
 }
+
+/// On the runtime's threads rather than one of the connection's own.
+const SHARED: &str = "python to farref, no threads";
 
 const SECONDS: f64 = 0.5;

@@ -185,7 +185,7 @@ impl<T> Shelves<T> {
 
     /// Takes all entries out. No number is given out after that.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
-        let shelves = std::mem::replace(&mut self.shelves, Vec::new());
+        let shelves = std::mem::take(&mut self.shelves);
         (self.roomy, self.empty, self.len) = (None, None, 0);
         shelves
             .into_iter()

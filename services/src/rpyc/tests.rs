@@ -195,6 +195,54 @@ async fn calls_of_python_peers_are_counted_and_those_under_way_end_before_a_shut
     first.closed().await;
 }
 
+#[remote]
+trait Threads {
+    async fn has_own(&self) -> Result<bool>;
+}
+
+struct Thread;
+
+#[remote]
+impl Threads for Thread {
+    async fn has_own(&self) -> Result<bool> {
+        Ok(std::thread::current().name() == Some("farref-connection"))
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn so_many_peers_in_python_have_a_thread_each_and_no_more() {
+    let limits = ServerLimits {
+        python_threads: 1,
+        ..ServerLimits::default()
+    };
+    let service = crate::Fixed::new::<dyn Threads>(Thread);
+    let server = Server::with(
+        service,
+        farref_netref::Config::default(),
+        limits,
+        Media::standard(),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("rpyc+unix:{}/socket", directory.path().display());
+    server.listen(address.as_str()).await.unwrap();
+    for _ in 0..3 {
+        let first = connect(address.as_str()).await.unwrap();
+        let own = first.root::<dyn Threads>().await.unwrap();
+        // A task serves it as long as that is awake.
+        while !own.call().has_own().await.unwrap() {}
+        let second = connect(address.as_str()).await.unwrap();
+        let shared = second.root::<dyn Threads>().await.unwrap();
+        for _ in 0..200 {
+            assert!(!shared.call().has_own().await.unwrap());
+        }
+        first.close().await;
+        second.close().await;
+        // What is over leaves its thread to the next.
+        server.wait_for(|stats| stats.connections == 0).await;
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_service_is_told_what_the_medium_proves_of_a_python_peer() {

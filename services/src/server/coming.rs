@@ -13,7 +13,7 @@ use farref_framing::{RejectCode, Rejection, Role};
 use farref_netref::rpyc::Rpyc;
 use farref_netref::{Config, Connection, Peer, Root, Status};
 use farref_transport::{AcceptError, Carrier, Dialect, Listener, PerSource, Place, warn_of_stranger};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::limits::Counted;
 use super::{Entry, Shared, Stop, Visit, lock, stop_of, withdraw};
@@ -231,7 +231,7 @@ async fn let_in(shared: &Arc<Shared>, heard: Heard, visit: Result<Visit>) -> Res
     match let_in {
         Ok((root, visit)) => {
             let connection = heard.accept(root, shared.config());
-            Ok(Known::new(shared, connection, visit))
+            Ok(Known::new(shared, connection, visit, None))
         }
         Err(error) => {
             heard.refuse(&error, &shared.config).await;
@@ -243,15 +243,18 @@ async fn let_in(shared: &Arc<Shared>, heard: Heard, visit: Result<Visit>) -> Res
 /// A connection for a peer that speaks RPyC. Such a peer introduces itself by nothing, and may be silent for as long as it
 /// likes: it counts as one that has.
 ///
-/// One that is not inside a call reads nothing, so calls of it end by themselves after [`PATIENCE`] if nobody says otherwise.
+/// One that is not inside a call reads nothing, so calls of it end by themselves after [`PATIENCE`] if nobody says otherwise. It
+/// calls and waits in turn, so a thread of its own serves it best.
 fn let_in_rpyc(shared: &Arc<Shared>, opened: Opened, visit: Visit) -> Result<Known> {
     let mut config = Config::clone(&shared.config());
     config.call_timeout.get_or_insert(PATIENCE);
+    let thread = Arc::clone(&shared.python_threads).try_acquire_owned().ok();
+    config.own_thread |= thread.is_some();
     let root = root_for(shared, &opened.peer, &visit)?;
     let shows_root = root.clone().into_object().is_some();
     let connection = opened.speak(Rpyc::accept(root, &config), shows_root, config);
     let connection = connection.inspect_err(|_| shared.count_out())?;
-    Ok(Known::new(shared, connection, visit))
+    Ok(Known::new(shared, connection, visit, thread))
 }
 
 /// How long a call of a peer that speaks RPyC may take: as long as Python gives its own.
@@ -365,16 +368,24 @@ struct Known {
     visit: Arc<Visit>,
     /// Whether its peer has introduced itself in time, and there was still room.
     is_open: bool,
+    /// It has one of the threads for peers in Python.
+    thread: Option<OwnedSemaphorePermit>,
 }
 
 impl Known {
-    fn new(shared: &Arc<Shared>, connection: Connection, visit: Visit) -> Self {
+    fn new(
+        shared: &Arc<Shared>,
+        connection: Connection,
+        visit: Visit,
+        thread: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         shared.sessions.add(&connection, visit.admitted.clone());
         Self {
             shared: Arc::clone(shared),
             connection,
             visit: Arc::new(visit),
             is_open: false,
+            thread,
         }
     }
 }
@@ -418,6 +429,8 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let Self(number, known) = self;
+        // Before it is off the list: whoever comes then may have it.
+        drop(known.thread.take());
         lock(&known.shared.connections).remove(number);
     }
 }

@@ -33,6 +33,10 @@ pub struct ServerLimits {
     /// are no more connections than shares of 2 MiB. What waits as a peer does not read what it has asked for comes on top, at most
     /// [`Config::max_unread`] for each. Default no such bound.
     pub memory: Option<u64>,
+    /// Peers in Python that have a thread of their own at once, as each has with RPyC's threaded server: such a peer calls and waits
+    /// in turn, and [that](Config::own_thread) is less work for each call. Further ones share the runtime. Default 64; zero is
+    /// none.
+    pub python_threads: usize,
 }
 
 impl Default for ServerLimits {
@@ -45,6 +49,7 @@ impl Default for ServerLimits {
             in_all: None,
             calls: None,
             memory: None,
+            python_threads: 64,
         }
     }
 }
