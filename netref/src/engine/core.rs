@@ -577,9 +577,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// The time has come to look for releases: they are moved into the protocol. From the next one on it is asked again.
     pub(crate) fn look_at_releases(&self, state: &mut State<P>) {
-        // In this order: who finds it set has dropped its netref before they are taken.
+        // In this order, and whatever `may_have_releases` says, which is not ordered with it: who finds it set has
+        // dropped its netref before the list is locked here.
         self.will_not_look_at_releases();
-        self.take_releases(state);
+        self.move_releases(state);
         state.protocol.hurry();
     }
 

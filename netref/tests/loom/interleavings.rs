@@ -1077,10 +1077,22 @@ mod releases {
         fn take(&self) {
             let mut told = lock(&self.state);
             if self.may_have_dropped.load(Ordering::Acquire) {
-                let mut dropped = lock(&self.dropped);
-                self.may_have_dropped.store(false, Ordering::Release);
-                told.append(&mut dropped);
+                self.give_back(&mut told);
             }
+        }
+
+        /// `Core::look_at_releases`.
+        fn look(&self) {
+            let mut told = lock(&self.state);
+            self.will_look.store(false, Ordering::Release);
+            self.give_back(&mut told);
+        }
+
+        /// `Core::move_releases`.
+        fn give_back(&self, told: &mut Vec<u8>) {
+            let mut dropped = lock(&self.dropped);
+            self.may_have_dropped.store(false, Ordering::Release);
+            told.append(&mut dropped);
         }
 
         /// The driver: it takes them when it is asked to, until `others` are gone and nothing is asked.
@@ -1093,10 +1105,9 @@ mod releases {
                 } else {
                     return;
                 };
-                // When the time has come, as `Core::look_at_releases`.
+                // When the time has come.
                 if wishes.releases {
-                    self.will_look.store(false, Ordering::Release);
-                    self.take();
+                    self.look();
                 }
             }
         }
