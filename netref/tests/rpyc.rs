@@ -1344,6 +1344,29 @@ fn named((kind, boxed): (u8, Brine)) -> Brine {
     parts.remove(1)
 }
 
+/// Its carrier stayed open for as long as somebody held the connection, or a reference of it.
+#[tokio::test]
+async fn a_connection_that_is_over_hangs_up_on_a_peer_that_does_not_read() {
+    let mut config = Config::default();
+    config.close_timeout = Duration::from_millis(10);
+    config.limits.backlog = 100_000;
+    let mut raw = Raw::new(FORMS[0], shelf(), config).await;
+    // It is not made shorter by being compressed.
+    let mut random = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 24) as u8
+    });
+    let noise: Bytes = noise.take(60_000).collect();
+    for number in 0..5 {
+        let echo = value(tuple([Brine::Bytes(noise.clone())]));
+        raw.say(1, number, &tuple([Brine::Int(1), echo])).await;
+    }
+    within(raw.server.closed()).await;
+    let written = within(raw.io.write_all(&[0; 1 << 17])).await;
+    assert!(written.is_err(), "nobody reads it any more");
+}
+
 /// Sorting by an order that is none panicked, and what is no number is neither less nor more than any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_with_what_is_no_number_is_sorted() {

@@ -547,6 +547,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         };
         // Bounded: a peer that takes nothing more does not keep the carrier open.
         let _ = tokio::time::timeout_at(deadline, written).await;
+        let blocked = lock(&core.state).baton.replace(None);
+        drop(blocked);
         drop(lock(&core.inlet).take());
         // After both halves: a child process, a lock file.
         drop(lock(&core.state).guard.take());
