@@ -1367,6 +1367,32 @@ async fn a_connection_that_is_over_hangs_up_on_a_peer_that_does_not_read() {
     assert!(written.is_err(), "nobody reads it any more");
 }
 
+/// A peer that handed out one object after the other, and read nothing, was to be given back any number of them.
+#[tokio::test]
+async fn what_is_given_back_to_a_peer_that_reads_nothing_counts() {
+    let mut config = Config::default();
+    config.limits.backlog = 1 << 20;
+    let mut raw = Raw::new(FORMS[0], shelf(), config).await;
+    for group in 0..50 {
+        for number in 0..1000 {
+            // A reply to what was not asked: it is given back at once.
+            let object = mine("builtins.object", 1, group * 1000 + number);
+            raw.say(2, 77, &object).await;
+        }
+        let sent = 1000 * (group as u64 + 1);
+        let is_given_back =
+            |stats: farref::Stats| stats.traffic.messages_received == sent && stats.imports <= 1;
+        within(async {
+            while !raw.server.is_closed() && !is_given_back(raw.server.stats()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    let error = within(raw.server.closed()).await;
+    assert!(error.to_string().contains("takes nothing"), "{error}");
+}
+
 /// Sorting by an order that is none panicked, and what is no number is neither less nor more than any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_with_what_is_no_number_is_sorted() {

@@ -381,6 +381,10 @@ impl Protocol<EngineHandles> for Rpyc {
             take_frame(input, &self.limits.frame).map_err(|error| Error::wrap(ErrorKind::Malformed, error))?
         {
             self.handle(payload, factory)?;
+            // They count, too, while the carrier takes nothing.
+            if self.releases.len() >= MANY_RELEASES {
+                self.send_releases();
+            }
             if self.out.len() > self.limits.unsent {
                 let text = format!(
                     "the peer takes nothing of {} KiB that it was sent",
