@@ -27,6 +27,8 @@ pub trait Fort {
     #[concurrent]
     fn block(&self) -> Result<()>;
     async fn echo(&self, bytes: Bytes) -> Result<Bytes>;
+    /// So many bytes.
+    async fn fill(&self, count: u64) -> Result<Bytes>;
     async fn child(&self) -> Result<Netref<dyn Fort>>;
     async fn take(&self, child: Netref<dyn Fort>) -> Result<()>;
     /// Bytes without an end.
@@ -61,6 +63,10 @@ impl Fort for Walls {
 
     async fn echo(&self, bytes: Bytes) -> Result<Bytes> {
         Ok(bytes)
+    }
+
+    async fn fill(&self, count: u64) -> Result<Bytes> {
+        Ok(vec![7; count as usize].into())
     }
 
     async fn child(&self) -> Result<Netref<dyn Fort>> {
@@ -102,6 +108,7 @@ pub fn tight() -> (Config, ServerLimits) {
     let mut config = Config::default();
     config.max_calls = 20;
     config.max_call_bytes = 1 << 20;
+    config.max_unread = 4 << 20;
     config.max_objects = 100;
     config.max_depth = 10;
     config.max_blocking = 4;

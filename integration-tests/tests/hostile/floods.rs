@@ -1,13 +1,14 @@
 //! Floods: what a server's memory grows by under each stays under a stated figure, and another peer is answered meanwhile.
 //!
 //! The server is a process of its own with the limits of [`tight`](farref_integration_tests::siege::tight): 32 connections; of each
-//! 20 calls with 1 MiB of arguments, 100 objects, messages of 1 MiB, 16 lanes of 64 KiB unasked, 2 MiB of large bodies, and 4 MiB
-//! that wait to be sent. Each flood goes on until it has done enough, and until the other peer has had its answers.
+//! 20 calls with 1 MiB of arguments, 100 objects, messages of 1 MiB, 16 lanes of 64 KiB unasked, 2 MiB of large bodies, 4 MiB
+//! that wait to be sent, and 4 MiB of results beyond. Each flood goes on until it has done enough, and until the other peer has had its answers.
 
 use std::collections::VecDeque;
 use std::future::IntoFuture;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -165,10 +166,16 @@ fn asked_plainly(number: u64, method: &str, body: &[u8]) -> Vec<u8> {
     message(&Message::Call(asked), body)
 }
 
+/// A number as an argument.
+fn number(of: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    farref_framing::varint::put(&mut bytes, of);
+    bytes
+}
+
 /// Bytes with their length before them.
 fn bytes(count: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    farref_framing::varint::put(&mut bytes, count as u64);
+    let mut bytes = number(count as u64);
     bytes.resize(bytes.len() + count, 7);
     bytes
 }
@@ -357,6 +364,108 @@ fn calls_and_references_are_counted() {
             poured(siege, true, |made| match made {
                 0..18 => asked_plainly(made + 1, "block", b""),
                 _ => Vec::new(),
+            })
+        }),
+    ]);
+}
+
+/// The preface of a dialer that takes the shortest frames, and any number of lanes that it does not confirm.
+fn unconfirming() -> Vec<u8> {
+    let mut says = preface(false);
+    let fields: [(&[u8], &[u8]); 2] = [
+        (&[1, 3, 251, 0, 64], &[1, 1, 240]),
+        (&[4, 3, 251, 0, 4], &[4, 5, 252, 255, 255, 255, 255]),
+    ];
+    for (theirs, ours) in fields {
+        let at = says
+            .windows(theirs.len())
+            .position(|part| part == theirs)
+            .unwrap();
+        says.splice(at..at + theirs.len(), ours.iter().copied());
+        says[24] = says[24] + ours.len() as u8 - theirs.len() as u8;
+    }
+    [says, message(&hello(), b"")].concat()
+}
+
+/// A server reads no more at once: what is that far apart is answered one after the other.
+const READ_MOST: usize = 64 << 10;
+
+/// Nothing, for as long as a read may be.
+fn apart() -> Vec<u8> {
+    frame(0x80, 3, &[3; READ_MOST])
+}
+
+/// A peer that was answered so many calls, and then has asked for more than may wait for it, and does not read it.
+fn deaf(path: &Path, answered: u64) -> RawPeer {
+    let mut peer = RawPeer::dial(path);
+    for number in 1..=answered {
+        peer.write(&asked(number, "add", &[1, 2]));
+        peer.answer_to(number);
+    }
+    let fill = |more| asked_plainly(answered + more, "fill", &number(1_048_000));
+    peer.write(&(1..=LONG_ANSWERS).flat_map(fill).collect::<Vec<_>>());
+    peer
+}
+
+/// Of so many nearly as long as a message may be, some are in the socket, others fill up what may wait to be sent.
+const LONG_ANSWERS: u64 = 6;
+
+#[test]
+fn who_does_not_read_is_not_answered_without_end() {
+    under(&[
+        flood("flushes of finished calls (§ 7.4)", 2000, 16, |siege| {
+            let mut peer = deaf(&siege.socket("farref"), 90);
+            let mut flushed = 0;
+            Box::new(move || {
+                let flush = |call| {
+                    let flush = flushed + call;
+                    message(&Message::Flush { flush, call }, b"")
+                };
+                peer.write(&(1..=90).flat_map(flush).chain(apart()).collect::<Vec<_>>());
+                flushed += 90;
+            })
+        }),
+        flood("references that are lent (§ 6.4)", 5, 32, |siege| {
+            let path = siege.socket("farref");
+            Box::new(move || {
+                let mut peer = deaf(&path, 0);
+                for number in 1..=14 {
+                    let mut take = call::<dyn Fort>(LONG_ANSWERS + number, 0, "take");
+                    take.options.no_pipeline = true;
+                    take.descriptors = (0..80_000).map(|_| Descriptor::Borrowed(mine(1, 5))).collect();
+                    peer.write(&message(&Message::Call(take), &[0]));
+                }
+            })
+        }),
+        flood(
+            "results that are longer than what may wait (§ 8.3)",
+            500,
+            260,
+            |siege| {
+                poured_by_many(siege, 30, |made| match made {
+                    0..20 => asked_plainly(made + 1, "fill", &number(900_000)),
+                    _ => Vec::new(),
+                })
+            },
+        ),
+        flood("bodies that are given up (§ 3.5)", 3000, 8, |siege| {
+            let mut peer = deaf(&siege.socket("farref"), 0);
+            let mut given_up = 0;
+            Box::new(move || {
+                let unknown = Message::Reserved { kind: 0x80 };
+                let give_up = |lane| [announced(lane, 1, &unknown), frame(5, lane, &[1])].concat();
+                let lanes = given_up + 1..=given_up + 1000;
+                peer.write(&lanes.flat_map(give_up).collect::<Vec<_>>());
+                given_up += 1000;
+            })
+        }),
+        flood("bodies that are not confirmed (§ 3.3)", 10_000, 8, |siege| {
+            let mut spout = Spout::new(&siege.socket("farref"), unconfirming(), true);
+            Box::new(move || {
+                spout.pour(&mut |made| {
+                    let fill = |more| asked_plainly(made * 20 + more, "fill", &number(250));
+                    (1..=20).flat_map(fill).chain(apart()).collect()
+                });
             })
         }),
     ]);
