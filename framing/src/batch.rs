@@ -202,11 +202,18 @@ impl Batch {
             }
             None => {
                 if self.segments.capacity() == 0 {
-                    self.segments.reserve_exact(1); // as many as most writes have
+                    self.make_room_for_one();
                 }
                 self.segments.push_back(segment);
             }
         }
+    }
+
+    /// Most writes have one.
+    #[cold]
+    #[inline(never)]
+    fn make_room_for_one(&mut self) {
+        self.segments.reserve_exact(1);
     }
 
     /// Fills `slices` from the front and returns how many were filled.

@@ -133,7 +133,7 @@ impl Core {
         self.resuming = false;
         self.phase = Phase::Open;
         self.carrier.introduction = None;
-        self.stats.carriers = self.stats.carriers.saturating_add(1);
+        self.counts.carriers = self.counts.carriers.saturating_add(1);
         let down = std::time::Duration::from_millis(theirs.down);
         self.events.push_back(LinkEvent::Resumed { down });
     }

@@ -50,7 +50,17 @@ pub struct Core {
     abandoned: bool,
     /// The last bytes are in a batch: nothing more goes out.
     finished: bool,
-    stats: LinkStats,
+    counts: Counts,
+}
+
+/// What a link counts.
+#[derive(Debug, Default)]
+struct Counts {
+    bytes_sent: u64,
+    bytes_received: u64,
+    messages_sent: u64,
+    messages_received: u64,
+    carriers: u64,
 }
 
 /// How far a link has come.
@@ -174,9 +184,9 @@ impl Core {
             peer_closed: false,
             abandoned: false,
             finished: false,
-            stats: LinkStats {
+            counts: Counts {
                 carriers: 1,
-                ..LinkStats::default()
+                ..Counts::default()
             },
             handshake: nanos(limits.handshake),
             limits: Declared::from(&limits),
@@ -215,7 +225,7 @@ impl Core {
     pub(crate) fn submit(&mut self, head: &[u8], body: Body<'_>) -> Result<Option<LaneId>, LinkError> {
         self.check_open()?;
         let lane = self.out.submit(head, body)?;
-        self.stats.messages_sent = self.stats.messages_sent.saturating_add(1);
+        self.counts.messages_sent = self.counts.messages_sent.saturating_add(1);
         Ok(lane)
     }
 
@@ -339,7 +349,11 @@ impl Core {
             lanes_in: self.inc.open(),
             retained: self.out.kept(),
             unsent: self.out.unsent(),
-            ..self.stats
+            bytes_sent: self.counts.bytes_sent,
+            bytes_received: self.counts.bytes_received,
+            messages_sent: self.counts.messages_sent,
+            messages_received: self.counts.messages_received,
+            carriers: self.counts.carriers,
         }
     }
 

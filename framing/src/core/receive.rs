@@ -31,7 +31,7 @@ impl Core {
         }
         let handled = self.handle_frames(input, lanes, now);
         let consumed = before.saturating_sub(input.len());
-        self.stats.bytes_received = self.stats.bytes_received.saturating_add(count(consumed));
+        self.counts.bytes_received = self.counts.bytes_received.saturating_add(count(consumed));
         handled.map_err(|error| self.fail(error))?;
         self.owe(now);
         if end && !self.peer_closed && !self.finished {
@@ -89,7 +89,7 @@ impl Core {
     fn handle_data(&mut self, lane: u64, payload: Bytes, lanes: bool) -> Result<(), LinkError> {
         if lane == 0 {
             let messages = self.inc.read_messages(payload, &mut self.events)?;
-            self.stats.messages_received = self.stats.messages_received.saturating_add(messages);
+            self.counts.messages_received = self.counts.messages_received.saturating_add(messages);
         } else if lanes {
             self.inc.data(lane, payload, &mut self.events)?;
         } else {

@@ -93,7 +93,7 @@ impl Core {
         let fresh = batch.is_empty();
         let before = batch.len();
         batch.begin_urgent();
-        let goes_alone = !self.carrier.greeting.is_empty() && self.stats.carriers > 1;
+        let goes_alone = !self.carrier.greeting.is_empty() && self.counts.carriers > 1;
         batch.put(&self.carrier.greeting);
         self.carrier.greeting = Vec::new();
         if goes_alone && self.phase == Phase::Open {
@@ -136,7 +136,7 @@ impl Core {
 
     fn count_sent(&mut self, batch: &Batch, before: usize) -> usize {
         let put = batch.len().saturating_sub(before);
-        self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(length(put));
+        self.counts.bytes_sent = self.counts.bytes_sent.saturating_add(length(put));
         put
     }
 

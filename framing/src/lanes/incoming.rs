@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::buffer::{length, size};
+use super::queue::Queue;
 use super::reader::Reader;
 use super::spare::Spare;
 use crate::error::Breach;
@@ -50,7 +51,7 @@ pub(crate) struct Incoming {
     /// What is left for bodies beyond their first credit.
     pool: u64,
     /// Bodies that wait for their share of the pool, first come first served.
-    waiting: VecDeque<u64>,
+    waiting: Queue,
     at_once: u32,
     named: u32,
     first_credit: u64,
@@ -108,7 +109,7 @@ impl Incoming {
             highest: 0,
             active: 0,
             pool: limits.receive_pool,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             at_once: limits.lanes,
             named: limits.named,
             first_credit: limits.first_credit,
@@ -126,7 +127,7 @@ impl Incoming {
     /// Gives memory back.
     pub(crate) fn rest(&mut self) {
         self.fresh.shrink_to_fit();
-        self.waiting.shrink_to_fit();
+        self.waiting.rest();
         self.notes.shrink_to_fit();
     }
 
@@ -370,7 +371,7 @@ impl Incoming {
     /// Grants waiting bodies all they need, in turn, while the pool has it. Each is granted the whole of its body at
     /// once, so that one which has begun can always be finished.
     fn share_pool(&mut self) {
-        while let Some(number) = self.waiting.front().copied() {
+        while let Some(number) = self.waiting.front() {
             if let Some(lane) = self.lanes.get_mut(&number)
                 && let State::Body { len, .. } = lane.state
             {

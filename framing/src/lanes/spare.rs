@@ -18,14 +18,16 @@ const KEPT: usize = 2 * MOST;
 /// They are kept that long after the last body.
 const PATIENCE: Nanos = 1_000_000_000;
 
-/// Bodies that may be done with.
-///
+/// Bodies that may be done with; nothing if there are none.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Option<Box<Bodies>>);
+
 /// # Invariant
 ///
-/// `kept` is the sum of the lengths of the bodies, at most [`KEPT`]. `until` is some time if there are any and they were not
-/// touched since it was set.
+/// `kept` is the sum of the lengths of the bodies, at most [`KEPT`]. `until` is some time if they were not touched since it was
+/// set.
 #[derive(Debug, Default)]
-pub(crate) struct Spare {
+struct Bodies {
     bodies: VecDeque<Bytes>,
     kept: usize,
     until: Option<Nanos>,
@@ -36,9 +38,10 @@ impl Spare {
     /// a short body may be held for long.
     pub(crate) fn take(&mut self, len: usize) -> Option<BytesMut> {
         let fits = |body: &Bytes| (len..=len.saturating_mul(2)).contains(&body.len()) && body.is_unique();
-        let at = self.bodies.iter().rposition(fits)?;
-        let body = self.bodies.remove(at)?;
-        self.kept = self.kept.saturating_sub(body.len());
+        let spare = self.0.as_mut()?;
+        let at = spare.bodies.iter().rposition(fits)?;
+        let body = spare.bodies.remove(at)?;
+        spare.kept = spare.kept.saturating_sub(body.len());
         let mut memory = body.try_into_mut().ok()?;
         memory.clear();
         Some(memory)
@@ -49,28 +52,38 @@ impl Spare {
         if !(LEAST..=MOST).contains(&body.len()) {
             return;
         }
-        self.kept = self.kept.saturating_add(body.len());
-        self.bodies.push_back(body.clone());
-        while self.kept > KEPT
-            && let Some(oldest) = self.bodies.pop_front()
+        let spare = self.0.get_or_insert_default();
+        spare.kept = spare.kept.saturating_add(body.len());
+        spare.bodies.push_back(body.clone());
+        while spare.kept > KEPT
+            && let Some(oldest) = spare.bodies.pop_front()
         {
-            self.kept = self.kept.saturating_sub(oldest.len());
+            spare.kept = spare.kept.saturating_sub(oldest.len());
         }
-        self.until = None;
+        spare.until = None;
     }
 
     /// Gives up what nobody has asked for in a while.
     pub(crate) fn tidy(&mut self, now: Nanos) {
-        if self.bodies.is_empty() {
-            self.until = None;
-        } else if *self.until.get_or_insert(now.saturating_add(PATIENCE)) <= now {
-            *self = Self::default();
-        }
+        self.0.take_if(|spare| {
+            let until = spare.until.get_or_insert(now.saturating_add(PATIENCE));
+            spare.bodies.is_empty() || *until <= now
+        });
     }
 
     /// When [`tidy`](Self::tidy) should be called.
     pub(crate) fn poll_timeout(&self) -> Option<Nanos> {
-        self.until
+        self.0.as_ref()?.until
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |spare| spare.bodies.len())
+    }
+
+    #[cfg(test)]
+    fn kept(&self) -> usize {
+        self.0.as_ref().map_or(0, |spare| spare.kept)
     }
 }
 
@@ -95,7 +108,7 @@ mod tests {
         let memory = spare.take(LEAST).unwrap();
         assert_eq!((memory.as_ptr(), memory.len()), (at, 0));
         assert!(memory.capacity() >= LEAST && spare.take(LEAST).is_none());
-        assert_eq!(spare.kept, 0);
+        assert_eq!(spare.kept(), 0);
     }
 
     #[test]
@@ -111,15 +124,15 @@ mod tests {
         let mut spare = Spare::default();
         spare.put(&body(LEAST - 1));
         spare.put(&body(MOST + 1));
-        assert!(spare.bodies.is_empty());
+        assert_eq!(spare.len(), 0);
         for _ in 0..3 {
             spare.put(&body(MOST));
         }
-        assert_eq!((spare.bodies.len(), spare.kept), (2, KEPT));
+        assert_eq!((spare.len(), spare.kept()), (2, KEPT));
         for _ in 0..1000 {
             spare.put(&body(LEAST));
         }
-        assert!(spare.kept <= KEPT);
+        assert!(spare.kept() <= KEPT);
     }
 
     #[test]
@@ -131,14 +144,8 @@ mod tests {
         spare.put(&body(LEAST));
         spare.tidy(7);
         spare.tidy(6 + PATIENCE);
-        assert_eq!(
-            (spare.bodies.len(), spare.poll_timeout()),
-            (2, Some(7 + PATIENCE))
-        );
+        assert_eq!((spare.len(), spare.poll_timeout()), (2, Some(7 + PATIENCE)));
         spare.tidy(7 + PATIENCE);
-        assert_eq!(
-            (spare.bodies.len(), spare.kept, spare.poll_timeout()),
-            (0, 0, None)
-        );
+        assert_eq!((spare.len(), spare.kept(), spare.poll_timeout()), (0, 0, None));
     }
 }

@@ -4,7 +4,7 @@
 
 mod turns;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use farref_transport::Class;
@@ -13,6 +13,7 @@ use crate::error::{Breach, LinkError, Misuse};
 use crate::event::LinkEvent;
 use crate::lanes::buffer::{SendBuffer, length};
 use crate::lanes::incoming::Events;
+use crate::lanes::queue::Queue;
 use crate::lanes::reader::put_prefix;
 use crate::lanes::schedule::Schedule;
 use crate::limits::{Limits, MIN_NAMED};
@@ -37,11 +38,11 @@ pub(crate) struct Outgoing {
     active: u32,
     schedule: Schedule,
     /// Lanes that wait until fewer are under way.
-    parked: VecDeque<u64>,
+    parked: Queue,
     kept: u64,
     unsent: u64,
     /// Lanes whose reset is to be told.
-    pub(crate) resets: VecDeque<u64>,
+    pub(crate) resets: Queue,
     retain: bool,
     limits: Bounds,
     peer: Option<Declared>,
@@ -94,10 +95,10 @@ impl Outgoing {
             next: 1,
             active: 0,
             schedule: Schedule::default(),
-            parked: VecDeque::new(),
+            parked: Queue::default(),
             kept: 0,
             unsent: 0,
-            resets: VecDeque::new(),
+            resets: Queue::default(),
             retain,
             limits: Bounds {
                 fragment: limits.fragment,
@@ -144,8 +145,8 @@ impl Outgoing {
     pub(crate) fn rest(&mut self) {
         self.messages.rest();
         self.schedule.rest();
-        self.parked.shrink_to_fit();
-        self.resets.shrink_to_fit();
+        self.parked.rest();
+        self.resets.rest();
     }
 
     /// Queues a message. Its body goes on a lane of its own if both together are longer than a fragment.
