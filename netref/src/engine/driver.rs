@@ -27,15 +27,16 @@ use crate::timer::Timer;
 /// After that many reads in a row others have their turn, and so has what is due.
 const READS_IN_A_ROW: u32 = 32;
 
-/// After so long without anything to read the connection rests.
-const REST: Duration = Duration::from_millis(500);
+/// After so long without anything to read the connection rests; a busy one looks ever more rarely whether it should.
+const REST_SOON: Nanos = 20_000_000;
+const REST_LATE: Nanos = 1_280_000_000;
 
 /// So many looks in vain at a thread that leads, and it is to tell by itself when it is done.
 const LOOKS: u32 = 8;
 
 /// Starts the first driver of a connection.
 pub(crate) fn start<P: Protocol<EngineHandles>>(core: &Arc<Core<P>>) {
-    core.runtime.spawn(Driver::new(Arc::clone(core), 0).drive());
+    Driver::new(Arc::clone(core), 0).start();
     if core.config.own_thread {
         let leading = Arc::clone(core);
         let thread = std::thread::Builder::new().name("farref-connection".to_owned());
@@ -62,6 +63,8 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     timer: Timer,
     /// When it is looked whether nothing has come since, and then memory is given back.
     resting: Option<Nanos>,
+    /// How long it was until then.
+    patience: Nanos,
     /// Something has come since that was set.
     is_busy: bool,
     /// Reads since there was last nothing to read.
@@ -145,6 +148,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
             timer: Timer::default(),
             resting: None,
+            patience: REST_SOON,
             is_busy: true,
             reads: 0,
             pace: Pace::default(),
@@ -153,7 +157,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
     }
 
-    async fn drive(mut self) {
+    fn start(mut self) {
+        let runtime = self.core.runtime.clone();
+        // By reference: the arguments of an async function are in its future twice.
+        runtime.spawn(async move { self.drive().await });
+    }
+
+    async fn drive(&mut self) {
         if self.number == 0 {
             self.take_what_was_heard();
         }
@@ -300,7 +310,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
         self.reads = 0;
         if self.is_busy && self.resting.is_none() {
-            self.resting = Some(clock::after(REST));
+            self.resting = Some(clock::now().saturating_add(self.patience));
             self.is_busy = false;
         }
         if let Some(step) = self.look_at_the_clock(context.waker()) {
@@ -509,9 +519,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             core.changed.notify_waiters();
         }
         self.releasing = None;
-        // Something may have come: then it is set anew.
-        if self.resting.take_if(|resting| *resting <= now).is_some() && !self.is_busy {
-            core.rest();
+        if self.resting.take_if(|resting| *resting <= now).is_some() {
+            if self.is_busy {
+                self.patience = self.patience.saturating_mul(2).min(REST_LATE);
+            } else {
+                self.patience = REST_SOON;
+                core.rest();
+            }
         }
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
@@ -611,8 +625,7 @@ impl<P: Protocol<EngineHandles>> Driven for Core<P> {
             if let Some((_, answer)) = context::serving() {
                 drop(self.dispatch.enter(answer));
             }
-            let runtime = self.runtime.clone();
-            runtime.spawn(Driver::new(self, number).drive());
+            Driver::new(self, number).start();
         }
     }
 }
