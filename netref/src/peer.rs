@@ -31,7 +31,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 impl Peer {
     /// A peer known by its carrier.
     #[must_use]
-    pub fn new(medium: &'static str, address: Option<String>, evidence: PeerEvidence) -> Self {
+    pub fn new(medium: &'static str, mut address: Option<String>, evidence: PeerEvidence) -> Self {
+        // It is kept for as long as the connection.
+        address.as_mut().into_iter().for_each(String::shrink_to_fit);
         Self {
             medium,
             address,

@@ -125,7 +125,7 @@ pub(crate) struct State<P> {
     /// Number of the carrier: a writer with another one has no carrier any more.
     pub(crate) carrier: u64,
     /// There is no carrier on which both sides have agreed.
-    pub(crate) down: Option<Down>,
+    pub(crate) down: Option<Box<Down>>,
     /// Somebody is about to find another carrier.
     pub(crate) redialling: bool,
     /// How often the status has changed.

@@ -109,9 +109,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     state.gain.end(clock::now(), traffic.messages_received);
                 }
                 let attempts = state.gain.vain.saturating_sub(VAIN);
-                let down = Down::after(before, attempts, error);
+                let down = Down::after(before.map(|down| *down), attempts, error);
                 let old = state.change_carrier(&mut slot, None);
-                state.down = Some(down);
+                state.down = Some(Box::new(down));
                 Ok((old, !std::mem::replace(&mut state.redialling, true)))
             } else {
                 Err(match &state.down {

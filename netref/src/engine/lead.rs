@@ -62,7 +62,7 @@ pub(crate) struct Lead {
     /// What the thread waits on: here while it does not.
     away: Mutex<Option<Box<Away>>>,
     /// Tells the driver to take the role back. Nothing until somebody leads.
-    recall: OnceLock<(Arc<Recall>, Waker)>,
+    recall: OnceLock<Box<(Arc<Recall>, Waker)>>,
     /// The thread that leads whenever the driver sleeps, if there is one.
     owner: OnceLock<Thread>,
 }
@@ -119,7 +119,7 @@ impl Lead {
     fn recalls(&self) -> &(Arc<Recall>, Waker) {
         self.recall.get_or_init(|| {
             let recall = Arc::new(Recall(Notify::new()));
-            (Arc::clone(&recall), recall.into())
+            Box::new((Arc::clone(&recall), recall.into()))
         })
     }
 

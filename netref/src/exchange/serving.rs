@@ -317,10 +317,17 @@ impl<H: Handles> Exchange<H> {
     #[inline]
     pub(super) fn dispatch(&mut self, incoming: Incoming<H>) {
         if self.calls.capacity() == 0 {
-            self.calls.reserve_exact(1); // most connections never have two at once
+            self.make_room_for_one();
         }
         self.calls.push_back(incoming);
         self.happenings.push_back(Happening::Call);
+    }
+
+    /// Most connections never have two calls at once.
+    #[cold]
+    #[inline(never)]
+    fn make_room_for_one(&mut self) {
+        self.calls.reserve_exact(1);
     }
 
     /// The arguments of a call are complete.
