@@ -46,8 +46,18 @@ pub(super) fn markdown(results: &Results) -> String {
         ),
         (
             "bytes of a live netref, both sides",
-            "300",
+            "200",
             median(Workload::Live, "both"),
+        ),
+        (
+            "bytes of an idle connection, server",
+            "4,096",
+            median(Workload::Idle, "server"),
+        ),
+        (
+            "the same, encrypted",
+            "8,192",
+            row(Workload::Idle, "tcp", "farref-noise").map(|(_, row)| row.median("server")),
         ),
         (
             "bytes that 1,000 calls leave in memory",
