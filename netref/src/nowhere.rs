@@ -40,7 +40,7 @@ impl Remote for Object {
 }
 
 /// The connection that leads there: every call fails.
-struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl Conduit for Nowhere {
     fn begin(&self, _: Target, _: &Op, _: CallOptions, _: &mut Encoder) -> Result<u64, Error> {

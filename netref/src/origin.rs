@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use rustc_hash::FxHashMap;
-
 use crate::lock::lock;
 use crate::protocol::Imported;
 use crate::remote::Conduit;
+use crate::sparse::SparseMap;
 
 /// Where imports came from, and as what.
 pub(crate) struct Origin {
@@ -34,7 +33,7 @@ impl Origin {
 ///
 /// At most half of the entries, and some, are of origins that are gone.
 #[derive(Default)]
-pub(crate) struct Origins(Mutex<FxHashMap<u64, Weak<Origin>>>);
+pub(crate) struct Origins(Mutex<SparseMap<u64, Weak<Origin>>>);
 
 impl Origins {
     /// The origin of `imported`, which came by way of the conduit that `conduit` tells.
@@ -47,6 +46,7 @@ impl Origins {
             return origin;
         }
         let origin = Origin::new(conduit(), imported);
+        let origins = origins.map();
         if origins.len() == origins.capacity() {
             origins.retain(|_, origin| origin.strong_count() > 0);
             let room = origins.len().saturating_mul(2);
@@ -54,5 +54,53 @@ impl Origins {
         }
         origins.insert(imported.interface, Arc::downgrade(&origin));
         origin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nowhere::Nowhere;
+
+    fn of(origins: &Origins, id: u64, object: u64, interface: u64) -> Arc<Origin> {
+        let imported = Imported {
+            id,
+            generation: 0,
+            object,
+            interface,
+        };
+        origins.of(imported, || Arc::new(Nowhere))
+    }
+
+    #[test]
+    fn what_is_the_same_for_all_imports_of_an_interface_is_there_once() {
+        let origins = Origins::default();
+        let (first, second, other) = (
+            of(&origins, 1, 1, 7),
+            of(&origins, 2, 2, 7),
+            of(&origins, 3, 3, 8),
+        );
+        assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &other));
+        assert_eq!((first.interface, other.interface, first.object), (7, 8, None));
+        let of_second_export = of(&origins, 4, 2, 7);
+        assert_eq!(
+            (of_second_export.interface, of_second_export.object),
+            (7, Some(2))
+        );
+        assert!(
+            Arc::ptr_eq(&of(&origins, 5, 5, 7), &first),
+            "nor is that in the way"
+        );
+    }
+
+    #[test]
+    fn origins_that_are_gone_do_not_pile_up() {
+        let origins = Origins::default();
+        let kept = of(&origins, 0, 0, 0);
+        for interface in 1..10_000 {
+            drop(of(&origins, interface, interface, interface));
+        }
+        assert!(lock(&origins.0).len() < 64);
+        assert!(Arc::ptr_eq(&of(&origins, 1, 1, 0), &kept));
     }
 }

@@ -16,7 +16,6 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind, Shape};
-use rustc_hash::FxHashMap;
 
 use crate::call::BoxFuture;
 use crate::chain;
@@ -46,7 +45,7 @@ pub(crate) struct Dispatch {
 #[derive(Default)]
 struct Running {
     /// Calls whose method runs or waits for its turn, and can be given up.
-    calls: FxHashMap<u64, Arc<Cancel>>,
+    calls: SparseMap<u64, Arc<Cancel>>,
     /// Those with something that waits.
     mailboxes: SparseMap<Slot, Mailbox>,
     /// Calls whose arguments are still coming, and the mailbox they wait in.
@@ -276,7 +275,7 @@ impl Dispatch {
     /// Gives back memory that is of use only while something runs or waits.
     pub(crate) fn rest(&self) {
         let mut state = lock(&self.state);
-        state.calls.shrink_to_fit();
+        state.calls.rest();
         state.mailboxes.rest();
         state.bodies.rest();
         state.unread.rest();
@@ -305,7 +304,7 @@ impl Dispatch {
             drop(state.calls.remove(&answer));
             return;
         }
-        let cancel = Arc::clone(state.calls.entry(answer).or_default());
+        let cancel = Arc::clone(state.calls.map().entry(answer).or_default());
         drop(state);
         lock(&cancel.watchers).passed_on = passed_on;
     }
@@ -328,7 +327,7 @@ impl Dispatch {
     /// Notes that the method of `answer` is about to run, or that its first poll goes on beside the reading: from
     /// here on it can be given up.
     pub(crate) fn enter(&self, answer: u64) -> Arc<Cancel> {
-        Arc::clone(lock(&self.state).calls.entry(answer).or_default())
+        Arc::clone(lock(&self.state).calls.map().entry(answer).or_default())
     }
 
     /// Notes where something came from that is passed on to the peer.
@@ -495,7 +494,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                         let first = mailbox.queue.pop_front();
                         // Somebody else reads: a cancel may come before the method has begun.
                         if !self.is_driven_here() {
-                            state.calls.entry(answer).or_default();
+                            state.calls.map().entry(answer).or_default();
                         }
                         first
                     }

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{CloseReason, Nanos, StreamKey};

@@ -58,10 +58,8 @@ struct Bounds {
     backlog: u64,
     /// Most bytes sent and kept.
     retained: u64,
-    /// The same for lanes beside lane 0.
+    /// The same for lanes beside lane 0; and unsent messages from which on no new calls should be started.
     retained_lanes: u64,
-    /// Unsent messages from which on no new calls should be started.
-    congested: u64,
 }
 
 #[derive(Debug)]
@@ -106,7 +104,6 @@ impl Outgoing {
                 backlog: limits.backlog,
                 retained: limits.retained,
                 retained_lanes: limits.retained.saturating_sub(limits.reserve),
-                congested: limits.retained.saturating_sub(limits.reserve),
             },
             peer: None,
             early: 0,
@@ -242,7 +239,7 @@ impl Outgoing {
     /// Whether no new calls should be started.
     pub(crate) fn is_congested(&self) -> bool {
         let messages = self.messages.end().saturating_sub(self.messages.start());
-        messages > self.limits.congested || self.backlog() > self.limits.backlog >> 1
+        messages > self.limits.retained_lanes || self.backlog() > self.limits.backlog >> 1
     }
 
     /// Drops all bytes: none is sent any more, and none again.
