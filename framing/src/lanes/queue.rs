@@ -4,6 +4,10 @@ use std::collections::VecDeque;
 
 /// A queue of lanes, by their numbers, that takes no more than a word until something is in it.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "a word rather than four while there is none"
+)]
 pub(crate) struct Queue(Option<Box<VecDeque<u64>>>);
 
 impl Queue {
