@@ -125,7 +125,7 @@ impl Invocation {
         let position = interface.position_for(&self.op)?;
         if let Op::Method { shape, .. } = &self.op {
             let method = interface.methods.get(position)?;
-            return (*shape == method.arguments_shape() || self.is_readable(*shape)).then_some(position);
+            return (is_own(*shape, method) || self.is_readable(*shape)).then_some(position);
         }
         Some(position)
     }
@@ -298,7 +298,7 @@ impl Invocation {
         let Op::Method { shape, .. } = &self.op else {
             return self.arguments_by_name(method);
         };
-        if *shape != method.arguments_shape() {
+        if !is_own(*shape, method) {
             let own = &method.told().arguments;
             let writer = self.writer(*shape, own, method)?;
             return decode_by_shape(&self.body, &self.references, writer, &references::limits())
@@ -461,6 +461,12 @@ impl fmt::Debug for Invocation {
             .field("op", &self.op)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether arguments are read as the method's own types: also where nothing is said of theirs (PROTOCOL.md § 7.8).
+#[inline]
+fn is_own(shape: u32, method: &Method) -> bool {
+    shape == method.arguments_shape() || shape == 0
 }
 
 /// Whether there are no references in a value, which is not nested deeply.

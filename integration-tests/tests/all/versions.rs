@@ -659,13 +659,16 @@ mod by_hand {
     }
 
     fn taking(number: u64, name: u8) -> Message<'static> {
+        taking_of(number, fingerprint(&arguments(name)))
+    }
+
+    fn taking_of(number: u64, shape: u32) -> Message<'static> {
         let mut taking: Call<'static> = call::<dyn Taker>(number, 0, "take");
         if let Operation::Known(op) = &taking.operation
             && let Op::Method {
                 interface, method, ..
             } = **op
         {
-            let shape = fingerprint(&arguments(name));
             taking.operation = Operation::Known(Cow::Owned(Op::Method {
                 interface,
                 method,
@@ -742,6 +745,23 @@ mod by_hand {
         // Known by now.
         peer.say_with(&taking(4, b'N'), &[7]);
         assert_eq!(peer.answer_to(4).0, Verdict::Value);
+    }
+
+    /// It was asked what type nothing is of.
+    #[test]
+    fn arguments_of_which_nothing_is_said_are_read_as_the_readers_own_types() {
+        let house = House::new();
+        let mut peer = dial(&house.path);
+        peer.say_with(&taking_of(1, 0), &[5, 6]);
+        peer.say_with(&taking_of(2, 0), &[5]);
+        assert_eq!(peer.answer_to(1).0, Verdict::Value);
+        let (verdict, error) = peer.answer_to(2);
+        assert_eq!(
+            (verdict, error[0]),
+            (Verdict::Fault { started: false }, 9),
+            "malformed"
+        );
+        assert_eq!(house.taken(), [Some(Wide { a: 5, b: 6 })]);
     }
 
     #[test]
