@@ -210,7 +210,8 @@ impl<H: Handles> Exchange<H> {
     /// A session that shows `root`, and says so at once.
     pub fn new(config: ExchangeConfig, root: Outgoing<H>, wire: &mut dyn Wire) -> Self {
         let mut exchange = Self {
-            exports: Exports::with_room_for(config.max_objects),
+            // And the place of the root, if there is none.
+            exports: Exports::with_room_for(config.max_objects.saturating_add(1)),
             config,
             peer: None,
             max_message: LEAST_MESSAGE,
