@@ -110,6 +110,8 @@ pub(crate) struct State<P> {
     pub(crate) armed: Option<Nanos>,
     /// How soon the outcomes came lately of calls that tasks have made one at a time.
     pub(super) outcomes: Pace,
+    /// The event that is the next, if somebody has looked at it and left it to the driver.
+    next_event: Option<Box<Event<EngineHandles>>>,
     /// Where releases are moved to, so that their list is never locked while one is handled.
     spare: Vec<(u64, u32)>,
     /// Somebody waits for the last answer.
@@ -144,6 +146,24 @@ impl<P: Protocol<EngineHandles>> State<P> {
         };
         self.opened = Some(kept);
         unwanted
+    }
+
+    /// The next event, for whoever has the role.
+    pub(super) fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
+        let next = self.next_event.take().map(|event| *event);
+        next.or_else(|| self.protocol.poll_event())
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        self.next_event.is_some() || self.protocol.has_events()
+    }
+
+    /// Whether there is an event. Outcomes before that can be taken from here on.
+    pub(super) fn finds_event(&mut self) -> bool {
+        if self.next_event.is_none() {
+            self.next_event = self.protocol.poll_event().map(Box::new);
+        }
+        self.next_event.is_some()
     }
 
     /// Nobody can ask for the root any more: it would keep the connection in use. To be dropped outside the lock.
@@ -239,6 +259,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 notices: Vec::new(),
                 armed: None,
                 outcomes: Pace::default(),
+                next_event: None,
                 spare: Vec::new(),
                 watched: false,
                 is_tracked: config.track_holdings,
@@ -383,7 +404,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
         let turn = self.turn(state, alone);
         let wish = Wishes {
-            events: state.protocol.has_events(),
+            events: state.has_events(),
             releases: state.protocol.has_unhurried() && self.asks_to_look_at_releases(),
             ..Wishes::default()
         };
@@ -415,7 +436,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// by then, for one, leaves the objects in it to be dropped.
     pub(crate) fn handle_last_events(&self) {
         loop {
-            let event = lock(&self.state).protocol.poll_event();
+            let event = lock(&self.state).poll_event();
             match event {
                 None => return,
                 Some(Event::Ready(waiter)) => waiter.wake(),

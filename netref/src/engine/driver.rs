@@ -91,7 +91,7 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
             "the runtime that drives the connection was shut down",
         ));
         loop {
-            let event = lock(&core.state).protocol.poll_event();
+            let event = lock(&core.state).poll_event();
             match event {
                 None => break,
                 Some(Event::Ready(waiter)) => waiter.wake(),

@@ -410,7 +410,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     ) -> Led<R> {
         let core = self.core;
         loop {
-            if lock(&core.state).protocol.has_events() {
+            if lock(&core.state).has_events() {
                 // What the driver would poll in its runtime.
                 let _in_runtime = core.runtime.enter();
                 self.put_away();

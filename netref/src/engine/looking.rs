@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use crate::clock;
 use crate::engine::core::{Core, State};
 use crate::engine::lead::{How, Leader};
 use crate::lock::lock;
@@ -70,17 +71,22 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     /// Spins until the call is over; nothing if that is in vain, or there is more to do.
     fn look_for(mut self, call: u64) -> Option<Outcome> {
         let core = self.core;
-        {
+        let due = {
             let mut state = lock(&core.state);
             state.armed = state.protocol.poll_timeout();
             if let Some(away) = &mut self.away {
                 away.pace.clone_from(&state.outcomes);
             }
+            state.armed
+        };
+        if due.is_some_and(|due| due <= clock::now()) {
+            return None;
         }
         for _ in 0..READS {
-            let (is_over, has_events) = {
-                let state = lock(&core.state);
-                (state.protocol.is_ready(call), state.protocol.has_events())
+            let (has_events, is_over) = {
+                let mut state = lock(&core.state);
+                // In this order: it makes outcomes known.
+                (state.finds_event(), state.protocol.is_ready(call))
             };
             if is_over {
                 let outcome = core.poll_outcome(call, &mut || Waiter::Task(Waker::noop().clone()));

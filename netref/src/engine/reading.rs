@@ -55,7 +55,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                         return Handled::Left;
                     }
                     let event = loop {
-                        match state.protocol.poll_event() {
+                        match state.poll_event() {
                             Some(Event::Ready(waiter)) if ready.len() < TOGETHER => ready.push(waiter),
                             event => break event,
                         }
