@@ -110,8 +110,6 @@ mod servers;
 mod sessions;
 #[path = "all/soaking.rs"]
 mod soaking;
-#[path = "all/spinning.rs"]
-mod spinning;
 #[cfg(unix)]
 #[path = "all/ssh.rs"]
 mod ssh;

@@ -4,6 +4,7 @@
 //! which for lone calls is once per call on each side, and a twentieth of what they take.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Waker;
@@ -140,7 +141,10 @@ impl Clock {
             if !rings.is_empty() {
                 drop(times);
                 // Who is woken may set a timer.
-                rings.drain(..).for_each(Waker::wake);
+                for waker in rings.drain(..) {
+                    // Others depend on this thread as well.
+                    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                }
                 times = lock(&self.times);
                 continue;
             }

@@ -28,6 +28,11 @@ impl std::fmt::Debug for Callback {
 }
 
 impl Waiter {
+    /// Whether it is the task of `waker`.
+    pub(crate) fn is_task(&self, waker: &Waker) -> bool {
+        matches!(self, Self::Task(own) if own.will_wake(waker))
+    }
+
     /// Wakes; never under a lock.
     pub(crate) fn wake(self) {
         match self {

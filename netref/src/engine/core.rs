@@ -158,12 +158,15 @@ impl<P: Protocol<EngineHandles>> State<P> {
         self.next_event.is_some() || self.protocol.has_events()
     }
 
-    /// Whether there is an event. Outcomes before that can be taken from here on.
-    pub(super) fn finds_event(&mut self) -> bool {
-        if self.next_event.is_none() {
-            self.next_event = self.protocol.poll_event().map(Box::new);
+    /// The next event, if that is an outcome for the task of `waker`, which can be taken from here on.
+    pub(super) fn poll_ready(&mut self, waker: &Waker) -> Option<Waiter> {
+        match self.poll_event()? {
+            Event::Ready(waiter) if waiter.is_task(waker) => Some(waiter),
+            event => {
+                self.next_event = Some(Box::new(event));
+                None
+            }
         }
-        self.next_event.is_some()
     }
 
     /// Nobody can ask for the root any more: it would keep the connection in use. To be dropped outside the lock.
@@ -364,7 +367,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 options,
                 body,
                 refs,
-                waiter: if looks { &mut None } else { waiter },
+                waiter,
             };
             // To look at the clock takes as long as a part of the call.
             let now = if options.deadline.is_some() || state.is_tracked {
@@ -472,12 +475,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Makes no further calls, and asks the peer for none.
     pub(crate) fn make_no_calls(&self) {
-        let turn = {
+        let (turn, wish) = {
             let mut state = lock(&self.state);
             state.drain();
-            self.follow_up(&mut state, true).0
+            self.follow_up(&mut state, true)
         };
         self.take_turn(turn, false);
+        self.signal.wish(wish);
     }
 
     /// The peer makes no further calls, and asks for none. It is told when there are none, so that it knows that it
@@ -846,7 +850,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     }
 
     fn poll_outcome(&self, call: u64, context: &mut Context<'_>) -> Poll<Outcome> {
-        if let Some(outcome) = self.core.look_for(call) {
+        if let Some(outcome) = self.core.look_for(call, context.waker()) {
             return Poll::Ready(outcome);
         }
         self.core

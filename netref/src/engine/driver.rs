@@ -263,6 +263,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 break;
             }
         }
+        // The thread may have read much.
+        self.is_busy = true;
         // Nobody was told of those that came while the role was parked.
         self.releasing = Some(clock::after(RELEASE_DELAY));
     }

@@ -17,6 +17,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use smallvec::SmallVec;
+
 use crate::clock;
 use crate::engine::core::{Core, State};
 use crate::engine::lead::{How, Leader};
@@ -47,17 +49,19 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// The outcome of a call, if the task that waits for it is to look for that, and it comes soon.
-    pub(super) fn look_for(self: &Arc<Self>, call: u64) -> Option<Outcome> {
+    pub(super) fn look_for(self: &Arc<Self>, call: u64, waker: &Waker) -> Option<Outcome> {
         if !self.lead.takes_up(call) {
             return None;
         }
         let is_alone = {
             let state = lock(&self.state);
             let stats = state.protocol.stats();
-            stats.calls <= 1 && stats.answers == 0 && state.can_be_led(&self.lead)
+            // It may have come while others had their turn.
+            let is_over = state.protocol.is_ready(call);
+            !is_over && stats.calls <= 1 && stats.answers == 0 && state.can_be_led(&self.lead)
         };
         if let Some(leader) = is_alone.then(|| self.take_role()).flatten() {
-            return leader.look_for(call);
+            return leader.look_for(call, waker);
         }
         // Nobody comes back for it before the outcome is there.
         if self.role.is_parked() {
@@ -68,8 +72,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 }
 
 impl<P: Protocol<EngineHandles>> Leader<'_, P> {
-    /// Spins until the call is over; nothing if that is in vain, or there is more to do.
-    fn look_for(mut self, call: u64) -> Option<Outcome> {
+    /// Spins until the call is over, for the task of `waker`; nothing if that is in vain, or there is more to do.
+    fn look_for(mut self, call: u64, waker: &Waker) -> Option<Outcome> {
         let core = self.core;
         let due = {
             let mut state = lock(&core.state);
@@ -83,14 +87,21 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             return None;
         }
         for _ in 0..READS {
-            let (has_events, is_over) = {
+            let (ready, has_events, is_over) = {
                 let mut state = lock(&core.state);
                 // In this order: it makes outcomes known.
-                (state.finds_event(), state.protocol.is_ready(call))
+                let ready = std::iter::from_fn(|| state.poll_ready(waker)).collect::<SmallVec<[_; 1]>>();
+                (ready, state.has_events(), state.protocol.is_ready(call))
             };
+            // Unless this task has by now what it would be woken for.
+            if !is_over {
+                ready.into_iter().for_each(Waiter::wake);
+            }
             if is_over {
-                let outcome = core.poll_outcome(call, &mut || Waiter::Task(Waker::noop().clone()));
-                if !has_events {
+                let outcome = core.poll_outcome(call, &mut || Waiter::Task(waker.clone()));
+                if has_events {
+                    lock(&core.state).outcomes.has_read_much();
+                } else {
                     self.park();
                 }
                 return match outcome {
@@ -102,6 +113,10 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             let is_quick = core.spins(&away.pace);
             if has_events || !is_quick || !self.grant(core.signal.take()) {
                 self.away = Some(away);
+                // Who is called while it waits, or is told more than the outcome, had better be woken.
+                if has_events {
+                    lock(&core.state).outcomes.has_read_much();
+                }
                 return None;
             }
             if !self.read(away, How::Spinning(MOMENTS)) {

@@ -1,7 +1,10 @@
 //! A driver that spins rather than falls asleep does all that any driver does, and so does a task that looks for its outcome.
+//!
+//! A program of its own, and one test after the other: whether a side sleeps is up to who else wants the CPUs.
+#![cfg(test)]
 
 use std::future::IntoFuture;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,6 +27,12 @@ const STREAK: u64 = 200;
 /// Long enough for a peer that gets half a CPU now and then.
 const SPIN: Duration = Duration::from_millis(20);
 
+/// Taken by whoever wants the CPUs for itself.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static CPUS: Mutex<()> = Mutex::new(());
+    CPUS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Two sides, each on a thread of its own.
 struct Apart {
     bench: Netref<dyn Bench>,
@@ -33,6 +42,7 @@ struct Apart {
     address: String,
     host: Runtime,
     _directory: tempfile::TempDir,
+    _cpus: MutexGuard<'static, ()>,
 }
 
 /// A runtime whose only thread goes by that name.
@@ -58,6 +68,7 @@ impl Apart {
     }
 
     fn with(medium: &str, names: [&str; 2], rig: Rig) -> Self {
+        let cpus = one_at_a_time();
         let [client, host] = names.map(alone);
         let (at_server, at_client) = acquainted();
         let server = Server::with(
@@ -87,6 +98,7 @@ impl Apart {
             address,
             host,
             _directory: directory,
+            _cpus: cpus,
         }
     }
 
@@ -261,7 +273,44 @@ fn a_task_whose_calls_follow_one_another_looks_for_the_outcomes_itself() {
     }
 }
 
+/// What runs a future on a thread that knows nothing of tokio.
+fn block_on_without_tokio<R>(future: impl Future<Output = R>) -> R {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            return result;
+        }
+        std::thread::park();
+    }
+}
+
+/// Used to hang: the task that looked for its outcome counted on its worker to poll it again.
 #[test]
+fn a_worker_that_another_executor_blocks_hears_of_its_outcomes() {
+    for medium in SOCKETS {
+        let apart = Apart::new(medium, ["near", "far"]);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let bench = apart.bench.clone();
+        let calling = runtime.spawn(async move {
+            block_on_without_tokio(calls(&bench, 2 * STREAK));
+        });
+        runtime.block_on(within(calling)).unwrap();
+    }
+}
+
+#[test]
+#[expect(clippy::mem_forget, reason = "a task that is never polled again")]
 fn a_call_that_is_polled_once_and_then_left_alone_holds_nobody_up() {
     for medium in SOCKETS {
         let apart = Apart::new(medium, ["near", "far"]);
@@ -356,6 +405,7 @@ impl Caller for Calls {
 #[test]
 fn a_task_that_looks_for_its_outcome_runs_no_code_of_others() {
     for medium in SOCKETS {
+        let _cpus = one_at_a_time();
         let (client, host) = (alone("near"), alone("far"));
         let pair = host.block_on(pair_of::<dyn Caller, dyn Bench>(
             medium,
