@@ -14,7 +14,8 @@ pub struct Config {
     pub max_blocking: usize,
     /// Calls of the peer's that may be under way at once. Default 16,384, at least 1.
     pub max_calls: u32,
-    /// Bytes of arguments of the peer's calls that may be under way at once, each reference counted as 32. Default 64 MiB.
+    /// Bytes of arguments of the peer's calls that may be under way at once, with names; each reference counted as 32, or as 4096
+    /// if it is broken. Default 64 MiB.
     pub max_call_bytes: u64,
     /// Bytes of results that may wait for a peer which does not read them, beyond
     /// [`Limits::backlog`](farref_framing::Limits::backlog). Default 256 MiB. From half of it on, further calls of the peer's fail as

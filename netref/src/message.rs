@@ -21,11 +21,12 @@ pub use call::{Call, Target};
 pub use descriptor::{Descriptor, Handed};
 pub use error::MessageError;
 pub use hello::{Hello, PeerLimits};
+pub(crate) use op::{MAX_NAME, name_of};
 pub use op::{Operation, UnknownOperation};
 pub use returned::{Return, Verdict};
 
 use crate::protocol::{CancelReason, Refs};
-pub(crate) use descriptor::{error_bytes, read_error};
+pub(crate) use descriptor::{MAX_ERROR, error_bytes, read_error};
 use descriptor::{put_error, take_error};
 use reader::Reader;
 

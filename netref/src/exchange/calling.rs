@@ -15,7 +15,7 @@ use super::rules::Rule;
 use super::waiting::Waiting;
 use super::wire::{self, Of, Written};
 use super::{Exchange, Wire, limit};
-use crate::message::{self, Call, Message, Operation};
+use crate::message::{self, Call, MAX_NAME, Message, Operation, name_of};
 use crate::protocol::{
     BodyRef, CallOptions, CallStart, CancelReason, Handles, Op, Outcome, Outgoing, Refs, Target,
 };
@@ -35,16 +35,18 @@ impl<H: Handles> Exchange<H> {
             refs,
             waiter,
         } = start;
-        let parent = match self.check(target, options, refs.len(), now) {
+        let parent = match self.check(target, op, options, refs.len(), now) {
             Ok(parent) => parent,
             Err(error) => {
                 self.discard_outgoing(refs);
                 return Err(error);
             }
         };
-        let mut question = Question::new(options, weight(wire::len(body), refs.len()), parent);
+        let are_broken = refs.iter().map(|of| matches!(of, Outgoing::Broken(_)));
+        let bytes = weight(wire::len(body), name_of(op), are_broken);
+        let mut question = Question::new(options, bytes, parent);
         question.waiter = waiter.take();
-        let (depth, bytes) = (question.depth, question.bytes);
+        let depth = question.depth;
         let Some(number) = self.questions.table.insert(question) else {
             self.discard_outgoing(refs);
             return Err(limit("too many calls", u32::MAX.into()));
@@ -106,6 +108,7 @@ impl<H: Handles> Exchange<H> {
     fn check(
         &self,
         target: Target,
+        op: &Op,
         options: &CallOptions,
         references: usize,
         now: Nanos,
@@ -125,6 +128,9 @@ impl<H: Handles> Exchange<H> {
         if u64::from(depth(options)) > peer.depth {
             let text = format!("calls are nested more than {} deep", peer.depth);
             return Err(Error::new(ErrorKind::Loop, text));
+        }
+        if name_of(op).len() > MAX_NAME {
+            return Err(limit("a name is too long, in bytes", MAX_NAME as u64));
         }
         if references as u64 > peer.references {
             return Err(limit("too many references in one call", peer.references));
@@ -174,7 +180,6 @@ impl<H: Handles> Exchange<H> {
         };
         self.trace_origin(op, None);
         let bytes = wire::len(body);
-        let weight = weight(bytes, refs.len());
         let mut described = self.describe(refs, Purpose::Arguments)?;
         self.write_owed(wire);
         let number = self.questions.sent.next();
@@ -216,8 +221,8 @@ impl<H: Handles> Exchange<H> {
             return Err(error);
         }
         self.questions.sent.push(question);
-        self.questions.credit.take(depth(options), weight);
         if let Some(question) = self.questions.table.get_mut(question) {
+            self.questions.credit.take(question.depth, question.bytes);
             question.number = number;
             question.progress = Progress::Sent;
             question.pins = described.pins;

@@ -1,5 +1,7 @@
 //! What may be under way at once, in one direction (PROTOCOL.md § 8.2).
 
+use crate::message::MAX_ERROR;
+
 /// Calls under way and their arguments, counted.
 ///
 /// Calls are admitted up to a number and to an amount of arguments, and beyond both if no other call of the same
@@ -16,10 +18,16 @@ pub(super) struct Credit {
 /// What each reference among the arguments counts for, in bytes (PROTOCOL.md § 8.1).
 const REFERENCE: u64 = 32;
 
-/// What the arguments of a call count for.
+/// What a broken one counts for: its error may be as long.
+const BROKEN: u64 = MAX_ERROR as u64;
+
+/// What the arguments of a call count for, with the name in its operation. Of each reference: whether it is broken.
 #[inline]
-pub(super) const fn weight(body: u64, references: usize) -> u64 {
-    body.saturating_add((references as u64).saturating_mul(REFERENCE))
+pub(super) fn weight(body: u64, name: &str, references: impl Iterator<Item = bool>) -> u64 {
+    let named = body.saturating_add(name.len() as u64);
+    references.fold(named, |weight, is_broken| {
+        weight.saturating_add(if is_broken { BROKEN } else { REFERENCE })
+    })
 }
 
 /// The bounds, as the receiver of the calls has declared them.

@@ -96,8 +96,8 @@ const LONG_HEAD: usize = 4096;
 pub struct ExchangeConfig {
     /// Calls of the peer's that may be under way at once. Default 16,384, at least 1.
     pub max_calls: u64,
-    /// Bytes of arguments of the peer's calls that may be under way at once, each reference counted as 32. Default
-    /// 64 MiB.
+    /// Bytes of arguments of the peer's calls that may be under way at once, with names; each reference counted as 32, or as
+    /// 4096 if it is broken. Default 64 MiB.
     pub max_call_bytes: u64,
     /// Objects that may be held in either direction, and results of the peer's calls that are kept for calls on
     /// them. Default 1,048,576, at least 1.

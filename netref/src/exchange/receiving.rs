@@ -11,7 +11,7 @@ use super::references::{gone, promised};
 use super::rules::Rule;
 use super::{Breach, Exchange, Inbound, MAX_HOPS, Wire};
 use crate::message::{
-    Call, Descriptor, Hello, Message, Operation, Return, SHAPES, Target, Verdict, read_error,
+    Call, Descriptor, Hello, Message, Operation, Return, SHAPES, Target, Verdict, name_of, read_error,
 };
 use crate::protocol::{
     CallOptions, Event, Factory, Handles, Incoming, IncomingTarget, Op, Outcome, Received, Refs,
@@ -175,7 +175,12 @@ impl<H: Handles> Exchange<H> {
             return Err(Breach::UnknownExport { export });
         }
         let depth = depth(&options);
-        let bytes = weight(bulk.map_or(body.len() as u64, |(_, len)| len), descriptors.len());
+        let name = match &operation {
+            Operation::Known(op) => name_of(op),
+            Operation::Unknown(_) => "",
+        };
+        let are_broken = descriptors.iter().map(|of| matches!(of, Descriptor::Broken(_)));
+        let bytes = weight(bulk.map_or(body.len() as u64, |(_, len)| len), name, are_broken);
         let swamped = self.admit_answer(depth, bytes)?;
         let has_promises = descriptors
             .iter()

@@ -7,8 +7,8 @@ use farref_framing::varint;
 use super::reader::{Reader, put_bytes};
 use super::{MessageError, Refs};
 
-/// An error in a descriptor that takes more bytes is cut down to its message.
-const MAX_ERROR: usize = 4096;
+/// Longest error in a descriptor, in bytes: one that takes more is cut down to its message.
+pub(crate) const MAX_ERROR: usize = 4096;
 /// Longest message of an error that was cut down, in bytes.
 const SHORT_MESSAGE: usize = 256;
 
@@ -151,7 +151,7 @@ pub(super) fn put_error(out: &mut Vec<u8>, error: &Error) {
 }
 
 pub(super) fn take_error(reader: &mut Reader<'_>) -> Result<Error, MessageError> {
-    let bytes = Bytes::copy_from_slice(reader.bytes()?);
+    let bytes = Bytes::copy_from_slice(reader.bytes_within(MAX_ERROR)?);
     read_error(&bytes).ok_or(MessageError::BadError)
 }
 

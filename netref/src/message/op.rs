@@ -8,6 +8,17 @@ use super::MessageError;
 use super::reader::{Reader, put_bytes};
 use crate::protocol::{Op, Ordering};
 
+/// Longest name in an operation, in bytes.
+pub(crate) const MAX_NAME: usize = 64 << 10;
+
+/// The name in an operation, which is empty if it needs none.
+pub(crate) fn name_of(op: &Op) -> &str {
+    match op {
+        Op::Named(name) | Op::Get(name) | Op::Set(name) | Op::Delete(name) | Op::IsInstance(name) => name,
+        _ => "",
+    }
+}
+
 /// What is to be done: something known here, or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "an operation is known or it is not")]
@@ -40,7 +51,7 @@ impl Operation<'_> {
                 return put_bytes(out, &[]);
             }
         };
-        let (code, name) = match op {
+        let code = match op {
             Op::Method {
                 interface,
                 method,
@@ -50,32 +61,32 @@ impl Operation<'_> {
                 out.put_u32_le(*method);
                 return out.put_u32_le(*shape);
             }
-            Op::Named(name) => (1, &**name),
-            Op::Get(name) => (2, &**name),
-            Op::Set(name) => (3, &**name),
-            Op::Delete(name) => (4, &**name),
-            Op::Index => (5, ""),
-            Op::Len => (6, ""),
-            Op::Compare => (7, ""),
-            Op::Hash => (8, ""),
-            Op::Text => (9, ""),
-            Op::Iterate => (10, ""),
-            Op::Enter => (11, ""),
-            Op::Exit => (12, ""),
-            Op::IsInstance(class) => (13, &**class),
-            Op::Describe => (14, ""),
-            Op::Copy => (15, ""),
-            Op::Invoke => (16, ""),
-            Op::SetIndex => (17, ""),
-            Op::DeleteIndex => (18, ""),
-            Op::Repr => (19, ""),
-            Op::Order(Ordering::Less) => (20, ""),
-            Op::Order(Ordering::LessEqual) => (21, ""),
-            Op::Order(Ordering::Greater) => (22, ""),
-            Op::Order(Ordering::GreaterEqual) => (23, ""),
+            Op::Named(_) => 1,
+            Op::Get(_) => 2,
+            Op::Set(_) => 3,
+            Op::Delete(_) => 4,
+            Op::Index => 5,
+            Op::Len => 6,
+            Op::Compare => 7,
+            Op::Hash => 8,
+            Op::Text => 9,
+            Op::Iterate => 10,
+            Op::Enter => 11,
+            Op::Exit => 12,
+            Op::IsInstance(_) => 13,
+            Op::Describe => 14,
+            Op::Copy => 15,
+            Op::Invoke => 16,
+            Op::SetIndex => 17,
+            Op::DeleteIndex => 18,
+            Op::Repr => 19,
+            Op::Order(Ordering::Less) => 20,
+            Op::Order(Ordering::LessEqual) => 21,
+            Op::Order(Ordering::Greater) => 22,
+            Op::Order(Ordering::GreaterEqual) => 23,
         };
         out.push(code);
-        put_bytes(out, name.as_bytes());
+        put_bytes(out, name_of(op).as_bytes());
     }
 
     #[inline]
@@ -92,7 +103,7 @@ impl Operation<'_> {
     /// Every other operation has a name, which may be empty: so an unknown one can be skipped.
     pub(super) fn decode_other(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
         let code = reader.byte()?;
-        let name = reader.text(usize::MAX)?;
+        let name = reader.text(MAX_NAME)?;
         let op = match code {
             1 => Op::Named(name),
             2 => Op::Get(name),

@@ -69,6 +69,17 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// Bytes behind their length, at most `limit` of them.
+    pub(super) fn bytes_within(&mut self, limit: usize) -> Result<&'a [u8], MessageError> {
+        let bytes = self.bytes()?;
+        if bytes.len() > limit {
+            return Err(MessageError::TooLarge {
+                number: bytes.len() as u64,
+            });
+        }
+        Ok(bytes)
+    }
+
     /// Bytes behind their length.
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], MessageError> {
         let len = self.count(1)?;
@@ -79,13 +90,7 @@ impl<'a> Reader<'a> {
 
     /// A text behind its length, of at most `limit` bytes.
     pub(super) fn text(&mut self, limit: usize) -> Result<String, MessageError> {
-        let bytes = self.bytes()?;
-        if bytes.len() > limit {
-            return Err(MessageError::TooLarge {
-                number: bytes.len() as u64,
-            });
-        }
-        std::str::from_utf8(bytes)
+        std::str::from_utf8(self.bytes_within(limit)?)
             .map(Into::into)
             .map_err(|_| MessageError::NotText)
     }

@@ -423,6 +423,30 @@ fn what_does_not_exist_is_refused() {
     assert_eq!(read(&deep), Err(MessageError::TooLarge { number: 1 << 16 }));
 }
 
+/// Both could be as long as a message, and were kept as long as the call.
+#[test]
+fn names_and_errors_in_descriptors_have_a_longest() {
+    let named = |len| {
+        let mut bytes = vec![0x02, 1, 64, 0, 2]; // get
+        varint::put(&mut bytes, len as u64);
+        bytes.resize(bytes.len() + len, b'n');
+        read(&bytes)
+    };
+    assert!(named(MAX_NAME).is_ok());
+    assert_eq!(named(65_537), Err(MessageError::TooLarge { number: 65_537 }));
+    let broken = |text: usize| {
+        let error = error_bytes(&Error::new(ErrorKind::Denied, "x".repeat(text)), 1 << 20);
+        let mut bytes = vec![0x03, 1, 16, 1, 1];
+        reader::put_bytes(&mut bytes, &error);
+        (error.len() as u64, read(&bytes))
+    };
+    let (len, message) = broken(4000);
+    let spare = 4096 - len as usize;
+    assert!(message.is_ok() && broken(4000 + spare).1.is_ok());
+    let too_large = MessageError::TooLarge { number: 4097 };
+    assert_eq!(broken(4001 + spare), (4097, Err(too_large)));
+}
+
 #[test]
 fn a_cut_message_is_no_message() {
     let call = Call {

@@ -11,7 +11,7 @@ use super::super::stand_in::{Line, Lines, Mark, Marks, Numbers, Thing};
 use super::super::{Breach, Exchange, ExchangeConfig};
 use crate::message::Message;
 use crate::protocol::{
-    BodyRef, CallOptions, CallStart, CancelReason, Event, Incoming, IncomingTarget, Outcome, Outgoing,
+    BodyRef, CallOptions, CallStart, CancelReason, Event, Incoming, IncomingTarget, Op, Outcome, Outgoing,
     Received, Refs, Reply, Target,
 };
 
@@ -124,10 +124,21 @@ impl Side {
         body: &[u8],
         refs: impl IntoIterator<Item = Outgoing<Numbers>>,
     ) -> Result<u64, Error> {
+        self.try_op(&OP, target, options, body, refs)
+    }
+
+    pub(super) fn try_op(
+        &mut self,
+        op: &Op,
+        target: Target,
+        options: &CallOptions,
+        body: &[u8],
+        refs: impl IntoIterator<Item = Outgoing<Numbers>>,
+    ) -> Result<u64, Error> {
         let refs = refs.into_iter().collect();
         let start = CallStart {
             target,
-            op: &OP,
+            op,
             options,
             body: BodyRef::Slice(body),
             refs,

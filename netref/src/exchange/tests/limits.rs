@@ -6,8 +6,8 @@ use super::super::stand_in::Thing;
 use super::super::{Breach, ExchangeConfig};
 use super::hostile::call as by_hand;
 use super::kit::{INTERFACE, Pair, import, object, piped, plain};
-use crate::message::{Descriptor, Message, Target as To};
-use crate::protocol::{CallOptions, Chain, Event, Outcome, Target};
+use crate::message::{Descriptor, Message, Operation, Target as To};
+use crate::protocol::{CallOptions, Chain, Event, Op, Outcome, Outgoing, Target};
 
 fn tight(config: ExchangeConfig) -> Pair {
     Pair::with(ExchangeConfig::default(), config)
@@ -119,6 +119,62 @@ fn references_count_as_arguments() {
     };
     assert_eq!(pair.b.receive_message(&call(2, 1), &[0; 5]), Err(breach));
     pair.b.receive_message(&call(2, 1), &[0; 4]).unwrap();
+}
+
+/// What a name or a broken reference took was not counted, and could be as long as a message.
+#[test]
+fn names_and_broken_references_count_as_arguments() {
+    let config = ExchangeConfig {
+        max_call_bytes: 5000,
+        ..ExchangeConfig::default()
+    };
+    let name = |len| Op::Get("n".repeat(len));
+    let broken = || Outgoing::Broken(ErrorKind::Revoked.into());
+    let mut pair = tight(config.clone());
+    let calls = [
+        (4000, None),
+        (1001, None),
+        (900, Some(broken())),
+        (905, Some(broken())),
+    ]
+    .map(|(len, refs)| {
+        let call = pair.a.try_op(&name(len), Target::Import(0), &plain(), b"", refs);
+        call.unwrap()
+    });
+    for sent in [1, 1, 1, 1] {
+        assert_eq!(arguments(&pair).len(), sent, "each would be one too many");
+        pair.b_reads();
+        let incoming = pair.b.one_call();
+        pair.b.answer(incoming.answer, []);
+        pair.a_reads();
+    }
+    pair.a.events();
+    for call in calls {
+        assert!(matches!(pair.a.outcome(call), Outcome::Value { .. }));
+    }
+    let long = pair
+        .a
+        .try_op(&name((64 << 10) + 1), Target::Import(0), &plain(), b"", []);
+    assert_eq!(long.unwrap_err().kind(), ErrorKind::Limit);
+    pair.assert_empty();
+
+    let call = |number, len, descriptors: &[Descriptor]| {
+        let mut call = by_hand(number, To::Export(0));
+        call.operation = Operation::Known(std::borrow::Cow::Owned(name(len)));
+        call.descriptors = descriptors.iter().cloned().collect();
+        Message::Call(call)
+    };
+    let breach = Err(Breach::TooManyCalls {
+        calls: 16_384,
+        bytes: 5000,
+    });
+    let mut pair = tight(config);
+    pair.b.receive_message(&call(1, 4000, &[]), b"").unwrap();
+    let error = [Descriptor::Broken(ErrorKind::Revoked.into())];
+    for beyond in [call(2, 1001, &[]), call(2, 0, &error)] {
+        assert_eq!(pair.b.receive_message(&beyond, b""), breach);
+    }
+    pair.b.receive_message(&call(2, 1000, &[]), b"").unwrap();
 }
 
 #[test]
