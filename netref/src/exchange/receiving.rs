@@ -9,6 +9,7 @@ use super::deadlines::Timed;
 use super::questions::{Parts, Slot, depth};
 use super::references::{gone, promised};
 use super::rules::Rule;
+use super::wire::HELD;
 use super::{Breach, Exchange, Inbound, MAX_HOPS, Wire};
 use crate::message::{
     Call, Descriptor, Hello, Message, Operation, Return, SHAPES, Target, Verdict, name_of, read_error,
@@ -156,7 +157,7 @@ impl<H: Handles> Exchange<H> {
             operation,
             mut options,
             time_left,
-            descriptors,
+            mut descriptors,
             streams,
             ..
         } = call;
@@ -175,18 +176,24 @@ impl<H: Handles> Exchange<H> {
             return Err(Breach::UnknownExport { export });
         }
         let depth = depth(&options);
+        // Those that are too deep are under way as the deepest: nothing is kept for each depth that there might be.
+        let counted = depth.min(self.config.max_depth);
         let name = match &operation {
             Operation::Known(op) => name_of(op),
             Operation::Unknown(_) => "",
         };
         let are_broken = descriptors.iter().map(|of| matches!(of, Descriptor::Broken(_)));
         let bytes = weight(bulk.map_or(body.len() as u64, |(_, len)| len), name, are_broken);
-        let swamped = self.admit_answer(depth, bytes)?;
+        let lent = descriptors
+            .iter()
+            .filter(|of| matches!(of, Descriptor::Borrowed(_)))
+            .count();
+        let swamped = self.admit_answer(counted, depth != counted, bytes, lent)?;
         let has_promises = descriptors
             .iter()
             .any(|of| matches!(of, Descriptor::Answer { .. }));
         self.answers
-            .push(Answer::new(&options, depth, bytes, bulk.map(|(lane, _)| lane)));
+            .push(Answer::new(&options, counted, bytes, bulk.map(|(lane, _)| lane)));
         if let Some((lane, _)) = bulk {
             self.bodies.insert(lane, Timed::Answer(number));
         }
@@ -198,13 +205,12 @@ impl<H: Handles> Exchange<H> {
             self.trace_origin(op, export);
             self.trace_answer(number, op, export);
         }
-        let refs = self.take_in(descriptors, true, factory, wire)?;
 
         let refused = match &operation {
             _ if swamped => Some(ErrorKind::Overloaded.into()),
             _ if has_promises => Some(promised()),
             _ if !streams.is_empty() => Some(no_streams()),
-            _ if depth > self.config.max_depth => Some(too_deep(self.config.max_depth)),
+            _ if depth != counted => Some(too_deep(self.config.max_depth)),
             _ if options.hops > MAX_HOPS && self.rules.hold(Rule::HopLimit) => Some(too_many_hops()),
             Operation::Unknown(unknown) => Some(Error::new(
                 ErrorKind::Unimplemented,
@@ -212,6 +218,11 @@ impl<H: Handles> Exchange<H> {
             )),
             Operation::Known(_) => None,
         };
+        if refused.is_some() {
+            // What is lent ends with the return: nobody is left who could keep it.
+            descriptors.retain(|of| !matches!(of, Descriptor::Borrowed(_)));
+        }
+        let refs = self.take_in(descriptors, true, factory, wire)?;
         let op = match operation {
             Operation::Known(op) if refused.is_none() => op.into_owned(),
             _ => {
@@ -228,10 +239,23 @@ impl<H: Handles> Exchange<H> {
         Ok(())
     }
 
-    /// Counts a call of the peer's against our limits. Whether it is too much to be served, though admitted.
-    fn admit_answer(&mut self, depth: u16, bytes: u64) -> Result<bool, Breach> {
+    /// Counts a call of the peer's, which lends so many references, against our limits. Whether it is too much to be served,
+    /// though admitted.
+    fn admit_answer(
+        &mut self,
+        depth: u16,
+        is_too_deep: bool,
+        bytes: u64,
+        lent: usize,
+    ) -> Result<bool, Breach> {
         let (calls, most) = (self.config.max_calls.max(1), self.config.max_call_bytes);
-        if !self.served.admits(depth, bytes, Allowance { calls, bytes: most }) {
+        let allowance = Allowance { calls, bytes: most };
+        let is_admitted = if is_too_deep {
+            self.served.fits(bytes, allowance)
+        } else {
+            self.served.admits(depth, bytes, allowance)
+        };
+        if !is_admitted {
             return Err(Breach::TooManyCalls { calls, bytes: most });
         }
         let limit = self.config.max_objects.max(1);
@@ -241,8 +265,10 @@ impl<H: Handles> Exchange<H> {
         }
         let before = self.served.bytes();
         self.served.take(depth, bytes);
-        // The second half is for the results of those that are under way.
-        let is_deaf = self.outbox.bytes() > self.config.max_unread / 2;
+        // The second half is for the results of those that are under way. Each lent reference would be retained.
+        let retained = (lent as u64).saturating_mul(HELD);
+        let unread = self.outbox.bytes();
+        let is_deaf = unread != 0 && unread.saturating_add(retained) > self.config.max_unread / 2;
         Ok(is_deaf || (before != 0 && self.served.bytes() > most.saturating_mul(2)))
     }
 

@@ -39,12 +39,15 @@ pub trait Wire {
 ///
 /// # Invariant
 ///
-/// `bytes` is how long the held messages are together.
+/// `bytes` is what the held messages take together.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     held: VecDeque<Held>,
     bytes: u64,
 }
+
+/// What a held message takes beside its bytes, nearly.
+pub(super) const HELD: u64 = 128;
 
 #[derive(Debug)]
 struct Held {
@@ -54,8 +57,9 @@ struct Held {
 }
 
 impl Held {
-    fn len(&self) -> u64 {
-        (self.head.len() as u64).saturating_add(self.body.len() as u64)
+    fn weight(&self) -> u64 {
+        let bytes = self.head.len().saturating_add(self.body.len());
+        HELD.saturating_add(bytes as u64)
     }
 }
 
@@ -89,7 +93,7 @@ impl Outbox {
         self.held.is_empty()
     }
 
-    /// How many bytes wait.
+    /// What waits, in bytes.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -109,7 +113,7 @@ impl Outbox {
             body: to_bytes(body),
             of,
         };
-        self.bytes = self.bytes.saturating_add(held.len());
+        self.bytes = self.bytes.saturating_add(held.weight());
         self.held.push_back(held);
         Written::Held
     }
@@ -117,14 +121,14 @@ impl Outbox {
     /// Writes what there is room for. For each message: whose it is, its body's lane, and where it ends on the wire.
     pub(super) fn flush(&mut self, wire: &mut dyn Wire, mut sent: impl FnMut(Of, Option<LaneId>, u64)) {
         while let Some(held) = self.held.front() {
-            let (len, Held { head, body, of }) = (held.len(), held);
+            let (weight, Held { head, body, of }) = (held.weight(), held);
             let taken = wire.submit(head, BodyRef::Rope(std::slice::from_ref(body)));
             match taken {
                 Ok(lane) => sent(*of, lane, wire.position()),
                 Err(LinkError::Misuse(Misuse::Backlog | Misuse::Lanes)) => return,
                 Err(_) => {}
             }
-            self.bytes = self.bytes.saturating_sub(len);
+            self.bytes = self.bytes.saturating_sub(weight);
             self.held.pop_front();
         }
     }

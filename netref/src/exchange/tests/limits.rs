@@ -6,7 +6,7 @@ use super::super::stand_in::Thing;
 use super::super::{Breach, ExchangeConfig};
 use super::hostile::call as by_hand;
 use super::kit::{INTERFACE, Pair, import, object, piped, plain};
-use crate::message::{Descriptor, Message, Operation, Target as To};
+use crate::message::{Descriptor, Handed, Message, Operation, Target as To};
 use crate::protocol::{CallOptions, Chain, Event, Op, Outcome, Outgoing, Target};
 
 fn tight(config: ExchangeConfig) -> Pair {
@@ -327,6 +327,93 @@ fn nested_calls_with_more_arguments_than_this_side_can_hold_are_refused_one_by_o
     }
     assert_eq!(pair.b.calls().len(), 2, "twice what was declared");
     assert_eq!(pair.b.sent().len(), 2);
+}
+
+/// Of each of 65,536 depths one call was admitted beyond all limits.
+#[test]
+fn calls_that_are_too_deep_are_refused_within_the_limits_and_a_breach_beyond_them() {
+    let mut pair = tight(ExchangeConfig {
+        max_calls: 2,
+        max_depth: 1,
+        ..ExchangeConfig::default()
+    });
+    let mut number = 0;
+    let mut call = |pair: &mut Pair, depth| {
+        number += 1;
+        let mut call = by_hand(number, To::Export(0));
+        call.options.no_pipeline = true;
+        call.options.chain = Some(Chain { id: 1, depth });
+        pair.b.receive_message(&Message::Call(call), b"")
+    };
+    for depth in [2, u16::MAX, 0, 0, 1] {
+        call(&mut pair, depth).unwrap();
+    }
+    assert_eq!(pair.b.calls().len(), 3);
+    assert_eq!(pair.b.sent().len(), 2);
+    let breach = Breach::TooManyCalls {
+        calls: 2,
+        bytes: ExchangeConfig::default().max_call_bytes,
+    };
+    assert_eq!(call(&mut pair, 2), Err(breach));
+}
+
+/// What was lent by calls that were refused was retained, for a peer that might not read that.
+#[test]
+fn what_a_refused_call_lends_is_passed_over() {
+    let mut pair = Pair::new();
+    let (lent, owned) = (Thing::new(3), Thing::new(4));
+    let options = CallOptions {
+        hops: u8::MAX,
+        ..plain()
+    };
+    let refs = [lent.handed(INTERFACE, true), owned.handed(INTERFACE, false)];
+    let call = pair.a.call_root(&options, refs);
+    pair.b_reads();
+    pair.b.take_drops();
+    let sent = pair.b.sent();
+    let [Message::Return(_), Message::Release { exports }] = &sent[..] else {
+        panic!("{sent:?}");
+    };
+    assert_eq!(exports.len(), 1, "of the other");
+    pair.turn();
+    pair.a.events();
+    assert_eq!(pair.a.error(call).kind(), ErrorKind::Loop);
+    for thing in [lent, owned] {
+        assert_eq!(std::sync::Arc::strong_count(&thing), 1);
+    }
+    pair.assert_empty();
+}
+
+#[test]
+fn calls_that_lend_are_refused_while_too_much_would_wait() {
+    let mut pair = tight(ExchangeConfig {
+        max_unread: 10_000,
+        ..ExchangeConfig::default()
+    });
+    pair.b.wire.full = true;
+    for number in 1..=40 {
+        let mut call = by_hand(number, To::Export(0));
+        call.options.no_pipeline = true;
+        let handed = |export| Handed {
+            export,
+            object: export,
+            interface: INTERFACE,
+        };
+        call.descriptors = (1..=20)
+            .map(|export| Descriptor::Borrowed(handed(export)))
+            .collect();
+        pair.b.receive_message(&Message::Call(call), b"").unwrap();
+    }
+    assert_eq!(
+        pair.b.calls().len(),
+        1,
+        "two would be more than half of what may wait"
+    );
+    pair.b.wire.full = false;
+    pair.b.exchange.flush(0, &mut pair.b.wire);
+    let sent = pair.b.sent();
+    let retained = sent.iter().filter(|of| matches!(of, Message::Retain { .. }));
+    assert_eq!(retained.count(), 20);
 }
 
 #[test]
