@@ -18,7 +18,7 @@ pub struct Config {
     /// if it is broken. Default 64 MiB.
     pub max_call_bytes: u64,
     /// Bytes of results that may wait for a peer which does not read them, beyond
-    /// [`Limits::backlog`](farref_framing::Limits::backlog). Default 256 MiB. From half of it on, further calls of the peer's fail as
+    /// [`Limits::backlog`](farref_framing::Limits::backlog). Default 256 MiB, at least 2 KiB. From half of it on, further calls of the peer's fail as
     /// [`Overloaded`](farref_boxing::ErrorKind::Overloaded); results that would exceed it fail as
     /// [`Limit`](farref_boxing::ErrorKind::Limit).
     pub max_unread: u64,

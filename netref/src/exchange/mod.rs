@@ -85,6 +85,9 @@ pub const MAX_HOPS: u8 = 32;
 /// Fewest bytes of a message that every peer takes; what is assumed until the link knows better.
 const LEAST_MESSAGE: u64 = 1024;
 
+/// Room for a message that waits in each half of what may: one that the wire has no room for is no reason to refuse calls.
+const LEAST_UNREAD: u64 = 2 * LEAST_MESSAGE;
+
 /// Room for events, for calls among them, and for bytes of a head, that is kept when it is not needed.
 const MANY_EVENTS: usize = 512;
 const MANY_CALLS: usize = 256;
@@ -106,7 +109,7 @@ pub struct ExchangeConfig {
     pub max_depth: u16,
     /// References in one message. Default 131,072.
     pub max_references: u32,
-    /// Bytes of results that may wait because the wire takes no more. Default 256 MiB.
+    /// What may wait because the wire takes no more, in bytes. Default 256 MiB, at least 2 KiB.
     pub max_unread: u64,
     /// The peer may hold so many objects of this side before it is told of, once. Default never.
     pub warn_at_exports: u64,
@@ -212,7 +215,10 @@ impl<H: Handles> Exchange<H> {
         let mut exchange = Self {
             // And the place of the root, if there is none.
             exports: Exports::with_room_for(config.max_objects.saturating_add(1)),
-            config,
+            config: ExchangeConfig {
+                max_unread: config.max_unread.max(LEAST_UNREAD),
+                ..config
+            },
             peer: None,
             max_message: LEAST_MESSAGE,
             imports: Imports::new(),

@@ -44,7 +44,7 @@ const HANDED: Handed = Handed {
     interface: INTERFACE,
 };
 
-fn hello() -> Hello {
+pub(super) fn hello() -> Hello {
     let limits = PeerLimits {
         calls: 9,
         call_bytes: 999,

@@ -3,9 +3,9 @@
 use farref_boxing::ErrorKind;
 
 use super::super::stand_in::Thing;
-use super::super::{Breach, ExchangeConfig};
-use super::hostile::call as by_hand;
-use super::kit::{INTERFACE, Pair, import, object, piped, plain};
+use super::super::{Breach, Exchange, ExchangeConfig};
+use super::hostile::{call as by_hand, hello};
+use super::kit::{INTERFACE, Pair, Side, import, object, piped, plain};
 use crate::message::{Descriptor, Handed, Message, Operation, Target as To};
 use crate::protocol::{CallOptions, Chain, Event, Op, Outcome, Outgoing, Target};
 
@@ -659,6 +659,45 @@ fn results_that_nobody_reads_are_kept_up_to_so_many_bytes() {
     pair.a.events();
     assert!(matches!(pair.a.outcome(calls[3]), Outcome::Value { .. }));
     pair.assert_empty();
+}
+
+/// All calls were refused while anything waited.
+#[test]
+fn calls_are_served_while_little_waits_even_if_nothing_may() {
+    let mut pair = tight(ExchangeConfig {
+        max_unread: 0,
+        ..ExchangeConfig::default()
+    });
+    pair.b.wire.full = true;
+    let (first, incoming) = pair.call_b(&plain(), []);
+    pair.b.answer(incoming.answer, []);
+    let (second, incoming) = pair.call_b(&plain(), []);
+    pair.b.wire.full = false;
+    pair.b.answer(incoming.answer, []);
+    pair.b.exchange.flush(0, &mut pair.b.wire);
+    pair.turn();
+    pair.a.events();
+    for call in [first, second] {
+        assert!(matches!(pair.a.outcome(call), Outcome::Value { .. }));
+    }
+}
+
+/// The last was refused if their number was a power of two and there was no root.
+#[test]
+fn as_many_objects_as_may_be_held_are_held_without_a_root() {
+    let config = ExchangeConfig {
+        max_objects: 64,
+        ..ExchangeConfig::default()
+    };
+    let mut side = Side::new(0, ExchangeConfig::default());
+    side.exchange = Exchange::new(config, Outgoing::Null, &mut side.wire);
+    let mut hello = hello();
+    (hello.limits.objects, hello.limits.references) = (64, 64);
+    hello.limits.call_bytes = 1 << 20;
+    side.receive_message(&Message::Hello(hello), b"").unwrap();
+    let things = (0..64).map(|number| Thing::new(number).handed(INTERFACE, false));
+    side.try_call(Target::Import(0), &plain(), b"", things).unwrap();
+    assert_eq!(side.tables().0, 64);
 }
 
 /// An error could be as long as a message.
