@@ -2,6 +2,8 @@
 //!
 //! Knows places and numbers, nothing of what is kept there.
 
+use super::window::HALF_WORN;
+
 /// Places of a shelf: as many as a word has bits.
 const PLACES: u32 = u64::BITS;
 
@@ -9,7 +11,8 @@ const PLACES: u32 = u64::BITS;
 /// before. So the first entries have the numbers 0, 1, 2 and so on.
 ///
 /// Places are on shelves. One that is emptied gives its memory back, unless no other is empty: entries that come and go allocate
-/// nothing, and a table that was long once is not long for ever.
+/// nothing, and a table that was long once is not long for ever. One with a place that was taken 2^31 times keeps it, so that every
+/// place can be taken as often.
 ///
 /// # Invariant
 ///
@@ -236,9 +239,9 @@ impl<T> Shelf<T> {
     fn take(&mut self, index: usize) -> Option<T> {
         let value = self.values.get_mut(index)?.take();
         let taken = self.taken.get_mut(index)?;
-        // A place that was taken 2^32 times is not used again.
-        if let Some(next) = taken.checked_add(1) {
-            *taken = next;
+        *taken = taken.saturating_add(1);
+        // One that was taken as often as can be counted is not used again.
+        if *taken != u32::MAX {
             self.occupied &= !(1 << index);
         }
         value
@@ -246,9 +249,12 @@ impl<T> Shelf<T> {
 
     /// It is empty.
     fn give_back(&mut self) {
-        let taken = std::mem::take(&mut self.taken);
-        self.spent = taken.into_iter().max().unwrap_or(self.spent);
-        self.values = Vec::new();
+        let taken = self.taken.iter().copied().max().unwrap_or(self.spent);
+        if taken <= HALF_WORN {
+            self.spent = taken;
+            self.taken = Vec::new();
+            self.values = Vec::new();
+        }
     }
 }
 
@@ -311,6 +317,37 @@ mod tests {
         let again: Vec<u64> = (1..6400).map(|n| shelves.insert(n).unwrap()).collect();
         assert!(again.iter().all(|number| !numbers.contains(number)));
         assert_eq!(shelves.shelves.len(), 100, "old places are taken again");
+    }
+
+    /// All places of such a shelf began where the one had ended.
+    #[test]
+    fn one_place_that_is_worn_wears_no_others() {
+        let mut shelves = Shelves::with_room_for(128);
+        let held: Vec<u64> = (0..128).map(|n| shelves.insert(n).unwrap()).collect();
+        shelves.shelves[1].taken[0] = u32::MAX - 2;
+        assert_eq!(shelves.remove(shelves.number(64, u32::MAX - 2)), Some(64));
+        for number in held.iter().rev().filter(|number| **number != 64) {
+            shelves.remove(*number);
+        }
+        let again: Vec<u64> = (0..128).map(|n| shelves.insert(n).unwrap()).collect();
+        let worn = shelves.number(64, u32::MAX - 1);
+        assert_eq!(
+            again
+                .iter()
+                .filter(|number| **number > u64::from(u32::MAX))
+                .count(),
+            1
+        );
+        for number in &again {
+            assert!(shelves.remove(*number).is_some());
+        }
+        assert!(shelves.was_given(worn) && shelves.get(worn).is_none());
+        let more: Vec<u64> = (0..127).map(|n| shelves.insert(n).unwrap()).collect();
+        assert_eq!(shelves.insert(7), Err(7), "all but the one");
+        assert!(
+            more.iter()
+                .all(|number| !again.contains(number) && !held.contains(number))
+        );
     }
 
     #[test]

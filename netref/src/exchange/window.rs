@@ -162,10 +162,15 @@ const fn place(number: u64, len: usize) -> usize {
 
 /// Entries under numbers that are never given out twice: the place in the low half, how often that place was taken
 /// in the high half.
+///
+/// A new place begins where any could have been when the table last rested, and it rests no more once one has come half way:
+/// so every place can be taken 2^31 times.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
+    /// Places that were taken as often as can be counted, and are empty.
+    worn: usize,
     /// A place beyond `places` was taken less often.
     fresh: u32,
 }
@@ -181,6 +186,7 @@ impl<T> Default for Slab<T> {
         Self {
             places: Vec::new(),
             free: Vec::new(),
+            worn: 0,
             fresh: 1,
         }
     }
@@ -188,7 +194,10 @@ impl<T> Default for Slab<T> {
 
 impl<T> Slab<T> {
     pub(super) const fn len(&self) -> usize {
-        self.places.len().saturating_sub(self.free.len())
+        self.places
+            .len()
+            .saturating_sub(self.free.len())
+            .saturating_sub(self.worn)
     }
 
     /// Puts an entry in and returns its number; `None` if there are 2^32 already.
@@ -249,20 +258,25 @@ impl<T> Slab<T> {
         if place.taken != taken(number) || place.value.is_none() {
             return None;
         }
-        // A place that was taken 2^32 times is not used again.
-        if let Some(next) = place.taken.checked_add(1) {
-            place.taken = next;
-            self.free.push(number as u32);
+        match place.taken.checked_add(1) {
+            Some(next) => {
+                place.taken = next;
+                self.free.push(number as u32);
+            }
+            None => self.worn = self.worn.saturating_add(1),
         }
         Some(&mut place.value)
     }
 
     /// Gives the memory of an empty table back.
     pub(super) fn rest(&mut self) {
-        // One with a place that is not used again keeps it.
-        if self.free.len() == self.places.len() {
-            let taken = self.places.iter().map(|place| place.taken);
-            self.fresh = taken.max().unwrap_or(self.fresh);
+        if self.len() != 0 {
+            return;
+        }
+        let taken = self.places.iter().map(|place| place.taken).max();
+        let taken = taken.unwrap_or(self.fresh);
+        if taken <= HALF_WORN {
+            self.fresh = taken;
             self.places = Vec::new();
             self.free = Vec::new();
         }
@@ -280,6 +294,9 @@ impl<T> Slab<T> {
             .collect()
     }
 }
+
+/// Places that were taken so often are kept: those that came in their stead would have to begin there.
+pub(super) const HALF_WORN: u32 = u32::MAX / 2;
 
 #[inline]
 const fn key(taken: u32, index: u32) -> u64 {
@@ -340,6 +357,31 @@ mod tests {
         let (next, second) = (window.push('b'), slab.insert('b').unwrap());
         assert!(next == windowed + 1 && second != first);
         assert_eq!((window.get(windowed), slab.get(first)), (None, None));
+    }
+
+    /// After 2^32 calls, one after the other, each further place served a few only, and all counted as calls under way.
+    #[test]
+    fn a_table_whose_place_is_worn_goes_on_with_others_that_are_not() {
+        let mut slab = Slab {
+            fresh: HALF_WORN,
+            ..Slab::default()
+        };
+        let once = |slab: &mut Slab<char>| {
+            let number = slab.insert('a').unwrap();
+            assert_eq!(slab.remove(number), Some('a'));
+            slab.rest();
+            number
+        };
+        assert_eq!(taken(once(&mut slab)), HALF_WORN);
+        assert_eq!(slab.places.len(), 1, "nothing would be left of another");
+        slab.places[0].taken = u32::MAX;
+        assert_eq!(once(&mut slab), key(u32::MAX, 0));
+        assert_eq!((slab.len(), slab.numbers()), (0, Vec::new()));
+        for times in 0..10 {
+            assert_eq!(once(&mut slab), key(HALF_WORN + times, 1));
+        }
+        assert_eq!((slab.len(), slab.places.len()), (0, 2));
+        assert!(slab.get(key(u32::MAX, 0)).is_none() && slab.remove(key(u32::MAX, 0)).is_none());
     }
 
     #[test]
