@@ -55,6 +55,17 @@ impl Origins {
         origins.insert(imported.interface, Arc::downgrade(&origin));
         origin
     }
+
+    /// Forgets those that are gone, and gives their memory back.
+    pub(crate) fn rest(&self) {
+        let mut origins = lock(&self.0);
+        if !origins.is_empty() {
+            let kept = origins.map();
+            kept.retain(|_, origin| origin.strong_count() > 0);
+            kept.shrink_to_fit();
+            origins.rest();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -102,5 +113,23 @@ mod tests {
         }
         assert!(lock(&origins.0).len() < 64);
         assert!(Arc::ptr_eq(&of(&origins, 1, 1, 0), &kept));
+    }
+
+    /// They stayed until the table was full again.
+    #[test]
+    fn none_that_is_gone_is_kept_at_rest() {
+        let origins = Origins::default();
+        let kept = of(&origins, 0, 0, 0);
+        let gone: Vec<_> = (1..1000)
+            .map(|interface| of(&origins, interface, interface, interface))
+            .collect();
+        drop(gone);
+        origins.rest();
+        assert_eq!(lock(&origins.0).len(), 1);
+        assert!(lock(&origins.0).map().capacity() < 8);
+        assert!(Arc::ptr_eq(&of(&origins, 1, 1, 0), &kept));
+        drop(kept);
+        origins.rest();
+        assert!(lock(&origins.0).is_empty());
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     /// Woken when `State::opening`, `over` or `round_trip` changes.
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
-    origins: Origins,
+    pub(super) origins: Origins,
     /// Who was at the other end of the first carrier.
     pub(crate) peer: Arc<Peer>,
     /// Where other carriers come from, on the side that dialled.

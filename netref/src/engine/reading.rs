@@ -142,6 +142,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             self.write(writer);
         }
         self.dispatch.rest();
+        self.origins.rest();
     }
 
     /// Whether to spin rather than to fall asleep.
