@@ -30,8 +30,7 @@ pub struct ServerLimits {
     pub calls: Option<usize>,
     /// Bytes that all peers together may make the server keep, for arguments, large bodies and what waits to be sent. Each
     /// connection may take an equal share: its limits are lowered to that, those of [`Config::limits`] too, and there
-    /// are no more connections than shares of 2 MiB. What waits as a peer does not read what it has asked for comes on top, at most
-    /// [`Config::max_unread`] for each. Default no such bound.
+    /// are no more connections than shares of 2 MiB. Default no such bound.
     pub memory: Option<u64>,
     /// Peers in Python that have a thread of their own at once, as each has with RPyC's threaded server: such a peer calls and waits
     /// in turn, and [that](Config::own_thread) is less work for each call. Further ones share the runtime. Default 64; zero is
@@ -64,9 +63,11 @@ impl ServerLimits {
         let shares = usize::try_from(memory / SHARE).unwrap_or(usize::MAX);
         self.connections = self.connections.min(shares).max(1);
         let connections = u64::try_from(self.connections).unwrap_or(u64::MAX);
-        // For arguments, for large bodies on their way in, for what is sent, and for what is sent and not acknowledged.
-        let quarter = memory / connections / 4;
-        config.max_call_bytes = config.max_call_bytes.min(quarter);
+        // For arguments, for large bodies on their way in, for what is sent, for what is sent and not acknowledged, and for what
+        // cannot be sent yet.
+        let fifth = memory / connections / 5;
+        config.max_call_bytes = config.max_call_bytes.min(fifth);
+        config.max_unread = config.max_unread.min(fifth);
         let limits = &mut config.limits;
         for limit in [
             &mut limits.message,
@@ -74,7 +75,7 @@ impl ServerLimits {
             &mut limits.backlog,
             &mut limits.retained,
         ] {
-            *limit = (*limit).min(quarter);
+            *limit = (*limit).min(fifth);
         }
         limits.reserve = limits.reserve.min(limits.retained / 2);
         config.limits = config.limits.clone().legal();
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn connections_share_the_memory_and_are_no_more_than_it_has_room_for() {
         let mut limits = ServerLimits {
-            memory: Some(256 << 20),
+            memory: Some(320 << 20),
             connections: 16,
             ..ServerLimits::default()
         };
@@ -147,14 +148,14 @@ mod tests {
         limits.share_out(&mut config);
         assert_eq!((limits.connections, config.max_call_bytes), (16, 4 << 20));
         let of = &config.limits;
-        let kept = config.max_call_bytes + of.receive_pool + of.backlog + of.retained;
+        let kept = config.max_call_bytes + of.receive_pool + of.backlog + of.retained + config.max_unread;
         assert!(
-            kept * 16 <= 256 << 20 && of.message <= of.receive_pool,
+            kept * 16 <= 320 << 20 && of.message <= of.receive_pool,
             "{config:?}"
         );
         limits.connections = 1024;
         limits.share_out(&mut config);
-        assert_eq!(limits.connections, 128);
+        assert_eq!(limits.connections, 160);
         limits.memory = Some(1);
         limits.share_out(&mut config);
         assert_eq!(limits.connections, 1);
