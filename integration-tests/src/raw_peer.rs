@@ -183,10 +183,16 @@ impl RawPeer {
 
     /// What the other side answers to the call; other messages are passed over.
     pub fn answer_to(&mut self, number: u64) -> (Verdict, Bytes) {
+        let (returned, body) = self.return_of(number);
+        (returned.verdict, body)
+    }
+
+    /// The same, with all that it says.
+    pub fn return_of(&mut self, number: u64) -> (Return, Bytes) {
         loop {
             match self.hear() {
-                Heard::Message(Message::Return(Return { call, verdict, .. }), body) if call == number => {
-                    return (verdict, body);
+                Heard::Message(Message::Return(returned), body) if returned.call == number => {
+                    return (returned, body);
                 }
                 Heard::Message(..) | Heard::Body(_) => {}
                 other => panic!("no answer to call {number}, but {other:?}"),

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use farref::message::{Descriptor, Message, Operation, PeerLimits, Return, Target, Verdict};
-use farref::protocol::{CancelReason, Op};
+use farref::protocol::{CancelReason, Chain, Op};
 use farref::{Netref, connect};
 use farref_framing::rpyc::{Compress, put_frame};
 use farref_integration_tests::media::{runtime, within};
@@ -338,8 +338,11 @@ fn calls_and_references_are_counted() {
                     let mut child = call::<dyn Fort>(number, 0, "child");
                     child.options.no_pipeline = true;
                     peer.say(&Message::Call(child));
-                    peer.answer_to(number);
-                    let exports = vec![(number, 1)].into();
+                    let (returned, _) = peer.return_of(number);
+                    let [Descriptor::Owned(handed)] = returned.descriptors[..] else {
+                        panic!("no object was handed out: {returned:?}")
+                    };
+                    let exports = vec![(handed.export, 1)].into();
                     peer.say(&Message::Release { exports });
                 })
             },
@@ -429,9 +432,11 @@ fn who_does_not_read_is_not_answered_without_end() {
             let path = siege.socket("farref");
             Box::new(move || {
                 let mut peer = deaf(&path, 0);
-                for number in 1..=14 {
-                    let mut take = call::<dyn Fort>(LONG_ANSWERS + number, 0, "take");
+                // Each may go beyond the limits, as the only one of its depth.
+                for depth in 1..=10 {
+                    let mut take = call::<dyn Fort>(LONG_ANSWERS + u64::from(depth), 0, "take");
                     take.options.no_pipeline = true;
+                    take.options.chain = Some(Chain { id: 1, depth });
                     take.descriptors = (0..80_000).map(|_| Descriptor::Borrowed(mine(1, 5))).collect();
                     peer.write(&message(&Message::Call(take), &[0]));
                 }
