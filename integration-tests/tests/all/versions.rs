@@ -758,7 +758,7 @@ mod by_hand {
         let (verdict, error) = peer.answer_to(2);
         assert_eq!(
             (verdict, error[0]),
-            (Verdict::Fault { started: false }, 9),
+            (Verdict::Fault { started: false }, 19),
             "malformed"
         );
         assert_eq!(house.taken(), [Some(Wide { a: 5, b: 6 })]);
