@@ -494,6 +494,7 @@ fn either_side_closes_while_both_spin() {
         let connection = apart.connection.clone();
         apart.run(async move { connection.close().await });
         apart.at_rest();
+        drop(apart);
 
         let apart = Apart::new(medium, ["near", "far"]);
         apart.streak();
@@ -503,6 +504,7 @@ fn either_side_closes_while_both_spin() {
             within(connection.closed()).await;
             assert!(within(bench.call().add(1, 1)).await.is_err());
         });
+        drop(apart._cpus);
 
         // With its runtime goes the driver, wherever it is.
         let apart = Apart::new(medium, ["near", "far"]);
