@@ -21,6 +21,7 @@
 //!
 //! Nothing here knows a socket: a connection is made over the halves that `farref-framing` gives.
 
+mod body;
 mod by_name;
 mod call;
 mod caller;

@@ -644,8 +644,8 @@ pub trait Protocol<H: Handles>: Send + 'static {
     /// Whether there is something to write.
     fn wants_write(&self) -> bool;
 
-    /// Whether something waits for the next message to go along with, that is not worth writing by itself. After a
-    /// millisecond at most the engine calls [`hurry`](Self::hurry). Default: never.
+    /// Whether something waits for the next message to go along with, that is not worth writing by itself. After a few
+    /// milliseconds at most the engine calls [`hurry`](Self::hurry). Default: never.
     fn has_unhurried(&self) -> bool {
         false
     }

@@ -314,6 +314,22 @@ fn calls_and_references_are_counted() {
                 asked(1, "wait", b"")
             })
         }),
+        flood(
+            "short arguments of calls that wait, in a block each (§ 8.1)",
+            50,
+            16,
+            |siege| {
+                poured_by_many(siege, 40, |made| {
+                    let mut waiting = call::<dyn Fort>(made + 1, 0, "echo");
+                    match made {
+                        0 => return asked(1, "wait", b""),
+                        1..19 => waiting.target = Target::Answer { call: 1, slot: 0 },
+                        _ => return Vec::new(),
+                    }
+                    [message(&Message::Call(waiting), &bytes(10)), apart()].concat()
+                })
+            },
+        ),
         flood("results that are never finished with (§ 7.1)", 1000, 8, |siege| {
             poured(siege, true, |made| asked(made + 1, "child", b""))
         }),

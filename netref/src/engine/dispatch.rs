@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind, Shape};
 
+use crate::body;
 use crate::call::BoxFuture;
 use crate::chain;
 use crate::context::{self, Serving};
@@ -220,7 +221,8 @@ impl Running {
     }
 
     /// Puts a call into a mailbox.
-    fn queue(&mut self, slot: Slot, incoming: Incoming<EngineHandles>) {
+    fn queue(&mut self, slot: Slot, mut incoming: Incoming<EngineHandles>) {
+        incoming.body = incoming.body.map(body::apart);
         if incoming.body.is_none() {
             self.bodies.insert(incoming.answer, slot);
         }

@@ -9,6 +9,7 @@ use super::references::{Described, Purpose};
 use super::rules::Rule;
 use super::wire::{self, Of, Written};
 use super::{Exchange, Happening, LEAST_MESSAGE, Wire, limit};
+use crate::body;
 use crate::message::{Descriptor, Message, Return, Verdict, error_bytes};
 use crate::protocol::{
     BodyRef, CancelReason, Event, Handles, Incoming, IncomingTarget, Outgoing, Refs, Reply,
@@ -220,8 +221,9 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Puts a call on the result of another into the queue of that.
-    pub(super) fn enqueue(&mut self, number: u64, queued: Queued<H>) {
+    pub(super) fn enqueue(&mut self, number: u64, mut queued: Queued<H>) {
         let parent = queued.parent;
+        queued.body = queued.body.map(body::apart);
         let Some(answer) = self.answers.get_mut(number) else {
             return;
         };
