@@ -32,9 +32,10 @@ pub(crate) enum Note {
 ///
 /// # Invariant
 ///
-/// `lanes` holds every lane from 1 to `highest` that is not done. With those of which the peer was not told yet that they are,
-/// which are `dones`, they are at most `named`; `active` of them have brought a byte or an end, at most `at_once`. `pool` and what the lanes hold of it are together `receive_pool`. `unacked` is
-/// how many bytes were received since they were last acknowledged, over all lanes.
+/// `lanes` holds every lane from 1 to `highest` that is not done. With those of which the peer was not told yet that they
+/// are, which are `dones`, they are at most `named`; `active` of them have brought a byte or an end, at most `at_once`.
+/// `pool` and what the lanes hold of it are together `receive_pool`. `unacked` is how many bytes were received since they
+/// were last acknowledged, over all lanes.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     reader: Reader,

@@ -814,11 +814,11 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
     ) -> Result<(u64, bool), Error> {
         let mut waiter = Some(Waiter::Task(waker.clone()));
         let number = self.commit(target, op, options, encoder, &mut waiter)?;
-        let looks = self.core.lead.is_looked_for(number);
-        if looks {
+        let is_kept = waiter.is_none();
+        if is_kept && self.core.lead.is_looked_for(number) {
             yield_to_others(waker);
         }
-        Ok((number, looks || waiter.is_none()))
+        Ok((number, is_kept))
     }
 
     fn block(

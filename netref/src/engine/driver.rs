@@ -170,7 +170,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             // Not behind the back of a thread that has the role from a successor.
             if self.is_away() && self.core.role.is_held_by(self.number) {
                 self.core.come_back();
-                // The thread may have been told of some.
+                // The thread may have read much, and may have been told of some.
+                self.is_busy = true;
                 self.releasing.get_or_insert_with(|| clock::after(RELEASE_DELAY));
             }
             if matches!(self.core.handle_events(self.number), Handled::Left) {
@@ -199,7 +200,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // Those first that were woken here.
                 Step::Spin => {
                     tokio::task::yield_now().await;
-                    self.handle_due();
                     if let Err((carrier, error)) = self.spin() {
                         self.lose(carrier, error);
                     }
@@ -263,8 +263,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 break;
             }
         }
-        // The thread may have read much.
-        self.is_busy = true;
         // Nobody was told of those that came while the role was parked.
         self.releasing = Some(clock::after(RELEASE_DELAY));
     }
@@ -371,13 +369,17 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         stats.running <= stats.calls && !state.outcomes.is_quick() && state.can_be_led(&self.core.lead)
     }
 
-    /// Looks again and again whether more comes, for a moment. Out of the reactor, which would be woken by it as well.
+    /// Looks again and again whether more comes, for a moment, if nothing is due. Out of the reactor, which would be woken by it as well.
     pub(super) fn spin(&mut self) -> Result<(), (u64, Error)> {
         let core = Arc::clone(&self.core);
         let (carrier, due) = {
             let state = lock(&core.state);
             (state.carrier, self.due(&state))
         };
+        if due.is_some_and(|due| due <= clock::now()) {
+            self.handle_timeout();
+            return Ok(());
+        }
         let mut slot = lock(&core.inlet);
         let Some(inlet) = &mut *slot else {
             return Ok(());

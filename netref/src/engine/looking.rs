@@ -93,15 +93,14 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                 let ready = std::iter::from_fn(|| state.poll_ready(waker)).collect::<SmallVec<[_; 1]>>();
                 (ready, state.has_events(), state.protocol.is_ready(call))
             };
-            // Unless this task has by now what it would be woken for.
-            if !is_over {
-                ready.into_iter().for_each(Waiter::wake);
+            if has_events {
+                // Who is called while it waits, or is told more than the outcome, had better be woken.
+                lock(&core.state).outcomes.has_read_much();
             }
             if is_over {
+                // This task has what the waiters that are ready would be woken for.
                 let outcome = core.poll_outcome(call, &mut || Waiter::Task(waker.clone()));
-                if has_events {
-                    lock(&core.state).outcomes.has_read_much();
-                } else {
+                if !has_events {
                     self.park();
                 }
                 return match outcome {
@@ -109,14 +108,11 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                     Poll::Pending => None,
                 };
             }
+            ready.into_iter().for_each(Waiter::wake);
             let away = self.away.take()?;
             let is_quick = core.spins(&away.pace);
             if has_events || !is_quick || !self.grant(core.signal.take()) {
                 self.away = Some(away);
-                // Who is called while it waits, or is told more than the outcome, had better be woken.
-                if has_events {
-                    lock(&core.state).outcomes.has_read_much();
-                }
                 return None;
             }
             if !self.read(away, How::Spinning(MOMENTS)) {

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! [`mod@core`] commits and completes, [`driver`] reads and writes, as does a thread that waits for a
-//! call ([`lead`]; what both do is in [`reading`]) or a task that does ([`looking`]), [`dispatch`] runs the peer's calls, [`down`] goes from
-//! one carrier to the next, and [`pace`] tells whether to spin before falling asleep.
+//! call ([`lead`]; what both do is in [`reading`]) or a task that does ([`looking`]), [`dispatch`] runs the peer's
+//! calls, [`down`] goes from one carrier to the next, and [`pace`] tells whether to spin before falling asleep.
 //! Under the connection's lock runs no user code, no waker and no system call.
 
 pub(crate) mod core;

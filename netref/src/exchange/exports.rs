@@ -58,6 +58,14 @@ fn hash_of(key: usize) -> u64 {
     FxBuildHasher.hash_one(key)
 }
 
+/// What the export at a place is found by.
+fn hash_at<H: Handles>(table: &Shelves<Export<H>>) -> impl Fn(&u32) -> u64 {
+    |place| {
+        let export = table.at(*place);
+        export.map_or(0, |(_, export)| hash_of(H::key(&export.object)))
+    }
+}
+
 /// How a copy of an export leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handing {
@@ -142,13 +150,8 @@ impl<H: Handles> Exports<H> {
             pins,
         };
         let number = self.table.insert(export).map_err(|export| export.object)?;
-        let table = &self.table;
-        let hash_at = |place: &u32| {
-            table
-                .at(*place)
-                .map_or(0, |(_, export)| hash_of(H::key(&export.object)))
-        };
-        self.named.insert_unique(hash, table.place_of(number), hash_at);
+        let place = self.table.place_of(number);
+        self.named.insert_unique(hash, place, hash_at(&self.table));
         if let Some(of) = of {
             self.objects.insert(number, of);
         }
@@ -245,13 +248,8 @@ impl<H: Handles> Exports<H> {
             named.remove();
         }
         if is_loose(self.named.len(), self.named.capacity()) {
-            let (table, room) = (&self.table, self.named.len().saturating_mul(2));
-            let hash_at = |place: &u32| {
-                table
-                    .at(*place)
-                    .map_or(0, |(_, export)| hash_of(H::key(&export.object)))
-            };
-            self.named.shrink_to(room, hash_at);
+            let room = self.named.len().saturating_mul(2);
+            self.named.shrink_to(room, hash_at(&self.table));
         }
         if !self.objects.is_empty() {
             self.objects.remove(&number);

@@ -76,6 +76,7 @@ impl<H: Handles> Exchange<H> {
         if self.over {
             return;
         }
+        self.write_owed(wire);
         self.encode(&Message::Shape { shape: fingerprint });
         // In the head, so that it never goes by itself.
         let room = usize::try_from(self.max_message)
@@ -84,9 +85,6 @@ impl<H: Handles> Exchange<H> {
             .min(LONGEST);
         let description = description.filter(|description| description.len() <= room);
         self.head.extend_from_slice(description.unwrap_or_default());
-        let head = std::mem::take(&mut self.head);
-        self.write_owed(wire);
-        self.head = head;
         self.outbox.write(
             wire,
             &self.head,

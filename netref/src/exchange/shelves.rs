@@ -112,14 +112,8 @@ impl<T> Shelves<T> {
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&T> {
-        let (place, taken) = self.parts(number);
-        let shelf = self.shelves.get(shelf_of(place))?;
-        let index = index_of(place);
-        if u64::from(*shelf.taken.get(index)?) == taken {
-            shelf.values.get(index)?.as_ref()
-        } else {
-            None
-        }
+        let (known, value) = self.at(self.place_of(number))?;
+        (known == number).then_some(value)
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {

@@ -13,6 +13,14 @@ fn tight(config: ExchangeConfig) -> Pair {
     Pair::with(ExchangeConfig::default(), config)
 }
 
+/// b keeps so many bytes that a does not read.
+fn keeping_unread(max_unread: u64) -> Pair {
+    tight(ExchangeConfig {
+        max_unread,
+        ..ExchangeConfig::default()
+    })
+}
+
 fn of_depth(depth: u16) -> CallOptions {
     CallOptions {
         chain: Some(Chain { id: 1, depth }),
@@ -384,10 +392,7 @@ fn what_a_refused_call_lends_is_passed_over() {
 
 #[test]
 fn calls_that_lend_are_refused_while_too_much_would_wait() {
-    let mut pair = tight(ExchangeConfig {
-        max_unread: 10_000,
-        ..ExchangeConfig::default()
-    });
+    let mut pair = keeping_unread(10_000);
     pair.b.wire.full = true;
     for number in 1..=40 {
         let mut call = by_hand(number, To::Export(0));
@@ -625,10 +630,7 @@ fn a_drain_is_passed_on_and_changes_nothing_by_itself() {
 /// As many results as calls could be kept, each as long as a message may be.
 #[test]
 fn results_that_nobody_reads_are_kept_up_to_so_many_bytes() {
-    let mut pair = tight(ExchangeConfig {
-        max_unread: 10_000,
-        ..ExchangeConfig::default()
-    });
+    let mut pair = keeping_unread(10_000);
     let calls: Vec<u64> = (0..4).map(|_| pair.a.call_root(&plain(), [])).collect();
     pair.b_reads();
     let incoming = pair.b.calls();
@@ -662,10 +664,7 @@ fn results_that_nobody_reads_are_kept_up_to_so_many_bytes() {
 /// All calls were refused while anything waited.
 #[test]
 fn calls_are_served_while_little_waits_even_if_nothing_may() {
-    let mut pair = tight(ExchangeConfig {
-        max_unread: 0,
-        ..ExchangeConfig::default()
-    });
+    let mut pair = keeping_unread(0);
     pair.b.wire.full = true;
     let (first, incoming) = pair.call_b(&plain(), []);
     pair.b.answer(incoming.answer, []);
@@ -701,10 +700,7 @@ fn as_many_objects_as_may_be_held_are_held_without_a_root() {
 /// An error could be as long as a message.
 #[test]
 fn errors_that_nobody_reads_are_cut_when_much_waits() {
-    let mut pair = tight(ExchangeConfig {
-        max_unread: 2000,
-        ..ExchangeConfig::default()
-    });
+    let mut pair = keeping_unread(2000);
     let calls: Vec<u64> = (0..9).map(|_| pair.a.call_root(&plain(), [])).collect();
     pair.b_reads();
     pair.b.wire.full = true;
