@@ -70,6 +70,7 @@ pub mod stream;
 pub mod trace;
 
 mod baton;
+mod releases;
 mod role;
 mod signal;
 mod sparse;

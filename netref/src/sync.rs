@@ -1,6 +1,7 @@
 //! The primitives under what threads share: `tests/loom` has loom's in their place, to explore interleavings.
 
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU64};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread_local;
 
 use std::sync::PoisonError;

@@ -1,6 +1,6 @@
 //! One connection: what all its users share, and how they commit to it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -32,6 +32,7 @@ use crate::protocol::{
     Protocol, Received, Refs, Reply, TableStats, Target,
 };
 use crate::references;
+use crate::releases::{Release, Releases};
 use crate::remote::{Blocked, Conduit, EngineHandles, Import, Outcome, Remote, TellShape};
 use crate::role::{self, Role};
 use crate::signal::{Signal, Wishes};
@@ -49,12 +50,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     pub(crate) lead: Lead,
     pub(crate) signal: Signal,
     pub(crate) dispatch: Dispatch,
-    /// Netrefs that were dropped since the driver last looked.
-    releases: Mutex<Vec<(u64, u32)>>,
-    /// Set while there may be any: who commits a call need not take their lock to find none.
-    may_have_releases: AtomicBool,
-    /// Set while somebody is going to look at that list before long: who drops a netref need not ask for it.
-    will_look_at_releases: AtomicBool,
+    /// Netrefs that were dropped.
+    pub(super) releases: Releases,
     /// Woken when `State::opening`, `over` or `round_trip` changes.
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
@@ -113,7 +110,7 @@ pub(crate) struct State<P> {
     /// The event that is the next, if somebody has looked at it and left it to the driver.
     next_event: Option<Box<Event<EngineHandles>>>,
     /// Where releases are moved to, so that their list is never locked while one is handled.
-    spare: Vec<(u64, u32)>,
+    spare: Vec<Release>,
     /// Somebody waits for the last answer.
     watched: bool,
     /// It is noted since when what is held, and the protocol is to be told the time of each call.
@@ -280,9 +277,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             lead: Lead::default(),
             signal: Signal::default(),
             dispatch: Dispatch::new(config.max_blocking.max(1)),
-            releases: Mutex::default(),
-            may_have_releases: AtomicBool::new(false),
-            will_look_at_releases: AtomicBool::new(false),
+            releases: Releases::default(),
             changed: Notify::new(),
             anchor: Mutex::default(),
             origins: Origins::default(),
@@ -408,7 +403,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let turn = self.turn(state, alone);
         let wish = Wishes {
             events: state.has_events(),
-            releases: state.protocol.has_unhurried() && self.asks_to_look_at_releases(),
+            releases: state.protocol.has_unhurried() && self.releases.asks(&self.role),
             ..Wishes::default()
         };
         (turn, wish)
@@ -583,48 +578,17 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Moves the releases of dropped netrefs into the protocol.
     #[inline]
     pub(crate) fn take_releases(&self, state: &mut State<P>) {
-        if self.may_have_releases.load(Ordering::Acquire) {
-            self.move_releases(state);
-        }
+        let State { protocol, spare, .. } = state;
+        self.releases
+            .take(spare, |(import, generation)| protocol.release(import, generation));
     }
 
-    fn move_releases(&self, state: &mut State<P>) {
-        {
-            let mut releases = lock(&self.releases);
-            std::mem::swap(&mut *releases, &mut state.spare);
-            self.may_have_releases.store(false, Ordering::Release);
-        }
-        for (import, generation) in state.spare.drain(..) {
-            state.protocol.release(import, generation);
-        }
-        state.spare.shrink_to(MANY_RELEASES);
-    }
-
-    /// The time has come to look for releases: they are moved into the protocol. From the next one on it is asked again.
+    /// The time has come to look for releases, and for what else is in no hurry.
     pub(crate) fn look_at_releases(&self, state: &mut State<P>) {
-        // In this order, and whatever `may_have_releases` says, which is not ordered with it: who finds it set has
-        // dropped its netref before the list is locked here.
-        self.will_not_look_at_releases();
-        self.move_releases(state);
-        state.protocol.hurry();
-    }
-
-    /// Whether the driver is to be told that there are releases: it does not know, and would not look by itself. A thread
-    /// that has parked the role takes them along with its next call; the driver looks for them when it takes it back.
-    pub(crate) fn asks_to_look_at_releases(&self) -> bool {
-        !self.is_to_look_at_releases()
-            && !self.role.is_parked()
-            && !self.will_look_at_releases.swap(true, Ordering::AcqRel)
-    }
-
-    /// Whether somebody was asked to look for releases, and has not yet.
-    pub(crate) fn is_to_look_at_releases(&self) -> bool {
-        self.will_look_at_releases.load(Ordering::Acquire)
-    }
-
-    /// Nobody is going to look for releases, unless it is asked for.
-    pub(crate) fn will_not_look_at_releases(&self) {
-        self.will_look_at_releases.store(false, Ordering::Release);
+        let State { protocol, spare, .. } = state;
+        self.releases
+            .look(spare, |(import, generation)| protocol.release(import, generation));
+        protocol.hurry();
     }
 
     /// Whether nobody on this side can use the connection, and nobody over there uses anything of ours.
@@ -758,9 +722,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 /// So many rows of a table are told at most: the lock is held meanwhile.
 pub(crate) const MANY_ROWS: usize = 1 << 16;
 
-/// Room for releases that is kept between two looks at them.
-const MANY_RELEASES: usize = 1024;
-
 /// Whether a call is no part of anything that is under way: of no call that is served here, and of no pipe.
 fn is_new_work(target: Target) -> bool {
     matches!(target, Target::Import(_)) && context::serving().is_none()
@@ -876,12 +837,8 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
 
     fn release(&self, import: u64, generation: u32) {
         let core = &self.core;
-        {
-            let mut releases = lock(&core.releases);
-            releases.push((import, generation));
-            core.may_have_releases.store(true, Ordering::Release);
-        }
-        if core.asks_to_look_at_releases() {
+        core.releases.push((import, generation));
+        if core.releases.asks(&core.role) {
             core.signal.wish(Wishes::RELEASES);
         }
     }

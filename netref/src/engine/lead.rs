@@ -326,7 +326,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             bell,
             waker,
             // Whoever was asked for it sleeps, or has parked the role.
-            releasing: self.is_to_look_at_releases().then(|| clock::after(RELEASE_DELAY)),
+            releasing: self.releases.are_asked_for().then(|| clock::after(RELEASE_DELAY)),
             tried: How::Now,
             has_left: false,
         };
@@ -620,7 +620,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         self.put_away();
         core.lead.calls.fetch_add(1, Ordering::Relaxed);
         // Releases ride along with the next call, or the driver sends them when it takes the role back.
-        core.will_not_look_at_releases();
+        core.releases.forget();
         self.has_left = core.role.park(self.number, &core.signal, &core.lead.recalls().1);
         let (is_busy, ended) = {
             let state = lock(&core.state);

@@ -115,7 +115,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             if state.protocol.wants_write() {
                 self.take_releases(&mut state);
             }
-            let asks = state.protocol.has_unhurried() && self.asks_to_look_at_releases();
+            let asks = state.protocol.has_unhurried() && self.releases.asks(&self.role);
             (state.baton.flush(), asks)
         };
         if let Some(writer) = writer {

@@ -5,10 +5,10 @@ use std::sync::Arc as Shared;
 use std::task::{Poll, Waker};
 
 use loom::future::block_on;
-use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use crate::baton::{Baton, Turn};
+use crate::releases::{Release, Releases};
 use crate::role::{self, Driven, Role};
 use crate::signal::{Signal, Wishes};
 use crate::sync::{Arc, Mutex, lock};
@@ -1047,14 +1047,10 @@ mod releases {
     /// A connection that gives back what was dropped.
     #[derive(Default)]
     struct Connection {
-        /// `Core::releases`: dropped, and not told to the protocol.
-        dropped: Mutex<Vec<u8>>,
-        /// `Core::may_have_releases`.
-        may_have_dropped: AtomicBool,
-        /// `Core::will_look_at_releases`.
-        will_look: AtomicBool,
+        releases: Releases,
+        role: Role,
         /// What the protocol was told, under the connection's lock.
-        state: Mutex<Vec<u8>>,
+        state: Mutex<Vec<Release>>,
         signal: Signal,
         /// Threads that are done.
         gone: Mutex<usize>,
@@ -1062,13 +1058,9 @@ mod releases {
 
     impl Connection {
         /// `Conduit::release`: what a destructor does, wherever it runs.
-        fn release(&self, import: u8) {
-            {
-                let mut dropped = lock(&self.dropped);
-                dropped.push(import);
-                self.may_have_dropped.store(true, Ordering::Release);
-            }
-            if !self.will_look.load(Ordering::Acquire) && !self.will_look.swap(true, Ordering::AcqRel) {
+        fn release(&self, import: u64) {
+            self.releases.push((import, 0));
+            if self.releases.asks(&self.role) {
                 self.signal.wish(Wishes::RELEASES);
             }
         }
@@ -1076,23 +1068,13 @@ mod releases {
         /// `Core::take_releases`.
         fn take(&self) {
             let mut told = lock(&self.state);
-            if self.may_have_dropped.load(Ordering::Acquire) {
-                self.give_back(&mut told);
-            }
+            self.releases.take(&mut Vec::new(), |release| told.push(release));
         }
 
         /// `Core::look_at_releases`.
         fn look(&self) {
             let mut told = lock(&self.state);
-            self.will_look.store(false, Ordering::Release);
-            self.give_back(&mut told);
-        }
-
-        /// `Core::move_releases`.
-        fn give_back(&self, told: &mut Vec<u8>) {
-            let mut dropped = lock(&self.dropped);
-            self.may_have_dropped.store(false, Ordering::Release);
-            told.append(&mut dropped);
+            self.releases.look(&mut Vec::new(), |release| told.push(release));
         }
 
         /// The driver: it takes them when it is asked to, until `others` are gone and nothing is asked.
@@ -1118,11 +1100,10 @@ mod releases {
             self.signal.wish(Wishes::LOOK);
         }
 
-        fn assert_given_back(&self, expected: &[u8]) {
-            assert!(lock(&self.dropped).is_empty(), "none is forgotten");
-            let mut told = lock(&self.state).clone();
+        fn assert_given_back(&self, expected: &[u64]) {
+            let mut told: Vec<u64> = lock(&self.state).iter().map(|(import, _)| *import).collect();
             told.sort_unstable();
-            assert_eq!(told, expected, "each once");
+            assert_eq!(told, expected, "each once, and none is forgotten");
         }
     }
 

@@ -1,6 +1,7 @@
 //! loom's primitives, in the place of those of `src/sync.rs`.
 
-pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU64};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64};
+pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// loom's macro, for initial values that are constant as well.
 macro_rules! loom_thread_local {
