@@ -12,8 +12,8 @@ use crate::link::StreamKey;
 
 /// Spare room that a read begins with: most connections have little to say.
 const READ_LEAST: usize = 512;
-/// Spare room that reads grow to while they fill it.
-const READ_MOST: usize = 64 * 1024;
+/// Spare room that reads grow to while they fill it, in bytes: a message may be a part of a block of that length.
+pub const READ_MOST: usize = 64 * 1024;
 /// Most streams of the peer's that are read at once: every lane that the limits admit, and some that end.
 const STREAMS: usize = 1280;
 

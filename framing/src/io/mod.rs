@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use farref_transport::{Carrier, CarrierInfo, Guard, Muxed};
 
-pub use inlet::{Inlet, ReadFrom};
+pub use inlet::{Inlet, READ_MOST, ReadFrom};
 pub use outlet::{Outlet, Written};
 
 use crate::link::Role;

@@ -13,6 +13,7 @@ use farref_transport::{ByteRx, ByteTx, Descriptor};
 use super::error::RecordError;
 use super::handshake::record_header;
 use super::key::{OpenKey, SealKey, TAG};
+use crate::io::READ_MOST;
 
 /// Most bytes of text that are sealed as one record: a fragment, its header, and a little.
 ///
@@ -490,5 +491,3 @@ fn reserve_some(into: &mut BytesMut) {
 const IDLE: usize = 16 * 1024;
 /// Spare room that a read begins with.
 const READ_LEAST: usize = 4 * 1024;
-/// Spare room that reads grow to while they fill it.
-const READ_MOST: usize = 64 * 1024;

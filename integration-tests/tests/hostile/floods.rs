@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use farref::message::{Descriptor, Message, Operation, PeerLimits, Return, Target, Verdict};
 use farref::protocol::{CancelReason, Chain, Op};
 use farref::{Netref, connect};
+use farref_framing::READ_MOST;
 use farref_framing::rpyc::{Compress, put_frame};
 use farref_integration_tests::media::{runtime, within};
 use farref_integration_tests::raw_peer::{Heard, RawPeer, call, hello};
@@ -406,10 +407,7 @@ fn unconfirming() -> Vec<u8> {
     [says, message(&hello(), b"")].concat()
 }
 
-/// A server reads no more at once: what is that far apart is answered one after the other.
-const READ_MOST: usize = 64 << 10;
-
-/// Nothing, for as long as a read may be.
+/// Nothing, for as long as a read may be: what is that far apart is answered one after the other.
 fn apart() -> Vec<u8> {
     frame(0x80, 3, &[3; READ_MOST])
 }
