@@ -84,7 +84,9 @@ impl Encoder {
     ///
     /// The value refuses, or has a sequence of unknown length. Nothing of it is kept, neither bytes nor references.
     pub fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
-        self.clear();
+        if !self.is_clear() {
+            self.clear();
+        }
         let scope = reference::boxing(std::mem::take(&mut self.references));
         let mut sink = Sink {
             scratch: &mut self.scratch,
@@ -98,6 +100,11 @@ impl Encoder {
             Err(_) => self.clear(),
         }
         result
+    }
+
+    #[inline]
+    fn is_clear(&self) -> bool {
+        self.scratch.is_empty() && self.parts.is_empty() && self.references.is_empty()
     }
 
     /// The bytes of the value.

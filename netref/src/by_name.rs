@@ -130,7 +130,7 @@ impl<T: ?Sized + RemoteTrait> Exported for Translated<T> {
     }
 
     fn dispatch(&self, mut invocation: Invocation) -> Dispatched {
-        match &invocation.op {
+        match &invocation.request.op {
             // Only its host can tell, and that needs no interface.
             Op::Text | Op::Repr | Op::Hash | Op::Compare => relay::forward(&self.remote, None, invocation),
             _ => {

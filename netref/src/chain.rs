@@ -36,15 +36,12 @@ pub(crate) fn next() -> Chain {
 
 /// A chain that nothing belongs to yet.
 pub(crate) fn fresh() -> Chain {
-    Chain { id: name(), depth: 0 }
+    Chain::new(name(), 0)
 }
 
 /// The chain of a call made from within `chain`.
 pub(crate) const fn nested(chain: Chain) -> Chain {
-    Chain {
-        id: chain.id,
-        depth: chain.depth.saturating_add(1),
-    }
+    Chain::new(chain.id(), chain.depth.saturating_add(1))
 }
 
 /// A name that nobody can guess: a name of the thread, and a counter of its own under a keyed hash, whose key the
@@ -79,7 +76,7 @@ thread_local! {
 /// is about to wait for.
 pub(crate) fn register(chain: Chain, thread: &Arc<ThreadWaiter>) -> Registered {
     lock(waiting())
-        .entry(chain.id)
+        .entry(chain.id())
         .or_default()
         .push(Arc::clone(thread));
     NESTED.with_borrow_mut(|nested| {
@@ -89,7 +86,7 @@ pub(crate) fn register(chain: Chain, thread: &Arc<ThreadWaiter>) -> Registered {
         nested.push(Arc::clone(thread));
     });
     Registered {
-        chain: chain.id,
+        chain: chain.id(),
         thread: Arc::clone(thread),
     }
 }
@@ -117,7 +114,7 @@ impl Drop for Registered {
 /// Gives a callback to the thread that waits within `chain`; back if there is none.
 pub(crate) fn hand_to_waiting_thread(chain: Chain, job: Job) -> Result<(), Job> {
     let waiting = lock(waiting());
-    match waiting.get(&chain.id).and_then(|threads| threads.last()) {
+    match waiting.get(&chain.id()).and_then(|threads| threads.last()) {
         // Under the lock: a thread that is registered looks at its jobs once more after it has unregistered.
         Some(thread) => {
             thread.push(job);

@@ -12,25 +12,24 @@ use farref_boxing::{
 use serde::Serialize;
 use serde::de::Deserialize;
 
-use crate::call::BoxFuture;
 use crate::encoders;
 use crate::hosted::{self, address};
 use crate::interface::{Interface, Method, RemoteTrait};
 use crate::lock::lock;
 use crate::object::{Arguments, Description, Question, name_error, type_error};
-use crate::protocol::{Op, PeerShape, Received, Refs};
+use crate::protocol::{CallOptions, Op, PeerShape, Refs, Request};
 use crate::references;
 use crate::remote::{Conduit, EngineHandles};
 use crate::result::MethodResult;
+use crate::served::ServedFuture;
 use crate::shapes::Known;
 
 /// A call of the peer's, as the dispatch code of a remote trait sees it.
 pub struct Invocation {
     pub(crate) conduit: Arc<dyn Conduit>,
     pub(crate) answer: u64,
-    pub(crate) op: Op,
-    pub(crate) options: crate::protocol::CallOptions,
-    pub(crate) body: Bytes,
+    /// Without what the fields below hold of it.
+    pub(crate) request: Box<Request<EngineHandles>>,
     /// The arguments of a call by name, if they came as values: then there is no body.
     plain: Mutex<Option<Box<Arguments>>>,
     pub(crate) references: Vec<Reference>,
@@ -56,7 +55,7 @@ struct Aside {
 #[non_exhaustive]
 pub enum Dispatched {
     /// Polled first in order, then concurrently.
-    Async(BoxFuture<'static, ()>, &'static Method),
+    Async(ServedFuture, &'static Method),
     /// Run on a thread that may wait.
     Blocking(Box<dyn FnOnce() + Send>, &'static Method),
     /// It cannot be read before the peer has told what its argument types, with this fingerprint, look like.
@@ -80,20 +79,14 @@ impl Invocation {
     pub(crate) fn new(
         conduit: Arc<dyn Conduit>,
         answer: u64,
-        op: Op,
-        options: crate::protocol::CallOptions,
-        body: Bytes,
-        plain: Option<Box<Arguments>>,
-        refs: Refs<Received<EngineHandles>>,
+        mut request: Box<Request<EngineHandles>>,
     ) -> Self {
         Self {
             conduit,
             answer,
-            op,
-            options,
-            body,
-            plain: Mutex::new(plain),
-            references: references::received(refs),
+            plain: Mutex::new(request.plain.take()),
+            references: references::received(std::mem::take(&mut request.refs)),
+            request,
             aside: OnceLock::new(),
         }
     }
@@ -103,15 +96,20 @@ impl Invocation {
         conduit: Arc<dyn Conduit>,
         answer: u64,
         op: Op,
-        options: crate::protocol::CallOptions,
+        options: CallOptions,
         encoder: &mut Encoder,
     ) -> Self {
+        let request = Request {
+            op,
+            options,
+            body: Some(encoder.body().to_bytes()),
+            plain: None,
+            refs: Refs::new(),
+        };
         Self {
             conduit,
             answer,
-            op,
-            options,
-            body: encoder.body().to_bytes(),
+            request: Box::new(request),
             plain: Mutex::default(),
             references: encoder.take_references().collect(),
             aside: OnceLock::new(),
@@ -122,12 +120,18 @@ impl Invocation {
     #[doc(hidden)]
     #[must_use]
     pub fn method_of(&self, interface: &'static Interface) -> Option<usize> {
-        let position = interface.position_for(&self.op)?;
-        if let Op::Method { shape, .. } = &self.op {
+        let position = interface.position_for(&self.request.op)?;
+        if let Op::Method { shape, .. } = &self.request.op {
             let method = interface.methods.get(position)?;
             return (is_own(*shape, method) || self.is_readable(*shape)).then_some(position);
         }
         Some(position)
+    }
+
+    /// The encoded arguments.
+    fn body(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.request.body.as_ref().unwrap_or(&NONE)
     }
 
     fn aside(&self) -> &Aside {
@@ -150,7 +154,7 @@ impl Invocation {
     #[doc(hidden)]
     #[must_use]
     pub fn is_for(&self, interface: &'static Interface) -> bool {
-        match &self.op {
+        match &self.request.op {
             Op::Method { interface: id, .. } => interface.find(*id).is_some(),
             // It is called by the name of its method where there is only one: see `resolve`.
             Op::Invoke => false,
@@ -162,7 +166,7 @@ impl Invocation {
     #[doc(hidden)]
     #[must_use]
     pub fn operate<T: ?Sized + RemoteTrait>(self, this: Arc<T>) -> Dispatched {
-        match &self.op {
+        match &self.request.op {
             Op::Describe => {
                 let known = hosted::operations(&*this);
                 self.describe(T::INTERFACE, known.names().map(str::to_owned).collect())
@@ -188,7 +192,7 @@ impl Invocation {
             Some(Err(error)) => self.reply_failure(&error),
             None => {
                 let name = T::INTERFACE.name;
-                let error = format!("this {name} does not know the operation `{}`", self.op);
+                let error = format!("this {name} does not know the operation `{}`", self.request.op);
                 self.fail(Error::new(ErrorKind::Unimplemented, error), false);
             }
         }
@@ -196,7 +200,7 @@ impl Invocation {
 
     /// What an object is asked, with what goes with it.
     fn question(&self) -> Result<Question, Error> {
-        Ok(match &self.op {
+        Ok(match &self.request.op {
             Op::Text | Op::Repr => Question::Text,
             Op::Len => Question::Len,
             Op::Hash => Question::Hash,
@@ -218,7 +222,7 @@ impl Invocation {
 
     /// Answers for an object that is handed out as `interface` what that alone can tell, and refuses the rest.
     pub(crate) fn refuse(self, interface: &'static Interface) -> Dispatched {
-        let told = match &self.op {
+        let told = match &self.request.op {
             // It answers nothing else.
             Op::Describe => return self.describe(interface, Vec::new()),
             Op::IsInstance(class) => interface.lineage().iter().any(|known| known.name == class),
@@ -249,7 +253,7 @@ impl Invocation {
     /// Names the interface that has the method: where the call is passed on to, another one may have its like.
     pub(crate) fn qualify(&mut self, interface: &'static Interface) {
         self.resolve(interface);
-        if let Op::Named(name) | Op::Get(name) | Op::Set(name) = &mut self.op
+        if let Op::Named(name) | Op::Get(name) | Op::Set(name) = &mut self.request.op
             && !name.contains('.')
         {
             *name = format!("{}.{name}", interface.name);
@@ -258,22 +262,22 @@ impl Invocation {
 
     /// Names the method that is called when an object which is handed out as `interface` is called itself.
     pub(crate) fn resolve(&mut self, interface: &'static Interface) {
-        if self.op == Op::Invoke
-            && let Some((_, method)) = interface.find_for(&self.op)
+        if self.request.op == Op::Invoke
+            && let Some((_, method)) = interface.find_for(&self.request.op)
         {
-            self.op = Op::Named(method.name.to_owned());
+            self.request.op = Op::Named(method.name.to_owned());
         }
     }
 
     /// Answers a call that no method takes.
     fn unknown(self, interface: &'static Interface) -> Dispatched {
         let writer = self.aside.get().and_then(|aside| aside.writer.get());
-        if let (Op::Method { shape, .. }, Some(PeerShape::Asked)) = (&self.op, writer) {
+        if let (Op::Method { shape, .. }, Some(PeerShape::Asked)) = (&self.request.op, writer) {
             let shape = *shape;
             return Dispatched::Unread(Box::new(self), shape);
         }
         let name = interface.name;
-        let error = match &self.op {
+        let error = match &self.request.op {
             Op::Method { interface: id, .. } if interface.find(*id).is_none() => Error::new(
                 ErrorKind::Denied,
                 format!("the object was handed out as {name} and as nothing else"),
@@ -295,13 +299,13 @@ impl Invocation {
     /// They were written from other types, or are broken: nothing of the method has run.
     #[doc(hidden)]
     pub fn arguments<'a, A: Deserialize<'a>>(&'a self, method: &Method) -> Result<A, Error> {
-        let Op::Method { shape, .. } = &self.op else {
+        let Op::Method { shape, .. } = &self.request.op else {
             return self.arguments_by_name(method);
         };
         if !is_own(*shape, method) {
             let own = &method.told().arguments;
             let writer = self.writer(*shape, own, method)?;
-            return decode_by_shape(&self.body, &self.references, writer, &references::limits())
+            return decode_by_shape(self.body(), &self.references, writer, &references::limits())
                 .map_err(Error::from);
         }
         self.decode()
@@ -312,10 +316,10 @@ impl Invocation {
         static NOTHING: Value = Value::Tuple(Vec::new());
         // Streams and channels in the result have to know which types tell their shape by themselves.
         method.told();
-        let arguments = match &self.op {
+        let arguments = match &self.request.op {
             Op::Get(_) => Vec::new(),
             Op::Set(_) => vec![self.decode()?],
-            _ if method.arguments.is_empty() && *self.body == *Arguments::NONE => Vec::new(),
+            _ if method.arguments.is_empty() && **self.body() == *Arguments::NONE => Vec::new(),
             _ => self.named()?.arrange(method)?,
         };
         let arranged = if arguments.is_empty() {
@@ -347,7 +351,7 @@ impl Invocation {
         if let Some(plain) = lock(&self.plain).take() {
             let mut encoder = encoders::take();
             let encoded: Result<(), CodecError> = encoder.encode(&*plain);
-            self.body = encoder.body().to_bytes();
+            self.request.body = Some(encoder.body().to_bytes());
             encoders::put(encoder);
             encoded?;
         }
@@ -356,7 +360,7 @@ impl Invocation {
 
     /// What goes with a call by name.
     pub(crate) fn decode<'a, A: Deserialize<'a>>(&'a self) -> Result<A, Error> {
-        decode(&self.body, &self.references, &references::limits()).map_err(Error::from)
+        decode(self.body(), &self.references, &references::limits()).map_err(Error::from)
     }
 
     /// What the peer has written the arguments with, if they can be read.
@@ -381,7 +385,7 @@ impl Invocation {
         R: MethodResult,
         A: SerializeAs<R::Value>,
     {
-        let by_number = matches!(self.op, Op::Method { .. });
+        let by_number = matches!(self.request.op, Op::Method { .. });
         match result.as_result() {
             Ok(value) if by_number => {
                 let shape = method.told().value.fingerprint;
@@ -410,12 +414,12 @@ impl Invocation {
 
     /// Answers with a value that says what it is.
     pub(crate) fn reply_value(&self, value: &Value) {
-        self.send(&self.op.to_string(), None, 0, value);
+        self.send(&self.request.op.to_string(), None, 0, value);
     }
 
     /// Answers with an error of the method's. With it goes the error itself: a protocol may know what it was made of.
     pub(crate) fn reply_failure(&self, error: &Error) {
-        self.send(&self.op.to_string(), Some(error.clone()), 0, error);
+        self.send(&self.request.op.to_string(), Some(error.clone()), 0, error);
     }
 
     /// Answers a call by name.
@@ -458,7 +462,7 @@ impl fmt::Debug for Invocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Invocation")
             .field("answer", &self.answer)
-            .field("op", &self.op)
+            .field("op", &self.request.op)
             .finish_non_exhaustive()
     }
 }

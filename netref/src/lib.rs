@@ -65,6 +65,7 @@ pub mod place;
 mod reconnecting;
 pub mod rpyc;
 pub mod runtime;
+mod served;
 mod shapes;
 pub mod stream;
 pub mod trace;

@@ -17,6 +17,7 @@ use bytes::{Buf, BufMut, Bytes};
 use farref_boxing::Error;
 use farref_framing::varint;
 
+pub(crate) use call::Calling;
 pub use call::{Call, Target};
 pub use descriptor::{Descriptor, Handed};
 pub use error::MessageError;
@@ -61,6 +62,27 @@ pub const SHAPES: u64 = 1;
 
 /// Longest name of a peer, and longest text of an [`Abort`](Message::Abort), in bytes.
 pub const MAX_TEXT: usize = 256;
+
+/// Which message it is, as far as its reader has to know before: calls and returns are read where they are handled, as most
+/// are of these, and they are large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Call,
+    Return,
+    Other,
+}
+
+impl Kind {
+    /// The kind of the message that begins so.
+    #[inline]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        match bytes.first() {
+            Some(&kind::CALL) => Self::Call,
+            Some(&kind::RETURN) => Self::Return,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// One message, without its body.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,14 +178,8 @@ impl Message<'_> {
                 out.push(kind::HELLO);
                 hello.encode(out);
             }
-            Self::Call(call) => {
-                out.push(kind::CALL);
-                call.encode(out);
-            }
-            Self::Return(returned) => {
-                out.push(kind::RETURN);
-                returned.encode(out);
-            }
+            Self::Call(call) => call.borrowed().encode(out),
+            Self::Return(returned) => returned.encode(out),
             Self::Cancel { call, reason } => {
                 put_numbers(out, kind::CANCEL, [*call]);
                 out.push(reason_number(*reason));
@@ -222,6 +238,21 @@ impl Message<'_> {
         bytes.advance(bytes.len().saturating_sub(left));
         message
     }
+}
+
+/// Takes a message that may have a body off the front of `bytes`, after its kind.
+#[inline]
+fn take<T>(
+    bytes: &mut Bytes,
+    references: u32,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, MessageError>,
+) -> Result<T, MessageError> {
+    let mut reader = Reader::new(bytes, references);
+    reader.byte()?;
+    let message = read(&mut reader)?;
+    let left = reader.left();
+    bytes.advance(bytes.len().saturating_sub(left));
+    Ok(message)
 }
 
 fn put_numbers<const N: usize>(out: &mut Vec<u8>, kind: u8, numbers: [u64; N]) {

@@ -435,7 +435,7 @@ mod tests {
             let Event::Call(incoming) = events.remove(0) else {
                 panic!("{events:?}")
             };
-            match (incoming.body, &events[..]) {
+            match (incoming.request.body, &events[..]) {
                 (Some(body), []) => assert_eq!(body, vec![1; len]),
                 (None, [Event::Body { answer, body, .. }]) => {
                     assert_eq!((*answer, &body[..]), (incoming.answer, &vec![1; len][..]));

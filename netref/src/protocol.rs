@@ -241,8 +241,8 @@ pub struct CallOptions {
     pub chain: Option<Chain>,
     /// How many connections the call has crossed.
     pub hops: u8,
-    /// Trace context (W3C), passed on unread.
-    pub trace: Option<[u8; 25]>,
+    /// Trace context (W3C), passed on unread. Few calls have one, and all are moved about.
+    pub trace: Option<Box<[u8; 25]>>,
     /// What the result is going to be read as. Nobody else hears of it.
     pub results: ResultShapes,
     /// How many levels of containers in the result are wanted by value, where the peer hands out containers by
@@ -281,10 +281,27 @@ pub enum PeerShape {
 /// A chain of nested calls: one logical thread over all processes it passes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Chain {
-    /// Unguessable name of the chain.
-    pub id: u128,
+    /// Bytes, as a number of that size would have to begin at a multiple of 16: chains are moved about with every call.
+    id: [u8; 16],
     /// How deep this call is nested in it.
     pub depth: u16,
+}
+
+impl Chain {
+    /// A place in the chain of that name, which nobody can guess.
+    #[must_use]
+    pub const fn new(id: u128, depth: u16) -> Self {
+        Self {
+            id: id.to_le_bytes(),
+            depth,
+        }
+    }
+
+    /// The name of the chain.
+    #[must_use]
+    pub const fn id(self) -> u128 {
+        u128::from_le_bytes(self.id)
+    }
 }
 
 /// Where a call goes.
@@ -395,6 +412,13 @@ pub struct Incoming<H: Handles> {
     pub answer: u64,
     /// What it is made on.
     pub target: IncomingTarget<H>,
+    /// What is asked. It stays where it is: a call goes through many hands.
+    pub request: Box<Request<H>>,
+}
+
+/// What a call of the peer's asks for.
+#[derive(Debug)]
+pub struct Request<H: Handles> {
     /// What is to be done.
     pub op: Op,
     /// How; the deadline is in our own time.

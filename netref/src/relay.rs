@@ -25,7 +25,7 @@ pub(crate) fn forward(
         let is_less = remote
             .imported()
             .is_some_and(|imported| imported.interface != handed_on.id);
-        match &invocation.op {
+        match &invocation.request.op {
             Op::Method { interface, .. } if handed_on.find(*interface).is_none() => {
                 return invocation.refuse(handed_on);
             }
@@ -41,7 +41,7 @@ pub(crate) fn forward(
     if let Some(object) = Arc::clone(remote).exported() {
         return object.dispatch(invocation);
     }
-    if invocation.options.hops >= MAX_HOPS {
+    if invocation.request.options.hops >= MAX_HOPS {
         let error = Error::new(
             ErrorKind::Loop,
             format!("the call was passed on {MAX_HOPS} times"),
@@ -53,7 +53,7 @@ pub(crate) fn forward(
         invocation.fail(error, false);
         return Dispatched::Done;
     }
-    let mut options = invocation.options.clone();
+    let mut options = invocation.request.options.clone();
     options.hops = options.hops.saturating_add(1);
     // One deeper: whoever passes a call on is admitted by the allowance for nested calls, or tight limits on both
     // sides of the relay could wait for each other (PROTOCOL.md § 7.7).

@@ -54,7 +54,7 @@ impl TraceContext {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            trace_id: chain::fresh().id.max(1),
+            trace_id: chain::fresh().id().max(1),
             span_id: span_id(),
             flags: 1,
         }
@@ -138,7 +138,7 @@ impl TraceContext {
 
 #[expect(clippy::cast_possible_truncation, reason = "half of what is random is random")]
 fn span_id() -> u64 {
-    (chain::fresh().id as u64).max(1)
+    (chain::fresh().id() as u64).max(1)
 }
 
 impl Default for TraceContext {
@@ -189,8 +189,8 @@ impl FromStr for TraceContext {
 
 /// The current one, as it is on the wire.
 #[inline]
-pub(crate) fn on_wire() -> Option<[u8; 25]> {
-    TraceContext::current().map(TraceContext::to_wire)
+pub(crate) fn on_wire() -> Option<Box<[u8; 25]>> {
+    TraceContext::current().map(|context| Box::new(context.to_wire()))
 }
 
 /// Makes `context` the current one for as long as what comes back is kept.

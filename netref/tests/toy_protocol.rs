@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use farref::protocol::{
     BodyRef, CallOptions, CallStart, CancelReason, Event, Factory, Imported, Incoming, IncomingTarget, Op,
-    Outcome, Outgoing, Protocol, Received, Refs, Reply, TableStats, Target,
+    Outcome, Outgoing, Protocol, Received, Refs, Reply, Request, TableStats, Target,
 };
 use farref::{
     Certainty, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Remote, RemoteTrait,
@@ -224,11 +224,13 @@ impl Toy {
                 self.events.push_back(Event::Call(Incoming {
                     answer,
                     target,
-                    op,
-                    options,
-                    body: now.0,
-                    plain: None,
-                    refs: now.1,
+                    request: Box::new(Request {
+                        op,
+                        options,
+                        body: now.0,
+                        plain: None,
+                        refs: now.1,
+                    }),
                 }));
                 let body = late.map(|(body, refs)| Event::Body { answer, body, refs });
                 self.events.extend(body);

@@ -146,7 +146,7 @@ fn what_fails_without_being_a_breach_fails_alone() {
     failing.fails(on_failed, b"", ErrorKind::Broken);
     // Too deep, and around in circles.
     let mut deep = call::<dyn Bench>(0, 0, "add");
-    deep.options.chain = Some(Chain { id: 1, depth: 11 });
+    deep.options.chain = Some(Chain::new(1, 11));
     failing.fails(deep, &[1, 2], ErrorKind::Loop);
     let mut far = call::<dyn Bench>(0, 0, "add");
     far.options.hops = 33;

@@ -140,13 +140,10 @@ fn a_message_cut_anywhere_is_a_breach_and_never_a_panic() {
     .into_iter()
     .collect();
     rich.time_left = Some(1 << 40);
-    rich.options.chain = Some(Chain {
-        id: u128::MAX,
-        depth: 300,
-    });
+    rich.options.chain = Some(Chain::new(u128::MAX, 300));
     rich.options.hops = 3;
     rich.priority = Some(1);
-    rich.options.trace = Some([7; 25]);
+    rich.options.trace = Some(Box::new([7; 25]));
     let messages = [
         message(rich),
         hello(),

@@ -450,7 +450,7 @@ fn who_does_not_read_is_not_answered_without_end() {
                 for depth in 1..=10 {
                     let mut take = call::<dyn Fort>(LONG_ANSWERS + u64::from(depth), 0, "take");
                     take.options.no_pipeline = true;
-                    take.options.chain = Some(Chain { id: 1, depth });
+                    take.options.chain = Some(Chain::new(1, depth));
                     take.descriptors = (0..80_000).map(|_| Descriptor::Borrowed(mine(1, 5))).collect();
                     peer.write(&message(&Message::Call(take), &[0]));
                 }

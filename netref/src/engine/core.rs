@@ -29,7 +29,7 @@ use crate::peer::Peer;
 use crate::place;
 use crate::protocol::{
     BodyRef, CallOptions, CallStart, CancelReason, Chain, Event, Factory, Imported, Op, Outgoing, PeerShape,
-    Protocol, Received, Refs, Reply, TableStats, Target,
+    Protocol, Received, Refs, Reply, Request, TableStats, Target,
 };
 use crate::references;
 use crate::releases::{Release, Releases};
@@ -903,18 +903,18 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         let Invocation {
             conduit: back,
             answer,
-            op,
-            body,
+            request,
             references,
             ..
         } = invocation;
+        let Request { op, body, .. } = *request;
         let refs = references::passed_on(&references, &*self);
         drop(references);
         options.no_pipeline = false;
         if let Op::Method { shape, .. } = op {
             self.passes(shape, &back);
         }
-        let pieces: [Bytes; 1] = [body];
+        let pieces: [Bytes; 1] = [body.unwrap_or_default()];
         match self
             .core
             .commit(target, &op, &options, BodyRef::Rope(&pieces), refs, &mut None)

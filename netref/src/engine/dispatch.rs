@@ -18,10 +18,9 @@ use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind, Shape};
 
 use crate::body;
-use crate::call::BoxFuture;
 use crate::chain;
 use crate::context::{self, Serving};
-use crate::engine::core::Core;
+use crate::engine::core::{Anchor, Core};
 use crate::hosted::Exported;
 use crate::interface::Method;
 use crate::invocation::{Dispatched, Invocation};
@@ -32,6 +31,7 @@ use crate::protocol::{
     CallOptions, CancelReason, Chain, Incoming, IncomingTarget, PeerShape, Protocol, Received, Refs,
 };
 use crate::remote::{Blocked, Conduit, EngineHandles, Remote, TellShape};
+use crate::served::{self, ServedFuture};
 use crate::shapes;
 use crate::sparse::SparseMap;
 use crate::trace::Traced;
@@ -40,6 +40,8 @@ use crate::waiter::{Job, ThreadWaiter};
 /// What runs and what waits on the serving side of one connection.
 pub(crate) struct Dispatch {
     state: Mutex<Running>,
+    /// There is a mailbox. The first is made by whoever reads: where it finds none, there is none.
+    has_mailboxes: AtomicBool,
     max_blocking: usize,
 }
 
@@ -188,16 +190,13 @@ enum Way {
 impl Running {
     /// Where a call of `export` goes.
     fn way(&self, export: u64, incoming: &Incoming<EngineHandles>) -> Way {
-        if self.mailboxes.is_empty() && incoming.body.is_some() {
-            return Way::On;
-        }
-        let own = Slot::own(export, &incoming.options);
+        let own = Slot::own(export, &incoming.request.options);
         let slot = if let Some(chain) = own.nested {
             let (all, serial) = (Slot::of_all(export), is_serial(incoming));
             let of_all = self.mailboxes.get(&all);
             match of_all.and_then(|mailbox| mailbox.alone) {
                 Some((of, busy_with_serial)) if busy_with_serial || serial => {
-                    if of == chain.id {
+                    if of == chain.id() {
                         return Way::Reentrant;
                     }
                     all
@@ -214,24 +213,10 @@ impl Running {
         } else {
             own
         };
-        if incoming.body.is_some() && !self.mailboxes.contains_key(&slot) {
+        if incoming.request.body.is_some() && !self.mailboxes.contains_key(&slot) {
             return Way::On;
         }
         Way::Queue(slot)
-    }
-
-    /// Puts a call into a mailbox.
-    fn queue(&mut self, slot: Slot, mut incoming: Incoming<EngineHandles>) {
-        incoming.body = incoming.body.map(body::apart);
-        if incoming.body.is_none() {
-            self.bodies.insert(incoming.answer, slot);
-        }
-        self.mailboxes
-            .map()
-            .entry(slot)
-            .or_default()
-            .queue
-            .push_back(incoming);
     }
 
     /// Calls that need not wait for a method which has begun to run alone, and now would.
@@ -243,8 +228,8 @@ impl Running {
             return Vec::new();
         }
         let is_free = |incoming: &Incoming<EngineHandles>| {
-            incoming.body.is_some()
-                && Slot::own(slot.export, &incoming.options).nested.is_some()
+            incoming.request.body.is_some()
+                && Slot::own(slot.export, &incoming.request.options).nested.is_some()
                 && !is_serial(incoming)
         };
         let queue = std::mem::take(&mut mailbox.queue);
@@ -262,7 +247,7 @@ fn is_serial(incoming: &Incoming<EngineHandles>) -> bool {
     let Some(interface) = object.interface() else {
         return false;
     };
-    let method = interface.find_for(&incoming.op);
+    let method = interface.find_for(&incoming.request.op);
     method.is_some_and(|(_, method)| method.manners.serial)
 }
 
@@ -270,6 +255,7 @@ impl Dispatch {
     pub(crate) fn new(max_blocking: usize) -> Self {
         Self {
             state: Mutex::default(),
+            has_mailboxes: AtomicBool::new(false),
             max_blocking,
         }
     }
@@ -283,6 +269,22 @@ impl Dispatch {
         state.unread.rest();
         state.curious.rest();
         state.queue.shrink_to_fit();
+    }
+
+    /// A mailbox, made if there is none.
+    fn mailbox<'a>(&self, state: &'a mut Running, slot: Slot) -> &'a mut Mailbox {
+        self.has_mailboxes.store(true, Ordering::Release);
+        state.mailboxes.map().entry(slot).or_default()
+    }
+
+    /// Puts a call into a mailbox.
+    fn queue(&self, state: &mut Running, slot: Slot, mut incoming: Incoming<EngineHandles>) {
+        let body = &mut incoming.request.body;
+        *body = body.take().map(body::apart);
+        if body.is_none() {
+            state.bodies.insert(incoming.answer, slot);
+        }
+        self.mailbox(state, slot).queue.push_back(incoming);
     }
 
     pub(crate) fn is_cancelled(&self, answer: u64) -> bool {
@@ -317,7 +319,7 @@ impl Dispatch {
         if state.queue.is_empty() {
             return;
         }
-        let is_of_chain = |turn: &Turn| turn.chain.is_some_and(|of| of.id == chain.id);
+        let is_of_chain = |turn: &Turn| turn.chain.is_some_and(|of| of.id() == chain.id());
         let queue = std::mem::take(&mut state.queue);
         let (handed, left): (VecDeque<Turn>, _) = queue.into_iter().partition(is_of_chain);
         state.queue = left;
@@ -352,20 +354,26 @@ impl Dispatch {
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
-    /// A call came.
-    pub(crate) fn deliver(self: &Arc<Self>, incoming: Incoming<EngineHandles>) {
+    /// A call came. `anchor` is asked for the anchor if it is run now.
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        incoming: Incoming<EngineHandles>,
+        anchor: impl FnOnce() -> Arc<Anchor<P>>,
+    ) {
         let export = match &incoming.target {
             IncomingTarget::Object { export, .. } => *export,
             IncomingTarget::Import(_) | IncomingTarget::Broken(_) => {
-                self.run(incoming);
+                self.run(incoming, anchor());
                 return;
             }
         };
-        let is_reentrant = {
-            let mut state = lock(&self.dispatch.state);
+        let dispatch = &self.dispatch;
+        let is_alone = incoming.request.body.is_some() && !dispatch.has_mailboxes.load(Ordering::Acquire);
+        let is_reentrant = !is_alone && {
+            let mut state = lock(&dispatch.state);
             match state.way(export, &incoming) {
                 Way::On => false,
-                Way::Queue(slot) => return state.queue(slot, incoming),
+                Way::Queue(slot) => return dispatch.queue(&mut state, slot, incoming),
                 Way::Reentrant => true,
             }
         };
@@ -373,7 +381,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             return self.refuse(&incoming);
         }
         // A method that runs alone makes the mailbox busy by itself.
-        if let Next::Freed(slot) = self.run(incoming) {
+        if let Next::Freed(slot) = self.run(incoming, anchor()) {
             self.not_busy(slot);
             self.drain(slot);
         }
@@ -404,8 +412,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 queue.find(|incoming| incoming.answer == answer)
             });
             if let Some(waiting) = waiting {
-                waiting.body = Some(body);
-                waiting.refs.append(&mut refs);
+                waiting.request.body = Some(body);
+                waiting.request.refs.append(&mut refs);
             }
             slot
         };
@@ -423,7 +431,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     fn free_nested(self: &Arc<Self>, slot: Slot) {
         let free = lock(&self.dispatch.state).take_nested(slot);
         for incoming in free {
-            self.deliver(incoming);
+            self.deliver(incoming, || self.anchor());
         }
     }
 
@@ -487,9 +495,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 match mailbox.queue.front() {
                     None => {
                         state.mailboxes.remove(&slot);
+                        let is_any_left = !state.mailboxes.is_empty();
+                        self.dispatch.has_mailboxes.store(is_any_left, Ordering::Release);
                         return;
                     }
-                    Some(first) if first.body.is_none() => return,
+                    Some(first) if first.request.body.is_none() => return,
                     Some(first) => {
                         let answer = first.answer;
                         mailbox.busy = true;
@@ -503,7 +513,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 }
             };
             if let Some(incoming) = incoming
-                && self.run(incoming) == Next::Wait(slot)
+                && self.run(incoming, self.anchor()) == Next::Wait(slot)
             {
                 return self.free_nested(slot);
             }
@@ -519,40 +529,28 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    /// Hands a call to its method.
-    fn run(self: &Arc<Self>, incoming: Incoming<EngineHandles>) -> Next {
+    /// Hands a call to its method. `conduit` is the anchor.
+    fn run(self: &Arc<Self>, incoming: Incoming<EngineHandles>, conduit: Arc<dyn Conduit>) -> Next {
         let Incoming {
             answer,
             target,
-            op,
-            options,
-            body,
-            plain,
-            refs,
+            request,
         } = incoming;
-        let conduit: Arc<dyn Conduit> = self.anchor();
+        let options = &request.options;
         let serving = Serving {
             conduit: Arc::clone(&conduit),
             answer,
             chain: options.chain,
             deadline: options.deadline,
             hops: options.hops,
-            traced: Traced::of(options.trace.as_ref()),
+            traced: Traced::of(options.trace.as_deref()),
         };
         let awaited = options.blocking;
         let mut own = Slot::of_all(0);
         if let IncomingTarget::Object { export, .. } = &target {
-            own = Slot::own(*export, &options);
+            own = Slot::own(*export, options);
         }
-        let invocation = Invocation::new(
-            conduit,
-            answer,
-            op,
-            options,
-            body.unwrap_or_default(),
-            plain,
-            refs,
-        );
+        let invocation = Invocation::new(conduit, answer, request);
         match target {
             IncomingTarget::Broken(error) => {
                 invocation.fail(error, false);
@@ -612,7 +610,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let (answer, shape, own) = (unread.invocation.answer, unread.shape, unread.own);
         {
             let mut state = lock(&self.dispatch.state);
-            let mailbox = state.mailboxes.map().entry(own).or_default();
+            let mailbox = self.dispatch.mailbox(&mut state, own);
             mailbox.busy = true;
             mailbox.unread = true;
             // Until it is begun it is given up here.
@@ -728,7 +726,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Polls an async method for the first time, in order, and spawns it if it waits.
     fn run_async(
         self: &Arc<Self>,
-        mut future: BoxFuture<'static, ()>,
+        mut future: ServedFuture,
         method: &'static Method,
         mut serving: Serving,
         how: How,
@@ -746,7 +744,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 .is_ready()
         };
         if is_over {
-            drop(future);
+            served::put(future);
             self.left(answer);
             return if alone { Next::Freed(how.slot) } else { Next::Go };
         }
@@ -765,12 +763,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Polls an async method as the call that is being served. One that panics is answered, and over.
     fn poll_method(
         self: &Arc<Self>,
-        future: &mut BoxFuture<'static, ()>,
+        future: &mut ServedFuture,
         serving: &mut Option<Serving>,
         answer: u64,
         context: &mut Context<'_>,
     ) -> Poll<()> {
-        let polled = context::serve(serving, || panics::guard(|| future.as_mut().poll(context)));
+        let polled = context::serve(serving, || panics::guard(|| future.poll(context)));
         polled.unwrap_or_else(|error| {
             self.answer_panic(answer, error);
             Poll::Ready(())
@@ -833,9 +831,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Makes a mailbox busy: what comes waits until the call is over. Calls that the method makes are known by its
     /// chain, which it gets here if it has none.
     fn occupy(&self, slot: Slot, serving: &mut Serving, serial: bool) {
-        let chain = serving.chain.get_or_insert_with(chain::fresh).id;
+        let chain = serving.chain.get_or_insert_with(chain::fresh).id();
         let mut state = lock(&self.dispatch.state);
-        let mailbox = state.mailboxes.map().entry(slot).or_default();
+        let mailbox = self.dispatch.mailbox(&mut state, slot);
         mailbox.busy = true;
         mailbox.alone = Some((chain, serial));
     }
@@ -911,7 +909,7 @@ struct How {
 /// An async method that was polled and waits, or is to run by itself.
 struct Served<P: Protocol<EngineHandles>> {
     core: Arc<Core<P>>,
-    future: Option<BoxFuture<'static, ()>>,
+    future: Option<ServedFuture>,
     serving: Option<Serving>,
     /// It can be given up.
     cancel: Arc<Cancel>,

@@ -46,6 +46,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Handles the events one by one, in the order of the wire.
     pub(super) fn handle_events(self: &Arc<Self>, number: u64) -> Handled {
         role::driving(Arc::clone(self) as Arc<dyn Driven>, number, || {
+            // Found once for all calls that came together.
+            let mut found = None;
+            let mut anchor = || Arc::clone(found.get_or_insert_with(|| self.anchor()));
             // Woken together: who is woken wants the lock as well.
             let mut ready = SmallVec::<[Waiter; TOGETHER]>::new();
             loop {
@@ -68,7 +71,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     Some(Event::Ready(waiter)) => waiter.wake(),
                     // The peer takes what it said since our goodbye for unknown; it was given up with that.
                     Some(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
-                    Some(Event::Call(incoming)) => self.deliver(incoming),
+                    Some(Event::Call(incoming)) => self.deliver(incoming, &mut anchor),
                     Some(event) => self.handle(event),
                 }
             }
@@ -77,7 +80,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     fn handle(self: &Arc<Self>, event: Event<EngineHandles>) {
         match event {
-            Event::Call(incoming) => self.deliver(incoming),
+            Event::Call(incoming) => self.deliver(incoming, || self.anchor()),
             Event::Ready(waiter) => waiter.wake(),
             Event::Body { answer, body, refs } => self.body_arrived(answer, body, refs),
             Event::Cancelled { answer, .. } => self.give_up(answer),

@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
 
-use crate::protocol::{CallOptions, Handles, IncomingTarget, Op, Received, Refs};
+use crate::protocol::{CallOptions, Handles, IncomingTarget, Refs, Request};
 
 /// One call of the peer's.
 ///
@@ -49,10 +48,7 @@ pub(super) struct Queued<H: Handles> {
     /// The call whose result it is made on.
     pub(super) parent: u64,
     pub(super) slot: u32,
-    pub(super) op: Op,
-    pub(super) options: CallOptions,
-    pub(super) body: Option<Bytes>,
-    pub(super) refs: Refs<Received<H>>,
+    pub(super) request: Box<Request<H>>,
 }
 
 /// A reference in a result, kept for calls on it.

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::task::Poll;
 
-use bytes::Bytes;
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
 
@@ -15,7 +14,7 @@ use super::rules::Rule;
 use super::waiting::Waiting;
 use super::wire::{self, Of, Written};
 use super::{Exchange, Wire, limit};
-use crate::message::{self, Call, MAX_NAME, Message, Operation, name_of};
+use crate::message::{self, Calling, MAX_NAME, Message, Operation, name_of};
 use crate::protocol::{
     BodyRef, CallOptions, CallStart, CancelReason, Handles, Op, Outcome, Outgoing, Refs, Target,
 };
@@ -180,24 +179,20 @@ impl<H: Handles> Exchange<H> {
         };
         self.trace_origin(op, None);
         let bytes = wire::len(body);
-        let mut described = self.describe(refs, Purpose::Arguments)?;
+        let described = self.describe(refs, Purpose::Arguments)?;
         self.write_owed(wire);
         let number = self.questions.sent.next();
-        let call = Call {
+        let call = Calling {
             call: number,
             target,
             operation: Operation::Known(Cow::Borrowed(op)),
-            options: CallOptions {
-                deadline: None,
-                ..options.clone()
-            },
+            options,
             time_left: options.deadline.map(|deadline| deadline.saturating_sub(now)),
             priority: None,
-            descriptors: std::mem::take(&mut described.descriptors),
-            streams: Bytes::new(),
+            descriptors: &described.descriptors,
+            streams: &[],
         };
-        let message = Message::Call(call);
-        self.encode(&message);
+        call.encode(self.empty_head());
         let failed = if (self.head.len() as u64).saturating_add(bytes) > self.max_message {
             Some(limit(
                 "the arguments are longer than the peer accepts, in bytes",
@@ -214,9 +209,6 @@ impl<H: Handles> Exchange<H> {
             }
         };
         if let Some(error) = failed {
-            if let Message::Call(call) = message {
-                described.descriptors = call.descriptors;
-            }
             self.take_back(described);
             return Err(error);
         }

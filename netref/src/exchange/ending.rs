@@ -42,7 +42,7 @@ impl<H: Handles> Exchange<H> {
         answers.sort_unstable_by_key(|(number, _)| *number);
         for (number, answer) in answers {
             match answer.stage {
-                Stage::Queued(queued) => self.discard_received(queued.refs),
+                Stage::Queued(queued) => self.discard_received(queued.request.refs),
                 Stage::Running if answer.detached && answer.lane.is_none() => {}
                 Stage::Running => {
                     self.push_event(Event::Cancelled {

@@ -203,7 +203,7 @@ impl Table {
             match event {
                 Event::Call(incoming) => {
                     self.answers.push(incoming.answer);
-                    self.held.extend(incoming.refs);
+                    self.held.extend(incoming.request.refs);
                 }
                 Event::Cancelled { answer, .. } => self.answers.retain(|other| *other != answer),
                 Event::Opened(root) => self.held.push(root),

@@ -417,9 +417,15 @@ impl<H: Handles> Exchange<H> {
 
     /// Encodes a message into `head`.
     fn encode(&mut self, message: &Message<'_>) {
+        message.encode(self.empty_head());
+    }
+
+    /// Room for a message.
+    #[inline]
+    fn empty_head(&mut self) -> &mut Vec<u8> {
         self.head.clear();
         self.head.shrink_to(LONG_HEAD);
-        message.encode(&mut self.head);
+        &mut self.head
     }
 
     fn flush_outbox(&mut self, wire: &mut dyn Wire) {

@@ -12,11 +12,9 @@ use super::rules::Rule;
 use super::wire::HELD;
 use super::{Breach, Exchange, Inbound, MAX_HOPS, Wire};
 use crate::message::{
-    Call, Descriptor, Hello, Message, Operation, Return, SHAPES, Target, Verdict, name_of, read_error,
+    Call, Descriptor, Hello, Kind, Message, Operation, Return, SHAPES, Target, Verdict, name_of, read_error,
 };
-use crate::protocol::{
-    CallOptions, Event, Factory, Handles, Incoming, IncomingTarget, Op, Outcome, Received, Refs,
-};
+use crate::protocol::{Event, Factory, Handles, Incoming, IncomingTarget, Outcome, Received, Refs, Request};
 use bytes::Bytes;
 
 impl<H: Handles> Exchange<H> {
@@ -40,20 +38,36 @@ impl<H: Handles> Exchange<H> {
             bytes: mut body,
             bulk,
         } = inbound;
-        match Message::decode(&mut body, self.config.max_references) {
-            Ok(Message::Call(_) | Message::Return(_)) if bulk.is_some() && !body.is_empty() => {
-                return Err(Breach::UnexpectedBody);
+        let references = self.config.max_references;
+        match Kind::of(&body) {
+            Kind::Call => {
+                let call = Call::take(&mut body, references)?;
+                self.check_body(&body, bulk)?;
+                self.handle_call(call, body, bulk, factory, now, wire)?;
             }
-            Ok(Message::Call(_) | Message::Return(_)) if self.peer.is_none() => return Err(Breach::NoHello),
-            Ok(Message::Call(call)) => self.handle_call(call, body, bulk, factory, now, wire)?,
-            Ok(Message::Return(returned)) => {
+            Kind::Return => {
+                let returned = Return::take(&mut body, references)?;
+                self.check_body(&body, bulk)?;
                 self.handle_return(returned, body, bulk, factory, wire)?;
                 self.admit(now, wire);
             }
-            Ok(message) => self.handle_other(message, body, bulk, factory, now, wire)?,
-            Err(error) => return Err(error.into()),
+            Kind::Other => {
+                let message = Message::decode(&mut body, references)?;
+                self.handle_other(message, body, bulk, factory, now, wire)?;
+            }
         }
         self.settle(wire);
+        Ok(())
+    }
+
+    /// Whether a call or a return may come now, with that body.
+    fn check_body(&self, body: &Bytes, bulk: Option<(LaneId, u64)>) -> Result<(), Breach> {
+        if bulk.is_some() && !body.is_empty() {
+            return Err(Breach::UnexpectedBody);
+        }
+        if self.peer.is_none() {
+            return Err(Breach::NoHello);
+        }
         Ok(())
     }
 
@@ -234,8 +248,14 @@ impl<H: Handles> Exchange<H> {
         };
         options.deadline = time_left.map(|time_left| now.saturating_add(time_left));
         self.set_answer_deadline(number, options.deadline);
-        let body = if bulk.is_some() { None } else { Some(body) };
-        self.direct(number, target, op, options, body, refs, wire);
+        let request = Box::new(Request {
+            op,
+            options,
+            body: if bulk.is_some() { None } else { Some(body) },
+            plain: None,
+            refs,
+        });
+        self.direct(number, target, request, wire);
         Ok(())
     }
 
@@ -274,17 +294,7 @@ impl<H: Handles> Exchange<H> {
 
     /// Finds the object that a call is made on, or the queue that it waits in.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a call")]
-    fn direct(
-        &mut self,
-        number: u64,
-        target: Target,
-        op: Op,
-        options: CallOptions,
-        body: Option<Bytes>,
-        refs: Refs<Received<H>>,
-        wire: &mut dyn Wire,
-    ) {
+    fn direct(&mut self, number: u64, target: Target, request: Box<Request<H>>, wire: &mut dyn Wire) {
         let error = match target {
             Target::Export(export) => match self.exports.get(export) {
                 Some(entry) => {
@@ -297,11 +307,7 @@ impl<H: Handles> Exchange<H> {
                     return self.dispatch(Incoming {
                         answer: number,
                         target,
-                        op,
-                        options,
-                        body,
-                        plain: None,
-                        refs,
+                        request,
                     });
                 }
                 None => gone(),
@@ -316,10 +322,7 @@ impl<H: Handles> Exchange<H> {
                         Queued {
                             parent,
                             slot,
-                            op,
-                            options,
-                            body,
-                            refs,
+                            request,
                         },
                     );
                 }
@@ -329,7 +332,7 @@ impl<H: Handles> Exchange<H> {
                 ),
             },
         };
-        self.discard_received(refs);
+        self.discard_received(request.refs);
         self.conclude_error(number, error, false, wire);
     }
 

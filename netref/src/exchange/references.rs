@@ -25,6 +25,16 @@ pub(super) struct Described<H: Handles> {
     pub(super) kept: Refs<Kept<H>>,
 }
 
+impl<H: Handles> Default for Described<H> {
+    fn default() -> Self {
+        Self {
+            descriptors: Refs::new(),
+            pins: SmallVec::new(),
+            kept: Refs::new(),
+        }
+    }
+}
+
 /// Which message the references are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -44,14 +54,14 @@ impl<H: Handles> Exchange<H> {
         refs: Refs<Outgoing<H>>,
         purpose: Purpose,
     ) -> Result<Described<H>, Error> {
-        let mut described = Described {
-            descriptors: Refs::new(),
-            pins: SmallVec::new(),
-            kept: Refs::new(),
-        };
         if refs.is_empty() {
-            return Ok(described);
+            return Ok(Described::default());
         }
+        self.describe_all(refs, purpose)
+    }
+
+    fn describe_all(&mut self, refs: Refs<Outgoing<H>>, purpose: Purpose) -> Result<Described<H>, Error> {
+        let mut described = Described::default();
         let mut refs = refs.into_iter();
         while let Some(outgoing) = refs.next() {
             if let Err(error) = self.describe_one(outgoing, purpose, &mut described) {
@@ -175,6 +185,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Counts the references of a message that came.
+    #[inline]
     pub(super) fn take_in(
         &mut self,
         descriptors: Refs<Descriptor>,
@@ -182,10 +193,20 @@ impl<H: Handles> Exchange<H> {
         factory: &dyn Factory<H>,
         wire: &mut dyn Wire,
     ) -> Result<Refs<Received<H>>, Breach> {
-        let mut refs = Refs::new();
         if descriptors.is_empty() {
-            return Ok(refs);
+            return Ok(Refs::new());
         }
+        self.take_in_all(descriptors, may_lend, factory, wire)
+    }
+
+    fn take_in_all(
+        &mut self,
+        descriptors: Refs<Descriptor>,
+        may_lend: bool,
+        factory: &dyn Factory<H>,
+        wire: &mut dyn Wire,
+    ) -> Result<Refs<Received<H>>, Breach> {
+        let mut refs = Refs::new();
         for descriptor in descriptors {
             let received = match descriptor {
                 Descriptor::Null => Received::Null,

@@ -147,8 +147,7 @@ impl<H: Handles> Exchange<H> {
                 bytes: answer.bytes,
             });
         let is_fault = matches!(returned.verdict, Verdict::Fault { .. });
-        let message = Message::Return(returned);
-        self.encode(&message);
+        returned.encode(self.empty_head());
         let len = (self.head.len() as u64).saturating_add(wire::len(body));
         let exceeded = if len > self.max_message {
             Some((
@@ -165,10 +164,7 @@ impl<H: Handles> Exchange<H> {
         };
         if let Some((what, most)) = exceeded {
             let error = limit(what, most);
-            return Err(match message {
-                Message::Return(returned) => (error, returned.descriptors),
-                _ => (error, Refs::new()),
-            });
+            return Err((error, returned.descriptors));
         }
         Ok(self.outbox.write(wire, &self.head, body, of))
     }
@@ -205,7 +201,7 @@ impl<H: Handles> Exchange<H> {
         }
         if let Stage::Queued(queued) = stage {
             self.leave_queue(queued.parent, number);
-            self.discard_received(queued.refs);
+            self.discard_received(queued.request.refs);
         }
     }
 
@@ -223,7 +219,8 @@ impl<H: Handles> Exchange<H> {
     /// Puts a call on the result of another into the queue of that.
     pub(super) fn enqueue(&mut self, number: u64, mut queued: Queued<H>) {
         let parent = queued.parent;
-        queued.body = queued.body.map(body::apart);
+        let body = &mut queued.request.body;
+        *body = body.take().map(body::apart);
         let Some(answer) = self.answers.get_mut(number) else {
             return;
         };
@@ -260,7 +257,7 @@ impl<H: Handles> Exchange<H> {
             };
             let target = resolve(result, queued.slot);
             // Who passes a call on needs all of it; what is behind it waits, to stay behind it.
-            if matches!(target, Ok(IncomingTarget::Import(_))) && queued.body.is_none() {
+            if matches!(target, Ok(IncomingTarget::Import(_))) && queued.request.body.is_none() {
                 return;
             }
             self.pop_queue(parent);
@@ -296,21 +293,10 @@ impl<H: Handles> Exchange<H> {
             return;
         };
         if let Stage::Queued(queued) = std::mem::replace(&mut answer.stage, Stage::Running) {
-            let Queued {
-                op,
-                options,
-                body,
-                refs,
-                ..
-            } = *queued;
             self.dispatch(Incoming {
                 answer: number,
                 target,
-                op,
-                options,
-                body,
-                plain: None,
-                refs,
+                request: queued.request,
             });
         }
     }
@@ -340,7 +326,7 @@ impl<H: Handles> Exchange<H> {
         answer.lane = None;
         match &mut answer.stage {
             Stage::Queued(queued) => {
-                queued.body = Some(body);
+                queued.request.body = Some(body);
                 self.settling.push(queued.parent);
                 self.settle(wire);
             }

@@ -239,7 +239,7 @@ impl Local {
             (Dispatched::Async(mut future, _), By::Us) => {
                 // It is over with the method, or with its outcome: its deadline may bring that.
                 let over = poll_fn(|context| {
-                    let ran = panics::guard(|| future.as_mut().poll(context));
+                    let ran = panics::guard(|| future.poll(context));
                     match ran {
                         Ok(Poll::Pending) if self.waits(number, context) => Poll::Pending,
                         Ok(_) => Poll::Ready(Ok(())),
@@ -257,7 +257,7 @@ impl Local {
                 let runtime = runtime::handle();
                 let _in_runtime = runtime.enter();
                 // Calls begin in the order in which they are made.
-                let first = panics::guard(|| future.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+                let first = panics::guard(|| future.poll(&mut Context::from_waker(Waker::noop())));
                 let first = match first {
                     Ok(Poll::Pending) => None,
                     Ok(Poll::Ready(())) => Some(Ok(())),

@@ -179,7 +179,7 @@ impl Exported for Guarded {
         // It comes again when what its arguments look like is known.
         if !invocation.conduit.was_admitted_by(identity) {
             let peer = Arc::clone(invocation.conduit.caller());
-            let access = Access::new(peer, self.membrane.root, self.interface(), &invocation.op);
+            let access = Access::new(peer, self.membrane.root, self.interface(), &invocation.request.op);
             let admitted = panics::guard(|| self.membrane.guard.admit(&access)).flatten();
             if let Err(error) = admitted {
                 let peer = access.peer();

@@ -21,6 +21,7 @@ use crate::invocation::{Dispatched, Invocation};
 use crate::place;
 use crate::remote::Remote;
 use crate::result::{self, MethodResult, decode_outcome};
+use crate::served;
 use crate::shapes::MethodShapes;
 
 /// The method with that index.
@@ -346,13 +347,13 @@ pub fn call_promised<T: Signature<M>, const M: usize>(
 }
 
 /// A call of the peer's to an async method, ready to be run.
-pub fn serve<T: Signature<M>, const M: usize>(run: BoxFuture<'static, ()>) -> Dispatched {
-    Dispatched::Async(run, method::<T, M>())
+pub fn serve<T: Signature<M>, const M: usize>(run: impl Future<Output = ()> + Send + 'static) -> Dispatched {
+    Dispatched::Async(served::take(run), method::<T, M>())
 }
 
 /// A call of the peer's to a blocking method, ready to be run.
-pub fn serve_blocking<T: Signature<M>, const M: usize>(run: Box<dyn FnOnce() + Send>) -> Dispatched {
-    Dispatched::Blocking(run, method::<T, M>())
+pub fn serve_blocking<T: Signature<M>, const M: usize>(run: impl FnOnce() + Send + 'static) -> Dispatched {
+    Dispatched::Blocking(Box::new(run), method::<T, M>())
 }
 
 /// The arguments of a call of the peer's. `None`: they could not be read, and the call was answered.

@@ -5,7 +5,7 @@ use farref_framing::{Nanos, varint};
 
 use super::descriptor::{self, Descriptor};
 use super::reader::{Reader, put_bytes};
-use super::{MessageError, Operation, Refs};
+use super::{MessageError, Operation, Refs, kind, take};
 use crate::protocol::{CallOptions, Chain, ResultShapes};
 
 /// What a call has and how it is meant. The first seven keep most calls at one byte.
@@ -67,9 +67,22 @@ pub enum Target {
     },
 }
 
-impl Call<'_> {
+/// A [`Call`] about to be written, of what is kept elsewhere.
+pub(crate) struct Calling<'a> {
+    pub(crate) call: u64,
+    pub(crate) target: Target,
+    pub(crate) operation: Operation<'a>,
+    pub(crate) options: &'a CallOptions,
+    pub(crate) time_left: Option<Nanos>,
+    pub(crate) priority: Option<u8>,
+    pub(crate) descriptors: &'a [Descriptor],
+    pub(crate) streams: &'a [u8],
+}
+
+impl Calling<'_> {
+    #[inline]
     fn marks(&self) -> u64 {
-        let options = &self.options;
+        let options = self.options;
         let if_set = |set: bool, mark: u64| if set { mark } else { 0 };
         if_set(matches!(self.target, Target::Answer { .. }), mark::ANSWER)
             | if_set(options.no_pipeline, mark::NO_PIPELINE)
@@ -87,7 +100,10 @@ impl Call<'_> {
             | if_set(!self.streams.is_empty(), mark::STREAMS)
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the message to `out`.
+    #[inline]
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(kind::CALL);
         varint::put(out, self.call);
         varint::put(out, self.marks());
         match self.target {
@@ -101,25 +117,47 @@ impl Call<'_> {
         if let Some(time_left) = self.time_left {
             varint::put(out, time_left);
         }
-        if let Some(Chain { id, depth }) = self.options.chain {
-            out.put_u128_le(id);
-            varint::put(out, u64::from(depth));
+        if let Some(chain) = self.options.chain {
+            out.put_u128_le(chain.id());
+            varint::put(out, u64::from(chain.depth));
         }
         if self.options.hops != 0 {
             out.push(self.options.hops);
         }
         out.extend(self.priority);
         if let Some(trace) = &self.options.trace {
-            out.extend_from_slice(trace);
+            out.extend_from_slice(&**trace);
         }
         if !self.descriptors.is_empty() {
-            descriptor::encode_all(&self.descriptors, out);
+            descriptor::encode_all(self.descriptors, out);
         }
         if !self.streams.is_empty() {
-            put_bytes(out, &self.streams);
+            put_bytes(out, self.streams);
+        }
+    }
+}
+
+impl Call<'_> {
+    pub(super) fn borrowed(&self) -> Calling<'_> {
+        Calling {
+            call: self.call,
+            target: self.target,
+            operation: self.operation.borrowed(),
+            options: &self.options,
+            time_left: self.time_left,
+            priority: self.priority,
+            descriptors: &self.descriptors,
+            streams: &self.streams,
         }
     }
 
+    /// Takes the message off the front of `bytes`, which begin with one of this kind; what is left is its body.
+    #[inline]
+    pub(crate) fn take(bytes: &mut Bytes, references: u32) -> Result<Call<'static>, MessageError> {
+        take(bytes, references, Self::decode)
+    }
+
+    #[inline]
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Call<'static>, MessageError> {
         let call = reader.number()?;
         let marks = reader.number()?;
@@ -158,7 +196,7 @@ impl Call<'_> {
             None
         };
         let trace = if has(mark::TRACE) {
-            Some(reader.array()?)
+            Some(Box::new(reader.array()?))
         } else {
             None
         };
@@ -203,5 +241,5 @@ fn decode_chain(reader: &mut Reader<'_>) -> Result<Chain, MessageError> {
     let id = u128::from_le_bytes(reader.array()?);
     let depth = reader.number()?;
     let depth = u16::try_from(depth).map_err(|_| MessageError::TooLarge { number: depth })?;
-    Ok(Chain { id, depth })
+    Ok(Chain::new(id, depth))
 }

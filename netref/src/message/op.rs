@@ -38,6 +38,14 @@ pub struct UnknownOperation {
 }
 
 impl Operation<'_> {
+    #[inline]
+    pub(super) fn borrowed(&self) -> Operation<'_> {
+        match self {
+            Self::Known(op) => Operation::Known(Cow::Borrowed(op)),
+            Self::Unknown(code) => Operation::Unknown(*code),
+        }
+    }
+
     /// A call of a method by its number has a form of its own, the shortest; it is marked as such in the call.
     pub(super) fn is_method(&self) -> bool {
         matches!(self, Self::Known(op) if matches!(**op, Op::Method { .. }))

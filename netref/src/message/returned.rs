@@ -5,7 +5,7 @@ use farref_framing::varint;
 
 use super::descriptor::{self, Descriptor};
 use super::reader::{Reader, put_bytes};
-use super::{MessageError, Refs};
+use super::{MessageError, Refs, kind, take};
 
 mod mark {
     /// Which of the three verdicts.
@@ -53,7 +53,10 @@ pub enum Verdict {
 }
 
 impl Return {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the message to `out`.
+    #[inline]
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(kind::RETURN);
         varint::put(out, self.call);
         let mut marks = match self.verdict {
             Verdict::Value => mark::VALUE,
@@ -82,6 +85,13 @@ impl Return {
         }
     }
 
+    /// Takes the message off the front of `bytes`, which begin with one of this kind; what is left is its body.
+    #[inline]
+    pub(crate) fn take(bytes: &mut Bytes, references: u32) -> Result<Self, MessageError> {
+        take(bytes, references, Self::decode)
+    }
+
+    #[inline]
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
         let call = reader.number()?;
         let marks = reader.byte()?;

@@ -154,9 +154,9 @@ fn a_call_with_everything_has_its_bytes() {
         blocking: true,
         followed: false,
         deadline: None,
-        chain: Some(Chain { id: 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100, depth: 2 }),
+        chain: Some(Chain::new(0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100, 2)),
         hops: 3,
-        trace: Some([7; 25]),
+        trace: Some(Box::new([7; 25])),
         results: ResultShapes::default(),
         fetch: 0,
     };
@@ -202,7 +202,7 @@ fn each_mark_of_a_call_has_its_bit() {
         marks(|call| call.target = Target::Answer { call: 1, slot: 0 }),
         marks(|call| call.options.no_pipeline = true),
         marks(|call| call.options.blocking = true),
-        marks(|call| call.options.chain = Some(Chain { id: 1, depth: 0 })),
+        marks(|call| call.options.chain = Some(Chain::new(1, 0))),
         marks(|call| call.time_left = Some(0)),
         marks(|call| call.descriptors = Refs::from_iter([Descriptor::Null])),
         marks(|call| call.operation = Operation::Known(Cow::Owned(Op::Len))),
@@ -211,7 +211,7 @@ fn each_mark_of_a_call_has_its_bit() {
         marks(|call| call.options.detached = true),
         marks(|call| call.options.hops = 1),
         marks(|call| call.priority = Some(0)),
-        marks(|call| call.options.trace = Some([0; 25])),
+        marks(|call| call.options.trace = Some(Box::new([0; 25]))),
         marks(|call| call.streams = Bytes::from_static(b"s")),
     ];
     assert_eq!(marks, std::array::from_fn(|bit| 1 << bit));

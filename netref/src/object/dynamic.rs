@@ -86,7 +86,7 @@ impl Object {
 impl Answering {
     fn answer(&self, invocation: &Invocation) {
         let performed = arguments(invocation).and_then(|arguments| {
-            let perform = || self.object.perform(&invocation.op, arguments);
+            let perform = || self.object.perform(&invocation.request.op, arguments);
             panics::guard(perform)
                 .unwrap_or_else(|panic| Err(Error::new(ErrorKind::Panicked, panic.message().into_owned())))
         });
@@ -101,7 +101,7 @@ impl Answering {
 
 /// What goes with an operation.
 fn arguments(invocation: &Invocation) -> Result<Arguments> {
-    Ok(match &invocation.op {
+    Ok(match &invocation.request.op {
         Op::Named(_) | Op::Invoke => invocation.named()?,
         Op::Set(_) | Op::Index | Op::DeleteIndex | Op::Compare | Op::Order(_) => {
             vec![invocation.decode::<Value>()?].into()
@@ -133,7 +133,7 @@ impl Exported for Answering {
     }
 
     fn dispatch(&self, invocation: Invocation) -> Dispatched {
-        match &invocation.op {
+        match &invocation.request.op {
             Op::Describe => {
                 invocation.reply_description(&self.description);
                 Dispatched::Done

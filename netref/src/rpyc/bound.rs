@@ -46,9 +46,9 @@ impl Exported for Bound {
     }
 
     fn dispatch(&self, mut invocation: Invocation) -> Dispatched {
-        match &invocation.op {
+        match &invocation.request.op {
             Op::Invoke => {
-                invocation.op = Op::Named(self.name.clone());
+                invocation.request.op = Op::Named(self.name.clone());
                 self.of.dispatch(invocation)
             }
             Op::Describe => {

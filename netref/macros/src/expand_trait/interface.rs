@@ -348,14 +348,14 @@ fn arm(model: &Model, method: &Method) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> &*this),
         quote!(#(#passed),*),
     );
-    let (await_it, serve, new, open) = if method.is_async {
-        (quote!(.await), quote!(serve), quote!(pin), quote!(async move))
+    let (await_it, serve, open) = if method.is_async {
+        (quote!(.await), quote!(serve), quote!(async move))
     } else {
-        (quote!(), quote!(serve_blocking), quote!(new), quote!(move ||))
+        (quote!(), quote!(serve_blocking), quote!(move ||))
     };
     quote_spanned! {Span::mixed_site()=>
         ::core::option::Option::Some(#index) => {
-            ::farref::interface::expansion::#serve::<#of, #index>(::std::boxed::Box::#new(#open {
+            ::farref::interface::expansion::#serve::<#of, #index>(#open {
                 let ::core::option::Option::Some((#(#names,)*)) =
                     ::farref::interface::expansion::arguments::<#of, #index, (#(#types,)*)>(&invocation)
                 else {
@@ -363,7 +363,7 @@ fn arm(model: &Model, method: &Method) -> TokenStream {
                 };
                 let result = #call #await_it;
                 ::farref::interface::expansion::reply::<#of, #index>(&invocation, &result);
-            }))
+            })
         }
     }
 }

@@ -65,17 +65,11 @@ impl World {
         let Some((Held::Far(mark), lineage)) = self.pick(process) else {
             return Ok(());
         };
-        let chain = chain.unwrap_or(Chain {
-            id: call as u128,
-            depth: 0,
-        });
+        let chain = chain.unwrap_or(Chain::new(call as u128, 0));
         if chain.depth >= 12 {
             return Ok(());
         }
-        let chain = Chain {
-            depth: chain.depth + 1,
-            ..chain
-        };
+        let chain = Chain::new(chain.id(), chain.depth + 1);
         // A nested call may overtake calls that wait for limits: then it is in no order with them.
         let lineage = if self.plan.tight {
             self.oracle.lineage(self.oracle.lineages[lineage].object)

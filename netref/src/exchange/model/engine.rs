@@ -9,7 +9,9 @@ use super::super::MAX_HOPS;
 use super::super::stand_in::{Mark, Numbers};
 use super::oracle::{Checked, Violation, need};
 use super::world::{End, Forwarded, Pending, Running, World, body, held, outgoing};
-use crate::protocol::{CallOptions, Chain, Event, Incoming, IncomingTarget, Outcome, Outgoing, Refs, Target};
+use crate::protocol::{
+    CallOptions, Chain, Event, Incoming, IncomingTarget, Outcome, Outgoing, Refs, Request, Target,
+};
 
 impl World {
     /// Handles one event of an end. Whether there was one.
@@ -76,7 +78,7 @@ impl World {
 
     pub(super) fn incoming(&mut self, end: usize, incoming: Incoming<Numbers>) -> Checked {
         let call = self.ends[end].arrived[&incoming.answer];
-        if let Some(came) = &incoming.body {
+        if let Some(came) = &incoming.request.body {
             let is_bulk = came.len() > 64;
             need(*came == body(call, is_bulk), "I5", || {
                 format!("call {call} has the arguments of another")
@@ -85,17 +87,13 @@ impl World {
         match &incoming.target {
             IncomingTarget::Object { object, .. } if object.far.is_none() => {
                 self.oracle.deliver(call, object.number)?;
-                let complete = incoming.body.is_some();
+                let complete = incoming.request.body.is_some();
                 if complete {
                     self.oracle.run(call)?;
                 }
                 let process = self.ends[end].process;
-                let Incoming {
-                    answer,
-                    refs,
-                    options,
-                    ..
-                } = incoming;
+                let Incoming { answer, request, .. } = incoming;
+                let Request { refs, options, .. } = *request;
                 let (chain, waits) = (options.chain, false);
                 self.keep(process, call, false, refs)?;
                 self.processes[process].running.push(Running {
@@ -123,13 +121,10 @@ impl World {
     /// Passes a call on.
     pub(super) fn forward(&mut self, end: usize, mark: &Arc<Mark>, incoming: Incoming<Numbers>) -> Checked {
         let call = self.ends[end].arrived[&incoming.answer];
-        let Incoming {
-            answer,
-            options,
-            body,
-            refs,
-            ..
-        } = incoming;
+        let Incoming { answer, request, .. } = incoming;
+        let Request {
+            options, body, refs, ..
+        } = *request;
         if options.hops >= MAX_HOPS {
             self.answer_error(end, answer, ErrorKind::Loop.into(), false);
             return Ok(());
@@ -142,16 +137,10 @@ impl World {
             });
         }
         // Whoever waits for the call waits for this one: it is nested in it.
-        let chain = options.chain.unwrap_or(Chain {
-            id: call as u128,
-            depth: 0,
-        });
+        let chain = options.chain.unwrap_or(Chain::new(call as u128, 0));
         let options = CallOptions {
             hops: options.hops + 1,
-            chain: Some(Chain {
-                depth: chain.depth + 1,
-                ..chain
-            }),
+            chain: Some(Chain::new(chain.id(), chain.depth + 1)),
             no_pipeline: false,
             ..options
         };

@@ -23,7 +23,7 @@ fn a_call_comes_in_its_place_and_its_arguments_when_they_are_complete() {
     let mut pair = Pair::new();
     let (call, line) = half_a_call(&mut pair);
     let incoming = pair.b.one_call();
-    assert_eq!(incoming.body, None);
+    assert_eq!(incoming.request.body, None);
     let (lane, arguments) = line.bulk.unwrap();
     pair.b
         .exchange

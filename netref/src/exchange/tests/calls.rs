@@ -20,10 +20,10 @@ fn a_call_reaches_the_object_and_its_result_the_caller() {
     pair.b_reads();
     let incoming = pair.b.one_call();
     assert_eq!(
-        (object(&incoming.target), incoming.body.as_deref()),
+        (object(&incoming.target), incoming.request.body.as_deref()),
         ((1, 0), Some(&b"args"[..]))
     );
-    assert_eq!(incoming.op, OP);
+    assert_eq!(incoming.request.op, OP);
     pair.b.answer(incoming.answer, []);
     pair.a_reads();
     assert!(matches!(pair.a.events()[..], [Event::Ready(waiter)] if waiter == call));
@@ -62,14 +62,14 @@ fn how_a_call_is_made_arrives() {
         idempotent: true,
         blocking: true,
         deadline: Some(1700),
-        chain: Some(Chain { id: 99, depth: 3 }),
+        chain: Some(Chain::new(99, 3)),
         hops: 2,
-        trace: Some([5; 25]),
+        trace: Some(Box::new([5; 25])),
         ..CallOptions::default()
     };
     let (_, incoming) = pair.call_b(&options, []);
     assert_eq!(
-        incoming.options,
+        incoming.request.options,
         CallOptions {
             deadline: Some(5_000_700),
             ..options
@@ -430,7 +430,7 @@ fn a_result_that_lives_with_the_caller_is_passed_on_to_it() {
     let (call, incoming) = pair.call_b(&piped(), [thing.handed(INTERFACE, false)]);
     let child = pair.a.call_result(call, 0);
     pair.b_reads();
-    let mine = import(&incoming.refs[0]);
+    let mine = import(&incoming.request.refs[0]);
     pair.b.answer(incoming.answer, [mine.home()]);
     let forwarded = pair.b.one_call();
     let IncomingTarget::Import(proxy) = &forwarded.target else {
@@ -617,7 +617,7 @@ fn calls_by_name_and_all_other_operations_arrive() {
         };
         pair.a.exchange.call(start, 0, &mut pair.a.wire).unwrap();
         pair.b_reads();
-        assert_eq!(pair.b.one_call().op, op);
+        assert_eq!(pair.b.one_call().request.op, op);
     }
 }
 

@@ -438,14 +438,14 @@ fn a_call_that_has_crossed_too_many_connections_or_is_nested_too_deep_is_a_loop(
         let mut pair = Pair::new();
         let mut call = call(1, Target::Export(0));
         call.options.hops = hops;
-        call.options.chain = Some(Chain { id: 1, depth });
+        call.options.chain = Some(Chain::new(1, depth));
         pair.b.receive_message(&Message::Call(call), b"").unwrap();
         assert_eq!(fault(&pair), farref_boxing::ErrorKind::Loop);
     }
     let mut pair = Pair::new();
     let mut call = call(1, Target::Export(0));
     call.options.hops = 32;
-    call.options.chain = Some(Chain { id: 1, depth: 256 });
+    call.options.chain = Some(Chain::new(1, 256));
     pair.b.receive_message(&Message::Call(call), b"").unwrap();
     pair.b.one_call();
 }
@@ -513,7 +513,7 @@ fn a_call_on_an_object_that_is_gone_is_broken() {
     };
     pair.b.receive_message(&Message::Call(stale), b"").unwrap();
     assert!(matches!(
-        &pair.b.one_call().refs[..],
+        &pair.b.one_call().request.refs[..],
         [crate::protocol::Received::Broken(_)]
     ));
 }

@@ -23,7 +23,7 @@ fn keeping_unread(max_unread: u64) -> Pair {
 
 fn of_depth(depth: u16) -> CallOptions {
     CallOptions {
-        chain: Some(Chain { id: 1, depth }),
+        chain: Some(Chain::new(1, depth)),
         ..plain()
     }
 }
@@ -55,7 +55,11 @@ fn calls_beyond_the_peers_limit_wait_in_order_and_go_out_as_others_return() {
     for call in &calls {
         pair.b_reads();
         let running = pair.b.calls();
-        seen.extend(running.iter().map(|incoming| incoming.body.as_ref().unwrap()[0]));
+        seen.extend(
+            running
+                .iter()
+                .map(|incoming| incoming.request.body.as_ref().unwrap()[0]),
+        );
         for incoming in running {
             pair.b.answer(incoming.answer, []);
         }
@@ -330,7 +334,7 @@ fn nested_calls_with_more_arguments_than_this_side_can_hold_are_refused_one_by_o
     });
     for depth in 0..4 {
         let mut call = by_hand(u64::from(depth) + 1, To::Export(0));
-        call.options.chain = Some(Chain { id: 1, depth });
+        call.options.chain = Some(Chain::new(1, depth));
         pair.b.receive_message(&Message::Call(call), &[0; 90]).unwrap();
     }
     assert_eq!(pair.b.calls().len(), 2, "twice what was declared");
@@ -348,7 +352,7 @@ fn calls_that_are_too_deep_are_refused_within_the_limits_and_a_breach_beyond_the
     let call = |pair: &mut Pair, number, depth| {
         let mut call = by_hand(number, To::Export(0));
         call.options.no_pipeline = true;
-        call.options.chain = Some(Chain { id: 1, depth });
+        call.options.chain = Some(Chain::new(1, depth));
         pair.b.receive_message(&Message::Call(call), b"")
     };
     for (number, depth) in (1..).zip([2, u16::MAX, 0, 0]) {

@@ -36,7 +36,8 @@ fn comes_home(pair: &mut Pair) -> (u64, u64) {
     let (call, incoming) = pair.call_b(&piped(), [thing.handed(INTERFACE, false)]);
     let child = pair.a.call_result(call, 0);
     pair.b_reads();
-    pair.b.answer(incoming.answer, [import(&incoming.refs[0]).home()]);
+    pair.b
+        .answer(incoming.answer, [import(&incoming.request.refs[0]).home()]);
     (call, child)
 }
 
@@ -51,11 +52,11 @@ fn pass_back(pair: &mut Pair) -> u64 {
     };
     let target = Target::Import(proxy.imported.id);
     let nested = CallOptions {
-        chain: Some(Chain { id: 1, depth: 1 }),
-        ..forwarded.options
+        chain: Some(Chain::new(1, 1)),
+        ..forwarded.request.options
     };
     pair.b
-        .try_call(target, &nested, &forwarded.body.unwrap(), [])
+        .try_call(target, &nested, &forwarded.request.body.unwrap(), [])
         .unwrap()
 }
 
@@ -134,7 +135,8 @@ fn a_result_of_the_peers_own_or_without_calls_on_it_needs_no_flush() {
     pair.b.calls();
     let thing = Thing::new(5);
     let (call, incoming) = pair.call_b(&piped(), [thing.handed(INTERFACE, false)]);
-    pair.b.answer(incoming.answer, [import(&incoming.refs[0]).home()]);
+    pair.b
+        .answer(incoming.answer, [import(&incoming.request.refs[0]).home()]);
     pair.a_reads();
     pair.a.events();
     assert_eq!(home(&pair.a.refs(call)[0]).number, 5);
@@ -191,7 +193,7 @@ fn a_flush_is_acknowledged_behind_passed_on_calls_that_wait_for_limits() {
     let (call, _) = comes_home(&mut pair);
     // The only calls of their depths that a admits are under way already.
     let nested = CallOptions {
-        chain: Some(Chain { id: 1, depth: 1 }),
+        chain: Some(Chain::new(1, 1)),
         ..plain()
     };
     pair.b.call_root(&plain(), []);
@@ -233,7 +235,8 @@ fn a_call_is_passed_on_when_its_arguments_are_complete_and_what_is_behind_it_wai
     pair.b.receive_head(&line).unwrap();
     pair.a.call_result(call, 0);
     pair.b_reads();
-    pair.b.answer(incoming.answer, [import(&incoming.refs[0]).home()]);
+    pair.b
+        .answer(incoming.answer, [import(&incoming.request.refs[0]).home()]);
     assert!(pair.b.calls().is_empty());
     let (lane, body) = line.bulk.unwrap();
     pair.b.exchange.handle_body(lane, body, &mut pair.b.wire);
@@ -241,7 +244,7 @@ fn a_call_is_passed_on_when_its_arguments_are_complete_and_what_is_behind_it_wai
         .b
         .calls()
         .into_iter()
-        .map(|incoming| incoming.body.unwrap())
+        .map(|incoming| incoming.request.body.unwrap())
         .collect();
     assert_eq!(bodies, [Bytes::from(long), Bytes::from_static(b"piped")]);
 }
@@ -260,13 +263,14 @@ fn a_cancelled_call_lets_those_behind_it_go_on() {
     pair.b.receive_head(&line).unwrap();
     pair.a.call_result(call, 0);
     pair.b_reads();
-    pair.b.answer(incoming.answer, [import(&incoming.refs[0]).home()]);
+    pair.b
+        .answer(incoming.answer, [import(&incoming.request.refs[0]).home()]);
     pair.a.drop_call(stuck);
     assert_eq!(pair.a.wire.reset.len(), 1);
     pair.b_reads();
     let calls = pair.b.calls();
     assert!(
-        matches!(&calls[..], [only] if only.body.as_deref() == Some(b"piped")),
+        matches!(&calls[..], [only] if only.request.body.as_deref() == Some(b"piped")),
         "{calls:?}"
     );
     assert_eq!(pair.b.wire.stopped, [line.bulk.unwrap().0]);
@@ -294,7 +298,7 @@ fn calls_to_one_object_stay_in_order_whether_piped_or_direct() {
     let calls = pair.b.calls();
     let seen: Vec<_> = calls
         .iter()
-        .map(|call| (object(&call.target), call.body.as_deref().unwrap()))
+        .map(|call| (object(&call.target), call.request.body.as_deref().unwrap()))
         .collect();
     assert_eq!(
         seen,

@@ -198,7 +198,7 @@ fn a_reference_that_comes_home_is_the_object_itself() {
     let mut pair = Pair::new();
     let thing = Thing::new(5);
     let (call, incoming) = pair.call_b(&plain(), [thing.handed(INTERFACE, false)]);
-    let proxy = import(&incoming.refs[0]);
+    let proxy = import(&incoming.request.refs[0]);
     pair.b.answer(incoming.answer, [proxy.home(), proxy.home()]);
     pair.turn();
     pair.a.events();
@@ -261,7 +261,7 @@ fn what_is_lent_stays_until_the_call_returns() {
     let (call, incoming) = pair.call_b(&piped(), [thing.handed(INTERFACE, true)]);
     // The callee keeps it at once, and lets it go before the call is over.
     assert!(matches!(pair.b.sent()[..], [Message::Retain { export: 1 }]));
-    drop(incoming.refs);
+    drop(incoming.request.refs);
     pair.b.take_drops();
     pair.a.drop_call(call);
     pair.a_reads();
@@ -281,9 +281,9 @@ fn what_was_lent_and_kept_outlives_the_call() {
     let mut pair = Pair::new();
     let thing = Thing::new(5);
     let (call, incoming) = pair.call_b(&plain(), [thing.handed(INTERFACE, true)]);
-    let kept = import(&incoming.refs[0]);
+    let kept = import(&incoming.request.refs[0]);
     pair.b.answer(incoming.answer, []);
-    drop(incoming.refs);
+    drop(incoming.request.refs);
     pair.turn();
     pair.a.events();
     pair.a.outcome(call);

@@ -167,7 +167,8 @@ fn a_result_that_waits_for_its_flush_is_lost_with_the_calls_it_waits_for() {
     let (call, incoming) = pair.call_b(&piped(), [thing.handed(INTERFACE, false)]);
     let child = pair.a.call_result(call, 0);
     pair.b_reads();
-    pair.b.answer(incoming.answer, [import(&incoming.refs[0]).home()]);
+    pair.b
+        .answer(incoming.answer, [import(&incoming.request.refs[0]).home()]);
     pair.a_reads();
     pair.a.events();
     sever(&mut pair.a, None);

@@ -139,18 +139,17 @@ impl Conduit for Calls {
         let Invocation {
             conduit: back,
             answer,
-            op,
-            body,
+            request,
             references,
             ..
         } = invocation;
         let request = Box::new(Request {
-            op,
+            op: request.op,
             options: CallOptions {
                 no_pipeline: false,
                 ..options
             },
-            encoder: Encoder::of(body),
+            encoder: Encoder::of(request.body.unwrap_or_default()),
             references,
             back: Some(Arc::clone(&back)),
         });

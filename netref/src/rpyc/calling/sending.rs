@@ -99,7 +99,7 @@ impl Rpyc {
         let served = chain.and_then(|chain| {
             self.answers
                 .values()
-                .filter(|answer| answer.chain.id == chain.id)
+                .filter(|answer| answer.chain.id() == chain.id())
                 // The innermost is what waits.
                 .max_by_key(|answer| answer.chain.depth)
                 .and_then(|answer| answer.asker.threads)

@@ -122,11 +122,13 @@ impl Rpyc {
         self.events.push_back(Event::Call(Incoming {
             answer,
             target,
-            op,
-            options,
-            body,
-            plain,
-            refs,
+            request: Box::new(Request {
+                op,
+                options,
+                body,
+                plain,
+                refs,
+            }),
         }));
     }
 

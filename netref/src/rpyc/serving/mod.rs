@@ -33,6 +33,7 @@ use crate::lock::lock;
 use crate::object::{self, Operations};
 use crate::protocol::{
     CallOptions, CancelReason, Chain, Event, Factory, Incoming, IncomingTarget, Op, Received, Refs, Reply,
+    Request,
 };
 use crate::references;
 use crate::remote::EngineHandles;

@@ -1,0 +1,39 @@
+//! The futures in which methods are served, for reuse: a call that is answered at once allocates none in the steady state.
+
+use std::cell::RefCell;
+use std::future::Future;
+
+use tokio_util::sync::ReusableBoxFuture;
+
+/// A method that serves a call, with the reading of its arguments and its answer.
+pub(crate) type ServedFuture = ReusableBoxFuture<'static, ()>;
+
+/// Futures kept per thread; more than that are freed.
+const KEPT: usize = 8;
+
+thread_local! {
+    /// Those that are over: their memory is that of the next.
+    static POOL: RefCell<Vec<ServedFuture>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `future` in memory that another one has left.
+pub(crate) fn take(future: impl Future<Output = ()> + Send + 'static) -> ServedFuture {
+    match POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten() {
+        Some(mut served) => {
+            served.set(future);
+            served
+        }
+        None => ReusableBoxFuture::new(future),
+    }
+}
+
+/// Keeps the memory of a future that is over.
+pub(crate) fn put(over: ServedFuture) {
+    // The thread may be ending: then it is freed.
+    let _ = POOL.try_with(|pool| {
+        let mut pool = pool.borrow_mut();
+        if pool.len() < KEPT {
+            pool.push(over);
+        }
+    });
+}
