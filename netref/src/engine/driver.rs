@@ -1,13 +1,14 @@
 //! The driver: the one task of a connection that waits.
 //!
-//! It handles every whole message of a read before it writes the replies, in one write. It never waits for
-//! writing while there is something to read, nor for the application.
+//! It handles every whole message of a read before it writes the replies, in one write, and those of a few more reads if a
+//! few messages came and more are there. It never waits for writing while there is something to read, nor for the
+//! application.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use farref_boxing::{Certainty, Error, ErrorKind};
-use farref_framing::{CloseReason, Nanos, StreamKey};
+use farref_framing::{CloseReason, Inlet, Nanos, ReadFrom, StreamKey};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -25,6 +26,13 @@ use crate::timer::Timer;
 
 /// After that many reads in a row others have their turn, and so has what is due.
 const READS_IN_A_ROW: u32 = 32;
+
+/// Where so many messages came, what follows from them is worth less than the write that it takes: it is written together
+/// with what follows from those that have come meanwhile. One alone is waited for by one caller, and there is nothing more.
+const FEW: std::ops::Range<u32> = 3..64;
+
+/// So many further reads are made at most before it is written.
+const READS_TOGETHER: u32 = 4;
 
 /// After so long without anything to read the connection rests; a busy one looks ever more rarely whether it should.
 const REST_SOON: Nanos = 20_000_000;
@@ -66,6 +74,10 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     patience: Nanos,
     /// Something has come since that was set.
     is_busy: bool,
+    /// Messages that came since the driver last wrote, or in the last read before.
+    came: u32,
+    /// Further reads since then.
+    together: u32,
     /// Reads since there was last nothing to read.
     reads: u32,
     /// Whether it spins before it falls asleep.
@@ -149,6 +161,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             resting: None,
             patience: REST_SOON,
             is_busy: true,
+            came: 0,
+            together: 0,
             reads: 0,
             pace: Pace::default(),
             spins: None,
@@ -174,9 +188,18 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 self.is_busy = true;
                 self.releasing.get_or_insert_with(|| clock::after(RELEASE_DELAY));
             }
-            if matches!(self.core.handle_events(self.number), Handled::Left) {
+            let Handled::All { calls, woken } = self.core.handle_events(self.number) else {
                 self.has_left = true;
                 return;
+            };
+            if self.together > 0 && woken > 0 {
+                // What they have to say is written together as well.
+                tokio::task::yield_now().await;
+            }
+            match self.read_on(calls.saturating_add(woken)) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err((carrier, error)) => self.lose(carrier, error),
             }
             self.core.close_if_abandoned();
             self.core.flush();
@@ -397,23 +420,62 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         }
         let read = core.spin(inlet, &mut self.pace, 1, due);
-        match read {
+        self.take(&mut slot, read).map(|_| ())
+    }
+
+    /// Reads on, if there is something to write which is better written together with what follows from what is there to be
+    /// read. Whether there was anything; so many messages `came` just now.
+    fn read_on(&mut self, came: u32) -> Result<bool, (u64, Error)> {
+        if self.together > 0 {
+            self.came = self.came.saturating_add(came);
+        } else if came > 0 {
+            self.came = came;
+        }
+        let core = Arc::clone(&self.core);
+        let is_worth_it = FEW.contains(&self.came)
+            && self.together < READS_TOGETHER
+            && lock(&core.state).protocol.wants_write();
+        let has_read = is_worth_it && {
+            let mut slot = lock(&core.inlet);
+            match slot.as_mut().map(Inlet::try_read) {
+                Some(read) => self.take(&mut slot, read)?,
+                None => false,
+            }
+        };
+        self.together = if has_read {
+            self.together.saturating_add(1)
+        } else {
+            0
+        };
+        Ok(has_read)
+    }
+
+    /// Takes what was read, or found out, without waiting. Whether there was anything.
+    fn take(
+        &mut self,
+        slot: &mut Option<Inlet>,
+        read: std::io::Result<Option<ReadFrom>>,
+    ) -> Result<bool, (u64, Error)> {
+        let core = Arc::clone(&self.core);
+        match &read {
             Ok(Some(from)) if !from.end => {
                 self.is_busy = true;
-                return core.take_in(&mut slot, from, &mut self.pace);
+                return core.take_in(slot, *from, &mut self.pace).map(|()| true);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
             _ => {}
         }
         // The other half may have something to write still, and is waited for by way of the reactor.
-        let _ = inlet.join_reactor();
+        if let Some(inlet) = slot {
+            let _ = inlet.join_reactor();
+        }
         match read {
-            Ok(Some(from)) => return core.take_in(&mut slot, from, &mut self.pace),
+            Ok(Some(from)) => return core.take_in(slot, from, &mut self.pace).map(|()| true),
             Ok(None) => {}
             Err(error) => lock(&core.state).lost = Some(lost(Some(&error))),
         }
         *slot = None;
-        Ok(())
+        Ok(true)
     }
 
     /// Brings the carrier back to the reactor, if this driver has taken it out.

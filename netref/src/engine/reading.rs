@@ -37,7 +37,12 @@ const SMALL: usize = 8 * 1024;
 /// What became of the events.
 pub(super) enum Handled {
     /// All are done.
-    All,
+    All {
+        /// Calls that were handed on.
+        calls: u32,
+        /// Waiters that were woken.
+        woken: u32,
+    },
     /// The role was given away: somebody else goes on.
     Left,
 }
@@ -51,6 +56,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let mut anchor = || Arc::clone(found.get_or_insert_with(|| self.anchor()));
             // Woken together: who is woken wants the lock as well.
             let mut ready = SmallVec::<[Waiter; TOGETHER]>::new();
+            let (mut calls, mut woken) = (0_u32, 0_u32);
             loop {
                 let (event, said_goodbye) = {
                     let mut state = lock(&self.state);
@@ -65,13 +71,17 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     };
                     (event, state.goodbye.is_some())
                 };
+                woken = woken.saturating_add(ready.len() as u32);
                 ready.drain(..).for_each(Waiter::wake);
                 match event {
-                    None => return Handled::All,
+                    None => return Handled::All { calls, woken },
                     Some(Event::Ready(waiter)) => waiter.wake(),
                     // The peer takes what it said since our goodbye for unknown; it was given up with that.
                     Some(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
-                    Some(Event::Call(incoming)) => self.deliver(incoming, &mut anchor),
+                    Some(Event::Call(incoming)) => {
+                        calls = calls.saturating_add(1);
+                        self.deliver(incoming, &mut anchor);
+                    }
                     Some(event) => self.handle(event),
                 }
             }
