@@ -11,6 +11,7 @@ use serde::de::{
 use serde::{Deserialize, Deserializer};
 
 use crate::CodecError;
+use crate::error::Decoded;
 use crate::limits::DecodeLimits;
 use crate::reference::{self, Reference};
 use crate::wire::Source;
@@ -111,7 +112,7 @@ impl<'de> Decoder<'de> {
     }
 
     #[inline]
-    pub(crate) fn enter(&mut self) -> Result<(), CodecError> {
+    pub(crate) fn enter(&mut self) -> Decoded<()> {
         match self.depth.checked_sub(1) {
             Some(left) => {
                 self.depth = left;
@@ -119,35 +120,46 @@ impl<'de> Decoder<'de> {
             }
             None => Err(CodecError::TooDeep {
                 limit: self.depth_limit,
-            }),
+            }
+            .into()),
         }
     }
 
     #[inline]
-    pub(crate) fn leave<T>(&mut self, result: Result<T, CodecError>) -> Result<T, CodecError> {
+    pub(crate) fn leave<T>(&mut self, result: Decoded<T>) -> Decoded<T> {
         self.depth = self.depth.saturating_add(1);
         result
     }
 
+    /// A boolean, or whether there is what is optional.
+    #[inline]
+    pub(crate) fn flag(&mut self) -> Decoded<bool> {
+        match self.source.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            found => Err(CodecError::InvalidTag { found }.into()),
+        }
+    }
+
     /// The count at the head of a sequence or map, if that many elements can follow.
-    pub(crate) fn count(&mut self) -> Result<u64, CodecError> {
-        let announced = self.source.read()?;
+    pub(crate) fn count(&mut self) -> Decoded<u64> {
+        let announced = self.source.varint()?;
         if announced > self.source.left().saturating_add(self.zero_sized) {
-            return Err(CodecError::TooManyItems { announced });
+            return Err(CodecError::TooManyItems { announced }.into());
         }
         Ok(announced)
     }
 
     /// One element of a sequence, or a key or value of a map.
     #[inline]
-    fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
+    fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<S::Value> {
         self.take_memory(size_of::<S::Value>())?;
         seed.deserialize(self)
     }
 
     /// Accounts for an element of that size.
     #[inline]
-    pub(crate) fn take_memory(&mut self, size: usize) -> Result<(), CodecError> {
+    pub(crate) fn take_memory(&mut self, size: usize) -> Decoded<()> {
         match self.memory.checked_sub(size as u64) {
             Some(left) => {
                 self.memory = left;
@@ -155,19 +167,20 @@ impl<'de> Decoder<'de> {
             }
             None => Err(CodecError::TooMuchMemory {
                 limit: self.memory_limit,
-            }),
+            }
+            .into()),
         }
     }
 
     /// Accounts for a type of a shape by which something is read.
     #[inline]
-    pub(crate) fn take_type(&mut self) -> Result<(), CodecError> {
+    pub(crate) fn take_type(&mut self) -> Decoded<()> {
         match self.types.checked_sub(1) {
             Some(left) => {
                 self.types = left;
                 Ok(())
             }
-            None => Err(CodecError::custom(
+            None => Err(Box::custom(
                 "the shape of the value is out of proportion to its bytes",
             )),
         }
@@ -175,74 +188,68 @@ impl<'de> Decoder<'de> {
 
     /// Accounts for an element before which `before` bytes were left, of `announced`.
     #[inline]
-    pub(crate) fn consumed(&mut self, before: u64, announced: u64) -> Result<(), CodecError> {
+    pub(crate) fn consumed(&mut self, before: u64, announced: u64) -> Decoded<()> {
         if self.source.left() == before {
             match self.zero_sized.checked_sub(1) {
                 Some(left) => self.zero_sized = left,
-                None => return Err(CodecError::TooManyItems { announced }),
+                None => return Err(CodecError::TooManyItems { announced }.into()),
             }
         }
         Ok(())
     }
 }
 
-macro_rules! scalars {
-    ($($name:ident $visit:ident $type:ty;)*) => {$(
+macro_rules! plain {
+    ($($name:ident $visit:ident $read:expr;)*) => {$(
         #[inline]
-        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-            visitor.$visit(self.source.read::<$type>()?)
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+            let read: fn(&mut Source<'de>) -> _ = $read;
+            visitor.$visit(read(&mut self.source)?)
         }
     )*};
 }
 
 impl<'de> Deserializer<'de> for &mut Decoder<'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
-    scalars! {
-        deserialize_bool visit_bool bool;
-        deserialize_u8 visit_u8 u8;
-        deserialize_u16 visit_u16 u16;
-        deserialize_u32 visit_u32 u32;
-        deserialize_u64 visit_u64 u64;
-        deserialize_u128 visit_u128 u128;
-        deserialize_i8 visit_i8 i8;
-        deserialize_i16 visit_i16 i16;
-        deserialize_i32 visit_i32 i32;
-        deserialize_i64 visit_i64 i64;
-        deserialize_i128 visit_i128 i128;
-        deserialize_f32 visit_f32 f32;
-        deserialize_f64 visit_f64 f64;
-        deserialize_char visit_char char;
-        deserialize_str visit_borrowed_str &'de str;
-        deserialize_string visit_string String;
-        deserialize_bytes visit_borrowed_bytes &'de [u8];
+    plain! {
+        deserialize_u8 visit_u8 Source::byte;
+        deserialize_u16 visit_u16 Source::unsigned;
+        deserialize_u32 visit_u32 Source::unsigned;
+        deserialize_u64 visit_u64 Source::varint;
+        deserialize_u128 visit_u128 Source::rare;
+        deserialize_i8 visit_i8 |source| source.byte().map(u8::cast_signed);
+        deserialize_i16 visit_i16 Source::signed;
+        deserialize_i32 visit_i32 Source::signed;
+        deserialize_i64 visit_i64 Source::signed;
+        deserialize_i128 visit_i128 Source::rare;
+        deserialize_f32 visit_f32 |source| source.array().map(f32::from_le_bytes);
+        deserialize_f64 visit_f64 |source| source.array().map(f64::from_le_bytes);
+        deserialize_char visit_char Source::rare;
+        deserialize_str visit_borrowed_str Source::str;
+        deserialize_string visit_string |source| source.string().map(String::from);
+        deserialize_bytes visit_borrowed_bytes Source::bytes;
+        deserialize_byte_buf visit_byte_buf |source| source.bytes().map(<[u8]>::to_vec);
     }
 
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        visitor.visit_byte_buf(self.source.read::<&[u8]>()?.to_vec())
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        visitor.visit_bool(self.flag()?)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        match self.source.read()? {
-            0 => visitor.visit_none(),
-            1 => {
-                self.enter()?;
-                let result = visitor.visit_some(&mut *self);
-                self.leave(result)
-            }
-            found => Err(CodecError::InvalidTag { found }),
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        if !self.flag()? {
+            return visitor.visit_none();
         }
+        self.enter()?;
+        let result = visitor.visit_some(&mut *self);
+        self.leave(result)
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         visitor.visit_unit()
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Decoded<V::Value> {
         visitor.visit_unit()
     }
 
@@ -251,22 +258,23 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         let announced = self.count()?;
         self.enter()?;
         let result = visitor.visit_seq(Elements {
             decoder: self,
             left: announced,
             announced,
+            before: u64::MAX,
         });
         self.leave(result)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         let announced = self.count()?;
         self.enter()?;
         let result = visitor.visit_map(Entries {
@@ -279,7 +287,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     }
 
     #[inline]
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Decoded<V::Value> {
         visitor.visit_seq(Fields {
             decoder: self,
             left: len,
@@ -292,7 +300,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         _name: &'static str,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         visitor.visit_seq(Fields {
             decoder: self,
             left: len,
@@ -305,7 +313,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         _name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         visitor.visit_seq(Fields {
             decoder: self,
             left: fields.len(),
@@ -317,22 +325,22 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         self.enter()?;
         let result = visitor.visit_enum(Variant { decoder: &mut *self });
         self.leave(result)
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, CodecError> {
-        Err(CodecError::NotSelfDescribing)
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Decoded<V::Value> {
+        Err(CodecError::NotSelfDescribing.into())
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, CodecError> {
-        Err(CodecError::NotSelfDescribing)
+    fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Decoded<V::Value> {
+        Err(CodecError::NotSelfDescribing.into())
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, CodecError> {
-        Err(CodecError::NotSelfDescribing)
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Decoded<V::Value> {
+        Err(CodecError::NotSelfDescribing.into())
     }
 
     fn is_human_readable(&self) -> bool {
@@ -345,24 +353,23 @@ struct Elements<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
     left: u64,
     announced: u64,
+    /// How many bytes were left before the last element. It is accounted for when the next one is asked for: between its
+    /// coming and its going on it would have to be moved.
+    before: u64,
 }
 
 impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
     #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, CodecError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<Option<S::Value>> {
+        self.decoder.consumed(self.before, self.announced)?;
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
         self.left = left;
-        let before = self.decoder.source.left();
-        let value = self.decoder.element(seed)?;
-        self.decoder.consumed(before, self.announced)?;
-        Ok(Some(value))
+        self.before = self.decoder.source.left();
+        self.decoder.element(seed).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -380,10 +387,10 @@ struct Entries<'a, 'de> {
 }
 
 impl<'de> MapAccess<'de> for Entries<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
     #[inline]
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, CodecError> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<Option<S::Value>> {
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
@@ -393,7 +400,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 
     #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<S::Value> {
         let value = self.decoder.element(seed)?;
         self.decoder.consumed(self.before, self.announced)?;
         Ok(value)
@@ -411,13 +418,10 @@ struct Fields<'a, 'de> {
 }
 
 impl<'de> SeqAccess<'de> for Fields<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
     #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, CodecError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<Option<S::Value>> {
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
@@ -436,28 +440,29 @@ struct Variant<'a, 'de> {
 }
 
 impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
     type Variant = Self;
 
     #[inline]
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), CodecError> {
-        let index: U32Deserializer<CodecError> = self.decoder.source.read::<u32>()?.into_deserializer();
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Decoded<(S::Value, Self)> {
+        let index: U32Deserializer<Box<CodecError>> =
+            self.decoder.source.unsigned::<u32>()?.into_deserializer();
         Ok((seed.deserialize(index)?, self))
     }
 }
 
 impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
-    fn unit_variant(self) -> Result<(), CodecError> {
+    fn unit_variant(self) -> Decoded<()> {
         Ok(())
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, CodecError> {
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Decoded<S::Value> {
         seed.deserialize(self.decoder)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, CodecError> {
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Decoded<V::Value> {
         visitor.visit_seq(Fields {
             decoder: self.decoder,
             left: len,
@@ -468,7 +473,7 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         visitor.visit_seq(Fields {
             decoder: self.decoder,
             left: fields.len(),

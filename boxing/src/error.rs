@@ -127,6 +127,22 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
+/// What was read: a failure is a pointer, so that numbers come back in registers and nothing is moved around them.
+pub(crate) type Decoded<T> = Result<T, Box<CodecError>>;
+
+impl From<Box<CodecError>> for CodecError {
+    fn from(error: Box<CodecError>) -> Self {
+        *error
+    }
+}
+
+impl serde::de::Error for Box<CodecError> {
+    #[cold]
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        CodecError::custom(message).into()
+    }
+}
+
 impl serde::de::Error for CodecError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::Invalid(message.to_string().into())

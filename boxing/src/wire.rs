@@ -1,20 +1,22 @@
 //! The bytes of values, with the help of bincode: the only file that names it.
 //!
-//! Encoding is bincode's own; of decoding, bincode reads what does not nest, and `decoder` whatever does, because
-//! bincode counts neither levels nor elements. One configuration for ever: variable-length integers, little endian
-//! (PROTOCOL.md § 9). The bytes are pinned by `tests/golden.rs` and checked against a second implementation, so the
-//! format outlives the library.
+//! Encoding is bincode's own. Of decoding, `decoder` reads whatever nests, because bincode counts neither levels nor
+//! elements; what values mostly consist of is read here, in line, and bincode reads the rest. One configuration for ever:
+//! variable-length integers, little endian (PROTOCOL.md § 9). The bytes are pinned by `tests/golden.rs` and checked against
+//! a second implementation, so the format outlives the library.
 
 use std::io;
+use std::str::Utf8Error;
 
-use bincode::{BincodeRead, DefaultOptions, ErrorKind};
-use serde::de::{Deserialize, Visitor};
+use bincode::{DefaultOptions, ErrorKind};
+use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
 use crate::CodecError;
+use crate::error::Decoded;
 
 /// Writes the bytes of `value` to `sink`, which never fails.
-pub(crate) fn write<T: Serialize + ?Sized>(value: &T, sink: &mut impl io::Write) -> Result<(), CodecError> {
+pub(crate) fn write<T: Serialize + ?Sized>(value: &T, sink: impl io::Write) -> Result<(), CodecError> {
     value
         .serialize(&mut bincode::Serializer::new(sink, DefaultOptions::new()))
         .map_err(|error| match *error {
@@ -23,6 +25,9 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, sink: &mut impl io::Write)
             other => CodecError::Refused(other.to_string().into()),
         })
 }
+
+/// The largest first byte of an integer that is all of it.
+const SINGLE: u8 = 250;
 
 /// Bytes that are still to be decoded, and how to read from them what does not nest.
 pub(crate) struct Source<'de> {
@@ -37,50 +42,117 @@ impl<'de> Source<'de> {
     }
 
     /// How many bytes are left.
+    #[inline]
     pub(crate) const fn left(&self) -> u64 {
         self.rest.len() as u64
     }
 
-    /// Reads a value of a type that does not nest: a number, a character, a string, bytes.
     #[inline]
-    pub(crate) fn read<T: Deserialize<'de>>(&mut self) -> Result<T, CodecError> {
-        T::deserialize(&mut bincode::Deserializer::with_bincode_read(
-            &mut *self,
-            DefaultOptions::new(),
-        ))
-        .map_err(|error| self.error(*error))
+    pub(crate) fn byte(&mut self) -> Decoded<u8> {
+        self.array().map(|[byte]| byte)
     }
 
     #[inline]
-    fn take(&mut self, count: usize) -> io::Result<&'de [u8]> {
-        match self.rest.split_at_checked(count) {
+    pub(crate) fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
+        match self.rest.split_first_chunk() {
+            Some((taken, rest)) => {
+                self.rest = rest;
+                Ok(*taken)
+            }
+            None => Err(self.truncated(N as u64)),
+        }
+    }
+
+    /// An unsigned integer of up to 64 bits.
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Decoded<u64> {
+        match self.rest {
+            [byte @ ..=SINGLE, rest @ ..] => {
+                self.rest = rest;
+                Ok((*byte).into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Decoded<u64> {
+        match self.byte()? {
+            251 => self.array().map(|bytes| u16::from_le_bytes(bytes).into()),
+            252 => self.array().map(|bytes| u32::from_le_bytes(bytes).into()),
+            253 => self.array().map(u64::from_le_bytes),
+            _ => Err(CodecError::InvalidInteger.into()),
+        }
+    }
+
+    /// An unsigned integer of a type.
+    #[inline]
+    pub(crate) fn unsigned<T: TryFrom<u64>>(&mut self) -> Decoded<T> {
+        T::try_from(self.varint()?).map_err(|_| CodecError::InvalidInteger.into())
+    }
+
+    /// A signed integer of a type: 0, -1, 1, -2 and so on.
+    #[inline]
+    pub(crate) fn signed<T: TryFrom<i64>>(&mut self) -> Decoded<T> {
+        let zigzag = self.varint()?;
+        let number = (zigzag >> 1).cast_signed() ^ (zigzag & 1).cast_signed().wrapping_neg();
+        T::try_from(number).map_err(|_| CodecError::InvalidInteger.into())
+    }
+
+    /// Bytes, with their number before them.
+    #[inline]
+    pub(crate) fn bytes(&mut self) -> Decoded<&'de [u8]> {
+        let len = self.varint()?;
+        match usize::try_from(len)
+            .ok()
+            .and_then(|len| self.rest.split_at_checked(len))
+        {
             Some((taken, rest)) => {
                 self.rest = rest;
                 Ok(taken)
             }
-            None => {
-                self.missed = count;
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
+            None => Err(self.truncated(len)),
         }
     }
 
-    #[cold]
-    fn error(&self, error: ErrorKind) -> CodecError {
-        match error {
-            ErrorKind::Io(_) => CodecError::Truncated {
-                needed: self.missed as u64,
-                left: self.left(),
-            },
-            ErrorKind::InvalidUtf8Encoding(error) => CodecError::InvalidUtf8 {
-                valid: error.valid_up_to() as u64,
-            },
-            ErrorKind::InvalidBoolEncoding(found) => CodecError::InvalidTag { found },
-            ErrorKind::InvalidCharEncoding => CodecError::InvalidChar,
-            // In a value that does not nest, only integers are left to be wrong.
-            _ => CodecError::InvalidInteger,
+    #[inline]
+    pub(crate) fn str(&mut self) -> Decoded<&'de str> {
+        str::from_utf8(self.bytes()?).map_err(not_utf8)
+    }
+
+    /// Text of its own, checked where it was copied to: memory that is aligned is checked faster. A function of its own, so
+    /// that what calls it is small enough to be inlined, and the text need not be moved.
+    #[inline(never)]
+    pub(crate) fn string(&mut self) -> Decoded<Box<str>> {
+        match String::from_utf8(self.bytes()?.to_vec()) {
+            Ok(text) => Ok(text.into_boxed_str()),
+            Err(error) => Err(not_utf8(error.utf8_error())),
         }
     }
+
+    /// A character, or an integer of 128 bits.
+    pub(crate) fn rare<T: DeserializeOwned>(&mut self) -> Decoded<T> {
+        T::deserialize(&mut bincode::Deserializer::with_reader(
+            &mut *self,
+            DefaultOptions::new(),
+        ))
+        .map_err(|error| match *error {
+            ErrorKind::Io(_) => self.truncated(self.missed as u64),
+            ErrorKind::InvalidCharEncoding => CodecError::InvalidChar.into(),
+            _ => CodecError::InvalidInteger.into(),
+        })
+    }
+
+    #[cold]
+    fn truncated(&self, needed: u64) -> Box<CodecError> {
+        let left = self.left();
+        CodecError::Truncated { needed, left }.into()
+    }
+}
+
+#[cold]
+fn not_utf8(error: Utf8Error) -> Box<CodecError> {
+    let valid = error.valid_up_to() as u64;
+    CodecError::InvalidUtf8 { valid }.into()
 }
 
 impl io::Read for Source<'_> {
@@ -88,28 +160,82 @@ impl io::Read for Source<'_> {
         self.read_exact(into).map(|()| into.len())
     }
 
-    #[inline]
     fn read_exact(&mut self, into: &mut [u8]) -> io::Result<()> {
-        into.copy_from_slice(self.take(into.len())?);
-        Ok(())
+        match self.rest.split_at_checked(into.len()) {
+            Some((taken, rest)) => {
+                into.copy_from_slice(taken);
+                self.rest = rest;
+                Ok(())
+            }
+            None => {
+                self.missed = into.len();
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
     }
 }
 
-impl<'de> BincodeRead<'de> for &mut Source<'de> {
-    fn forward_read_str<V: Visitor<'de>>(&mut self, length: usize, visitor: V) -> bincode::Result<V::Value> {
-        let text = std::str::from_utf8(self.take(length)?).map_err(ErrorKind::InvalidUtf8Encoding)?;
-        visitor.visit_borrowed_str(text)
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use bincode::Options;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::DecodeLimits;
+    use crate::decoder::Decoder;
+
+    /// What is read of `bytes`, and how many are left then: here, and by bincode.
+    fn both<T: DeserializeOwned>(bytes: &[u8]) -> [Option<(T, u64)>; 2] {
+        let mut decoder = Decoder::new(bytes, &DecodeLimits::default());
+        let here = T::deserialize(&mut decoder).ok();
+        let mut rest = bytes;
+        // Without a limit it makes room for whatever is announced.
+        let options = DefaultOptions::new().with_limit(1 << 16);
+        let there = options.deserialize_from(&mut rest).ok();
+        [
+            here.map(|value| (value, decoder.left())),
+            there.map(|value| (value, rest.len() as u64)),
+        ]
     }
 
-    fn get_byte_buffer(&mut self, length: usize) -> bincode::Result<Vec<u8>> {
-        Ok(self.take(length)?.to_vec())
+    fn check<T: DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Result<(), TestCaseError> {
+        let [here, there] = both::<T>(bytes);
+        prop_assert_eq!(here, there, "{}", std::any::type_name::<T>());
+        Ok(())
     }
 
-    fn forward_read_bytes<V: Visitor<'de>>(
-        &mut self,
-        length: usize,
-        visitor: V,
-    ) -> bincode::Result<V::Value> {
-        visitor.visit_borrowed_bytes(self.take(length)?)
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_as_bincode_reads_it(
+            first in prop_oneof![any::<u8>(), 0..=3_u8, 249..=255_u8],
+            zeros in 0..8_usize,
+            rest in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            // Integers that fit small types are found behind few bytes and many zeros.
+            let bytes = [&[first][..], &rest[..rest.len().min(2)], &[0, 0, 0, 0, 0, 0, 0, 0][..zeros], &rest].concat();
+            for at in 0..=bytes.len() {
+                let bytes = &bytes[..at];
+                check::<bool>(bytes)?;
+                check::<u8>(bytes)?;
+                check::<u16>(bytes)?;
+                check::<u32>(bytes)?;
+                check::<u64>(bytes)?;
+                check::<u128>(bytes)?;
+                check::<i8>(bytes)?;
+                check::<i16>(bytes)?;
+                check::<i32>(bytes)?;
+                check::<i64>(bytes)?;
+                check::<i128>(bytes)?;
+                check::<char>(bytes)?;
+                check::<String>(bytes)?;
+                check::<Option<u16>>(bytes)?;
+                check::<Vec<i16>>(bytes)?;
+                let [here, there] = both::<(f32, f64)>(bytes);
+                let bits = |read: Option<((f32, f64), u64)>| read.map(|((a, b), left)| (a.to_bits(), b.to_bits(), left));
+                prop_assert_eq!(bits(here), bits(there));
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::read::{unreadable, unsound, variant};
 use super::{Definition, Fields, Kind, Shape, Type};
 use crate::decoder::Decoder;
+use crate::error::Decoded;
 use crate::value::{self, Names};
 use crate::{CodecError, Record, Value, slot};
 
@@ -15,11 +16,7 @@ use crate::{CodecError, Record, Value, slot};
 ///
 /// It is what [`to_value`](crate::to_value) makes of the same typed value, but for lists of `u8`, which are bytes, and
 /// for types that look different to people.
-pub(super) fn value<'de>(
-    decoder: &mut Decoder<'de>,
-    shape: &'de Shape,
-    of: &'de Type,
-) -> Result<Value, CodecError> {
+pub(super) fn value<'de>(decoder: &mut Decoder<'de>, shape: &'de Shape, of: &'de Type) -> Decoded<Value> {
     let mut dynamic = Dynamic {
         decoder,
         shape,
@@ -46,7 +43,7 @@ macro_rules! plain {
 }
 
 impl<'de> Dynamic<'_, 'de> {
-    fn value(&mut self, mut of: &'de Type) -> Result<Value, CodecError> {
+    fn value(&mut self, mut of: &'de Type) -> Decoded<Value> {
         while let Type::Named(number) = of
             && let Kind::Struct(Fields::Newtype(held)) = &self.definition(*number)?.kind
         {
@@ -63,7 +60,7 @@ impl<'de> Dynamic<'_, 'de> {
     }
 
     #[inline(never)]
-    fn read(&mut self, of: &'de Type) -> Result<Value, CodecError> {
+    fn read(&mut self, of: &'de Type) -> Decoded<Value> {
         Ok(match of {
             Type::Bool => plain!(self bool),
             Type::U8 => plain!(self u8),
@@ -90,10 +87,9 @@ impl<'de> Dynamic<'_, 'de> {
                     .map_err(|error| CodecError::Invalid(error.to_string().into()))?
                     .into()
             }
-            Type::Option(of) => match u8::deserialize(&mut *self.decoder)? {
-                0 => Value::Null,
-                1 => Value::some(self.inside(|this| this.value(of))?),
-                found => return Err(CodecError::InvalidTag { found }),
+            Type::Option(of) => match self.decoder.flag()? {
+                false => Value::Null,
+                true => Value::some(self.inside(|this| this.value(of))?),
             },
             Type::List(of) => {
                 let count = self.decoder.count()?;
@@ -110,7 +106,7 @@ impl<'de> Dynamic<'_, 'de> {
         })
     }
 
-    fn values(&mut self, types: impl IntoIterator<Item = &'de Type>) -> Result<Vec<Value>, CodecError> {
+    fn values(&mut self, types: impl IntoIterator<Item = &'de Type>) -> Decoded<Vec<Value>> {
         let mut values = Vec::new();
         for of in types {
             let before = self.decoder.left();
@@ -121,12 +117,7 @@ impl<'de> Dynamic<'_, 'de> {
         Ok(values)
     }
 
-    fn entries(
-        &mut self,
-        count: u64,
-        key: &'de Type,
-        value: &'de Type,
-    ) -> Result<Vec<(Value, Value)>, CodecError> {
+    fn entries(&mut self, count: u64, key: &'de Type, value: &'de Type) -> Decoded<Vec<(Value, Value)>> {
         let mut entries = Vec::new();
         for _ in 0..count {
             let before = self.decoder.left();
@@ -137,11 +128,11 @@ impl<'de> Dynamic<'_, 'de> {
         Ok(entries)
     }
 
-    fn definition(&self, number: u32) -> Result<&'de Definition, CodecError> {
+    fn definition(&self, number: u32) -> Decoded<&'de Definition> {
         self.shape.definition(number).ok_or_else(unsound)
     }
 
-    fn named(&mut self, number: u32) -> Result<Value, CodecError> {
+    fn named(&mut self, number: u32) -> Decoded<Value> {
         let definition = self.definition(number)?;
         match &definition.kind {
             Kind::Struct(fields) => self.record((number, u32::MAX), &definition.name, None, fields),
@@ -167,7 +158,7 @@ impl<'de> Dynamic<'_, 'de> {
         type_name: &str,
         variant: Option<&str>,
         fields: &'de Fields,
-    ) -> Result<Value, CodecError> {
+    ) -> Decoded<Value> {
         let values = self.values(fields.types())?;
         let form = self.forms.entry(key).or_insert_with(|| {
             let fields = match fields {
@@ -184,7 +175,7 @@ impl<'de> Dynamic<'_, 'de> {
     }
 
     /// Runs `read` a level further in.
-    fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
+    fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Decoded<R>) -> Decoded<R> {
         self.decoder.enter()?;
         let result = read(self);
         self.decoder.leave(result)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Definition, Fields, Kind, Shape, Type, Variant, dynamic};
 use crate::decoder::Decoder;
+use crate::error::Decoded;
 use crate::value::{TOO_LARGE, fits_f32, model};
 use crate::{CodecError, DecodeLimits, Reference, reference};
 
@@ -60,7 +61,7 @@ pub fn decode_by_shape<'a, T: Deserialize<'a>>(
     limits: &DecodeLimits,
 ) -> Result<T, CodecError> {
     if !shape.is_sound() {
-        return Err(unsound());
+        return Err(*unsound());
     }
     let _scope = reference::unboxing(references, body, limits.depth);
     let mut decoder = Decoder::new(body, limits);
@@ -91,7 +92,7 @@ pub(crate) fn decode_some_by_shape<T: DeserializeOwned>(
     out: &mut VecDeque<T>,
 ) -> Result<usize, CodecError> {
     if !shape.is_sound() {
-        return Err(unsound());
+        return Err(*unsound());
     }
     let _scope = reference::unboxing(references, body, limits.depth);
     let mut decoder = Decoder::new(body, limits);
@@ -110,8 +111,8 @@ pub(crate) fn decode_some_by_shape<T: DeserializeOwned>(
 /// How many types may be inside each other for each level that counts (PROTOCOL.md § 9.9).
 const LEVELS: u32 = 4;
 
-pub(super) fn unsound() -> CodecError {
-    CodecError::custom("the shape of the value is not one of a type")
+pub(super) fn unsound() -> Box<CodecError> {
+    Box::custom("the shape of the value is not one of a type")
 }
 
 /// What is handed to serde: bytes that the shape makes self-describing.
@@ -135,7 +136,7 @@ enum Look<'de> {
 }
 
 impl<'a, 'de> Shaped<'a, 'de> {
-    fn held_or_own(self) -> Result<Held<'a, 'de>, CodecError> {
+    fn held_or_own(self) -> Decoded<Held<'a, 'de>> {
         let this = self.held()?;
         Ok(match this.look()? {
             Look::Own => Held::Own(this.decoder),
@@ -143,7 +144,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
         })
     }
 
-    fn look(&self) -> Result<Look<'de>, CodecError> {
+    fn look(&self) -> Decoded<Look<'de>> {
         Ok(match self.of {
             Type::Named(number) => match &self.shape.definition(*number).ok_or_else(unsound)?.kind {
                 Kind::Struct(fields) => Look::Struct(fields),
@@ -155,7 +156,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
         })
     }
 
-    fn with<'b>(&'b mut self, of: &'de Type) -> Result<Shaped<'b, 'de>, CodecError> {
+    fn with<'b>(&'b mut self, of: &'de Type) -> Decoded<Shaped<'b, 'de>> {
         self.decoder.take_type()?;
         match self.levels.checked_sub(1) {
             Some(levels) => Ok(Shaped {
@@ -169,7 +170,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
     }
 
     #[cold]
-    fn unreadable(&self) -> CodecError {
+    fn unreadable(&self) -> Box<CodecError> {
         let found = match self.of {
             Type::Named(number) => self.shape.definition(*number),
             _ => None,
@@ -178,7 +179,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
     }
 
     /// The same without newtypes around it, which are what they hold.
-    fn held(mut self) -> Result<Self, CodecError> {
+    fn held(mut self) -> Decoded<Self> {
         while let Look::Struct(Fields::Newtype(of)) = self.look()? {
             self.decoder.take_type()?;
             self.of = of;
@@ -187,7 +188,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
         Ok(self)
     }
 
-    fn elements<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn elements<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         match self.of {
             Type::Bytes => self.list(&Type::U8, visitor),
             Type::Tuple(types) => self.tuple(types, visitor),
@@ -196,13 +197,13 @@ impl<'a, 'de> Shaped<'a, 'de> {
     }
 
     /// Runs `read` a level further in.
-    fn inside<R>(mut self, read: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
+    fn inside<R>(mut self, read: impl FnOnce(&mut Self) -> Decoded<R>) -> Decoded<R> {
         self.decoder.enter()?;
         let result = read(&mut self);
         self.decoder.leave(result)
     }
 
-    fn list<V: Visitor<'de>>(self, of: &'de Type, visitor: V) -> Result<V::Value, CodecError> {
+    fn list<V: Visitor<'de>>(self, of: &'de Type, visitor: V) -> Decoded<V::Value> {
         let count = self.decoder.count()?;
         self.inside(|this| {
             let mut elements = Elements {
@@ -215,12 +216,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
         })
     }
 
-    fn map<V: Visitor<'de>>(
-        self,
-        key: &'de Type,
-        value: &'de Type,
-        visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    fn map<V: Visitor<'de>>(self, key: &'de Type, value: &'de Type, visitor: V) -> Decoded<V::Value> {
         let announced = self.decoder.count()?;
         self.inside(|this| {
             let mut entries = Entries {
@@ -240,7 +236,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
     }
 
     /// Fields, as those of a struct or of a variant.
-    fn fields<V: Visitor<'de>>(mut self, fields: &'de Fields, visitor: V) -> Result<V::Value, CodecError> {
+    fn fields<V: Visitor<'de>>(mut self, fields: &'de Fields, visitor: V) -> Decoded<V::Value> {
         match fields {
             Fields::Unit => visitor.visit_unit(),
             Fields::Newtype(of) => visitor.visit_newtype_struct(self.with(of)?),
@@ -260,7 +256,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
         }
     }
 
-    fn tuple<V: Visitor<'de>>(self, types: &'de [Type], visitor: V) -> Result<V::Value, CodecError> {
+    fn tuple<V: Visitor<'de>>(self, types: &'de [Type], visitor: V) -> Decoded<V::Value> {
         let mut elements = Elements {
             types: Types::Each(types.iter()),
             announced: types.len() as u64,
@@ -270,7 +266,7 @@ impl<'a, 'de> Shaped<'a, 'de> {
         elements.end(result)
     }
 
-    fn array<V: Visitor<'de>>(self, of: &'de Type, count: u32, visitor: V) -> Result<V::Value, CodecError> {
+    fn array<V: Visitor<'de>>(self, of: &'de Type, count: u32, visitor: V) -> Decoded<V::Value> {
         let mut elements = Elements {
             types: Types::Repeated(of, count.into()),
             announced: count.into(),
@@ -281,17 +277,16 @@ impl<'a, 'de> Shaped<'a, 'de> {
     }
 
     /// Reads the value, and makes nothing of it.
-    fn skip(mut self) -> Result<(), CodecError> {
+    fn skip(mut self) -> Decoded<()> {
         match self.look()? {
             Look::Struct(fields) => self.skip_fields(fields),
             Look::Enum(variants) => {
                 let fields = &variant(variants, self.index()?)?.fields;
                 self.inside(|this| this.skip_fields(fields))
             }
-            Look::Plain(Type::Option(of)) => match u8::deserialize(&mut *self.decoder)? {
-                0 => Ok(()),
-                1 => self.inside(|this| this.with(of)?.skip()),
-                found => Err(CodecError::InvalidTag { found }),
+            Look::Plain(Type::Option(of)) => match self.decoder.flag()? {
+                false => Ok(()),
+                true => self.inside(|this| this.with(of)?.skip()),
             },
             Look::Plain(Type::List(of)) => {
                 let count = self.decoder.count()?;
@@ -323,69 +318,68 @@ impl<'a, 'de> Shaped<'a, 'de> {
         }
     }
 
-    fn skip_many(&mut self, of: &'de Type, count: u64) -> Result<(), CodecError> {
+    fn skip_many(&mut self, of: &'de Type, count: u64) -> Decoded<()> {
         for _ in 0..count {
             self.skip_one(of)?;
         }
         Ok(())
     }
 
-    fn skip_fields(&mut self, fields: &'de Fields) -> Result<(), CodecError> {
+    fn skip_fields(&mut self, fields: &'de Fields) -> Decoded<()> {
         fields.types().try_for_each(|of| self.skip_one(of))
     }
 
-    fn skip_one(&mut self, of: &'de Type) -> Result<(), CodecError> {
+    fn skip_one(&mut self, of: &'de Type) -> Decoded<()> {
         let before = self.decoder.left();
         self.with(of)?.skip()?;
         self.decoder.consumed(before, 1)
     }
 
-    fn index(&mut self) -> Result<u32, CodecError> {
+    fn index(&mut self) -> Decoded<u32> {
         u32::deserialize(&mut *self.decoder)
     }
 }
 
-pub(super) fn variant(variants: &[Variant], index: u32) -> Result<&Variant, CodecError> {
+pub(super) fn variant(variants: &[Variant], index: u32) -> Decoded<&Variant> {
     let found = usize::try_from(index).ok().and_then(|index| variants.get(index));
     found.ok_or_else(|| {
         let expected = format!("variant index 0 <= i < {}", variants.len());
-        CodecError::invalid_value(Unexpected::Unsigned(index.into()), &expected.as_str())
+        Box::invalid_value(Unexpected::Unsigned(index.into()), &expected.as_str())
     })
 }
 
 /// What is opaque came to a type that is not the same.
 #[cold]
-pub(super) fn unreadable(of: &Definition) -> CodecError {
+pub(super) fn unreadable(of: &Definition) -> Box<CodecError> {
     let version = match of.kind {
         Kind::Opaque(version) => format!(" version {version}"),
         _ => String::new(),
     };
-    CodecError::custom(format_args!(
+    Box::custom(format_args!(
         "only the type itself can read `{}{version}`, which is opaque",
         of.name
     ))
 }
 
 #[cold]
-fn unread(left: u64) -> CodecError {
-    CodecError::custom(format_args!("{left} elements or fields more than the type takes"))
+fn unread(left: u64) -> Box<CodecError> {
+    Box::custom(format_args!("{left} elements or fields more than the type takes"))
 }
 
 macro_rules! plain {
     ($self:ident $visitor:ident $of:ident: $($type:ident $name:ident)*) => {
         match $of {
             $(Type::$type => (&mut *$self.decoder).$name($visitor),)*
-            Type::Option(of) => match u8::deserialize(&mut *$self.decoder)? {
-                0 => $visitor.visit_none(),
-                1 => $self.inside(|this| $visitor.visit_some(this.with(of)?)),
-                found => Err(CodecError::InvalidTag { found }),
+            Type::Option(of) => match $self.decoder.flag()? {
+                false => $visitor.visit_none(),
+                true => $self.inside(|this| $visitor.visit_some(this.with(of)?)),
             },
             Type::List(of) => $self.list(of, $visitor),
             Type::Map(key, value) => $self.map(key, value, $visitor),
             Type::Tuple(types) if types.is_empty() => $visitor.visit_unit(),
             Type::Tuple(types) => $self.tuple(types, $visitor),
             Type::Array(of, count) => $self.array(of, *count, $visitor),
-            Type::Value => Err(CodecError::invalid_type(Unexpected::Other("data that says what it is"), &$visitor)),
+            Type::Value => Err(Box::invalid_type(Unexpected::Other("data that says what it is"), &$visitor)),
             Type::Named(_) => Err(unsound()),
         }
     };
@@ -394,7 +388,7 @@ macro_rules! plain {
 /// What is read by itself where the reader's type is the writer's, and by the shape where not.
 macro_rules! own {
     ($($name:ident)*) => {$(
-        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
             match self.held_or_own()? {
                 Held::Own(decoder) => decoder.$name(visitor),
                 Held::Other(this) => this.deserialize_any(visitor),
@@ -410,9 +404,9 @@ enum Held<'a, 'de> {
 }
 
 impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         let mut this = self.held()?;
         match this.look()? {
             Look::Plain(of) => plain! {
@@ -444,11 +438,7 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         deserialize_unit deserialize_map deserialize_identifier
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Decoded<V::Value> {
         match self.held_or_own()? {
             Held::Own(decoder) => decoder.deserialize_unit_struct(name, visitor),
             Held::Other(this) => this.deserialize_any(visitor),
@@ -460,7 +450,7 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         match self.held_or_own()? {
             Held::Own(decoder) => decoder.deserialize_struct(name, fields, visitor),
             Held::Other(this) => this.deserialize_any(visitor),
@@ -472,14 +462,14 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         match self.held_or_own()? {
             Held::Own(decoder) => decoder.deserialize_enum(name, variants, visitor),
             Held::Other(this) => this.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         let this = match self.held_or_own()? {
             Held::Own(decoder) => return decoder.deserialize_f32(visitor),
             Held::Other(this) => this,
@@ -488,13 +478,13 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
             Type::F64 => match f64::deserialize(&mut *this.decoder)? {
                 number if fits_f32(number) => visitor.visit_f64(number),
                 // Serde would make it infinite.
-                _ => Err(CodecError::invalid_value(TOO_LARGE, &visitor)),
+                _ => Err(Box::invalid_value(TOO_LARGE, &visitor)),
             },
             _ => this.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         // Around what is the reader's own, something that is held says that it has become an option.
         if let Look::Own = self.look()? {
             return self.decoder.deserialize_option(visitor);
@@ -511,7 +501,7 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         mut self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         match self.look()? {
             Look::Own => self.decoder.deserialize_newtype_struct(name, visitor),
             Look::Plain(Type::Value) if name == model::TOKEN => {
@@ -527,14 +517,14 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         }
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         match self.held_or_own()? {
             Held::Own(decoder) => decoder.deserialize_seq(visitor),
             Held::Other(this) => this.elements(visitor),
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Decoded<V::Value> {
         match self.held_or_own()? {
             Held::Own(decoder) => decoder.deserialize_tuple(len, visitor),
             Held::Other(this) => this.elements(visitor),
@@ -546,14 +536,14 @@ impl<'de> Deserializer<'de> for Shaped<'_, 'de> {
         name: &'static str,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         match self.held_or_own()? {
             Held::Own(decoder) => decoder.deserialize_tuple_struct(name, len, visitor),
             Held::Other(this) => this.elements(visitor),
         }
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         self.skip()?;
         visitor.visit_unit()
     }
@@ -577,7 +567,7 @@ struct Elements<'a, 'de> {
 }
 
 impl<'de> Elements<'_, 'de> {
-    fn end<T>(&self, result: T) -> Result<T, CodecError> {
+    fn end<T>(&self, result: T) -> Decoded<T> {
         match self.left() {
             0 => Ok(result),
             left => Err(unread(left)),
@@ -603,12 +593,9 @@ impl<'de> Elements<'_, 'de> {
 }
 
 impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, CodecError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<Option<S::Value>> {
         let Some(of) = self.next() else {
             return Ok(None);
         };
@@ -625,7 +612,7 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
 }
 
 impl<'de> Shaped<'_, 'de> {
-    fn element<S: DeserializeSeed<'de>>(&mut self, of: &'de Type, seed: S) -> Result<S::Value, CodecError> {
+    fn element<S: DeserializeSeed<'de>>(&mut self, of: &'de Type, seed: S) -> Decoded<S::Value> {
         self.decoder.take_memory(size_of::<S::Value>())?;
         seed.deserialize(self.with(of)?)
     }
@@ -643,9 +630,9 @@ struct Entries<'a, 'de> {
 }
 
 impl<'de> MapAccess<'de> for &mut Entries<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, CodecError> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<Option<S::Value>> {
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
@@ -654,7 +641,7 @@ impl<'de> MapAccess<'de> for &mut Entries<'_, 'de> {
         self.reader.element(self.key, seed).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<S::Value> {
         let value = self.reader.element(self.value, seed)?;
         self.reader.decoder.consumed(self.before, self.announced)?;
         Ok(value)
@@ -674,9 +661,9 @@ struct Named<'a, 'de> {
 }
 
 impl<'de> MapAccess<'de> for &mut Named<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, CodecError> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<Option<S::Value>> {
         let Some((name, of)) = self.fields.next() else {
             return Ok(None);
         };
@@ -684,7 +671,7 @@ impl<'de> MapAccess<'de> for &mut Named<'_, 'de> {
         seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, CodecError> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Decoded<S::Value> {
         let of = self.of.take().ok_or_else(unsound)?;
         let before = self.reader.decoder.left();
         let value = seed.deserialize(self.reader.with(of)?)?;
@@ -704,45 +691,45 @@ struct Chosen<'a, 'de> {
 }
 
 impl<'de> EnumAccess<'de> for Chosen<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
     type Variant = Self;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), CodecError> {
-        let name: StrDeserializer<'_, CodecError> = StrDeserializer::new(&self.variant.name);
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Decoded<(S::Value, Self)> {
+        let name: StrDeserializer<'_, Box<CodecError>> = StrDeserializer::new(&self.variant.name);
         Ok((seed.deserialize(name)?, self))
     }
 }
 
 impl<'de> Chosen<'_, 'de> {
-    fn holds(&self, expected: &str) -> CodecError {
+    fn holds(&self, expected: &str) -> Box<CodecError> {
         let found = match self.variant.fields {
             Fields::Unit => Unexpected::UnitVariant,
             Fields::Newtype(_) => Unexpected::NewtypeVariant,
             Fields::Tuple(_) => Unexpected::TupleVariant,
             Fields::Named(_) => Unexpected::StructVariant,
         };
-        CodecError::invalid_type(found, &expected)
+        Box::invalid_type(found, &expected)
     }
 }
 
 impl<'de> VariantAccess<'de> for Chosen<'_, 'de> {
-    type Error = CodecError;
+    type Error = Box<CodecError>;
 
-    fn unit_variant(self) -> Result<(), CodecError> {
+    fn unit_variant(self) -> Decoded<()> {
         match self.variant.fields {
             Fields::Unit => Ok(()),
             _ => Err(self.holds("a unit variant")),
         }
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, CodecError> {
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Decoded<S::Value> {
         match &self.variant.fields {
             Fields::Newtype(of) => seed.deserialize(self.reader.with(of)?),
             _ => Err(self.holds("a newtype variant")),
         }
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, CodecError> {
+    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Decoded<V::Value> {
         match &self.variant.fields {
             Fields::Tuple(types) => self.reader.tuple(types, visitor),
             _ => Err(self.holds("a tuple variant")),
@@ -753,7 +740,7 @@ impl<'de> VariantAccess<'de> for Chosen<'_, 'de> {
         self,
         _fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    ) -> Decoded<V::Value> {
         match &self.variant.fields {
             fields @ Fields::Named(_) => self.reader.fields(fields, visitor),
             _ => Err(self.holds("a struct variant")),
