@@ -88,11 +88,11 @@ impl Encoder {
             self.clear();
         }
         let scope = reference::boxing(std::mem::take(&mut self.references));
-        let mut sink = Sink {
+        let sink = Sink {
             scratch: &mut self.scratch,
             parts: &mut self.parts,
         };
-        let result = wire::write(value, &mut sink);
+        let result = wire::write(value, sink);
         self.references = scope.finish();
         match result {
             Ok(()) if self.parts.is_empty() && self.scratch.len() <= KEEP => {}
@@ -195,19 +195,28 @@ impl io::Write for Sink<'_> {
 
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() >= SHARE_FROM
-            && let Some(shared) = reference::claim(bytes)
-        {
-            sink_rest(self.scratch, self.parts);
-            self.parts.push(shared);
-        } else {
+        if bytes.len() < SHARE_FROM {
             self.scratch.extend_from_slice(bytes);
+        } else {
+            self.write_long(bytes);
         }
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Sink<'_> {
+    #[cold]
+    fn write_long(&mut self, bytes: &[u8]) {
+        if let Some(shared) = reference::claim(bytes) {
+            sink_rest(self.scratch, self.parts);
+            self.parts.push(shared);
+        } else {
+            self.scratch.extend_from_slice(bytes);
+        }
     }
 }
 
