@@ -11,8 +11,9 @@ use farref_transport::{BoxFuture, ByteTx, Class, Descriptor, Muxed};
 use crate::batch::{Batch, Piece};
 use crate::link::StreamKey;
 
-/// Most pieces handed to one write.
-const SLICES: usize = 32;
+/// Most pieces handed to one write: a batch of bodies has up to 17 fragments, each behind its header, and a message before
+/// them.
+const SLICES: usize = 36;
 
 /// The half of a carrier that writes.
 pub struct Outlet {
@@ -296,5 +297,50 @@ fn write_some(tx: &mut dyn ByteTx, bytes: &[u8]) -> io::Result<Option<usize>> {
         Ok(n) => Ok(Some(n)),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::limits::Limits;
+
+    /// Takes everything, and counts how often.
+    struct Counting(Arc<AtomicUsize>);
+
+    impl ByteTx for Counting {
+        fn try_write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(pieces.iter().map(|piece| piece.len()).sum())
+        }
+
+        fn poll_writable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The last fragment had a write of its own, which woke the peer once more.
+    #[test]
+    fn a_full_batch_of_a_body_is_one_write() {
+        let mut batch = Batch::new();
+        batch.put(b"the message");
+        let fragment = Bytes::from(vec![1; Limits::default().fragment]);
+        while batch.has_room_for_bodies() {
+            batch.begin_yielding();
+            batch.put(b"the header");
+            batch.put_bytes(fragment.clone());
+        }
+        let writes = Arc::new(AtomicUsize::new(0));
+        let mut outlet = Outlet::new(Box::new(Counting(Arc::clone(&writes))), None);
+        assert_eq!(outlet.write(&mut batch).unwrap(), Written::All);
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
     }
 }
