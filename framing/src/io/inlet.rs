@@ -12,6 +12,9 @@ use crate::link::StreamKey;
 
 /// Spare room that a read begins with: most connections have little to say.
 const READ_LEAST: usize = 512;
+/// After so many reads in a row that leave nearly all of it there is less: before a large message often come a credit, an
+/// acknowledgement, or both.
+const SHORT_READS: u8 = 4;
 /// Spare room that reads grow to while they fill it, in bytes: a message may be a part of a block of that length.
 pub const READ_MOST: usize = 64 * 1024;
 /// Most streams of the peer's that are read at once: every lane that the limits admit, and some that end.
@@ -179,8 +182,10 @@ impl fmt::Debug for Inlet {
 struct Source {
     rx: Box<dyn ByteRx>,
     buffer: BytesMut,
-    /// Spare room for the next read: doubled when a read fills it, halved when one leaves nearly all of it.
+    /// Spare room for the next read: doubled when a read fills it, halved when some in a row leave nearly all of it.
     want: usize,
+    /// How many in a row have.
+    short: u8,
     ended: bool,
 }
 
@@ -190,6 +195,7 @@ impl Source {
             rx,
             buffer: BytesMut::new(),
             want: READ_LEAST,
+            short: 0,
             ended: false,
         }
     }
@@ -242,8 +248,15 @@ impl Source {
     fn note(&mut self, n: usize, spare: usize) -> bool {
         if n >= spare {
             self.want = self.want.saturating_mul(2).min(READ_MOST);
-        } else if n < self.want >> 4 {
+        }
+        self.short = if n < self.want >> 4 {
+            self.short.saturating_add(1)
+        } else {
+            0
+        };
+        if self.short == SHORT_READS {
             self.want = (self.want >> 1).max(READ_LEAST);
+            self.short = 0;
         }
         self.ended = n == 0;
         self.ended
@@ -386,6 +399,29 @@ mod tests {
     use farref_transport::memory;
 
     use super::*;
+
+    /// Between two large messages, credits and acknowledgements halved it again and again.
+    #[test]
+    fn a_few_short_reads_leave_the_room_that_long_ones_need() {
+        let (near, mut far) = memory::pair(4 * READ_MOST);
+        let mut source = Source::new(near.rx);
+        let mut read = |source: &mut Source, len: usize| {
+            far.tx.try_write(&[IoSlice::new(&vec![1; len])]).unwrap();
+            while source.buffer.len() < len {
+                source.read().unwrap();
+            }
+            source.buffer.clear();
+        };
+        read(&mut source, 3 * READ_MOST);
+        assert_eq!(source.want, READ_MOST);
+        for _ in 0..3 {
+            (0..3).for_each(|_| read(&mut source, 8));
+            assert_eq!(source.want, READ_MOST);
+            read(&mut source, READ_MOST);
+        }
+        (0..100).for_each(|_| read(&mut source, 8));
+        assert_eq!(source.want, READ_LEAST);
+    }
 
     #[test]
     fn a_stream_that_rests_has_no_buffer_until_something_comes() {
