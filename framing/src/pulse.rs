@@ -17,8 +17,6 @@ pub(crate) struct Pulse {
     silence: Nanos,
     ack_delay: Nanos,
     heard: Nanos,
-    /// First and last ping of ours since then.
-    asked: Option<(Nanos, Nanos)>,
     /// Nothing while there are none: a link that is in use, or has nothing to say, needs no signs of life.
     signs: Option<Box<Signs>>,
     /// Since when there is something to acknowledge.
@@ -30,6 +28,8 @@ pub(crate) struct Pulse {
 /// Signs of life under way.
 #[derive(Debug, Default)]
 pub(crate) struct Signs {
+    /// First and last ping of ours since the peer was heard.
+    asked: Option<(Nanos, Nanos)>,
     /// Pings that are to be sent, by their stamps.
     pub(crate) pings: VecDeque<Nanos>,
     /// Pings that wait for their answer: stamp, and whether somebody wants to know.
@@ -51,7 +51,6 @@ impl Pulse {
             silence: nanos(limits.silence),
             ack_delay: nanos(limits.ack_delay),
             heard: now,
-            asked: None,
             signs: None,
             owed: None,
             due: false,
@@ -63,7 +62,6 @@ impl Pulse {
         let signs = self.signs.take().unwrap_or_default();
         let wanted = signs.waiting.iter().any(|(_, wanted)| *wanted);
         self.heard = now;
-        self.asked = None;
         self.acknowledged();
         if wanted {
             self.ping(now);
@@ -73,7 +71,7 @@ impl Pulse {
     /// Gives memory back.
     pub(crate) fn rest(&mut self) {
         self.signs
-            .take_if(|signs| signs.waiting.is_empty() && !signs.are_to_be_sent());
+            .take_if(|signs| signs.asked.is_none() && signs.waiting.is_empty() && !signs.are_to_be_sent());
     }
 
     /// Whether there are pings or answers to be sent.
@@ -91,7 +89,9 @@ impl Pulse {
     #[inline]
     pub(crate) fn heard(&mut self, now: Nanos) {
         self.heard = now;
-        self.asked = None;
+        if let Some(signs) = &mut self.signs {
+            signs.asked = None;
+        }
     }
 
     /// Somebody wants a sign of life.
@@ -99,7 +99,7 @@ impl Pulse {
         self.ask(now, true);
     }
 
-    fn ask(&mut self, now: Nanos, wanted: bool) {
+    fn ask(&mut self, now: Nanos, wanted: bool) -> &mut Signs {
         let signs = self.signs.get_or_insert_default();
         if signs.waiting.len() < MAX_PINGS {
             signs.waiting.push_back((now, wanted));
@@ -107,6 +107,7 @@ impl Pulse {
         } else if wanted && let Some(last) = signs.waiting.back_mut() {
             last.1 = true;
         }
+        signs
     }
 
     /// The peer wants one.
@@ -166,20 +167,24 @@ impl Pulse {
         // after a sleep of this machine the peer gets a chance to answer first
         if now >= self.heard.saturating_add(self.silence)
             && self
-                .asked
+                .asked()
                 .is_some_and(|(first, _)| now >= first.saturating_add(self.idle))
         {
             return Err(Loss::Silent.into());
         }
         if now >= self.next_ask() {
-            self.asked = Some((self.asked.map_or(now, |(first, _)| first), now));
-            self.ask(now, false);
+            let first = self.asked().map_or(now, |(first, _)| first);
+            self.ask(now, false).asked = Some((first, now));
         }
         Ok(())
     }
 
+    fn asked(&self) -> Option<(Nanos, Nanos)> {
+        self.signs.as_ref()?.asked
+    }
+
     fn next_ask(&self) -> Nanos {
-        self.asked
+        self.asked()
             .map_or(self.heard, |(_, last)| last)
             .saturating_add(self.idle)
     }

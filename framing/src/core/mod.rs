@@ -44,7 +44,7 @@ pub struct Core {
     inc: Incoming,
     pulse: Pulse,
     events: Events,
-    closing: Option<CloseReason>,
+    closing: Option<Box<CloseReason>>,
     peer_closed: bool,
     /// Nobody waits for what was not sent.
     abandoned: bool,
@@ -293,7 +293,7 @@ impl Core {
             self.phase = Phase::Over;
             self.finished = true;
         }
-        self.closing = Some(reason);
+        self.closing = Some(Box::new(reason));
     }
 
     /// What was not sent is not sent any more, but for a close. Nothing of it is kept: the peer may be slow to take that.

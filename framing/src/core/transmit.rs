@@ -187,7 +187,7 @@ impl Core {
                     .acknowledge(|lane, upto| put_number(Kind::Ack, lane, upto, batch));
             }
         }
-        for note in self.inc.notes.drain(..) {
+        while let Some(note) = self.inc.notes.pop_front() {
             match note {
                 Note::Credit { lane, upto } => put_number(Kind::Credit, lane, upto, batch),
                 Note::Stop { lane, code } => put_number(Kind::LaneStop, lane, code, batch),

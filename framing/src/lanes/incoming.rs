@@ -45,21 +45,21 @@ pub(crate) struct Incoming {
     acked: u64,
     unacked: u64,
     /// Lanes that have brought bytes since the last acknowledgement.
-    fresh: Vec<u64>,
+    fresh: Queue<u64>,
     lanes: BTreeMap<u64, Lane>,
     highest: u64,
     active: u32,
     /// What is left for bodies beyond their first credit.
     pool: u64,
     /// Bodies that wait for their share of the pool, first come first served.
-    waiting: Queue,
+    waiting: Queue<u64>,
     at_once: u32,
     named: u32,
     first_credit: u64,
     /// Memory of bodies that came before.
     pub(crate) spare: Spare,
     /// What the peer should be told.
-    pub(crate) notes: VecDeque<Note>,
+    pub(crate) notes: Queue<Note>,
     /// How many of them tell that a lane is done.
     pub(crate) dones: usize,
 }
@@ -105,7 +105,7 @@ impl Incoming {
             messages: 0,
             acked: 0,
             unacked: 0,
-            fresh: Vec::new(),
+            fresh: Queue::default(),
             lanes: BTreeMap::new(),
             highest: 0,
             active: 0,
@@ -115,7 +115,7 @@ impl Incoming {
             named: limits.named,
             first_credit: limits.first_credit,
             spare: Spare::default(),
-            notes: VecDeque::new(),
+            notes: Queue::default(),
             dones: 0,
         }
     }
@@ -127,9 +127,9 @@ impl Incoming {
 
     /// Gives memory back.
     pub(crate) fn rest(&mut self) {
-        self.fresh.shrink_to_fit();
+        self.fresh.rest();
         self.waiting.rest();
-        self.notes.shrink_to_fit();
+        self.notes.rest();
     }
 
     /// Lanes that are not done.
@@ -269,7 +269,7 @@ impl Incoming {
         lane.received = upto;
         self.unacked = self.unacked.saturating_add(n);
         if first {
-            self.fresh.push(number);
+            self.fresh.push_back(number);
         }
         Ok(())
     }
@@ -372,7 +372,7 @@ impl Incoming {
     /// Grants waiting bodies all they need, in turn, while the pool has it. Each is granted the whole of its body at
     /// once, so that one which has begun can always be finished.
     fn share_pool(&mut self) {
-        while let Some(number) = self.waiting.front() {
+        while let Some(number) = self.waiting.front().copied() {
             if let Some(lane) = self.lanes.get_mut(&number)
                 && let State::Body { len, .. } = lane.state
             {
@@ -455,7 +455,7 @@ impl Incoming {
     }
 
     fn note_credit(&mut self, number: u64, granted: u64) {
-        for note in &mut self.notes {
+        for note in self.notes.iter_mut() {
             if let Note::Credit { lane, upto } = note
                 && *lane == number
             {
@@ -494,7 +494,7 @@ impl Incoming {
             self.acked = self.messages;
             ack(0, self.messages);
         }
-        for number in self.fresh.drain(..) {
+        while let Some(number) = self.fresh.pop_front() {
             if let Some(lane) = self.lanes.get_mut(&number) {
                 lane.acked = lane.received;
                 ack(number, lane.received);
@@ -677,10 +677,8 @@ mod tests {
         let credit = |lane| Note::Credit { lane, upto: 5120 };
         assert_eq!(incoming.notes, [credit(1), credit(2)]); // 2 x 4096
         incoming.stop(1, 7);
-        assert_eq!(
-            incoming.notes.make_contiguous()[2..],
-            [Note::Stop { lane: 1, code: 7 }, credit(3)]
-        );
+        let stop = Note::Stop { lane: 1, code: 7 };
+        assert_eq!(incoming.notes, [credit(1), credit(2), stop, credit(3)]);
         incoming
             .data(1, Bytes::from_static(b"late"), &mut events)
             .unwrap();

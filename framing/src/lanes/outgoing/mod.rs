@@ -38,11 +38,11 @@ pub(crate) struct Outgoing {
     active: u32,
     schedule: Schedule,
     /// Lanes that wait until fewer are under way.
-    parked: Queue,
+    parked: Queue<u64>,
     kept: u64,
     unsent: u64,
     /// Lanes whose reset is to be told.
-    pub(crate) resets: Queue,
+    pub(crate) resets: Queue<u64>,
     retain: bool,
     limits: Bounds,
     peer: Option<Declared>,
