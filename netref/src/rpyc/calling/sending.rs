@@ -99,10 +99,11 @@ impl Rpyc {
         let served = chain.and_then(|chain| {
             self.answers
                 .values()
-                .filter(|answer| answer.chain.id() == chain.id())
+                .filter_map(|answer| Some((answer.chain?, answer.asker.threads)))
+                .filter(|(of, _)| of.id() == chain.id())
                 // The innermost is what waits.
-                .max_by_key(|answer| answer.chain.depth)
-                .and_then(|answer| answer.asker.threads)
+                .max_by_key(|(of, _)| of.depth)
+                .and_then(|(_, threads)| threads)
         });
         let from = own_thread(*call);
         served.map_or(Threads { from, to: 0 }, |served| Threads {

@@ -91,19 +91,22 @@ impl Rpyc {
     }
 
     /// The chain of calls that a request is a part of. A peer that binds threads tells; one that does not waits for what
-    /// we asked last, if it waits for anything: Python runs what comes meanwhile as a part of that.
-    pub(super) fn chain_for(&self, threads: Option<Threads>) -> Chain {
+    /// we asked last, if it waits for anything: Python runs what comes meanwhile as a part of that. Nothing of a request that
+    /// begins its own, unless the threads of what is asked for its sake follow from that.
+    pub(super) fn chain_for(&self, threads: Option<Threads>) -> Option<Chain> {
         let call = match threads {
             Some(Threads { to: 0, .. }) => None,
             Some(Threads { to, .. }) => self.chained.iter().find(|call| own_thread(**call) == to),
             None => self.chained.last(),
         };
         let chain = call.and_then(|call| self.calls.get(call)?.chain);
-        chain.map_or_else(chain::fresh, chain::nested)
+        chain
+            .map(chain::nested)
+            .or_else(|| threads.map(|_| chain::fresh()))
     }
 
     pub(super) fn deliver(&mut self, answer: u64, object: &Object, export: u64, op: Op, came: Came) {
-        let chain = self.answers.get(&answer).map(|answer| answer.chain);
+        let chain = self.answers.get(&answer).and_then(|answer| answer.chain);
         let target = IncomingTarget::Object {
             object: object.object.handle(),
             export,

@@ -44,7 +44,8 @@ use self::arguments::Arguments;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) asker: Asker,
-    pub(super) chain: Chain,
+    /// Nothing where it begins with what the method calls.
+    pub(super) chain: Option<Chain>,
     how: How,
 }
 
