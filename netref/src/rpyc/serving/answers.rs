@@ -32,12 +32,24 @@ impl Rpyc {
         named: Named,
     ) -> Told {
         let arguments = unshare_all(positional, named).map_err(|error| Exception::of(&error))?;
-        let mut named = arguments.1.iter().map(|(_, value)| value);
-        if !(arguments.0.iter().all(is_plain) && named.all(is_plain)) {
+        if !are_plain(&arguments.0, &arguments.1) {
             return self.ask(asker, object, export, op, &arguments, How::Value);
         }
+        self.ask_plain(asker, object, export, op, arguments.0, arguments.1)
+    }
+
+    /// Has the engine call an object or a method of it with arguments that have no references among them.
+    pub(super) fn ask_plain(
+        &mut self,
+        asker: &Asker,
+        object: &Object,
+        export: u64,
+        op: Op,
+        positional: Vec<Value>,
+        named: Named,
+    ) -> Told {
         let answer = self.admit(asker, How::Value)?;
-        let plain = object::Arguments::of_parts(arguments.0, arguments.1);
+        let plain = object::Arguments::of_parts(positional, named);
         self.deliver(answer, object, export, op, Came::Plain(plain));
         Ok(None)
     }
@@ -244,6 +256,11 @@ impl Rpyc {
             self.draft = content;
         }
     }
+}
+
+/// Whether there are no references among the arguments of a call.
+pub(super) fn are_plain(positional: &[Value], named: &[(String, Value)]) -> bool {
+    positional.iter().all(is_plain) && named.iter().all(|(_, value)| is_plain(value))
 }
 
 /// What is said when a method has returned `value`.

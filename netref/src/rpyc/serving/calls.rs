@@ -1,5 +1,6 @@
 //! Calls: of objects, of their methods, of special methods.
 
+use super::answers::are_plain;
 use super::attributes::plain;
 use super::*;
 
@@ -198,6 +199,9 @@ impl Rpyc {
             let none = Bytes::from_static(object::Arguments::NONE);
             self.deliver(answer, object, export, op, Came::Encoded(none, Refs::new()));
             return Ok(None);
+        }
+        if are_plain(&positional, &named) {
+            return self.ask_plain(asker, object, export, op, positional, named);
         }
         let interface = object.object.interface();
         let method = interface
