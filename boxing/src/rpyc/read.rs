@@ -119,12 +119,24 @@ impl<'a> Reader<'a> {
     /// It is none; [`BrineError::IntegerRange`] if it is larger.
     #[inline]
     pub fn int(&mut self) -> Result<i128, BrineError> {
-        if let [tag @ 0x20..=0xef, rest @ ..] = self.rest
-            && let Some(items) = self.items.checked_sub(1)
-        {
-            (self.rest, self.items) = (rest, items);
-            return Ok(immediate(*tag));
+        match self.small() {
+            Some(value) => Ok(value),
+            None => self.long_int(),
         }
+    }
+
+    /// An integer that is a tag and nothing else, if that is next.
+    #[inline]
+    fn small(&mut self) -> Option<i128> {
+        let [tag @ 0x20..=0xef, rest @ ..] = self.rest else {
+            return None;
+        };
+        self.items = self.items.checked_sub(1)?;
+        self.rest = rest;
+        Some(immediate(*tag))
+    }
+
+    fn long_int(&mut self) -> Result<i128, BrineError> {
         match self.integer()? {
             Integer::Small(value) => Ok(value),
             Integer::Big(_) => Err(BrineError::IntegerRange),
@@ -138,8 +150,15 @@ impl<'a> Reader<'a> {
     /// It is no value, or breaks a limit.
     #[inline]
     pub fn index(&mut self) -> Result<Option<i128>, BrineError> {
+        match self.small() {
+            Some(value) => Ok(Some(value)),
+            None => self.long_index(),
+        }
+    }
+
+    fn long_index(&mut self) -> Result<Option<i128>, BrineError> {
         match self.peek() {
-            Some(0x09 | 0x16 | 0x17 | 0x20..=0xef) => match self.int() {
+            Some(0x09 | 0x16 | 0x17 | 0x20..=0xef) => match self.long_int() {
                 Err(BrineError::IntegerRange) => Ok(None),
                 int => int.map(Some),
             },
