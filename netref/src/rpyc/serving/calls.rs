@@ -22,12 +22,14 @@ impl Rpyc {
             },
             Target::Method(method) => match &method.of {
                 Owner::Object(object, export) => {
-                    let Some((export, face)) = self.exports.object(object).or_else(|| {
+                    let (export, face) = match self.exports.object(object) {
+                        Some(known) => known,
                         // Python may keep a method of what it has given back.
-                        Some((*export, self.exports.face(object)))
-                    }) else {
-                        return Err(type_error("the object is gone"));
+                        None => (*export, self.exports.face(object)),
                     };
+                    if let Some((name, Attribute::Method { .. })) = face.find(&method.name) {
+                        return self.call_method(object, export, name, positional, named, asker);
+                    }
                     let target = Target::Object(object.clone(), export, face);
                     self.call_attribute(target, &method.name, positional, named, asker)
                 }
