@@ -335,6 +335,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Leads whenever the driver sleeps, until the connection is over.
     pub(super) fn lead_always(self: &Arc<Self>) {
+        let _in_runtime = self.runtime.enter();
         loop {
             if let Some(leader) = self.take_over() {
                 let _: Led<()> = leader.drive(None, || None);
@@ -411,14 +412,17 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         let core = self.core;
         loop {
             if lock(&core.state).has_events() {
-                // What the driver would poll in its runtime.
-                let _in_runtime = core.runtime.enter();
                 self.put_away();
-                // Not in the name of the call that this thread may serve.
-                if matches!(
-                    context::serve(&mut None, || core.handle_events(self.number)),
-                    Handled::Left
-                ) {
+                let handle = || core.handle_events(self.number);
+                let handled = if thread.is_some() {
+                    // What the driver would poll in its runtime.
+                    let _in_runtime = core.runtime.enter();
+                    // Not in the name of the call that this thread may serve.
+                    context::serve(&mut None, handle)
+                } else {
+                    handle()
+                };
+                if matches!(handled, Handled::Left) {
                     self.has_left = true;
                     return Led::Left;
                 }
