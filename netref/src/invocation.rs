@@ -28,13 +28,28 @@ use crate::shapes::Known;
 pub struct Invocation {
     pub(crate) conduit: Arc<dyn Conduit>,
     pub(crate) answer: u64,
-    /// Without what the fields below hold of it.
+    /// Without the references, which are below.
     pub(crate) request: Box<Request<EngineHandles>>,
-    /// The arguments of a call by name, if they came as values: then there is no body.
-    plain: Mutex<Option<Box<Arguments>>>,
     pub(crate) references: Vec<Reference>,
     /// What few calls need.
     aside: OnceLock<Box<Aside>>,
+}
+
+/// The arguments of a call by name that came as values, with no references among them.
+#[derive(Debug)]
+pub struct Plain {
+    came: Mutex<Option<Arguments>>,
+    /// In the order of the method's.
+    arranged: OnceLock<Value>,
+}
+
+impl From<Arguments> for Plain {
+    fn from(arguments: Arguments) -> Self {
+        Self {
+            came: Mutex::new(Some(arguments)),
+            arranged: OnceLock::new(),
+        }
+    }
 }
 
 /// What is found out about the arguments of a call that are not written as the method's.
@@ -84,7 +99,6 @@ impl Invocation {
         Self {
             conduit,
             answer,
-            plain: Mutex::new(request.plain.take()),
             references: references::received(std::mem::take(&mut request.refs)),
             request,
             aside: OnceLock::new(),
@@ -110,7 +124,6 @@ impl Invocation {
             conduit,
             answer,
             request: Box::new(request),
-            plain: Mutex::default(),
             references: encoder.take_references().collect(),
             aside: OnceLock::new(),
         }
@@ -325,7 +338,11 @@ impl Invocation {
         let arranged = if arguments.is_empty() {
             &NOTHING
         } else {
-            self.aside().arranged.get_or_init(|| Value::Tuple(arguments))
+            let arranged = match &self.request.plain {
+                Some(plain) => &plain.arranged,
+                None => &self.aside().arranged,
+            };
+            arranged.get_or_init(|| Value::Tuple(arguments))
         };
         from_value(arranged).map_err(|error| type_error(method, error))
     }
@@ -336,10 +353,8 @@ impl Invocation {
     ///
     /// They are broken.
     pub(crate) fn named(&self) -> Result<Arguments, Error> {
-        match lock(&self.plain).take() {
-            Some(plain) => Ok(*plain),
-            None => self.decode(),
-        }
+        let came = self.request.plain.as_ref().and_then(|plain| lock(&plain.came).take());
+        came.map_or_else(|| self.decode(), Ok)
     }
 
     /// Makes bytes of arguments that came as values: the call is passed on.
@@ -348,9 +363,10 @@ impl Invocation {
     ///
     /// They cannot be encoded.
     pub(crate) fn encode(&mut self) -> Result<(), Error> {
-        if let Some(plain) = lock(&self.plain).take() {
+        let came = self.request.plain.take().and_then(|plain| lock(&plain.came).take());
+        if let Some(came) = came {
             let mut encoder = encoders::take();
-            let encoded: Result<(), CodecError> = encoder.encode(&*plain);
+            let encoded: Result<(), CodecError> = encoder.encode(&came);
             self.request.body = Some(encoder.body().to_bytes());
             encoders::put(encoder);
             encoded?;

@@ -17,7 +17,7 @@ use farref_framing::{
 };
 use smallvec::SmallVec;
 
-use crate::object::Arguments;
+pub use crate::invocation::Plain;
 
 /// The kinds of handle that a protocol keeps for its engine, without looking inside.
 ///
@@ -426,7 +426,7 @@ pub struct Request<H: Handles> {
     /// The encoded arguments; `None` until [`Event::Body`] brings them.
     pub body: Option<Bytes>,
     /// The arguments of a call by name as the values that they are, with no references among them; the body is empty then.
-    pub plain: Option<Box<Arguments>>,
+    pub plain: Option<Box<Plain>>,
     /// The references among them.
     pub refs: Refs<Received<H>>,
 }

@@ -1,7 +1,7 @@
 //! What methods are asked, and what becomes of what they answer.
 
 use super::*;
-use crate::invocation::is_plain;
+use crate::invocation::{Plain, is_plain};
 
 impl Rpyc {
     /// Has the engine do something with an object.
@@ -132,7 +132,7 @@ impl Rpyc {
         let (body, plain, refs) = match came {
             Came::Later => (None, None, none),
             Came::Encoded(body, refs) => (Some(body), None, refs),
-            Came::Plain(arguments) => (Some(Bytes::new()), Some(Box::new(arguments)), none),
+            Came::Plain(arguments) => (Some(Bytes::new()), Some(Box::new(Plain::from(arguments))), none),
         };
         self.events.push_back(Event::Call(Incoming {
             answer,
