@@ -42,7 +42,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use bytes::{Buf, Bytes, BytesMut};
-use farref_boxing::rpyc::{Brine, BrineLimits};
+use farref_boxing::rpyc::BrineLimits;
 use farref_boxing::{Certainty, Error, ErrorKind, Value};
 use farref_framing::rpyc::{FrameLimits, take_frame};
 use farref_framing::{Batch, CloseReason, Nanos, StreamKey};
@@ -64,8 +64,8 @@ use self::fetch::Fetch;
 use self::growth::Growth;
 use self::imports::Imports;
 use self::link::{Graves, Link, Object};
-use self::serving::Answer;
-use self::wire::{Kind, Threads, broken, handler, malformed};
+use self::serving::{Answer, Asker};
+use self::wire::{Head, Kind, Message, Threads, broken, handler, malformed};
 
 pub use self::exception::Exception;
 pub use self::wire::{Generation, OtherGeneration};
@@ -268,22 +268,34 @@ impl Rpyc {
         self.recognise(&payload)?;
         let bytes = payload.len();
         let generation = self.generation.unwrap_or(Generation::Six);
-        let mut message = wire::read(&mut payload, generation, self.bound, &self.limits.brine)?;
+        let message = wire::read(&mut payload, generation, self.bound, &self.limits.brine)?;
         self.traffic.messages_received = self.traffic.messages_received.saturating_add(1);
-        match message.kind {
-            Kind::Request => self.requested(message, bytes, factory),
-            Kind::Reply => {
-                let (value, error) = self.unbox(&mut message.content, factory)?;
+        let Message {
+            head,
+            threads,
+            mut content,
+        } = message;
+        match head {
+            Head::Request(number) => {
+                let asker = Asker {
+                    number,
+                    threads,
+                    bytes,
+                };
+                self.requested(&asker, content, factory)
+            }
+            Head::Reply(number) => {
+                let (value, error) = self.unbox(&mut content, factory)?;
                 let outcome = match error {
                     None => Ok(value),
                     Some(exception) => Err(exception.into_error()),
                 };
-                self.replied(&message.number, outcome);
+                self.replied(number, outcome);
                 Ok(())
             }
-            Kind::Exception => {
-                let exception = Exception::read(message.content.value().map_err(malformed)?);
-                self.replied(&message.number, Err(exception.into_error()));
+            Head::Exception(number) => {
+                let exception = Exception::read(content.value().map_err(malformed)?);
+                self.replied(number, Err(exception.into_error()));
                 Ok(())
             }
         }
@@ -324,7 +336,7 @@ impl Rpyc {
     fn write(
         &mut self,
         kind: Kind,
-        number: &Brine,
+        number: impl FnOnce(&mut BytesMut),
         threads: Option<Threads>,
         content: &[u8],
     ) -> Result<(), Error> {
@@ -332,9 +344,7 @@ impl Rpyc {
             return Ok(());
         }
         let generation = self.generation.unwrap_or(Generation::Six);
-        wire::write(&mut self.out, generation, threads, kind, number, |out| {
-            out.extend_from_slice(content);
-        })?;
+        wire::write(&mut self.out, generation, threads, kind, number, content)?;
         self.traffic.messages_sent = self.traffic.messages_sent.saturating_add(1);
         Ok(())
     }

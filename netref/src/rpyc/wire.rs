@@ -6,9 +6,10 @@
 use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
-use farref_boxing::rpyc::{self as brine, Brine, BrineError, BrineLimits, Reader};
+use farref_boxing::rpyc::{self as brine, BrineError, BrineLimits, Reader};
 use farref_boxing::{Error, ErrorKind};
 use farref_framing::rpyc::{Compress, begin_frame, finish_frame};
+use smallvec::SmallVec;
 
 /// How a peer's RPyC writes its messages. The two do not understand each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,12 +116,22 @@ pub(super) struct Threads {
     pub(super) to: u64,
 }
 
+/// The number of a request of the peer's, as it came: a reply has the same.
+pub(super) type Number = SmallVec<[u8; 16]>;
+
+/// Which message it is.
+#[derive(Debug)]
+pub(super) enum Head {
+    Request(Number),
+    /// To a request of ours, if it has the number of one.
+    Reply(Option<u64>),
+    Exception(Option<u64>),
+}
+
 /// A message as it came.
 #[derive(Debug)]
 pub(super) struct Message<'a> {
-    pub(super) kind: Kind,
-    /// As it came: a reply has the same.
-    pub(super) number: Brine,
+    pub(super) head: Head,
     pub(super) threads: Option<Threads>,
     /// What it says comes next.
     pub(super) content: Reader<'a>,
@@ -177,22 +188,31 @@ pub(super) fn read<'a>(
             .and_then(|kind| u8::try_from(kind).ok()),
     };
     let kind = kind.and_then(Kind::from_number);
+    let kind = kind.ok_or_else(|| broken("a message that is no request, reply or exception"))?;
+    let mut own = || -> Result<_, Error> {
+        let number = content.index().map_err(malformed)?;
+        Ok(number.and_then(|number| u64::try_from(number).ok()))
+    };
+    let head = match kind {
+        Kind::Reply => Head::Reply(own()?),
+        Kind::Exception => Head::Exception(own()?),
+        Kind::Request => Head::Request(Number::from_slice(content.raw().map_err(malformed)?)),
+    };
     Ok(Message {
-        kind: kind.ok_or_else(|| broken("a message that is no request, reply or exception"))?,
-        number: content.brine().map_err(malformed)?,
+        head,
         threads,
         content,
     })
 }
 
-/// Writes one message: its head here, its content by `content`.
+/// Writes one message: its head here, its number by `number`.
 pub(super) fn write(
     out: &mut BytesMut,
     generation: Generation,
     threads: Option<Threads>,
     kind: Kind,
-    number: &Brine,
-    content: impl FnOnce(&mut BytesMut),
+    number: impl FnOnce(&mut BytesMut),
+    content: &[u8],
 ) -> Result<(), Error> {
     let before = out.len();
     let start = begin_frame(out);
@@ -210,8 +230,8 @@ pub(super) fn write(
             brine::put_int(kind.number(), out);
         }
     }
-    brine::encode(number, out);
-    content(out);
+    number(out);
+    out.extend_from_slice(content);
     let finished = finish_frame(start, Compress::Auto, out);
     finished.map_err(|error| {
         out.truncate(before);

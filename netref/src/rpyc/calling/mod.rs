@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use farref_boxing::rpyc::{self as brine, Brine};
+use farref_boxing::rpyc as brine;
 use farref_boxing::{Encoder, Error, ErrorKind, Reference, Result, Value, decode, to_value};
 use farref_framing::Nanos;
 
@@ -306,12 +306,8 @@ impl Rpyc {
     }
 
     /// A reply came.
-    pub(super) fn replied(&mut self, number: &Brine, result: Result<Value>) {
-        let pending = match number {
-            Brine::Int(number) => u64::try_from(*number).ok(),
-            _ => None,
-        };
-        let pending = pending.and_then(|number| self.pending.remove(&number));
+    pub(super) fn replied(&mut self, number: Option<u64>, result: Result<Value>) {
+        let pending = number.and_then(|number| self.pending.remove(&number));
         match pending {
             // To a request that was not made: as Python does, nothing.
             None | Some(Pending::Nothing) => self.discard(result.ok()),

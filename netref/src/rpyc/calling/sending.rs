@@ -75,7 +75,8 @@ impl Rpyc {
     fn send_request(&mut self, content: &[u8], pending: Pending) -> Result<(), Error> {
         let threads = self.bound.then(|| self.threads_of(&pending));
         let number = self.last_request;
-        self.write(Kind::Request, &Brine::Int(number.into()), threads, content)?;
+        let put_number = |out: &mut BytesMut| brine::put_int(number, out);
+        self.write(Kind::Request, put_number, threads, content)?;
         self.last_request = self.last_request.wrapping_add(1);
         if let Some(call) = pending.call().and_then(|call| self.calls.get_mut(&call)) {
             call.request = Some(number);

@@ -244,12 +244,13 @@ impl Rpyc {
                 Kind::Exception
             }
         };
-        if let Err(error) = self.write(kind, &asker.number, threads, &content) {
+        let put_number = |out: &mut BytesMut| out.extend_from_slice(&asker.number);
+        if let Err(error) = self.write(kind, put_number, threads, &content) {
             self.take_back(&handed);
             content.clear();
             Exception::of(&error).put(&mut content);
             // A short one: it has no limit to meet.
-            drop(self.write(Kind::Exception, &asker.number, threads, &content));
+            drop(self.write(Kind::Exception, put_number, threads, &content));
         }
         if content.capacity() <= COPIED {
             content.clear();

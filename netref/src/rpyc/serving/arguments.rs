@@ -3,10 +3,13 @@
 use super::*;
 
 /// The arguments of a request, one behind the other.
-pub(super) struct Arguments(std::vec::IntoIter<Value>);
+pub(super) struct Arguments(smallvec::IntoIter<[Value; MANY]>);
+
+/// Most requests have no more arguments.
+const MANY: usize = 3;
 
 impl Arguments {
-    pub(super) fn new(arguments: Vec<Value>) -> Self {
+    pub(super) fn new(arguments: SmallVec<[Value; MANY]>) -> Self {
         Self(arguments.into_iter())
     }
 

@@ -13,10 +13,11 @@ mod iterating;
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use farref_boxing::rpyc::{Brine, Reader};
+use bytes::{Bytes, BytesMut};
+use farref_boxing::rpyc::Reader;
 use farref_boxing::{Error, Record, Result, Value, decode};
 use farref_framing::CloseReason;
+use smallvec::SmallVec;
 
 use super::calling::{OWN_THREAD, encoded, flat, link, own_thread, reference};
 use super::data::{self, Data, NOT_IMPLEMENTED, Shared};
@@ -26,7 +27,7 @@ use super::face::{Attribute, CLOSE, ENTER, EXIT, Face, inaccessible};
 use super::fetch::{Goal, containers};
 use super::link::{Iterated, Iteration, Link, Method, Named, Object, Owner, unshare, unshare_all};
 use super::packs::PackRef;
-use super::wire::{Kind, Message, Threads, handler, label, malformed};
+use super::wire::{Kind, Number, Threads, handler, label, malformed};
 use super::{COPIED, Rpyc, tuple};
 use crate::chain;
 use crate::lock::lock;
@@ -60,10 +61,10 @@ pub(super) enum Came {
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
-    number: Brine,
+    pub(super) number: Number,
     pub(super) threads: Option<Threads>,
     /// Bytes of the request.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// What is made of what the method returns.
@@ -123,18 +124,26 @@ impl Rpyc {
         factory: &dyn Factory<EngineHandles>,
         wrong: &mut Option<Exception>,
     ) -> Result<Value, Error> {
-        let begun = boxed.tuple_of(2).and_then(|()| boxed.enter());
-        begun.map_err(malformed)?;
-        let value = match boxed.index().map_err(malformed)? {
+        let label = begin(boxed)?;
+        let value = self.unbox_as(label, boxed, factory, wrong)?;
+        boxed.leave();
+        Ok(value)
+    }
+
+    /// What is in a box with this label.
+    fn unbox_as(
+        &mut self,
+        label: Option<i128>,
+        boxed: &mut Reader<'_>,
+        factory: &dyn Factory<EngineHandles>,
+        wrong: &mut Option<Exception>,
+    ) -> Result<Value, Error> {
+        Ok(match label {
             Some(label::VALUE) => boxed.value().map_err(malformed)?,
             Some(label::TUPLE) => {
                 let count = boxed.tuple().map_err(malformed)?;
-                boxed.enter().map_err(malformed)?;
                 let mut values = Vec::with_capacity(count.min(ROOM));
-                for _ in 0..count {
-                    values.push(self.unbox_one(boxed, factory, wrong)?);
-                }
-                boxed.leave();
+                self.unbox_items(count, boxed, factory, wrong, |value| values.push(value))?;
                 Value::Tuple(values)
             }
             Some(label::YOURS) => {
@@ -165,33 +174,55 @@ impl Rpyc {
                 wrong.get_or_insert_with(|| Exception::new("ValueError", [text]));
                 Value::Null
             }
-        };
+        })
+    }
+
+    /// The items of a tuple of boxes, one after the other.
+    fn unbox_items(
+        &mut self,
+        count: usize,
+        boxed: &mut Reader<'_>,
+        factory: &dyn Factory<EngineHandles>,
+        wrong: &mut Option<Exception>,
+        mut push: impl FnMut(Value),
+    ) -> Result<(), Error> {
+        boxed.enter().map_err(malformed)?;
+        for _ in 0..count {
+            push(self.unbox_one(boxed, factory, wrong)?);
+        }
         boxed.leave();
-        Ok(value)
+        Ok(())
+    }
+
+    /// [`unbox`](Self::unbox) for the arguments of a request: nothing if they are no tuple.
+    fn unbox_arguments(
+        &mut self,
+        boxed: &mut Reader<'_>,
+        factory: &dyn Factory<EngineHandles>,
+    ) -> Result<(Option<Arguments>, Option<Exception>), Error> {
+        let (mut values, mut wrong) = (SmallVec::new(), None);
+        let label = begin(boxed)?;
+        if label == Some(label::TUPLE) {
+            let count = boxed.tuple().map_err(malformed)?;
+            self.unbox_items(count, boxed, factory, &mut wrong, |value| values.push(value))?;
+        } else {
+            match self.unbox_as(label, boxed, factory, &mut wrong)? {
+                Value::Tuple(items) => values = items.into(),
+                _ => return Ok((None, wrong)),
+            }
+        }
+        Ok((Some(Arguments::new(values)), wrong))
     }
 
     /// A request came.
     pub(super) fn requested(
         &mut self,
-        message: Message<'_>,
-        bytes: usize,
+        asker: &Asker,
+        mut content: Reader<'_>,
         factory: &dyn Factory<EngineHandles>,
     ) -> Result<(), Error> {
-        let Message {
-            number,
-            threads,
-            mut content,
-            ..
-        } = message;
-        let begun = content.tuple_of(2).and_then(|()| content.enter());
-        begun.map_err(malformed)?;
-        let handler = content.index().map_err(malformed)?;
-        let asker = Asker {
-            number,
-            threads,
-            bytes,
-        };
-        let (arguments, wrong) = self.unbox(&mut content, factory)?;
+        let handler = begin(&mut content)?;
+        let (arguments, wrong) = self.unbox_arguments(&mut content, factory)?;
         if handler == Some(handler::CLOSE) {
             self.is_closing = true;
             self.events.push_back(Event::Closed(CloseReason::done()));
@@ -199,25 +230,25 @@ impl Rpyc {
         }
         let told = match (wrong, arguments) {
             (Some(exception), _) => Err(exception),
-            (None, Value::Tuple(arguments)) => match handler {
-                Some(handler) => self.perform(handler, Arguments::new(arguments), &asker),
+            (None, Some(mut arguments)) => match handler {
+                Some(handler) => self.perform(handler, &mut arguments, asker),
                 None => Err(Exception::new(
                     "KeyError",
                     ["the number of a request is an integer"],
                 )),
             },
-            (None, _) => Err(type_error("the arguments of a request are a tuple")),
+            (None, None) => Err(type_error("the arguments of a request are a tuple")),
         };
         match told {
-            Ok(Some(value)) => self.respond(&asker, Ok(value)),
+            Ok(Some(value)) => self.respond(asker, Ok(value)),
             Ok(None) => {}
-            Err(exception) => self.respond(&asker, Err(exception)),
+            Err(exception) => self.respond(asker, Err(exception)),
         }
         Ok(())
     }
 
     /// Does what was asked for: what to say, if it is known already.
-    fn perform(&mut self, handler: i128, mut arguments: Arguments, asker: &Asker) -> Told {
+    fn perform(&mut self, handler: i128, arguments: &mut Arguments, asker: &Asker) -> Told {
         match handler {
             handler::PING => return arguments.next("data").map(Some),
             handler::GETROOT => return Ok(Some(self.own_root())),
@@ -335,6 +366,12 @@ impl Rpyc {
         }
         Ok(Value::Null)
     }
+}
+
+/// The beginning of a box, or of a request: its label, or what is asked for. What is in it comes next.
+fn begin(boxed: &mut Reader<'_>) -> Result<Option<i128>, Error> {
+    let begun = boxed.tuple_of(2).and_then(|()| boxed.enter());
+    begun.and_then(|()| boxed.index()).map_err(malformed)
 }
 
 fn into_items(value: Value) -> Vec<Value> {
