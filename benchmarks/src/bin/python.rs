@@ -159,10 +159,10 @@ fn main() -> Result<()> {
     measure(&first, rounds, &runtime)
 }
 
-async fn serve(has_thread: bool) -> Result<()> {
+async fn serve(shares: bool) -> Result<()> {
     let mut limits = farref::ServerLimits::default();
-    if has_thread {
-        limits.python_threads = 64;
+    if shares {
+        limits.python_threads = 0;
     }
     let service = farref::Fixed::new::<dyn Service>(Served);
     let server = farref::Server::with(
@@ -192,12 +192,12 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
     let here = std::env::current_exe()?;
     let mut their_server = Peer::start(Command::new(python).args(["-c", SERVER]))?;
     let mut our_server = Peer::start(Command::new(&here).arg("serve"))?;
-    let mut our_thread = Peer::start(Command::new(here).args(["serve", "shared"]))?;
+    let mut our_shared = Peer::start(Command::new(here).args(["serve", "shared"]))?;
     let (their_port, our_port) = (their_server.line()?, our_server.line()?);
-    let shared_port = our_thread.line()?;
+    let shared_port = our_shared.line()?;
     let mut to_theirs = Peer::start(Command::new(python).args(["-c", CLIENT, &their_port]))?;
     let mut to_ours = Peer::start(Command::new(python).args(["-c", CLIENT, &our_port]))?;
-    let mut to_thread = Peer::start(Command::new(python).args(["-c", CLIENT, &shared_port]))?;
+    let mut to_shared = Peer::start(Command::new(python).args(["-c", CLIENT, &shared_port]))?;
     let connection =
         runtime.block_on(async { farref::connect(format!("rpyc://127.0.0.1:{their_port}")).await })?;
     let root: Object = runtime.block_on(connection.object())?;
@@ -211,7 +211,7 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
             for (who, client, server) in [
                 ("python to python", &mut to_theirs, &their_server),
                 ("python to farref", &mut to_ours, &our_server),
-                (THREAD, &mut to_thread, &our_thread),
+                (SHARED, &mut to_shared, &our_shared),
             ] {
                 let before = server.cpu()?;
                 let told = client.ask(&ask)?;
@@ -250,7 +250,7 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
     println!("|---|---|--:|--:|--:|--:|");
     for work in WORK {
         let own = figures.median(work, "python to python");
-        for who in ["python to python", "farref to python", "python to farref", THREAD] {
+        for who in ["python to python", "farref to python", "python to farref", SHARED] {
             let (rate, cpu) = figures.median(work, who);
             println!(
                 "| {work} | {who} | {rate:.0} | {:.2} | {cpu:.1} | {:.2} |",
@@ -262,7 +262,7 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
     Ok(())
 }
 
-/// On a thread of the connection's own rather than the runtime's.
-const THREAD: &str = "python to farref, a thread";
+/// On the runtime's threads rather than one of the connection's own.
+const SHARED: &str = "python to farref, no threads";
 
 const SECONDS: f64 = 0.5;

@@ -243,7 +243,8 @@ async fn let_in(shared: &Arc<Shared>, heard: Heard, visit: Result<Visit>) -> Res
 /// A connection for a peer that speaks RPyC. Such a peer introduces itself by nothing, and may be silent for as long as it
 /// likes: it counts as one that has.
 ///
-/// One that is not inside a call reads nothing, so calls of it end by themselves after [`PATIENCE`] if nobody says otherwise.
+/// One that is not inside a call reads nothing, so calls of it end by themselves after [`PATIENCE`] if nobody says otherwise. It
+/// calls and waits in turn, so a thread of its own serves it best.
 fn let_in_rpyc(shared: &Arc<Shared>, opened: Opened, visit: Visit) -> Result<Known> {
     let mut config = Config::clone(&shared.config());
     config.call_timeout.get_or_insert(PATIENCE);

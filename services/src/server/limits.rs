@@ -32,9 +32,9 @@ pub struct ServerLimits {
     /// connection may take an equal share: its limits are lowered to that, those of [`Config::limits`] too, and there
     /// are no more connections than shares of 2 MiB. Default no such bound.
     pub memory: Option<u64>,
-    /// Peers in Python that have [a thread of their own](Config::own_thread) at once, as each has with RPyC's threaded server:
-    /// where the server has but one CPU that is a little less work for each call, where it has more the runtime is faster.
-    /// Further ones share the runtime. Default 0.
+    /// Peers in Python that have a thread of their own at once, as each has with RPyC's threaded server: such a peer calls and waits
+    /// in turn, and [that](Config::own_thread) is less work for each call. Further ones share the runtime. Default 64; zero is
+    /// none.
     pub python_threads: usize,
 }
 
@@ -48,7 +48,7 @@ impl Default for ServerLimits {
             in_all: None,
             calls: None,
             memory: None,
-            python_threads: 0,
+            python_threads: 64,
         }
     }
 }
