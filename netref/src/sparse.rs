@@ -1,5 +1,6 @@
-//! Maps that are empty in most connections: [`SparseMap`].
+//! Maps and queues that are empty in most connections: [`SparseMap`], [`SparseQueue`].
 
+use std::collections::VecDeque;
 use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
@@ -80,5 +81,51 @@ impl<K: Eq + Hash, V> IntoIterator for SparseMap<K, V> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.map(|map| *map).into_iter().flatten()
+    }
+}
+
+/// A queue of which the same is true.
+#[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "a word rather than four while there is none"
+)]
+pub(crate) struct SparseQueue<T>(Option<Box<VecDeque<T>>>);
+
+impl<T> Default for SparseQueue<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> SparseQueue<T> {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|queue| queue.is_empty())
+    }
+
+    /// The queue itself, to put something in.
+    pub(crate) fn queue(&mut self) -> &mut VecDeque<T> {
+        self.0.get_or_insert_default()
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<T> {
+        self.0.as_mut()?.pop_front()
+    }
+
+    /// Takes the first out that `is_it` says yes to.
+    pub(crate) fn take(&mut self, is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        let queue = self.0.as_mut()?;
+        let at = queue.iter().position(is_it)?;
+        queue.remove(at)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Gives the memory of an empty queue back.
+    pub(crate) fn rest(&mut self) {
+        self.0.take_if(|queue| queue.is_empty());
     }
 }

@@ -585,6 +585,33 @@ async fn a_root_that_is_closed_while_it_is_looked_for_is_looked_for_no_more() {
 }
 
 #[tokio::test]
+async fn whoever_asked_is_told_of_the_end_although_others_panic_when_they_are() {
+    let (object, _told) = rig();
+    let (server, client) = joined::<dyn Bench>(&Netref::of(object)).await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let notice = |name: &'static str| {
+        let tell = tell.clone();
+        move |_| {
+            tell.send(name).unwrap();
+            panic!("on purpose");
+        }
+    };
+    for name in ["first", "second", "third"] {
+        client.on_closed(notice(name));
+    }
+    within(server.close()).await;
+    within(client.closed()).await;
+    client.on_closed(notice("late"));
+    drop(tell);
+    let mut names = Vec::new();
+    while let Some(name) = within(told.recv()).await {
+        names.push(name);
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["first", "late", "second", "third"]);
+}
+
+#[tokio::test]
 async fn a_carrier_that_ends_after_the_goodbye_is_no_loss() {
     let (ours, theirs) = farref_transport::memory::pair(1 << 16);
     let connection = side(ours, Role::Dialer, Root::NONE, Config::default()).await;

@@ -102,7 +102,7 @@ pub(crate) struct State<P> {
     /// The driver has left, and the carrier is closed.
     pub(crate) ended: bool,
     /// Who wants to be told of that.
-    notices: Vec<Notice>,
+    notice: Option<Notice>,
     /// When the driver wakes up by itself.
     pub(crate) armed: Option<Nanos>,
     /// How soon the outcomes came lately of calls that tasks have made one at a time.
@@ -256,7 +256,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 lost: None,
                 write_error: None,
                 ended: false,
-                notices: Vec::new(),
+                notice: None,
                 armed: None,
                 outcomes: Pace::default(),
                 next_event: None,
@@ -276,7 +276,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             role: Role::default(),
             lead: Lead::default(),
             signal: Signal::default(),
-            dispatch: Dispatch::new(config.max_blocking.max(1)),
+            dispatch: Dispatch::default(),
             releases: Releases::default(),
             changed: Notify::new(),
             anchor: Mutex::default(),
@@ -446,8 +446,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Tells `notice` when the driver has left.
     pub(crate) fn when_ended(&self, notice: Notice) {
         let mut state = lock(&self.state);
-        state.notices.reserve_exact(1);
-        state.notices.push(notice);
+        state.notice = Some(match state.notice.take() {
+            None => notice,
+            // On a task of its own, as it may panic.
+            Some(first) => Box::new(move |why| {
+                let reason = why.clone();
+                tokio::spawn(async move { first(reason) });
+                notice(why);
+            }),
+        });
         let has_ended = state.ended;
         drop(state);
         if has_ended {
@@ -458,12 +465,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// The driver has left: tells whoever waits for that.
     pub(crate) fn tell_end(&self) {
         self.changed.notify_waiters();
-        let (notices, why) = {
+        let (notice, why) = {
             let mut state = lock(&self.state);
-            (std::mem::take(&mut state.notices), state.over.clone())
+            (state.notice.take(), state.over.clone())
         };
-        for notice in notices {
-            let why = why.clone().unwrap_or_else(|| closed_here().1);
+        if let Some(notice) = notice {
+            let why = why.unwrap_or_else(|| closed_here().1);
             self.runtime.spawn(async { notice(why) });
         }
     }

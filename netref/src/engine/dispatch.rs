@@ -33,16 +33,16 @@ use crate::protocol::{
 use crate::remote::{Blocked, Conduit, EngineHandles, Remote, TellShape};
 use crate::served::{self, ServedFuture};
 use crate::shapes;
-use crate::sparse::SparseMap;
+use crate::sparse::{SparseMap, SparseQueue};
 use crate::trace::Traced;
 use crate::waiter::{Job, ThreadWaiter};
 
 /// What runs and what waits on the serving side of one connection.
+#[derive(Default)]
 pub(crate) struct Dispatch {
     state: Mutex<Running>,
     /// There is a mailbox. The first is made by whoever reads: where it finds none, there is none.
     has_mailboxes: AtomicBool,
-    max_blocking: usize,
 }
 
 #[derive(Default)]
@@ -60,9 +60,9 @@ struct Running {
     /// Where that came from whose shape the peer may ask for, but for what was made here.
     sources: SparseMap<u32, Weak<dyn Conduit>>,
     /// Blocking methods that run.
-    blocking: usize,
+    blocking: u32,
     /// Blocking methods whose turn has not come.
-    queue: VecDeque<Turn>,
+    queue: SparseQueue<Turn>,
 }
 
 /// A call whose arguments cannot be read yet. Its mailbox is busy, and waits for it.
@@ -252,14 +252,6 @@ fn is_serial(incoming: &Incoming<EngineHandles>) -> bool {
 }
 
 impl Dispatch {
-    pub(crate) fn new(max_blocking: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            has_mailboxes: AtomicBool::new(false),
-            max_blocking,
-        }
-    }
-
     /// Gives back memory that is of use only while something runs or waits.
     pub(crate) fn rest(&self) {
         let mut state = lock(&self.state);
@@ -268,7 +260,7 @@ impl Dispatch {
         state.bodies.rest();
         state.unread.rest();
         state.curious.rest();
-        state.queue.shrink_to_fit();
+        state.queue.rest();
     }
 
     /// A mailbox, made if there is none.
@@ -320,9 +312,9 @@ impl Dispatch {
             return;
         }
         let is_of_chain = |turn: &Turn| turn.chain.is_some_and(|of| of.id() == chain.id());
-        let queue = std::mem::take(&mut state.queue);
+        let queue = std::mem::take(state.queue.queue());
         let (handed, left): (VecDeque<Turn>, _) = queue.into_iter().partition(is_of_chain);
-        state.queue = left;
+        *state.queue.queue() = left;
         for turn in handed {
             thread.push(turn.job);
         }
@@ -451,8 +443,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     waiting = mailbox.queue.remove(at);
                 }
             }
-            let queued = state.queue.iter().position(|turn| turn.call == Some(answer));
-            let queued = queued.and_then(|at| state.queue.remove(at));
+            let queued = state.queue.take(|turn| turn.call == Some(answer));
             let unread = state.unread.remove(&answer);
             (cancel, (waiting, unread), queued, slot)
         };
@@ -867,14 +858,14 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     pub(crate) fn run_on_pool(self: &Arc<Self>, call: Option<u64>, chain: Option<Chain>, job: Job) {
         {
             let mut state = lock(&self.dispatch.state);
-            if state.blocking >= self.dispatch.max_blocking {
+            if state.blocking as usize >= self.config.max_blocking.max(1) {
                 // Under the lock: a thread that begins to wait looks at the queue afterwards.
                 let stranded = match chain {
                     Some(chain) => chain::hand_to_waiting_thread(chain, job).err(),
                     None => Some(job),
                 };
                 if let Some(job) = stranded {
-                    state.queue.push_back(Turn { call, chain, job });
+                    state.queue.queue().push_back(Turn { call, chain, job });
                 }
                 return;
             }

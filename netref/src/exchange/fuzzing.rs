@@ -85,7 +85,6 @@ impl Table {
             max_depth: 4,
             max_references: 4,
             max_unread: 1000,
-            name: "fuzz".into(),
             tells_shapes: true,
         };
         let mut wire = Lines::parting_at(100);

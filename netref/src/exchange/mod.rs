@@ -66,7 +66,7 @@ use farref_framing::{LaneId, Nanos};
 
 use crate::message::{self, Hello, Message, PeerLimits, VERSION};
 use crate::protocol::{BodyRef, Event, Handles, Incoming, Outgoing, TableStats};
-use crate::sparse::SparseMap;
+use crate::sparse::{SparseMap, SparseQueue};
 use answers::Answer;
 use deadlines::{Deadlines, Timed};
 use exports::Exports;
@@ -113,8 +113,6 @@ pub struct ExchangeConfig {
     pub max_unread: u64,
     /// The peer may hold so many objects of this side before it is told of, once. Default never.
     pub warn_at_exports: u64,
-    /// What this side is called, for people: at most 256 bytes are sent. Default empty.
-    pub name: String,
     /// Whether types are described to the peer, and asked of it, where both sides have different ones. Default true.
     pub tells_shapes: bool,
 }
@@ -129,7 +127,6 @@ impl Default for ExchangeConfig {
             max_references: 1 << 17,
             max_unread: 256 << 20,
             warn_at_exports: u64::MAX,
-            name: String::new(),
             tells_shapes: true,
         }
     }
@@ -178,7 +175,7 @@ pub struct Exchange<H: Handles> {
     /// The peer is told that no further calls come once those that wait for its limits have gone.
     drain_due: bool,
     /// Acknowledgements that wait for calls which wait for the peer's limits.
-    acks: Vec<serving::Ack>,
+    acks: SparseQueue<serving::Ack>,
     deadlines: Deadlines,
     shapes: shapes::ShapeTable,
     happenings: VecDeque<Happening<H>>,
@@ -232,7 +229,7 @@ impl<H: Handles> Exchange<H> {
             flushes: SparseMap::default(),
             next_flush: 1,
             drain_due: false,
-            acks: Vec::new(),
+            acks: SparseQueue::default(),
             deadlines: Deadlines::default(),
             shapes: shapes::ShapeTable::default(),
             happenings: VecDeque::new(),
@@ -258,7 +255,8 @@ impl<H: Handles> Exchange<H> {
             },
             features: if config.tells_shapes { message::SHAPES } else { 0 },
             root,
-            name: config.name.clone(),
+            // People know each other by addresses and keys.
+            name: String::new(),
         };
         exchange.write(wire, &Message::Hello(hello));
         exchange
@@ -380,7 +378,7 @@ impl<H: Handles> Exchange<H> {
         self.settling.shrink_to_fit();
         self.releases.shrink_to_fit();
         self.finished.shrink_to_fit();
-        self.acks.shrink_to_fit();
+        self.acks.rest();
         self.bodies.rest();
         self.flushes.rest();
         self.head = Vec::new();

@@ -408,7 +408,7 @@ impl<H: Handles> Exchange<H> {
         } else {
             0
         };
-        self.acks.push(Ack {
+        self.acks.queue().push_back(Ack {
             flush,
             answer,
             behind,
@@ -422,9 +422,15 @@ impl<H: Handles> Exchange<H> {
             return;
         }
         let waiting = &self.questions.waiting;
-        let is_due = |ack: &mut Ack| waiting.have_gone(ack.depth, ack.behind);
-        let due: Vec<Ack> = self.acks.extract_if(.., is_due).collect();
-        for Ack { flush, answer, .. } in due {
+        let mut due = Vec::new();
+        self.acks.queue().retain(|ack| {
+            let is_due = waiting.have_gone(ack.depth, ack.behind);
+            if is_due {
+                due.push((ack.flush, ack.answer));
+            }
+            !is_due
+        });
+        for (flush, answer) in due {
             if self.answers.get(answer).is_none() {
                 continue;
             }

@@ -37,11 +37,15 @@ pub trait Wire {
 /// It has none if the peer does not read what it asked for; then only returns and what frees references are still
 /// written, and they are bounded by what the peer has asked and holds.
 ///
+/// Most wires have room for all: then it takes no more than a word.
+#[derive(Debug, Default)]
+pub(super) struct Outbox(Option<Box<Backlog>>);
+
 /// # Invariant
 ///
 /// `bytes` is what the held messages take together.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+struct Backlog {
     held: VecDeque<Held>,
     bytes: u64,
 }
@@ -89,19 +93,21 @@ pub(super) enum Written {
 }
 
 impl Outbox {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.0.as_ref().is_none_or(|backlog| backlog.held.is_empty())
     }
 
     /// What waits, in bytes.
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+    #[inline]
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |backlog| backlog.bytes)
     }
 
     /// Writes a message, or keeps it until there is room.
     #[inline]
     pub(super) fn write(&mut self, wire: &mut dyn Wire, head: &[u8], body: BodyRef<'_>, of: Of) -> Written {
-        if self.held.is_empty() {
+        if self.is_empty() {
             match wire.submit(head, body) {
                 Ok(lane) => return Written::Taken(lane),
                 Err(LinkError::Misuse(Misuse::Backlog | Misuse::Lanes)) => {}
@@ -113,14 +119,18 @@ impl Outbox {
             body: to_bytes(body),
             of,
         };
-        self.bytes = self.bytes.saturating_add(held.weight());
-        self.held.push_back(held);
+        let backlog = self.0.get_or_insert_default();
+        backlog.bytes = backlog.bytes.saturating_add(held.weight());
+        backlog.held.push_back(held);
         Written::Held
     }
 
     /// Writes what there is room for. For each message: whose it is, its body's lane, and where it ends on the wire.
     pub(super) fn flush(&mut self, wire: &mut dyn Wire, mut sent: impl FnMut(Of, Option<LaneId>, u64)) {
-        while let Some(held) = self.held.front() {
+        let Some(backlog) = &mut self.0 else {
+            return;
+        };
+        while let Some(held) = backlog.held.front() {
             let (weight, Held { head, body, of }) = (held.weight(), held);
             let taken = wire.submit(head, BodyRef::Rope(std::slice::from_ref(body)));
             match taken {
@@ -128,14 +138,14 @@ impl Outbox {
                 Err(LinkError::Misuse(Misuse::Backlog | Misuse::Lanes)) => return,
                 Err(_) => {}
             }
-            self.bytes = self.bytes.saturating_sub(weight);
-            self.held.pop_front();
+            backlog.bytes = backlog.bytes.saturating_sub(weight);
+            backlog.held.pop_front();
         }
     }
 
     /// Gives memory back.
     pub(super) fn rest(&mut self) {
-        self.held.shrink_to_fit();
+        self.0.take_if(|backlog| backlog.held.is_empty());
     }
 
     pub(super) fn clear(&mut self) {
