@@ -7,14 +7,12 @@ use farref_boxing::{Error, ErrorKind, Result};
 use farref_framing::{Role, noise};
 use farref_netref::{Peer, Root};
 use farref_transport::address::PeerKey;
-use farref_transport::{
-    Address, Carrier, CarrierInfo, Dialect, Media, PeerEvidence, Security, warn_of_stranger,
-};
+use farref_transport::{Address, Carrier, CarrierInfo, Dialect, Media, Security, warn_of_stranger};
 use tokio::sync::Semaphore;
 
 use crate::keys::{Grant, KnownPeers};
 use crate::service::Service;
-use crate::source::Visitor;
+use crate::source::{Visitor, key_of};
 
 pub(crate) use crate::keys::Trust;
 
@@ -187,7 +185,7 @@ impl Protection {
         let (Self::Medium(trust) | Self::Noise(trust)) = self else {
             return Ok(None);
         };
-        let Some(key) = key_in(&visitor.evidence) else {
+        let Some(key) = visitor.key else {
             return if self.is_by_secret() {
                 Ok(None)
             } else {
@@ -269,17 +267,6 @@ async fn beside<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'sta
 
 fn keyless() -> Error {
     Error::new(ErrorKind::Denied, "the peer has proved no key")
-}
-
-fn key_of(info: &CarrierInfo) -> Option<PeerKey> {
-    key_in(&info.peer)
-}
-
-fn key_in(evidence: &PeerEvidence) -> Option<PeerKey> {
-    match evidence {
-        PeerEvidence::Key(key) => Some(PeerKey::new(*key)),
-        _ => None,
-    }
 }
 
 fn noise_error(error: noise::Error) -> Error {

@@ -70,7 +70,7 @@ struct Shared {
     limits: ServerLimits,
     media: Media,
     trust: Mutex<Option<Trust>>,
-    connections: Mutex<BTreeMap<u64, Entry>>,
+    connections: Mutex<BTreeMap<u64, Arc<Entry>>>,
     calls: Option<Arc<Calls>>,
     /// What peers in Python may have of threads of their own.
     python_threads: Arc<Semaphore>,
@@ -95,11 +95,11 @@ struct Shared {
     changed: Notify,
 }
 
-/// A connection that is open.
+/// A connection whose peer was let in.
 struct Entry {
     connection: Connection,
     since: Instant,
-    visit: Arc<Visit>,
+    visit: Visit,
 }
 
 /// By which rights a peer is here.
@@ -326,17 +326,11 @@ impl Server {
     pub async fn reload(&self) -> usize {
         // First: who comes in later, and was looked up earlier, sees it and looks again.
         self.shared.reloads.fetch_add(1, Ordering::AcqRel);
-        let visits: Vec<_> = {
-            let connections = lock(&self.shared.connections);
-            let visits = connections
-                .values()
-                .map(|entry| (entry.connection.clone(), entry.visit.clone()));
-            visits.collect()
-        };
+        let entries: Vec<_> = lock(&self.shared.connections).values().cloned().collect();
         let mut closed = 0;
-        for (connection, visit) in visits {
-            if !visit.holds().await {
-                withdraw(&connection);
+        for entry in entries {
+            if !entry.visit.holds().await {
+                withdraw(&entry.connection);
                 closed += 1;
             }
         }

@@ -1,6 +1,6 @@
 //! The sessions of a server: which dialer comes back, and to what.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub(crate) struct Sessions(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    alive: HashMap<SessionId, (Connection, Admitted)>,
+    alive: BTreeMap<SessionId, (Connection, Admitted)>,
     over: Over,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use farref_transport::address::{Host, Target};
+use farref_transport::address::{Host, PeerKey, Target};
 use farref_transport::{CarrierInfo, PeerEvidence};
 
 /// The address of a carrier's other end, if it has one on a network.
@@ -17,6 +17,14 @@ pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
     }
 }
 
+/// The key that the other end of a carrier has proved.
+pub(crate) const fn key_of(info: &CarrierInfo) -> Option<PeerKey> {
+    match info.peer {
+        PeerEvidence::Key(key) => Some(PeerKey::new(key)),
+        _ => None,
+    }
+}
+
 /// Who is at the other end of a carrier, as far as that says whether it is let in.
 #[derive(Debug, Clone)]
 #[cfg_attr(
@@ -24,14 +32,14 @@ pub(crate) fn source(info: &CarrierInfo) -> Option<IpAddr> {
     expect(dead_code, reason = "without keys nobody asks")
 )]
 pub(crate) struct Visitor {
-    pub(crate) evidence: PeerEvidence,
+    pub(crate) key: Option<PeerKey>,
     pub(crate) source: Option<IpAddr>,
 }
 
 impl Visitor {
     pub(crate) fn of(info: &CarrierInfo) -> Self {
         Self {
-            evidence: info.peer.clone(),
+            key: key_of(info),
             source: source(info),
         }
     }

@@ -16,7 +16,7 @@ pub(crate) use resume::{Attach, Greeted, Rejected};
 pub use resume::{RejectCode, Rejection, ResumeRequest, Tombstone};
 
 /// Name of a session: unguessable, and of no use without its key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 16]);
 
 impl SessionId {

@@ -115,7 +115,10 @@ async fn attend(
             return;
         }
     };
-    let (connection, visit) = (known.connection.clone(), Arc::clone(&known.visit));
+    let entry = Arc::clone(&known.entry);
+    let Entry {
+        connection, visit, ..
+    } = &*entry;
     let Some(open) = Open::new(known) else {
         shared.refused.fetch_add(1, Ordering::Release);
         warn_of_stranger(|left_out| {
@@ -129,11 +132,11 @@ async fn attend(
         connection.start_close();
     }
     if shared.reloads.load(Ordering::Acquire) != visit.as_of && !visit.holds().await {
-        withdraw(&connection);
+        withdraw(connection);
     }
     let peer = connection.peer();
     tracing::debug!(%peer, "connected");
-    shared.service.connected(&connection);
+    shared.service.connected(connection);
     // No task waits for that: there may be very many connections.
     connection.on_closed(move |reason| see_out(open, &peer, &reason));
 }
@@ -207,7 +210,7 @@ async fn set_up(
     let Some(known) = known else {
         return Ok(None);
     };
-    let connection = &known.connection;
+    let connection = &known.entry.connection;
     let introduced = async {
         // Cancel-safe: it only waits.
         tokio::select! {
@@ -349,7 +352,7 @@ impl Crowd {
 }
 
 /// Who leaves no room for another connection from `source`; `None` if there is room.
-fn crowd(shared: &Shared, connections: &BTreeMap<u64, Entry>, source: Option<IpAddr>) -> Option<Crowd> {
+fn crowd(shared: &Shared, connections: &BTreeMap<u64, Arc<Entry>>, source: Option<IpAddr>) -> Option<Crowd> {
     if let Some(source) = source.map(PerSource::source_of) {
         let crowd = Crowd::Of(source);
         let count = connections.values().filter(|entry| crowd.has(entry)).count();
@@ -364,8 +367,7 @@ fn crowd(shared: &Shared, connections: &BTreeMap<u64, Entry>, source: Option<IpA
 /// it has said another word.
 struct Known {
     shared: Arc<Shared>,
-    connection: Connection,
-    visit: Arc<Visit>,
+    entry: Arc<Entry>,
     /// Whether its peer has introduced itself in time, and there was still room.
     is_open: bool,
     /// It has one of the threads for peers in Python.
@@ -382,8 +384,11 @@ impl Known {
         shared.sessions.add(&connection, visit.admitted.clone());
         Self {
             shared: Arc::clone(shared),
-            connection,
-            visit: Arc::new(visit),
+            entry: Arc::new(Entry {
+                connection,
+                since: Instant::now(),
+                visit,
+            }),
             is_open: false,
             thread,
         }
@@ -392,8 +397,8 @@ impl Known {
 
 impl Drop for Known {
     fn drop(&mut self) {
-        self.connection.start_close();
-        self.shared.sessions.remove(&self.connection);
+        self.entry.connection.start_close();
+        self.shared.sessions.remove(&self.entry.connection);
         if !self.is_open {
             self.shared.count_out();
         }
@@ -410,16 +415,11 @@ impl Open {
         let shared = Arc::clone(&known.shared);
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let mut connections = lock(&shared.connections);
-        if crowd(&shared, &connections, known.visit.visitor.source).is_some() {
+        if crowd(&shared, &connections, known.entry.visit.visitor.source).is_some() {
             drop(connections);
             return None;
         }
-        let entry = Entry {
-            connection: known.connection.clone(),
-            since: Instant::now(),
-            visit: Arc::clone(&known.visit),
-        };
-        connections.insert(number, entry);
+        connections.insert(number, Arc::clone(&known.entry));
         known.is_open = true;
         drop(connections);
         Some(Self(number, known))
