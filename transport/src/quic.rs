@@ -15,6 +15,9 @@
 //! that nobody listens, and some networks do not let it through.
 
 mod listener;
+mod runtime;
+#[cfg(unix)]
+mod socket;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -25,7 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, TransportConfig, VarInt};
 use socket2::{Domain, Socket, Type};
 
 use crate::address::{Address, Host, Target};
@@ -36,6 +39,7 @@ use crate::medium::{Listener, Transport};
 use crate::resolve::{bind_all, first_to_answer, interleaved, resolve};
 
 use self::listener::Listening;
+use self::runtime::OnTokio;
 use self::streams::QuicMuxed;
 
 /// How long an address may take to answer.
@@ -73,7 +77,7 @@ impl Quic {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         };
         let socket = UdpSocket::bind((options.bind.unwrap_or(any), 0))?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
+        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(OnTokio))?;
         let connecting = endpoint
             .connect_with(config, to, tls::SERVER_NAME)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -260,7 +264,7 @@ fn bind(address: SocketAddr, config: &quinn::ServerConfig) -> io::Result<(Endpoi
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
     let port = socket.local_addr()?.port();
-    let (ours, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    let (ours, runtime) = (EndpointConfig::default(), Arc::new(OnTokio));
     Ok((Endpoint::new(ours, Some(config.clone()), socket, runtime)?, port))
 }
 
