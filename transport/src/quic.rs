@@ -22,6 +22,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod together;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -77,7 +78,12 @@ impl Quic {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         };
         let socket = UdpSocket::bind((options.bind.unwrap_or(any), 0))?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(OnTokio))?;
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            None,
+            socket,
+            Arc::new(OnTokio::dialling()),
+        )?;
         let connecting = endpoint
             .connect_with(config, to, tls::SERVER_NAME)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -264,7 +270,7 @@ fn bind(address: SocketAddr, config: &quinn::ServerConfig) -> io::Result<(Endpoi
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
     let port = socket.local_addr()?.port();
-    let (ours, runtime) = (EndpointConfig::default(), Arc::new(OnTokio));
+    let (ours, runtime) = (EndpointConfig::default(), Arc::new(OnTokio::listening()));
     Ok((Endpoint::new(ours, Some(config.clone()), socket, runtime)?, port))
 }
 

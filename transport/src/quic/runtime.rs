@@ -1,6 +1,6 @@
 //! What quinn runs on: tokio, which has less to do for a lone datagram than by quinn's own adapter.
 //!
-//! Knows timers. The socket is [`socket`](super::socket)'s.
+//! Knows timers, and which of quinn's futures share a task. The socket is [`socket`](super::socket)'s.
 
 use std::future::Future;
 use std::io;
@@ -13,17 +13,40 @@ use std::time::Instant;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 use tokio::time::{Sleep, sleep_until};
 
-/// Tokio.
+use super::together::{Job, Together};
+
+/// Tokio, for one endpoint.
 #[derive(Debug)]
-pub(super) struct OnTokio;
+pub(super) struct OnTokio {
+    together: Option<Together>,
+}
+
+impl OnTokio {
+    /// For an endpoint that listens: it and each of its connections have tasks of their own, so that connections are served
+    /// on all threads.
+    pub(super) const fn listening() -> Self {
+        Self { together: None }
+    }
+
+    /// For an endpoint that dials: it and its one connection share a task, as each datagram is for both. Must be called on
+    /// a runtime.
+    pub(super) fn dialling() -> Self {
+        Self {
+            together: Some(Together::start()),
+        }
+    }
+}
 
 impl Runtime for OnTokio {
     fn new_timer(&self, due: Instant) -> Pin<Box<dyn AsyncTimer>> {
         Box::pin(Timer::new(due))
     }
 
-    fn spawn(&self, job: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        tokio::spawn(job);
+    fn spawn(&self, job: Job) {
+        match &self.together {
+            Some(together) => together.run(job),
+            None => drop(tokio::spawn(job)),
+        }
     }
 
     #[cfg(unix)]
@@ -107,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timer_goes_off_when_it_was_last_told_to() {
-        let runtime = OnTokio;
+        let runtime = OnTokio::listening();
         let begin = runtime.now();
         let mut timer = runtime.new_timer(begin + 5 * SECOND);
         // Later, earlier than that, and earlier than at first; whether or not it is polled in between.
@@ -127,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timer_that_moves_on_all_the_time_never_goes_off() {
-        let runtime = OnTokio;
+        let runtime = OnTokio::listening();
         let mut timer = runtime.new_timer(runtime.now() + 2 * SECOND);
         for _ in 0..10 {
             timer.as_mut().reset(runtime.now() + 2 * SECOND);
