@@ -18,6 +18,11 @@ pub(crate) trait Contender: Sync {
 
     fn media(&self) -> &'static [Medium];
 
+    /// Whether it takes part over another medium than its own, as somebody to be measured by there.
+    fn is_guest(&self, _workload: Workload, _medium: Medium) -> bool {
+        false
+    }
+
     /// Whether it can do that, as its own documentation has it done.
     fn can(&self, workload: Workload) -> bool;
 
@@ -140,7 +145,10 @@ pub(crate) fn all_of(sent: &[Record], received: &[Record]) -> Result<()> {
 pub(crate) fn those_who_can(workload: Workload, medium: Medium) -> Vec<&'static dyn Contender> {
     let mut all: Vec<_> = contenders::all()
         .into_iter()
-        .filter(|contender| contender.can(workload) && contender.media().contains(&medium))
+        .filter(|contender| {
+            contender.can(workload)
+                && (contender.media().contains(&medium) || contender.is_guest(workload, medium))
+        })
         .collect();
     all.sort_by_key(|contender| !is_reference(*contender, medium));
     all

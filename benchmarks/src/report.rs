@@ -7,6 +7,26 @@ mod svg;
 pub(crate) use self::markdown::markdown;
 pub(crate) use self::svg::svg;
 
+/// What a contender is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// By hand, without RPC.
+    Reference,
+    Farref,
+    /// farref in another way.
+    Variant,
+    Peer,
+}
+
+fn kind(contender: &str) -> Kind {
+    match contender {
+        "farref" | "netref" => Kind::Farref,
+        "echo" | "echo-ct" | "std" | "quinn" | "arc" => Kind::Reference,
+        _ if contender.starts_with("farref") => Kind::Variant,
+        _ => Kind::Peer,
+    }
+}
+
 /// Three digits, and commas between thousands.
 fn number(value: f64) -> String {
     if !value.is_finite() {

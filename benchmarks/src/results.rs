@@ -59,17 +59,30 @@ impl Results {
         Ok(std::fs::write(path, text)?)
     }
 
-    /// The row of a contender in a workload over a medium, with its table.
-    pub(crate) fn row(&self, workload: Workload, medium: &str, contender: &str) -> Option<(&Table, &Row)> {
+    /// The row of a contender in a workload over a medium with processes pinned so, and its table.
+    pub(crate) fn row_pinned(
+        &self,
+        workload: Workload,
+        medium: &str,
+        contender: &str,
+        pin: &str,
+    ) -> Option<(&Table, &Row)> {
         let name = workload.to_string();
-        let is_it = |table: &&Table| table.workload == name && table.medium == medium;
-        let table = self.tables.iter().find(is_it)?;
-        Some((table, table.row(contender)?))
+        let mut tables = self.tables.iter();
+        tables.find_map(|table| {
+            let is_it = table.workload == name && table.medium == medium && table.pin == pin;
+            Some((table, table.row(contender).filter(|_| is_it)?))
+        })
     }
 }
 
 impl Table {
-    fn row(&self, contender: &str) -> Option<&Row> {
+    /// None if it is of a workload that this program does not know.
+    pub(crate) fn workload(&self) -> Option<Workload> {
+        self.workload.parse().ok()
+    }
+
+    pub(crate) fn row(&self, contender: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.contender == contender)
     }
 

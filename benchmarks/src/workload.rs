@@ -158,6 +158,8 @@ const BESIDES: &[Column] = &[
     column("p50", "p50 µs"),
     column("max", "most µs"),
     compared("transfer", "MB/s"),
+    column("alone", "alone"),
+    column("share", "share of that"),
     column("others", "others %"),
 ];
 
@@ -168,6 +170,7 @@ const RESUMES: &[Column] = &[
 ];
 
 const SOAKS: &[Column] = &[
+    column("left", "bytes left, allocated, both"),
     column("grown", "bytes per 1,000 calls, resident, both"),
     column("resident-client", "client, at the end"),
     column("resident-server", "server"),

@@ -70,7 +70,7 @@ impl Contender for Echo {
 }
 
 /// One end, over whatever medium.
-trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 /// A batch of requests, and where its replies go.
@@ -177,16 +177,7 @@ impl Client for Caller {
     }
 
     async fn upload(&mut self, bytes: u64) -> Result<()> {
-        let piece = vec![7; STREAMED];
-        self.wire.write_u64(bytes).await?;
-        let mut left = bytes as usize;
-        while left > 0 {
-            let piece = &piece[..left.min(STREAMED)];
-            self.wire.write_all(piece).await?;
-            left -= piece.len();
-        }
-        self.wire.read_u8().await?;
-        Ok(())
+        upload(&mut self.wire, bytes).await
     }
 
     async fn recover(&mut self) -> Result<()> {
@@ -195,6 +186,20 @@ impl Client for Caller {
         self.wire = dial(&self.job, &self.address).await?.0;
         self.null().await
     }
+}
+
+/// Sends so many bytes to [`beside`].
+pub(super) async fn upload(mut wire: impl Wire, bytes: u64) -> Result<()> {
+    let piece = vec![7; STREAMED];
+    wire.write_u64(bytes).await?;
+    let mut left = bytes as usize;
+    while left > 0 {
+        let piece = &piece[..left.min(STREAMED)];
+        wire.write_all(piece).await?;
+        left -= piece.len();
+    }
+    wire.read_u8().await?;
+    Ok(())
 }
 
 /// Bytes that go out at once in streams.
@@ -304,8 +309,8 @@ async fn stream(mut wire: impl Wire) -> Result<()> {
     Ok(())
 }
 
-/// The first byte of each connection tells whether it brings a transfer: its length begins with zeros, requests with ones.
-async fn beside(job: &Job, mut wire: impl Wire) -> Result<()> {
+/// The first byte of what comes tells whether it is a transfer: its length begins with zeros, requests with ones.
+pub(super) async fn beside(job: &Job, mut wire: impl Wire) -> Result<()> {
     let (mut input, replies) = (vec![0; STREAMED.max(job.sizes.request)], vec![2; job.sizes.reply]);
     while let Ok(first) = wire.read_u8().await {
         if first == 1 {

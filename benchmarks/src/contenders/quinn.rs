@@ -10,6 +10,7 @@ use rustls::{RootCertStore, crypto};
 
 use crate::Result;
 use crate::contender::{Client, Contender, Record, on_runtime};
+use crate::contenders::echo;
 use crate::job::{Job, Medium};
 use crate::measure::measure;
 use crate::meter::Figures;
@@ -26,7 +27,7 @@ impl Contender for Quinn {
     }
 
     fn about(&self) -> &'static str {
-        "by hand: one stream of quinn's, tokio with two workers, no messages and no calls, only farref's bytes"
+        "by hand: one stream of quinn's for each caller, tokio with two workers, no messages and no calls, only farref's bytes"
     }
 
     fn media(&self) -> &'static [Medium] {
@@ -40,9 +41,15 @@ impl Contender for Quinn {
                 | Workload::InFlight(_)
                 | Workload::Bytes(_)
                 | Workload::Structs
+                | Workload::Beside
                 | Workload::Connect
                 | Workload::Syscalls
         )
+    }
+
+    /// What calls beside a transfer over TCP are to be measured by.
+    fn is_guest(&self, workload: Workload, medium: Medium) -> bool {
+        (workload, medium) == (Workload::Beside, Medium::Tcp)
     }
 
     fn measure(&self, job: &Job) -> Result<Figures> {
@@ -55,12 +62,34 @@ impl Contender for Quinn {
 }
 
 struct Caller {
-    _connection: Connection,
-    endpoint: Endpoint,
+    job: Job,
+    line: Arc<Line>,
     tx: SendStream,
     rx: RecvStream,
     requests: Vec<u8>,
     replies: Vec<u8>,
+}
+
+/// A connection, which is closed with the last of its callers.
+struct Line {
+    connection: Connection,
+    endpoint: Endpoint,
+}
+
+impl Caller {
+    /// One more stream.
+    async fn over(line: Arc<Line>, job: Job) -> Result<Self> {
+        let (tx, rx) = line.connection.open_bi().await?;
+        let number = job.workload.in_flight();
+        Ok(Self {
+            job,
+            line,
+            tx,
+            rx,
+            requests: vec![1; job.sizes.request * number],
+            replies: vec![0; job.sizes.reply * number],
+        })
+    }
 }
 
 impl Client for Caller {
@@ -82,16 +111,14 @@ impl Client for Caller {
         let endpoint = Endpoint::client("127.0.0.1:0".parse()?)?;
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         let connection = endpoint.connect_with(config, at.parse()?, "localhost")?.await?;
-        let (tx, rx) = connection.open_bi().await?;
-        let number = job.workload.in_flight();
-        Ok(Self {
-            _connection: connection,
-            endpoint,
-            tx,
-            rx,
-            requests: vec![1; job.sizes.request * number],
-            replies: vec![0; job.sizes.reply * number],
-        })
+        let caller = Self::over(Arc::new(Line { connection, endpoint }), *job).await?;
+        // Ahead of a transfer's stream, as quinn's documentation has it.
+        caller.tx.set_priority(1)?;
+        Ok(caller)
+    }
+
+    async fn another(&mut self) -> Result<Self> {
+        Self::over(Arc::clone(&self.line), self.job).await
     }
 
     async fn null(&mut self) -> Result<()> {
@@ -107,9 +134,13 @@ impl Client for Caller {
     async fn structs(&mut self, _: &[Record]) -> Result<()> {
         self.null().await
     }
+
+    async fn upload(&mut self, bytes: u64) -> Result<()> {
+        echo::upload(tokio::io::join(&mut self.rx, &mut self.tx), bytes).await
+    }
 }
 
-impl Drop for Caller {
+impl Drop for Line {
     fn drop(&mut self) {
         self.endpoint.close(0_u32.into(), b"");
     }
@@ -131,17 +162,26 @@ async fn serve(job: Job, ready: Ready) -> Result<()> {
     while let Some(incoming) = endpoint.accept().await {
         tokio::spawn(async move {
             let connection = incoming.await?;
-            let (mut tx, mut rx) = connection.accept_bi().await?;
-            let replies = vec![2; job.sizes.reply * ((64 << 10) / job.sizes.request + 2)];
-            let (mut input, mut begun) = (vec![0; job.sizes.request.max(64 << 10)], 0);
-            while let Some(read) = rx.read(&mut input).await? {
-                let all = begun + read;
-                begun = all % job.sizes.request;
-                let whole = all / job.sizes.request;
-                tx.write_all(&replies[..whole * job.sizes.reply]).await?;
+            while let Ok((tx, rx)) = connection.accept_bi().await {
+                tokio::spawn(answer(job, tx, rx));
             }
             Result::Ok(())
         });
+    }
+    Ok(())
+}
+
+async fn answer(job: Job, mut tx: SendStream, mut rx: RecvStream) -> Result<()> {
+    if job.workload == Workload::Beside {
+        return echo::beside(&job, tokio::io::join(rx, tx)).await;
+    }
+    let replies = vec![2; job.sizes.reply * ((64 << 10) / job.sizes.request + 2)];
+    let (mut input, mut begun) = (vec![0; job.sizes.request.max(64 << 10)], 0);
+    while let Some(read) = rx.read(&mut input).await? {
+        let all = begun + read;
+        begun = all % job.sizes.request;
+        let whole = all / job.sizes.request;
+        tx.write_all(&replies[..whole * job.sizes.reply]).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How long empty calls take while a large transfer goes on over the same connection.
+//! How long empty calls take while a large transfer goes on over the same connection, and what they leave of its speed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,16 +25,10 @@ pub(super) async fn beside<C: Client>(
         client.null().await?;
     }
     let mut sender = client.another().await?;
+    let alone = speed(&mut sender, |since| since >= duration / 2).await?;
     let is_over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&is_over);
-    let transfers = tokio::spawn(async move {
-        let (started, mut bytes) = (Instant::now(), 0);
-        while bytes == 0 || !until.load(Ordering::Relaxed) {
-            sender.upload(TRANSFER).await?;
-            bytes += TRANSFER;
-        }
-        Result::Ok((bytes, started.elapsed()))
-    });
+    let transfers = tokio::spawn(async move { speed(&mut sender, |_| until.load(Ordering::Relaxed)).await });
     let mut times = Histogram::new();
     let (mut calls, mut most) = (0, Duration::ZERO);
     let begun = Moment::now(server)?;
@@ -50,13 +44,25 @@ pub(super) async fn beside<C: Client>(
         calls += 1;
     }
     let ended = Moment::now(server)?;
-    let (bytes, took) = transfers.await??;
+    let transfer = transfers.await??;
     let mut figures = Figures::new();
     ended.since(begun, calls, &mut figures);
     times.describe(1, &mut figures);
     figures.insert("max".into(), most.as_secs_f64() * 1e6);
-    figures.insert("transfer".into(), bytes as f64 / took.as_secs_f64() / 1e6);
+    figures.insert("transfer".into(), transfer);
+    figures.insert("alone".into(), alone);
+    figures.insert("share".into(), transfer / alone);
     Ok(figures)
+}
+
+/// Megabytes per second of transfers one after another, until it is enough: told how long they have gone on.
+async fn speed<C: Client>(sender: &mut C, is_enough: impl Fn(Duration) -> bool) -> Result<f64> {
+    let (started, mut bytes) = (Instant::now(), 0);
+    while bytes == 0 || !is_enough(started.elapsed()) {
+        sender.upload(TRANSFER).await?;
+        bytes += TRANSFER;
+    }
+    Ok(bytes as f64 / started.elapsed().as_secs_f64() / 1e6)
 }
 
 /// When calls are due, told in time. Timers of the runtime would be late by up to a millisecond.

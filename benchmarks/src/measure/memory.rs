@@ -112,12 +112,20 @@ pub(super) async fn soak<C: Client>(mut client: C, server: &mut Server) -> Resul
         }
         Result::Ok(())
     };
+    /// Connections that were busy and have nothing to do have given memory back by then.
+    const REST: Duration = Duration::from_secs(5);
+
+    server.count(true)?;
     run(SOAK_WARM).await?;
+    tokio::time::sleep(REST).await;
     let begun = Moment::now(server)?;
     run(SOAK - SOAK_WARM).await?;
-    let ended = Moment::now(server)?;
     let mut figures = Figures::new();
-    ended.since(begun, SOAK - SOAK_WARM, &mut figures);
+    Moment::now(server)?.since(begun, SOAK - SOAK_WARM, &mut figures);
+    tokio::time::sleep(REST).await;
+    let ended = Moment::now(server)?;
+    let left = (ended.here.live - begun.here.live) + (ended.there.live - begun.there.live);
+    figures.insert("left".into(), left as f64);
     let grown = |before: u64, after: u64| after as f64 - before as f64;
     let client = grown(begun.here.resident, ended.here.resident);
     let server = grown(begun.there.resident, ended.there.resident);

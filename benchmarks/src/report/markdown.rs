@@ -15,7 +15,7 @@ pub(crate) fn markdown(results: &Results) -> String {
     for group in Group::ALL {
         let mut is_first = true;
         for table in &results.tables {
-            let Ok(workload) = table.workload.parse::<Workload>() else {
+            let Some(workload) = table.workload() else {
                 continue;
             };
             if workload.declaration().group != group {

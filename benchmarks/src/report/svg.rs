@@ -4,12 +4,15 @@
 
 use std::fmt::Write;
 
-use super::number;
+use super::{Kind, kind, number};
 use crate::results::{Results, Row, Table};
 use crate::workload::{Group, Workload};
 
 /// From what factor on bars would be too short to see.
 const WIDE: f64 = 20.0;
+
+/// Titles with more letters than that would be wider than their panel.
+const LONG: usize = 44;
 
 const COLUMNS: usize = 3;
 const PANEL: f64 = 360.0;
@@ -63,7 +66,7 @@ pub(crate) fn svg(results: &Results) -> String {
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" font-family="sans-serif" fill="#1a1a1a">
 <rect width="100%" height="100%" fill="#fff"/>
-<text x="{GAP}" y="30" font-size="12">Medians of rounds in turn; thin lines from the least to the most. {}</text>
+<text x="{GAP}" y="26" font-size="12">Medians of rounds in turn; thin lines from the least to the most. {}</text>
 {}{body}</svg>
 "##,
         escaped(&results.machine),
@@ -95,26 +98,27 @@ const FARREF: &str = "#1558b0";
 const VARIANT: &str = "#7fa9de";
 const PEER: &str = "#d9822b";
 
-fn color(contender: &str) -> &'static str {
-    match contender {
-        "farref" | "netref" => FARREF,
-        "echo" | "echo-ct" | "std" | "quinn" | "arc" => REFERENCE,
-        _ if contender.starts_with("farref") => VARIANT,
-        _ => PEER,
+const fn color(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Farref => FARREF,
+        Kind::Reference => REFERENCE,
+        Kind::Variant => VARIANT,
+        Kind::Peer => PEER,
     }
 }
 
-/// Every workload over the first of its media; null calls over all.
+/// Every workload of a group, in their order, over the first of its media; null calls over all, and pinned in all ways.
 fn panels(results: &Results, group: Group) -> Vec<Panel<'_>> {
     let mut panels: Vec<Panel> = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
-    for table in &results.tables {
-        let Ok(workload) = table.workload.parse::<Workload>() else {
-            continue;
-        };
-        let is_first = !seen.contains(&&*table.workload);
-        seen.push(&table.workload);
-        if workload.declaration().group != group || !(is_first || workload == Workload::Null) {
+    let mut seen: Vec<Workload> = Vec::new();
+    let parsed = |table| Some((Table::workload(table)?, table));
+    let mut tables: Vec<(Workload, &Table)> = results.tables.iter().filter_map(parsed).collect();
+    tables.retain(|(workload, _)| workload.declaration().group == group);
+    tables.sort_by_key(|(workload, _)| Workload::ALL.iter().position(|one| one == workload));
+    for (workload, table) in tables {
+        let is_first = !seen.contains(&workload);
+        seen.push(workload);
+        if !(is_first || workload == Workload::Null) {
             continue;
         }
         let declaration = workload.declaration();
@@ -146,7 +150,7 @@ fn panel<'a>(
     };
     let panel = Panel {
         title: title.to_owned(),
-        note: format!("{}: {unit}; {better}", table.medium),
+        note: format!("{}, pinned: {}; {unit}; {better}", table.medium, table.pin),
         figure,
         rows,
     };
@@ -202,13 +206,14 @@ impl Panel<'_> {
         let ends: Vec<f64> = self.rows.iter().flat_map(|row| row.spread(self.figure)).collect();
         let scale = Scale::of(&ends);
         let note = if scale.is_logarithmic {
-            format!("{} (logarithmic)", self.note)
+            format!("{}; logarithmic", self.note)
         } else {
             self.note.clone()
         };
         let _ = writeln!(
             svg,
-            r##"<text y="14" font-size="13" font-weight="bold">{}</text><text y="30" font-size="11" fill="#555">{}</text>"##,
+            r##"<text y="14" font-size="{}" font-weight="bold">{}</text><text y="30" font-size="11" fill="#555">{}</text>"##,
+            if self.title.len() > LONG { 12 } else { 13 },
             escaped(&self.title),
             escaped(&note)
         );
@@ -240,7 +245,7 @@ impl Panel<'_> {
             row.contender,
             y + 3.0,
             LINE - 6.0,
-            color(&row.contender),
+            color(kind(&row.contender)),
             most.max(LEFT + length) + 5.0,
             y + 12.5,
             number(median)
