@@ -62,18 +62,22 @@ impl AsyncUdpSocket for Udp {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let mut errors = 0;
         loop {
             let mut readable = ready!(self.read.poll_read_ready(cx))?;
             let socket = UdpSockRef::from(self.read.get_ref());
             match self.state.recv(socket, bufs, meta) {
                 Ok(count) => {
-                    if count < bufs.len() {
-                        // There was no more, and what comes from now on is news to the reactor.
+                    // There was no more, and what comes from now on is news to the reactor.
+                    if READS_MANY && count < bufs.len() {
                         readable.clear_ready();
                     }
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+                // It is of what was sent earlier, or of the network, and reading has taken it off the socket: an endpoint that
+                // has many connections does not end with that.
+                Err(_) if errors < ERRORS => errors += 1,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -143,6 +147,16 @@ fn register(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSock
     AsyncFd::with_interest(socket, interest)
 }
 
+/// Whether one read takes all datagrams that there is room for. Elsewhere it takes one.
+const READS_MANY: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd"
+));
+
+/// So many errors in a row, and the socket is of no use any more.
+const ERRORS: u32 = 16;
+
 /// How long who cannot be told of room waits for it.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -210,6 +224,21 @@ mod tests {
             assert_eq!(received, [[0], [1], [2], [3], [4]]);
             send(&near, &far, b"more");
             assert_eq!(poll_fn(|cx| poll_recv(&far, cx, 2)).await, [b"more"]);
+        });
+    }
+
+    #[test]
+    fn an_error_that_a_datagram_brings_back_is_not_the_end_of_the_socket() {
+        block_on(async {
+            let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            near.connect(far.local_addr().unwrap()).unwrap();
+            far.send_to(b"data", near.local_addr().unwrap()).unwrap();
+            drop(far);
+            // Nobody is there: the socket has to tell that before what it has received.
+            near.send(b"lost").unwrap();
+            let near = Udp::new(near).unwrap();
+            assert_eq!(poll_fn(|cx| poll_recv(&near, cx, 4)).await, [b"data"]);
         });
     }
 
