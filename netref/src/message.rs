@@ -225,31 +225,32 @@ impl Message<'_> {
     ///
     /// The bytes are no message, or hold more than it. Nothing of it should be acted on.
     pub fn decode(bytes: &mut Bytes, references: u32) -> Result<Message<'static>, MessageError> {
-        let mut reader = Reader::new(bytes, references);
-        let message = read(&mut reader);
-        let left = reader.left();
-        let has_body = matches!(
-            message,
-            Ok(Message::Call(_) | Message::Return(_) | Message::Shape { .. } | Message::Reserved { .. })
-        );
-        if left != 0 && !has_body && message.is_ok() {
-            return Err(MessageError::Trailing { bytes: left as u64 });
+        match Kind::of(bytes) {
+            Kind::Call => Call::take(bytes, references).map(Message::Call),
+            Kind::Return => Return::take(bytes, references).map(Message::Return),
+            Kind::Other => {
+                let message = take(bytes, references, read)?;
+                let has_body = matches!(message, Message::Shape { .. } | Message::Reserved { .. });
+                if !has_body && !bytes.is_empty() {
+                    let bytes = bytes.len() as u64;
+                    return Err(MessageError::Trailing { bytes });
+                }
+                Ok(message)
+            }
         }
-        bytes.advance(bytes.len().saturating_sub(left));
-        message
     }
 }
 
-/// Takes a message that may have a body off the front of `bytes`, after its kind.
+/// Takes a message off the front of `bytes`; `read` reads what follows its kind.
 #[inline]
 fn take<T>(
     bytes: &mut Bytes,
     references: u32,
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, MessageError>,
+    read: impl FnOnce(u8, &mut Reader<'_>) -> Result<T, MessageError>,
 ) -> Result<T, MessageError> {
     let mut reader = Reader::new(bytes, references);
-    reader.byte()?;
-    let message = read(&mut reader)?;
+    let kind = reader.byte()?;
+    let message = read(kind, &mut reader)?;
     let left = reader.left();
     bytes.advance(bytes.len().saturating_sub(left));
     Ok(message)
@@ -262,10 +263,9 @@ fn put_numbers<const N: usize>(out: &mut Vec<u8>, kind: u8, numbers: [u64; N]) {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Result<Message<'static>, MessageError> {
-    Ok(match reader.byte()? {
-        kind::CALL => Message::Call(Call::decode(reader)?),
-        kind::RETURN => Message::Return(Return::decode(reader)?),
+/// Any message but a call or a return.
+fn read(kind: u8, reader: &mut Reader<'_>) -> Result<Message<'static>, MessageError> {
+    Ok(match kind {
         kind::FINISH => Message::Finish {
             call: reader.number()?,
         },

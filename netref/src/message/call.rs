@@ -154,11 +154,11 @@ impl Call<'_> {
     /// Takes the message off the front of `bytes`, which begin with one of this kind; what is left is its body.
     #[inline]
     pub(crate) fn take(bytes: &mut Bytes, references: u32) -> Result<Call<'static>, MessageError> {
-        take(bytes, references, Self::decode)
+        take(bytes, references, |_, reader| Self::decode(reader))
     }
 
     #[inline]
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Call<'static>, MessageError> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Call<'static>, MessageError> {
         let call = reader.number()?;
         let marks = reader.number()?;
         if marks & mark::UNKNOWN != 0 {

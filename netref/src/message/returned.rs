@@ -88,11 +88,11 @@ impl Return {
     /// Takes the message off the front of `bytes`, which begin with one of this kind; what is left is its body.
     #[inline]
     pub(crate) fn take(bytes: &mut Bytes, references: u32) -> Result<Self, MessageError> {
-        take(bytes, references, Self::decode)
+        take(bytes, references, |_, reader| Self::decode(reader))
     }
 
     #[inline]
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
         let call = reader.number()?;
         let marks = reader.byte()?;
         let has = |mark| marks & mark != 0;
