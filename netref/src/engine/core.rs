@@ -102,7 +102,7 @@ pub(crate) struct State<P> {
     /// The driver has left, and the carrier is closed.
     pub(crate) ended: bool,
     /// Who wants to be told of that.
-    notice: Option<Notice>,
+    notices: Vec<Notice>,
     /// When the driver wakes up by itself.
     pub(crate) armed: Option<Nanos>,
     /// How soon the outcomes came lately of calls that tasks have made one at a time.
@@ -256,7 +256,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 lost: None,
                 write_error: None,
                 ended: false,
-                notice: None,
+                notices: Vec::new(),
                 armed: None,
                 outcomes: Pace::default(),
                 next_event: None,
@@ -446,15 +446,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// Tells `notice` when the driver has left.
     pub(crate) fn when_ended(&self, notice: Notice) {
         let mut state = lock(&self.state);
-        state.notice = Some(match state.notice.take() {
-            None => notice,
-            // On a task of its own, as it may panic.
-            Some(first) => Box::new(move |why| {
-                let reason = why.clone();
-                tokio::spawn(async move { first(reason) });
-                notice(why);
-            }),
-        });
+        state.notices.reserve_exact(1);
+        state.notices.push(notice);
         let has_ended = state.ended;
         drop(state);
         if has_ended {
@@ -465,12 +458,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     /// The driver has left: tells whoever waits for that.
     pub(crate) fn tell_end(&self) {
         self.changed.notify_waiters();
-        let (notice, why) = {
+        let (notices, why) = {
             let mut state = lock(&self.state);
-            (state.notice.take(), state.over.clone())
+            (std::mem::take(&mut state.notices), state.over.clone())
         };
-        if let Some(notice) = notice {
-            let why = why.unwrap_or_else(|| closed_here().1);
+        for notice in notices {
+            let why = why.clone().unwrap_or_else(|| closed_here().1);
             self.runtime.spawn(async { notice(why) });
         }
     }
