@@ -353,7 +353,11 @@ impl Invocation {
     ///
     /// They are broken.
     pub(crate) fn named(&self) -> Result<Arguments, Error> {
-        let came = self.request.plain.as_ref().and_then(|plain| lock(&plain.came).take());
+        let came = self
+            .request
+            .plain
+            .as_ref()
+            .and_then(|plain| lock(&plain.came).take());
         came.map_or_else(|| self.decode(), Ok)
     }
 
@@ -363,7 +367,11 @@ impl Invocation {
     ///
     /// They cannot be encoded.
     pub(crate) fn encode(&mut self) -> Result<(), Error> {
-        let came = self.request.plain.take().and_then(|plain| lock(&plain.came).take());
+        let came = self
+            .request
+            .plain
+            .take()
+            .and_then(|plain| lock(&plain.came).take());
         if let Some(came) = came {
             let mut encoder = encoders::take();
             let encoded: Result<(), CodecError> = encoder.encode(&came);

@@ -11,6 +11,9 @@ pub(crate) type ServedFuture = ReusableBoxFuture<'static, ()>;
 /// Futures kept per thread; more than that are freed.
 const KEPT: usize = 8;
 
+/// Longest future that is kept, in bytes.
+const LARGEST: usize = 4 << 10;
+
 thread_local! {
     /// Those that are over: their memory is that of the next.
     static POOL: RefCell<Vec<ServedFuture>> = const { RefCell::new(Vec::new()) };
@@ -27,8 +30,11 @@ pub(crate) fn take(future: impl Future<Output = ()> + Send + 'static) -> ServedF
     }
 }
 
-/// Keeps the memory of a future that is over.
-pub(crate) fn put(over: ServedFuture) {
+/// Keeps the memory of a future that is over, unless it had large arguments.
+pub(crate) fn put(mut over: ServedFuture) {
+    if size_of_val(&*over.get_pin()) > LARGEST {
+        return;
+    }
     // The thread may be ending: then it is freed.
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();

@@ -9,7 +9,7 @@ extern crate farref_netref as farref;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -723,4 +723,98 @@ fn a_runtime_is_shut_down_with_a_long_queue_of_serial_calls() {
             );
         }
     });
+}
+
+/// How what a carrier brings is read: not at all, then a little at once, and something broken behind it.
+struct Gate {
+    rx: Box<dyn ByteRx>,
+    came: BytesMut,
+    is_shut: Arc<AtomicBool>,
+    broken: &'static [u8],
+}
+
+impl ByteRx for Gate {
+    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        self.came.reserve(1 << 12);
+        let _ = self.rx.try_read(&mut self.came);
+        if self.is_shut.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if self.came.len() > 1 << 10 {
+            self.came.extend_from_slice(std::mem::take(&mut self.broken));
+        }
+        let most = self.came.len().min(512);
+        into.extend_from_slice(&self.came.split_to(most));
+        if most == 0 {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            Ok(most)
+        }
+    }
+
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.came.is_empty() || self.is_shut.load(Ordering::Acquire) {
+            self.rx.poll_readable(context)
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_runs_is_given_up_when_a_breach_is_read_before_replies_are_written() {
+    // The driver reads on before it writes what a few calls are answered. What followed from the end that it found there was
+    // dropped with the connection, and the method ran on for ever.
+    let (object, mut told) = rig();
+    let (mut a, b) = farref_transport::memory::pair(1 << 16);
+    let is_shut = Arc::new(AtomicBool::new(false));
+    a.rx = Box::new(Gate {
+        rx: a.rx,
+        came: BytesMut::new(),
+        is_shut: Arc::clone(&is_shut),
+        broken: &[0xff; 64],
+    });
+    let root = Netref::<dyn Bench>::of(object);
+    let (server, client) = tokio::join!(
+        side(a, Role::Listener, Root::of(&root), Config::default()),
+        side(b, Role::Dialer, Root::NONE, Config::default()),
+    );
+    let bench: Netref<dyn Bench> = within(client.root()).await.unwrap();
+    let hangs = bench.call().hangs().start();
+    assert_eq!(within(told.recv()).await, Some("entered"));
+    is_shut.store(true, Ordering::Release);
+    let mut calls = Vec::new();
+    let written = |client: &Connection| client.stats().traffic.bytes_sent;
+    let begin = written(&client);
+    while written(&client) < begin + (1 << 11) {
+        let before = written(&client);
+        calls.push(bench.call().ok().start());
+        // Each in a frame of its own.
+        until(&client, |stats| stats.traffic.bytes_sent > before).await;
+    }
+    is_shut.store(false, Ordering::Release);
+    calls.push(bench.call().ok().start());
+    assert_eq!(within(server.closed()).await.kind(), ErrorKind::Malformed);
+    assert_eq!(within(told.recv()).await, Some("left"));
+    drop(hangs);
+}
+
+#[test]
+fn very_many_who_asked_are_forgotten_with_the_runtime_that_would_tell_them() {
+    // Each held the one before it: the stack overflowed.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (object, _told) = rig();
+    let root = Netref::<dyn Bench>::of(object);
+    let kept = runtime.block_on(async {
+        let (server, client) = joined::<dyn Bench>(&root).await;
+        for _ in 0..100_000 {
+            client.on_closed(|_| {});
+        }
+        (server, client)
+    });
+    drop(runtime);
+    drop(kept);
 }

@@ -1,7 +1,7 @@
 //! The peer's calls on their way to the methods: in order where order was promised, at once where not.
 //!
 //! An export has a *mailbox* only while something in it waits: for arguments that are still coming, or for a
-//! method that runs alone. Otherwise a call goes straight to its method, and nothing is looked up or allocated.
+//! method that runs alone. Otherwise a call goes straight to its method, and nothing is looked up.
 //!
 //! Calls made by methods do not wait for a method that runs alone, but go into mailboxes of their own, one for each
 //! chain and depth: what a running method waits for must not wait for that method. Only a `#[serial]` one is waited
@@ -41,7 +41,7 @@ use crate::waiter::{Job, ThreadWaiter};
 #[derive(Default)]
 pub(crate) struct Dispatch {
     state: Mutex<Running>,
-    /// There is a mailbox. The first is made by whoever reads: where it finds none, there is none.
+    /// There is a mailbox. Where whoever reads finds none, none was made before what it has read.
     has_mailboxes: AtomicBool,
 }
 

@@ -27,8 +27,9 @@ use crate::timer::Timer;
 /// After that many reads in a row others have their turn, and so has what is due.
 const READS_IN_A_ROW: u32 = 32;
 
-/// Where so many messages came, what follows from them is worth less than the write that it takes: it is written together
-/// with what follows from those that have come meanwhile. One alone is waited for by one caller, and there is nothing more.
+/// Where so many calls and outcomes came, what follows from them is worth less than the write that it takes: it is written
+/// together with what follows from those that have come meanwhile. One alone is waited for by one caller, and there is nothing
+/// more.
 const FEW: std::ops::Range<u32> = 3..64;
 
 /// So many further reads are made at most before it is written.
@@ -74,7 +75,7 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     patience: Nanos,
     /// Something has come since that was set.
     is_busy: bool,
-    /// Messages that came since the driver last wrote, or in the last read before.
+    /// Calls and outcomes that came since the driver last wrote.
     came: u32,
     /// Further reads since then.
     together: u32,
@@ -199,7 +200,11 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             match self.read_on(calls.saturating_add(woken)) {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err((carrier, error)) => self.lose(carrier, error),
+                // What came before it counts, and what follows from the end are events as well.
+                Err((carrier, error)) => {
+                    self.lose(carrier, error);
+                    continue;
+                }
             }
             self.core.close_if_abandoned();
             self.core.flush();
@@ -424,29 +429,32 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     }
 
     /// Reads on, if there is something to write which is better written together with what follows from what is there to be
-    /// read. Whether there was anything; so many messages `came` just now.
+    /// read. Whether there was anything; so many calls and outcomes `came` just now.
     fn read_on(&mut self, came: u32) -> Result<bool, (u64, Error)> {
-        if self.together > 0 {
-            self.came = self.came.saturating_add(came);
-        } else if came > 0 {
-            self.came = came;
+        self.came = self.came.saturating_add(came);
+        if self.came == 0 {
+            return Ok(false);
         }
         let core = Arc::clone(&self.core);
-        let is_worth_it = FEW.contains(&self.came)
-            && self.together < READS_TOGETHER
-            && lock(&core.state).protocol.wants_write();
-        let has_read = is_worth_it && {
-            let mut slot = lock(&core.inlet);
-            match slot.as_mut().map(Inlet::try_read) {
-                Some(read) => self.take(&mut slot, read)?,
-                None => false,
-            }
+        let writes = {
+            let state = lock(&core.state);
+            state.over.is_none() && !state.baton.is_blocked() && state.protocol.wants_write()
         };
-        self.together = if has_read {
-            self.together.saturating_add(1)
-        } else {
-            0
+        if !writes {
+            return Ok(false);
+        }
+        let (came, together) = (std::mem::take(&mut self.came), std::mem::take(&mut self.together));
+        if !FEW.contains(&came) || together >= READS_TOGETHER {
+            return Ok(false);
+        }
+        let mut slot = lock(&core.inlet);
+        let has_read = match slot.as_mut().map(Inlet::try_read) {
+            Some(read) => self.take(&mut slot, read)?,
+            None => false,
         };
+        if has_read {
+            (self.came, self.together) = (came, together.saturating_add(1));
+        }
         Ok(has_read)
     }
 
