@@ -32,8 +32,10 @@ const READS_IN_A_ROW: u32 = 32;
 /// more.
 const FEW: std::ops::Range<u32> = 3..64;
 
-/// So many further reads are made at most before it is written.
+/// So many further reads are made at most before it is written, and none after one that has left more bytes than that to be
+/// handled: much may follow from them.
 const READS_TOGETHER: u32 = 4;
+const SHORT: usize = 8 * 1024;
 
 /// After so long without anything to read the connection rests; a busy one looks ever more rarely whether it should.
 const REST_SOON: Nanos = 20_000_000;
@@ -75,7 +77,7 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     patience: Nanos,
     /// Something has come since that was set.
     is_busy: bool,
-    /// Calls and outcomes that came since the driver last wrote.
+    /// Calls and outcomes that came with the last read that brought any, and with the further ones.
     came: u32,
     /// Further reads since then.
     together: u32,
@@ -431,8 +433,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     /// Reads on, if there is something to write which is better written together with what follows from what is there to be
     /// read. Whether there was anything; so many calls and outcomes `came` just now.
     fn read_on(&mut self, came: u32) -> Result<bool, (u64, Error)> {
-        self.came = self.came.saturating_add(came);
-        if self.came == 0 {
+        let together = std::mem::take(&mut self.together);
+        if together > 0 {
+            self.came = self.came.saturating_add(came);
+        } else if came > 0 {
+            self.came = came;
+        }
+        if !FEW.contains(&self.came) || together >= READS_TOGETHER {
             return Ok(false);
         }
         let core = Arc::clone(&self.core);
@@ -440,20 +447,22 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             let state = lock(&core.state);
             state.over.is_none() && !state.baton.is_blocked() && state.protocol.wants_write()
         };
-        if !writes {
-            return Ok(false);
-        }
-        let (came, together) = (std::mem::take(&mut self.came), std::mem::take(&mut self.together));
-        if !FEW.contains(&came) || together >= READS_TOGETHER {
-            return Ok(false);
-        }
         let mut slot = lock(&core.inlet);
-        let has_read = match slot.as_mut().map(Inlet::try_read) {
-            Some(read) => self.take(&mut slot, read)?,
-            None => false,
+        let Some(inlet) = slot.as_mut().filter(|_| writes) else {
+            return Ok(false);
         };
+        let read = inlet.try_read();
+        let is_short = match &read {
+            Ok(Some(from)) => inlet.buffer(from.stream).len() <= SHORT,
+            _ => true,
+        };
+        let has_read = self.take(&mut slot, read)?;
         if has_read {
-            (self.came, self.together) = (came, together.saturating_add(1));
+            self.together = if is_short {
+                together.saturating_add(1)
+            } else {
+                READS_TOGETHER
+            };
         }
         Ok(has_read)
     }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use farref_framing::Nanos;
 
-/// So many small reads in a row, of this connection alone on its thread, before the first attempt.
+/// So many reads in a row, of this connection alone on its thread, before the first attempt.
 const LEAST: u32 = 16;
 /// The same after many attempts in vain.
 const MOST: u32 = 4096;
@@ -17,6 +17,10 @@ const MOST: u32 = 4096;
 const FORGIVEN: u32 = 64;
 /// The part of the longest spin after which whatever comes might as well have been slept for.
 const SOON: u64 = 2;
+
+/// After so many reads in a row that have brought nothing whole there is something large on its way. That is better slept for:
+/// it comes in fewer pieces.
+const PARTS: u32 = 8;
 
 thread_local! {
     /// Which connection was read last on this thread: a place in memory, to compare. Where several are in use, one that spins
@@ -27,8 +31,10 @@ thread_local! {
 /// What became of the reads of one connection lately.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
-    /// Small reads in a row since the last spin that was in vain.
+    /// Reads in a row since the last spin that was in vain.
     reads: u32,
+    /// The last of them that have brought nothing whole.
+    parts: u32,
     /// So many before the next attempt.
     wanted: u32,
     /// The last spin took long.
@@ -39,6 +45,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             reads: 0,
+            parts: 0,
             wanted: LEAST,
             was_slow: false,
         }
@@ -56,8 +63,17 @@ impl Pace {
         self.reads = 0;
     }
 
-    /// A little was read, of the connection at this place.
+    /// A part of something was read.
+    pub(super) const fn has_read_part(&mut self) {
+        self.parts = self.parts.saturating_add(1);
+        if self.parts > PARTS {
+            self.has_read_much();
+        }
+    }
+
+    /// Something was read, of the connection at this place.
     pub(super) fn has_read(&mut self, connection: usize) {
+        self.parts = 0;
         if LAST.replace(connection) == connection {
             self.reads = self.reads.saturating_add(1);
         } else {
@@ -107,6 +123,21 @@ mod tests {
         assert!(pace.is_quick());
         pace.has_read(2);
         assert!(!pace.is_quick(), "another connection is in use");
+    }
+
+    #[test]
+    fn what_comes_in_many_pieces_is_slept_for() {
+        let mut pace = Pace::default();
+        read(&mut pace, LEAST + 1);
+        for _ in 0..PARTS {
+            pace.has_read_part();
+        }
+        assert!(pace.is_quick(), "it may be whole with the next");
+        pace.has_read(1);
+        for _ in 0..=PARTS {
+            pace.has_read_part();
+        }
+        assert!(!pace.is_quick());
     }
 
     #[test]

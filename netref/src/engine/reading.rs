@@ -31,9 +31,6 @@ const LONGEST_SPIN: Duration = Duration::from_millis(100);
 /// Pauses between two looks.
 const PAUSES: u32 = 8;
 
-/// A read of more bytes than that brings more than small calls.
-const SMALL: usize = 8 * 1024;
-
 /// What became of the events.
 pub(super) enum Handled {
     /// All are done.
@@ -213,7 +210,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let (carrier, handled, drained) = {
             let mut state = lock(&self.state);
             let input = inlet.buffer(from.stream);
-            let is_small = input.len() <= SMALL;
             let handled =
                 state
                     .protocol
@@ -226,11 +222,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             if state.protocol.stats().answers > 0 {
                 state.outcomes.has_read_much();
             }
-            // Large messages are better slept for: they come in fewer pieces.
-            if is_small {
+            if state.has_events() {
                 pace.has_read(Arc::as_ptr(self).addr());
             } else {
-                pace.has_read_much();
+                pace.has_read_part();
             }
             (state.carrier, handled, state.is_drained())
         };
