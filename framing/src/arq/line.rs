@@ -350,7 +350,7 @@ impl Line {
             Frame::Ack { ack, behind } => self.sending.acknowledged(*ack, *behind, now),
             Frame::Poll { ack, behind } => {
                 self.sending.acknowledged(*ack, *behind, now);
-                self.receiving.owe_at_once();
+                self.receiving.answer();
             }
             Frame::Reset => self.fail(Failure::Reset),
             Frame::Syn(_) | Frame::SynAck(..) => {}
@@ -396,7 +396,7 @@ impl Line {
             }
             return;
         }
-        if self.receiving.owes_at_once() && self.receiving.has_gap() {
+        if self.receiving.owes_apart() {
             return self.put_ack(out, false);
         }
         if let Some(Numbered { seq, payload }) = self.sending.poll_frame(now) {

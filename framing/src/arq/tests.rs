@@ -711,6 +711,45 @@ fn the_peer_is_told_when_it_is_not_heard_any_more() {
     assert_eq!(says(&mut line, 20 * SECOND), [[0; 0]; 0]);
 }
 
+/// § 11.6: it used to be answered by what was to be sent again, which is long.
+#[test]
+fn whoever_asks_is_answered_by_a_short_frame_first() {
+    let (mut line, tag) = opened(Config::new(Role::Dialer, RATE));
+    line.write(&[5; 200]);
+    assert_eq!(kinds(&says(&mut line, 0)), [3]);
+    let ack = frame::Ack { next: 0, room: 8 };
+    hears(&mut line, Some(tag), &Frame::Poll { ack, behind: 0 }, 2 * SECOND);
+    line.handle_timeout(2 * SECOND);
+    assert_eq!(kinds(&says(&mut line, 2 * SECOND)), [5, 3]);
+}
+
+/// One frame of data in ten comes. They were all the answer that a side got which asked, and it took the other one for silent.
+#[test]
+fn a_line_on_which_hardly_any_long_frame_comes_stays_open() {
+    let noise = Noise {
+        flip: 3e-4,
+        drop: 5e-3,
+        insert: 5e-3,
+    };
+    for seed in 0..40 {
+        let mut sim = Sim::new(RATE, 19_000_000, noise, seed);
+        sim.open();
+        let says = pattern(1300);
+        let (mut written, mut heard) = ([0, 0], [BytesMut::new(), BytesMut::new()]);
+        while heard.iter().any(|heard| heard.len() < says.len()) {
+            for (written, end) in written.iter_mut().zip(&mut sim.ends) {
+                *written += end.write(&says[*written..]);
+            }
+            sim.step();
+            for (at, heard) in heard.iter_mut().enumerate() {
+                heard.extend_from_slice(&sim.read(at));
+            }
+            assert_eq!(sim.ends.each_ref().map(Line::failure), [None, None]);
+        }
+        assert!(heard.iter().all(|heard| *heard == says));
+    }
+}
+
 /// An end that waited for room was not among what is asked for.
 #[test]
 fn whoever_waits_for_room_asks_for_it() {

@@ -29,6 +29,8 @@ pub(super) struct Receiving {
     owed: u32,
     ack_at: Option<Nanos>,
     ack_now: bool,
+    /// The peer has asked whether it is heard.
+    was_asked: bool,
 }
 
 /// What came in a frame.
@@ -58,6 +60,7 @@ impl Receiving {
             owed: 0,
             ack_at: None,
             ack_now: false,
+            was_asked: false,
         }
     }
 
@@ -133,9 +136,15 @@ impl Receiving {
         self.ack_now = true;
     }
 
-    /// Whether an acknowledgement is due that could not wait for anything else to carry it.
-    pub(super) fn owes_at_once(&self) -> bool {
-        self.ack_now
+    /// Answers the peer that asks whether it is heard.
+    pub(super) fn answer(&mut self) {
+        (self.ack_now, self.was_asked) = (true, true);
+    }
+
+    /// Whether an acknowledgement is due in a frame of its own: data would not say what has come behind a gap, and on a line
+    /// on which hardly any long frame comes a short one is the answer that does.
+    pub(super) fn owes_apart(&self) -> bool {
+        self.ack_now && (self.was_asked || self.has_gap())
     }
 
     pub(super) fn owes(&self, now: Nanos) -> bool {
@@ -148,7 +157,8 @@ impl Receiving {
     }
 
     pub(super) fn has_acknowledged(&mut self) {
-        (self.owed, self.ack_at, self.ack_now) = (0, None, false);
+        (self.owed, self.ack_at) = (0, None);
+        (self.ack_now, self.was_asked) = (false, false);
     }
 
     /// Takes a frame of the peer's in its turn, and those that waited for it.
