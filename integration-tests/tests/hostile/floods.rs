@@ -634,6 +634,7 @@ fn a_peer_blocks_no_more_threads_than_it_may() {
         &[42][..],
         "by then all of them were handed on"
     );
-    let blocked = siege.threads() - before;
-    assert!(blocked <= 4, "{blocked} threads are blocked");
+    let begun = siege.threads() - before;
+    // Four, and the one of the process's clock, which begins with the first time that a connection waits for.
+    assert!(begun <= 5, "{begun} threads have begun");
 }
