@@ -217,15 +217,15 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         deserialize_u16 visit_u16 Source::unsigned;
         deserialize_u32 visit_u32 Source::unsigned;
         deserialize_u64 visit_u64 Source::varint;
-        deserialize_u128 visit_u128 Source::rare;
+        deserialize_u128 visit_u128 Source::wide;
         deserialize_i8 visit_i8 |source| source.byte().map(u8::cast_signed);
         deserialize_i16 visit_i16 Source::signed;
         deserialize_i32 visit_i32 Source::signed;
         deserialize_i64 visit_i64 Source::signed;
-        deserialize_i128 visit_i128 Source::rare;
+        deserialize_i128 visit_i128 Source::signed_wide;
         deserialize_f32 visit_f32 |source| source.array().map(f32::from_le_bytes);
         deserialize_f64 visit_f64 |source| source.array().map(f64::from_le_bytes);
-        deserialize_char visit_char Source::rare;
+        deserialize_char visit_char Source::char;
         deserialize_str visit_borrowed_str Source::str;
         deserialize_string visit_string |source| source.string().map(String::from);
         deserialize_bytes visit_borrowed_bytes Source::bytes;

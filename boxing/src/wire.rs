@@ -1,15 +1,13 @@
 //! The bytes of values, with the help of bincode: the only file that names it.
 //!
-//! Encoding is bincode's own. Of decoding, `decoder` reads whatever nests, because bincode counts neither levels nor
-//! elements; what values mostly consist of is read here, in line, and bincode reads the rest. One configuration for ever:
-//! variable-length integers, little endian (PROTOCOL.md § 9). The bytes are pinned by `tests/golden.rs` and checked against
+//! Encoding is bincode's own. Decoding is not: `decoder` reads whatever nests, because bincode counts neither levels nor
+//! elements, and what values consist of is read here, in line. One configuration for ever: variable-length integers, little endian (PROTOCOL.md § 9). The bytes are pinned by `tests/golden.rs` and checked against
 //! a second implementation, so the format outlives the library.
 
 use std::io;
 use std::str::Utf8Error;
 
 use bincode::{DefaultOptions, ErrorKind};
-use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
 use crate::CodecError;
@@ -29,16 +27,17 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, sink: impl io::Write) -> R
 /// The largest first byte of an integer that is all of it.
 const SINGLE: u8 = 250;
 
+/// The first byte of an integer of 128 bits.
+const WIDE: u8 = 254;
+
 /// Bytes that are still to be decoded, and how to read from them what does not nest.
 pub(crate) struct Source<'de> {
     rest: &'de [u8],
-    /// How many bytes were asked for when there were not enough.
-    missed: usize,
 }
 
 impl<'de> Source<'de> {
     pub(crate) const fn new(rest: &'de [u8]) -> Self {
-        Self { rest, missed: 0 }
+        Self { rest }
     }
 
     /// How many bytes are left.
@@ -98,10 +97,49 @@ impl<'de> Source<'de> {
         T::try_from(number).map_err(|_| CodecError::InvalidInteger.into())
     }
 
+    /// An unsigned integer of 128 bits.
+    pub(crate) fn wide(&mut self) -> Decoded<u128> {
+        if let [WIDE, rest @ ..] = self.rest {
+            self.rest = rest;
+            return self.array().map(u128::from_le_bytes);
+        }
+        self.varint().map(u128::from)
+    }
+
+    /// A signed integer of 128 bits.
+    pub(crate) fn signed_wide(&mut self) -> Decoded<i128> {
+        let zigzag = self.wide()?;
+        Ok((zigzag >> 1).cast_signed() ^ (zigzag & 1).cast_signed().wrapping_neg())
+    }
+
+    /// A character, in UTF-8.
+    pub(crate) fn char(&mut self) -> Decoded<char> {
+        let begun = self.rest;
+        let more = match self.byte()? {
+            0..=0x7f => 0,
+            0xc2..=0xdf => 1,
+            0xe0..=0xef => 2,
+            0xf0..=0xf4 => 3,
+            _ => return Err(CodecError::InvalidChar.into()),
+        };
+        self.take(more)?;
+        let text = begun
+            .get(..=more as usize)
+            .and_then(|bytes| str::from_utf8(bytes).ok());
+        let char = text.and_then(|text| text.chars().next());
+        char.ok_or_else(|| CodecError::InvalidChar.into())
+    }
+
     /// Bytes, with their number before them.
     #[inline]
     pub(crate) fn bytes(&mut self) -> Decoded<&'de [u8]> {
         let len = self.varint()?;
+        self.take(len)
+    }
+
+    /// So many bytes.
+    #[inline]
+    fn take(&mut self, len: u64) -> Decoded<&'de [u8]> {
         match usize::try_from(len)
             .ok()
             .and_then(|len| self.rest.split_at_checked(len))
@@ -129,19 +167,6 @@ impl<'de> Source<'de> {
         }
     }
 
-    /// A character, or an integer of 128 bits.
-    pub(crate) fn rare<T: DeserializeOwned>(&mut self) -> Decoded<T> {
-        T::deserialize(&mut bincode::Deserializer::with_reader(
-            &mut *self,
-            DefaultOptions::new(),
-        ))
-        .map_err(|error| match *error {
-            ErrorKind::Io(_) => self.truncated(self.missed as u64),
-            ErrorKind::InvalidCharEncoding => CodecError::InvalidChar.into(),
-            _ => CodecError::InvalidInteger.into(),
-        })
-    }
-
     #[cold]
     fn truncated(&self, needed: u64) -> Box<CodecError> {
         let left = self.left();
@@ -155,32 +180,13 @@ fn not_utf8(error: Utf8Error) -> Box<CodecError> {
     CodecError::InvalidUtf8 { valid }.into()
 }
 
-impl io::Read for Source<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.read_exact(into).map(|()| into.len())
-    }
-
-    fn read_exact(&mut self, into: &mut [u8]) -> io::Result<()> {
-        match self.rest.split_at_checked(into.len()) {
-            Some((taken, rest)) => {
-                into.copy_from_slice(taken);
-                self.rest = rest;
-                Ok(())
-            }
-            None => {
-                self.missed = into.len();
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
 
     use bincode::Options;
     use proptest::prelude::*;
+    use serde::de::DeserializeOwned;
 
     use super::*;
     use crate::DecodeLimits;
