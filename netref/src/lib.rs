@@ -62,6 +62,7 @@ mod panics;
 mod parcel;
 mod peer;
 pub mod place;
+mod pool;
 mod reconnecting;
 pub mod rpyc;
 pub mod runtime;
