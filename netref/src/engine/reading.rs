@@ -10,7 +10,7 @@ use farref_framing::{CloseReason, Inlet, Nanos, ReadFrom, StreamKey};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::engine::core::{Core, Proxies};
+use crate::engine::core::{Anchor, Core, Proxies};
 use crate::engine::pace::Pace;
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
@@ -72,22 +72,21 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 ready.drain(..).for_each(Waiter::wake);
                 match event {
                     None => return Handled::All { calls, woken },
-                    Some(Event::Ready(waiter)) => waiter.wake(),
                     // The peer takes what it said since our goodbye for unknown; it was given up with that.
                     Some(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
-                    Some(Event::Call(incoming)) => {
-                        calls = calls.saturating_add(1);
-                        self.deliver(incoming, &mut anchor);
+                    Some(event) => {
+                        calls = calls.saturating_add(u32::from(matches!(event, Event::Call(_))));
+                        self.handle(event, &mut anchor);
                     }
-                    Some(event) => self.handle(event),
                 }
             }
         })
     }
 
-    fn handle(self: &Arc<Self>, event: Event<EngineHandles>) {
+    #[inline]
+    fn handle(self: &Arc<Self>, event: Event<EngineHandles>, anchor: impl FnOnce() -> Arc<Anchor<P>>) {
         match event {
-            Event::Call(incoming) => self.deliver(incoming, || self.anchor()),
+            Event::Call(incoming) => self.deliver(incoming, anchor),
             Event::Ready(waiter) => waiter.wake(),
             Event::Body { answer, body, refs } => self.body_arrived(answer, body, refs),
             Event::Cancelled { answer, .. } => self.give_up(answer),
