@@ -159,13 +159,15 @@ async fn attach(
         stderr,
         ..
     } = started;
+    // Before anything of the command is shown: whoever has seen a word of it may send signals to it.
+    let signals = Heard::listen(on_terminal);
+    let signals = tokio::spawn(signals.pass_on(process.clone()));
     let hung_up = Arc::new(tokio::sync::Notify::new());
     if let Some(sender) = stdin {
         tokio::spawn(feed(sender, is_raw, Arc::clone(&hung_up)));
     }
     let out = tokio::spawn(drain(stdout, tokio::io::stdout()));
     let err = tokio::spawn(drain(stderr, tokio::io::stderr()));
-    let signals = tokio::spawn(pass_signals(process.clone(), on_terminal));
     let over = async {
         // What it wrote comes first; it may leave others behind that hold its output, and they are not waited for.
         let exit = process
@@ -252,46 +254,75 @@ impl Escape {
     }
 }
 
+/// The signals to this process, which are the command's from [`listen`](Self::listen) on.
 #[cfg(unix)]
-async fn pass_signals(process: Netref<dyn Process>, on_terminal: bool) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let kinds = [
-        (SignalKind::interrupt(), Signal::INT),
-        (SignalKind::terminate(), Signal::TERM),
-        (SignalKind::hangup(), Signal::HUP),
-        (SignalKind::quit(), Signal::QUIT),
-        (SignalKind::user_defined1(), Signal::USR1),
-        (SignalKind::user_defined2(), Signal::USR2),
-    ];
-    let mut passing = tokio::task::JoinSet::new();
-    for (kind, name) in kinds {
-        let Ok(mut heard) = signal(kind) else {
-            continue;
-        };
-        let process = process.clone();
-        passing.spawn(async move {
-            while heard.recv().await.is_some() {
-                // If it has just ended, so will this.
-                let _ = process.call().signal(name.clone()).await;
-            }
-        });
+struct Heard {
+    signals: Vec<(Signal, tokio::signal::unix::Signal)>,
+    /// The terminal has another size.
+    resized: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Heard {
+    fn listen(on_terminal: bool) -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [
+            (SignalKind::interrupt(), Signal::INT),
+            (SignalKind::terminate(), Signal::TERM),
+            (SignalKind::hangup(), Signal::HUP),
+            (SignalKind::quit(), Signal::QUIT),
+            (SignalKind::user_defined1(), Signal::USR1),
+            (SignalKind::user_defined2(), Signal::USR2),
+        ];
+        // One that cannot be heard does here what it does to every program.
+        Self {
+            signals: kinds
+                .into_iter()
+                .filter_map(|(kind, name)| Some((name, signal(kind).ok()?)))
+                .collect(),
+            resized: on_terminal
+                .then(|| signal(SignalKind::window_change()).ok())
+                .flatten(),
+        }
     }
-    if on_terminal && let Ok(mut resized) = signal(SignalKind::window_change()) {
-        passing.spawn(async move {
-            while resized.recv().await.is_some() {
-                if let Some((rows, cols)) = terminal_size() {
-                    let _ = process.call().resize(rows, cols).await;
+
+    async fn pass_on(self, process: Netref<dyn Process>) {
+        let mut passing = tokio::task::JoinSet::new();
+        for (name, mut heard) in self.signals {
+            let process = process.clone();
+            passing.spawn(async move {
+                while heard.recv().await.is_some() {
+                    // If it has just ended, so will this.
+                    let _ = process.call().signal(name.clone()).await;
                 }
-            }
-        });
+            });
+        }
+        if let Some(mut resized) = self.resized {
+            passing.spawn(async move {
+                while resized.recv().await.is_some() {
+                    if let Some((rows, cols)) = terminal_size() {
+                        let _ = process.call().resize(rows, cols).await;
+                    }
+                }
+            });
+        }
+        while passing.join_next().await.is_some() {}
     }
-    while passing.join_next().await.is_some() {}
 }
 
 #[cfg(not(unix))]
-async fn pass_signals(process: Netref<dyn Process>, _on_terminal: bool) {
-    while tokio::signal::ctrl_c().await.is_ok() {
-        let _ = process.call().signal(Signal::INT).await;
+struct Heard;
+
+#[cfg(not(unix))]
+impl Heard {
+    const fn listen(_on_terminal: bool) -> Self {
+        Self
+    }
+
+    async fn pass_on(self, process: Netref<dyn Process>) {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            let _ = process.call().signal(Signal::INT).await;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use crate::context::Global;
 use crate::failure::{Code, Failure, Outcome};
 use crate::far::{Far, failed};
+use crate::interrupts::Interrupts;
 use crate::output::{Out, harmless};
 
 /// Forward connections to another machine, and from it.
@@ -52,6 +53,8 @@ impl Forward {
         let far = Far::connect(&self.address, global).await?;
         let network = far.host.call().network().await;
         let network = network.map_err(|error| far.failed("cannot use the network there", &error))?;
+        // Whoever has read that it has started may end it.
+        let mut interrupts = Interrupts::listen()?;
         let mut out = Out::new(global);
         let mut forwardings = Vec::new();
         for (at, to) in local {
@@ -87,7 +90,7 @@ impl Forward {
         };
         let outcome = tokio::select! {
             error = lost => Err(Failure::of("the connection is over", &error).code(Code::Connection as u8)),
-            _ = tokio::signal::ctrl_c() => Ok(()),
+            () = interrupts.next() => Ok(()),
         };
         drop(forwardings);
         outcome?;

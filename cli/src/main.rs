@@ -1,9 +1,11 @@
 //! The program `farref`: remote objects, files and processes from the command line.
 //!
-//! One file per command; [`context`] has what they share, [`failure`] how they end, [`output`] what they print.
+//! One file per command; [`context`] has what they share, [`failure`] how they end, [`output`] what they print,
+//! [`interrupts`] Ctrl-C.
 
 mod context;
 mod failure;
+mod interrupts;
 mod output;
 mod pair;
 

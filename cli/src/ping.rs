@@ -7,6 +7,7 @@ use farref::Value;
 
 use crate::context::{Global, duration, name_of};
 use crate::failure::{Code, Failure, Outcome};
+use crate::interrupts::Interrupts;
 use crate::output::{Out, map, time};
 
 /// Ask a peer for signs of life, and measure the round trips.
@@ -41,6 +42,7 @@ impl Ping {
         let mut ticks = tokio::time::interval(self.interval.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = None;
+        let mut interrupts = Interrupts::listen()?;
         for number in 1..=self.count {
             // Both can be given up: nothing is lost. Ctrl-C ends it with the summary.
             let answer = tokio::select! {
@@ -51,7 +53,7 @@ impl Ping {
                         None => Some(connection.ping().await),
                     }
                 } => answer,
-                _ = tokio::signal::ctrl_c() => break,
+                () = interrupts.next() => break,
             };
             match answer {
                 Some(Ok(trip)) => {

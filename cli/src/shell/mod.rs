@@ -22,6 +22,7 @@ use self::complete::Assistant;
 use self::session::{HELP, Session, Style, Then, Trouble};
 use crate::context::{Global, name_of};
 use crate::failure::{Code, Failure, Outcome, code_of};
+use crate::interrupts::Interrupts;
 use crate::output::{DIM, RED, paint};
 
 /// Explore what a peer shows: call methods, keep results, read documentation.
@@ -116,7 +117,11 @@ impl Shell {
             // There is none the first time.
             let _ = editor.load_history(history);
         }
-        let mut interrupts = Interrupts::listen(runtime)?;
+        // While a call is under way; at the prompt it is a key like others.
+        let mut interrupts = {
+            let _in_runtime = runtime.enter();
+            Interrupts::listen()?
+        };
         let mut stdout = std::io::stdout();
         if !global.quiet {
             let text = format!(
@@ -170,38 +175,6 @@ impl Shell {
             let _ = editor.save_history(history);
         }
         outcome
-    }
-}
-
-/// Ctrl-C while a call is under way; at the prompt it is a key like others.
-struct Interrupts {
-    #[cfg(unix)]
-    signals: tokio::signal::unix::Signal,
-}
-
-impl Interrupts {
-    #[cfg(unix)]
-    fn listen(runtime: &Runtime) -> Outcome<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let _in_runtime = runtime.enter();
-        let signals = signal(SignalKind::interrupt());
-        let signals = signals.map_err(|error| Failure::io("cannot listen for Ctrl-C", &error))?;
-        Ok(Self { signals })
-    }
-
-    #[cfg(not(unix))]
-    #[expect(clippy::unnecessary_wraps, reason = "other systems may refuse")]
-    fn listen(_: &Runtime) -> Outcome<Self> {
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        self.signals.recv().await;
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
-        }
     }
 }
 
