@@ -283,8 +283,8 @@ pub trait Link: Send + 'static {
     /// bulk fragment in it that has not begun, and nothing else is added.
     fn poll_transmit(&mut self, batch: &mut Batch, now: Nanos) -> bool;
 
-    /// Consumes whole frames of `input`, which came on `stream`, and leaves a partial rest there. `end`: nothing
-    /// follows on this stream.
+    /// Consumes frames of `input`, which came on `stream`, and leaves there what cannot be taken before more of it has come.
+    /// `end`: nothing follows on this stream.
     ///
     /// # Errors
     ///

@@ -437,6 +437,32 @@ fn an_oversized_frame_is_refused_by_its_header_alone() {
     assert!(input.capacity() <= before);
 }
 
+/// What is kept until the rest of a frame has come is moved for the next read.
+#[test]
+fn of_a_large_body_nothing_is_left_in_the_buffer() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let body = pattern(0, 300_000);
+    submit(&mut *pair.dialer, b"large", &body);
+    let mut batch = Batch::new();
+    assert!(pair.dialer.poll_transmit(&mut batch, 0));
+    let mut told = batch.to_vec(StreamKey::MAIN);
+    let mut input = BytesMut::new();
+    // Until what is left is a header, or a part of one.
+    for (from, upto) in [(0, 20_000), (20_000, 20_001), (20_001, 100_000)] {
+        input.extend_from_slice(&told[from..upto]);
+        pair.listener
+            .handle_bytes(StreamKey::MAIN, &mut input, false, 0)
+            .unwrap();
+        assert!(input.is_empty(), "{} at {upto}", input.len());
+    }
+    reads(&mut *pair.listener, &told.split_off(100_000), 0).unwrap();
+    batch.clear();
+    pair.settle(0);
+    let mut heard = Heard::default();
+    heard.take(&mut *pair.listener);
+    assert_eq!(heard.whole().unwrap(), [[&b"large"[..], &body].concat()]);
+}
+
 #[test]
 fn a_small_message_waits_for_at_most_one_fragment_of_a_large_one() {
     let mut pair = Pair::new(true, &Limits::default());

@@ -25,6 +25,7 @@ impl Core {
             return Err(Misuse::NoSession.into()); // the last words stay, for whoever can still be told
         }
         self.carrier.greeting.clear();
+        self.carrier.begun = None;
         if !self.resuming {
             self.carrier.down_since = now; // one that was lost before it was agreed on does not count
         }
@@ -109,6 +110,7 @@ impl Core {
         }
         self.carrier.fragment = carrier.fragment;
         self.carrier.accepts = carrier.accepts;
+        self.carrier.begun = None;
         self.go_on(&request.attach, now);
         Ok(())
     }

@@ -7,11 +7,14 @@ mod attach;
 mod receive;
 pub(crate) mod transmit;
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 use farref_transport::Class;
 
 use crate::error::{LinkError, Loss, Misuse, SessionEnd};
 use crate::event::{CloseReason, LinkEvent, LinkStats};
+use crate::frame::Header;
 use crate::lanes::buffer::size;
 use crate::lanes::incoming::{Events, Incoming};
 use crate::lanes::outgoing::Outgoing;
@@ -117,6 +120,36 @@ struct CarrierState {
     down_since: Nanos,
     /// A SESSION_NEW may come although there will be no session.
     ignore_new: bool,
+    /// A DATA frame of which a part was taken.
+    begun: Option<Begun>,
+}
+
+/// What of a frame is still to come.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    lane: u64,
+    left: NonZeroU32,
+}
+
+impl Begun {
+    fn new(header: Header) -> Option<Self> {
+        let left = u32::try_from(header.len).ok().and_then(NonZeroU32::new)?;
+        Some(Self {
+            lane: header.lane,
+            left,
+        })
+    }
+
+    fn left(self) -> usize {
+        usize::try_from(self.left.get()).unwrap_or(usize::MAX)
+    }
+
+    /// The same after `n` bytes more.
+    fn without(self, n: usize) -> Option<Self> {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        let left = NonZeroU32::new(self.left.get().saturating_sub(n))?;
+        Some(Self { left, ..self })
+    }
 }
 
 /// How the sides introduce themselves over one carrier.
@@ -175,6 +208,7 @@ impl Core {
                 since: now,
                 down_since: now,
                 ignore_new: false,
+                begun: None,
             },
             out: Outgoing::new(&limits, config.session),
             inc: Incoming::new(&limits),

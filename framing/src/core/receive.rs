@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Core, Membership, Phase};
+use super::{Begun, Core, Membership, Phase};
 use crate::error::{Breach, LinkError, Loss, Mismatch, Misuse, SessionEnd};
 use crate::event::{CloseReason, LinkEvent, Negotiated};
 use crate::frame::{Header, Kind, number};
@@ -65,11 +65,20 @@ impl Core {
                 self.greeted(&preface, &raw)?;
                 continue;
             }
+            if self.carrier.begun.is_some() {
+                self.handle_part(input, lanes)?;
+                continue;
+            }
             let Some((header, at)) = Header::decode(input, self.carrier.accepts)? else {
                 return Ok(());
             };
             let total = at.saturating_add(header.len);
             if input.len() < total {
+                if lanes && self.takes_parts(header) {
+                    input.advance(at);
+                    self.carrier.begun = Begun::new(header);
+                    continue;
+                }
                 return Ok(());
             }
             if header.kind == Some(Kind::Data) && self.phase == Phase::Open {
@@ -83,6 +92,23 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Whether a frame that has begun is taken in parts, as they come: what is kept until the rest has come is moved.
+    fn takes_parts(&self, header: Header) -> bool {
+        header.kind == Some(Kind::Data)
+            && self.phase == Phase::Open
+            && self.inc.takes_parts(header.lane, header.len)
+    }
+
+    /// The next part of a frame that is taken so.
+    fn handle_part(&mut self, input: &mut BytesMut, lanes: bool) -> Result<(), LinkError> {
+        let Some(begun) = self.carrier.begun.take() else {
+            return Ok(());
+        };
+        let part = input.split_to(begun.left().min(input.len())).freeze();
+        self.carrier.begun = begun.without(part.len());
+        self.handle_data(begun.lane, part, lanes)
     }
 
     #[inline]

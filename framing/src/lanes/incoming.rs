@@ -210,6 +210,12 @@ impl Incoming {
         Ok(())
     }
 
+    /// Whether the `n` bytes of a frame are better taken in parts: they are put together with others in any case.
+    pub(crate) fn takes_parts(&self, number: u64, n: usize) -> bool {
+        let lane = self.lanes.get(&number);
+        lane.is_some_and(|lane| matches!(lane.state, State::Body { len, .. } if len > length(n)))
+    }
+
     /// The next bytes of a lane beside lane 0.
     pub(crate) fn data(&mut self, number: u64, bytes: Bytes, events: &mut Events) -> Result<(), Breach> {
         let id = LaneId::new(number);
