@@ -46,7 +46,8 @@ pub const MAX_PINGS: usize = 16;
 pub struct Limits {
     /// Most bytes of payload in one frame, both ways: the lower of both sides' is used.
     ///
-    /// Default 16 KiB, 240 B to 64 KiB. A small message waits for at most one such piece of a large one.
+    /// Default 16 KiB, 240 B to 64 KiB. A small message waits for at most one such piece of a large one. Connections take
+    /// what suits their medium in place of the default: 64 KiB over a Unix socket, less over a serial line.
     pub fragment: usize,
     /// Largest message accepted from the peer: head and body together, in bytes.
     ///

@@ -164,11 +164,14 @@ impl Opened {
         let mut with = LinkConfig::new(self.role, nonce, secret);
         with.session = session;
         with.limits = config.limits.clone();
-        if let Ok(suited) = usize::try_from(self.info.fragment_hint)
-            && suited < LinkLimits::default().fragment
-        {
-            // A slow medium: a small message would wait long for a large fragment.
-            with.limits.fragment = with.limits.fragment.min(suited);
+        if let Ok(suited) = usize::try_from(self.info.fragment_hint) {
+            let (chosen, default) = (with.limits.fragment, LinkLimits::default().fragment);
+            if chosen == default {
+                with.limits.fragment = suited;
+            } else if suited < default {
+                // A slow medium: a small message would wait long for a large fragment.
+                with.limits.fragment = chosen.min(suited);
+            }
         }
         with.channel_binding = self.info.channel_binding;
         Ok(with)
@@ -328,8 +331,16 @@ mod tests {
     /// The keys of a session, and the proofs of its carriers, hold for this encryption alone (PROTOCOL.md § 4.2, 4.6).
     #[tokio::test]
     async fn a_link_knows_what_its_carrier_tells_of_itself_and_so_does_each_carrier_after_it() {
-        let config = Config::default();
-        for (hint, fragment) in [(64, 64), (u32::MAX, config.limits.fragment)] {
+        const KIB: usize = 1024;
+        for (hint, chosen, fragment) in [
+            (240, 16 * KIB, 240),
+            (240, 32 * KIB, 240),
+            (64 << 10, 16 * KIB, 64 * KIB),
+            (64 << 10, 8 * KIB, 8 * KIB),
+            (16 << 10, 32 * KIB, 32 * KIB),
+        ] {
+            let mut config = Config::default();
+            config.limits.fragment = chosen;
             let (mut near, _far) = memory::pair(1 << 10);
             near.info.channel_binding = Some([7; 32]);
             near.info.fragment_hint = hint;

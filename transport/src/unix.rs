@@ -16,7 +16,7 @@ use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::address::{Address, Target, UnixName};
@@ -24,6 +24,12 @@ use crate::carrier::{BoxFuture, Carrier, CarrierInfo, PeerEvidence, StreamCarrie
 use crate::error::{AcceptError, DialError, ListenError};
 use crate::medium::{Listener, Transport};
 use crate::socket::{accept_error, check_runtime, halves};
+
+/// Bytes of a fragment: a small message waits for one of a large message, and for this one less than 50 µs.
+const FRAGMENT: u32 = 64 * 1024;
+/// What a socket is asked to hold, in bytes, of which the system makes twice as much: what most of them have at first, and
+/// grant at most. With half of that a large message has to wait for its reader too often.
+const SEND_BUFFER: usize = 208 * 1024;
 
 /// The medium `unix`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -199,6 +205,8 @@ impl Drop for SocketFile {
 }
 
 fn carrier(stream: UnixStream, info: CarrierInfo) -> Carrier {
+    // Without it, it is slower and nothing else.
+    let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
     let (rx, tx) = halves(stream);
     StreamCarrier::new(rx, tx, info).into()
 }
@@ -206,6 +214,7 @@ fn carrier(stream: UnixStream, info: CarrierInfo) -> Carrier {
 fn info(stream: &UnixStream) -> CarrierInfo {
     let mut info = CarrierInfo::new("unix");
     info.confidential = true;
+    info.fragment_hint = FRAGMENT;
     if let Ok(peer) = stream.peer_cred() {
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
         info.peer = PeerEvidence::Unix {
