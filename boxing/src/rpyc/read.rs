@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn text(&mut self) -> Result<&'a str, BrineError> {
         match self.tag()? {
-            0x08 => self.text_inside(),
+            0x08 => utf8(self.bytes_inside()?),
             found => Err(unexpected("text", found)),
         }
     }
@@ -225,17 +225,27 @@ impl<'a> Reader<'a> {
     /// It is neither; [`BrineError::InvalidUtf8`].
     #[inline]
     pub fn name(&mut self) -> Result<&'a str, BrineError> {
+        utf8(self.name_bytes()?)
+    }
+
+    /// The bytes of a [`name`](Self::name), which may be no text: for who only compares them.
+    ///
+    /// # Errors
+    ///
+    /// It is neither a text nor a byte string.
+    #[inline]
+    pub fn name_bytes(&mut self) -> Result<&'a [u8], BrineError> {
         match self.tag()? {
-            0x08 => self.text_inside(),
-            tag => utf8(self.bytes_of(tag, "a name")?),
+            0x08 => self.bytes_inside(),
+            tag => self.bytes_of(tag, "a name"),
         }
     }
 
     /// The byte string of a text.
     #[inline]
-    fn text_inside(&mut self) -> Result<&'a str, BrineError> {
+    fn bytes_inside(&mut self) -> Result<&'a [u8], BrineError> {
         let tag = self.tag_byte()?;
-        utf8(self.bytes_of(tag, "the bytes of a text")?)
+        self.bytes_of(tag, "the bytes of a text")
     }
 
     /// A byte string. [`Bytes::slice_ref`] of the payload shares it.
@@ -287,6 +297,27 @@ impl<'a> Reader<'a> {
                 found,
             }),
         }
+    }
+
+    /// The beginning of a pair, and what [`index`](Self::index) makes of its first item: how boxes begin, and what is inside
+    /// others. The second item comes next, one level further in: [`leave`](Self::leave) comes back from there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`tuple_of`](Self::tuple_of), [`enter`](Self::enter) and [`index`](Self::index).
+    #[inline]
+    pub fn pair(&mut self) -> Result<Option<i128>, BrineError> {
+        if let [0x11, tag @ 0x20..=0xef, rest @ ..] = self.rest
+            && let (false, Some(depth), 3..) = (rest.is_empty(), self.depth.checked_sub(1), self.items)
+        {
+            self.items = self.items.saturating_sub(2);
+            self.depth = depth;
+            self.rest = rest;
+            return Ok(Some(immediate(*tag)));
+        }
+        self.tuple_of(2)?;
+        self.enter()?;
+        self.index()
     }
 
     /// How many items the tuple with this tag has, if it is one.
@@ -375,7 +406,7 @@ impl<'a> Reader<'a> {
             0x04 => B::bool(false),
             0x05 => B::constant(Constant::NotImplemented),
             0x06 => B::constant(Constant::Ellipsis),
-            0x08 => B::text(self.text_inside()?),
+            0x08 => B::text(utf8(self.bytes_inside()?)?),
             0x01 | 0x0a..=0x0f => B::bytes(self.payload, self.bytes_of(tag, "")?),
             0x16 | 0x17 => match self.integer_of(tag)? {
                 Integer::Small(value) => B::int(value),

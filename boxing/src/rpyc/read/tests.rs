@@ -268,3 +268,35 @@ fn a_reader_reads_what_it_is_told_and_nothing_else() {
     assert!(!reader.none());
     assert_eq!(reader.int(), Err(BrineError::Truncated { needed: 1, left: 0 }));
 }
+
+#[test]
+fn a_pair_is_a_tuple_of_two_that_begins_with_an_integer_whatever_the_limits() {
+    let payloads: [&'static [u8]; 9] = [
+        b"\x11\x51\x52",
+        b"\x11\x51\x11\x52\0",
+        b"\x11\x51",
+        b"\x11",
+        b"\x14\x02\x51\0",
+        b"\x11\x16\x0142\0",
+        b"\x11\x03\0",
+        b"\x11\0\0",
+        b"\x12\x51\0\0",
+    ];
+    for payload in payloads.map(Bytes::from_static) {
+        for (depth, items) in (0..3).flat_map(|depth| (0..6).map(move |items| (depth, items))) {
+            let limits = BrineLimits {
+                depth,
+                items,
+                ..BrineLimits::default()
+            };
+            let (mut pair, mut apart) = (Reader::new(&payload, &limits), Reader::new(&payload, &limits));
+            let begun = apart.tuple_of(2).and_then(|()| apart.enter());
+            let expected = begun.and_then(|()| apart.index());
+            assert_eq!(pair.pair(), expected, "{payload:?} {depth} {items}");
+            if expected.is_ok() {
+                assert_eq!(pair.skip(), apart.skip(), "{payload:?} {depth} {items}");
+                assert_eq!(pair.rest(), apart.rest());
+            }
+        }
+    }
+}
