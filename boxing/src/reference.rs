@@ -155,6 +155,7 @@ thread_local! {
 enum Unmade {
     Boxing,
     Unboxing { depth: u32 },
+    Reading,
 }
 
 /// Puts the table of the innermost message on the stack, if that has none yet.
@@ -171,6 +172,10 @@ fn make() {
                 references,
                 body: None,
                 depth,
+            },
+            Unmade::Reading => Scope::Reading {
+                held: Vec::new(),
+                bytes: None,
             },
         });
     }
@@ -306,10 +311,7 @@ pub(crate) fn unboxing(references: &[Reference], body: &Bytes, depth: u32) -> Gu
 
 /// Begins to read a value as another type.
 pub(crate) fn reading() -> Guard {
-    Guard::new(Scope::Reading {
-        held: Vec::new(),
-        bytes: None,
-    })
+    Guard::bare(Unmade::Reading)
 }
 
 /// Begins to ask a type for its shape. Messages that are at hand are not seen meanwhile.
