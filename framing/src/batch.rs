@@ -216,6 +216,12 @@ impl Batch {
         self.segments.reserve_exact(1);
     }
 
+    /// The bytes of the one piece that there is, as in most batches: room for many slices takes a while to make.
+    pub(crate) fn only(&self) -> Option<&[u8]> {
+        let only = self.segments.front().filter(|_| self.segments.len() == 1);
+        only.map(|segment| self.bytes(segment))
+    }
+
     /// Fills `slices` from the front and returns how many were filled.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let filled = slices.len().min(self.segments.len());

@@ -56,9 +56,15 @@ impl Outlet {
             return lanes.write(&mut *self.main, batch);
         }
         while !batch.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = batch.slices(&mut slices);
-            match self.main.try_write(slices.get(..filled).unwrap_or_default()) {
+            let written = match batch.only() {
+                Some(bytes) => self.main.try_write(&[IoSlice::new(bytes)]),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let filled = batch.slices(&mut slices);
+                    self.main.try_write(slices.get(..filled).unwrap_or_default())
+                }
+            };
+            match written {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => batch.advance(n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Written::Blocked),
