@@ -162,9 +162,11 @@ pub fn take_frame(input: &mut BytesMut, limits: &FrameLimits) -> Result<Option<B
     if behind_header <= len {
         return Ok(None);
     }
-    input.advance(HEADER);
-    let payload = input.split_to(len).freeze();
-    input.advance(1);
+    let mut payload = input
+        .split_to(len.saturating_add(HEADER).saturating_add(1))
+        .freeze();
+    payload.advance(HEADER);
+    payload.truncate(len);
     if flag == 0 {
         Ok(Some(payload))
     } else {
