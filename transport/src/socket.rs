@@ -166,6 +166,16 @@ impl<S: Socket> Other<S> {
         self.half.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether something was read since the last write, which the caller is about to acknowledge. Not at one stroke, which takes
+    /// longer: if the other half does the same meanwhile, that is acknowledged twice.
+    fn take_owed(&self) -> bool {
+        let is_owed = self.is_owed.load(Ordering::Relaxed);
+        if is_owed {
+            self.is_owed.store(false, Ordering::Relaxed);
+        }
+        is_owed
+    }
+
     #[cfg(unix)]
     fn write(&self) -> RwLockWriteGuard<'_, Half<S::Write, S>> {
         self.half.write().unwrap_or_else(PoisonError::into_inner)
@@ -216,7 +226,7 @@ impl<S: Socket> SocketRx<S> {
     /// Acknowledges what was read, before more is waited for, unless what has been written meanwhile has taken that along. The
     /// system forgets that it was asked to whenever it likes, so it is each time.
     fn acknowledge(&self) {
-        if self.acknowledges && self.other.is_owed.swap(false, Ordering::Relaxed) {
+        if self.acknowledges && self.other.take_owed() {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             match &self.half {
                 Half::Reactor(half) => drop(socket2::SockRef::from(half.as_ref()).set_tcp_quickack(true)),
@@ -371,7 +381,7 @@ impl<S: Socket> ByteTx for SocketTx<S> {
             return Ok(0);
         }
         // Before it is written: what is read meanwhile may be more than that acknowledges.
-        let was_owed = self.other.is_owed.swap(false, Ordering::Relaxed);
+        let was_owed = self.other.take_owed();
         let written = match &*self.other.read() {
             Half::Reactor(half) => retry(|| {
                 let socket = half.as_ref();
