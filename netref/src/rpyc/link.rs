@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use farref_boxing::rpyc as brine;
@@ -55,16 +56,35 @@ pub(super) struct Mortal {
 
 /// Objects that the protocol does not hold any more, for the engine to drop.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Graves(Arc<Mutex<Vec<Arc<dyn Exported>>>>);
+pub(super) struct Graves(Arc<Buried>);
+
+#[derive(Debug, Default)]
+struct Buried {
+    objects: Mutex<Vec<Arc<dyn Exported>>>,
+    /// There are some. It is asked several times for each call.
+    is_any: AtomicBool,
+}
 
 impl Graves {
+    fn bury(&self, object: Arc<dyn Exported>) {
+        let mut objects = lock(&self.0.objects);
+        objects.push(object);
+        self.0.is_any.store(true, Ordering::Release);
+    }
+
     /// The next one to be dropped.
     pub(super) fn next(&self) -> Option<Arc<dyn Exported>> {
-        lock(&self.0).pop()
+        if self.is_empty() {
+            return None;
+        }
+        let mut objects = lock(&self.0.objects);
+        let next = objects.pop();
+        self.0.is_any.store(!objects.is_empty(), Ordering::Release);
+        next
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        lock(&self.0).is_empty()
+        !self.0.is_any.load(Ordering::Acquire)
     }
 }
 
@@ -84,7 +104,7 @@ impl Deref for Mortal {
 
 impl Drop for Mortal {
     fn drop(&mut self) {
-        lock(&self.graves.0).push(Arc::clone(&self.object));
+        self.graves.bury(Arc::clone(&self.object));
     }
 }
 
