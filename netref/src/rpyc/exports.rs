@@ -102,7 +102,8 @@ impl Exports {
         if export.is_class() != (pack.instance == 0) {
             return None;
         }
-        (export.name == pack.name && i128::from(export.class) == pack.class).then_some((number, export))
+        (export.name.as_bytes() == pack.name && i128::from(export.class) == pack.class)
+            .then_some((number, export))
     }
 
     /// Hands something out once more: its number. `None` if it cannot be, or too much is.
@@ -324,7 +325,8 @@ impl Exports {
 
 /// What is raised for a name that leads nowhere.
 pub(super) fn unknown(pack: PackRef<'_>) -> Exception {
-    let name = crate::object::cut(pack.name);
+    let name = String::from_utf8_lossy(pack.name);
+    let name = crate::object::cut(&name);
     Exception::new("KeyError", [format!("no such object: {name}")])
 }
 

@@ -3,19 +3,40 @@
 use super::*;
 
 /// The arguments of a request, one behind the other.
-pub(super) struct Arguments(smallvec::IntoIter<[Value; MANY]>);
+#[derive(Default)]
+pub(super) struct Arguments {
+    values: SmallVec<[Value; MANY]>,
+    /// So many were taken.
+    taken: usize,
+}
 
 /// Most requests have no more arguments.
 const MANY: usize = 3;
 
+impl From<Vec<Value>> for Arguments {
+    fn from(values: Vec<Value>) -> Self {
+        Self {
+            values: values.into(),
+            taken: 0,
+        }
+    }
+}
+
 impl Arguments {
-    pub(super) fn new(arguments: SmallVec<[Value; MANY]>) -> Self {
-        Self(arguments.into_iter())
+    pub(super) fn push(&mut self, value: Value) {
+        self.values.push(value);
+    }
+
+    /// The next one, if there is any.
+    fn take(&mut self) -> Option<Value> {
+        let value = self.values.get_mut(self.taken)?;
+        self.taken = self.taken.saturating_add(1);
+        Some(std::mem::take(value))
     }
 
     pub(super) fn next(&mut self, name: &str) -> Result<Value, Exception> {
         let missing = || type_error(format!("missing 1 required positional argument: '{name}'"));
-        self.0.next().ok_or_else(missing)
+        self.take().ok_or_else(missing)
     }
 
     pub(super) fn name(&mut self) -> Result<String, Exception> {
@@ -32,7 +53,7 @@ impl Arguments {
     /// Those of a call: by place, and by name.
     pub(super) fn call(&mut self) -> Result<(Vec<Value>, Named), Exception> {
         let positional = into_items(self.next("args")?);
-        let named = self.0.next().map_or_else(Vec::new, into_items);
+        let named = self.take().map_or_else(Vec::new, into_items);
         if named.is_empty() {
             return Ok((positional, Named::new()));
         }
@@ -50,6 +71,6 @@ impl Arguments {
     }
 
     pub(super) fn all(&mut self) -> Vec<Value> {
-        self.0.by_ref().collect()
+        std::iter::from_fn(|| self.take()).collect()
     }
 }

@@ -248,7 +248,7 @@ pub(super) fn plain(value: Value) -> Result<Value, Exception> {
 fn read_pack(pack: &Value) -> Result<PackRef<'_>, Exception> {
     match pack.as_slice().unwrap_or_default() {
         [Value::Str(name), class, instance] => Ok(PackRef {
-            name,
+            name: name.as_bytes(),
             class: class.as_i128().unwrap_or_default(),
             instance: instance.as_i128().unwrap_or_default(),
         }),

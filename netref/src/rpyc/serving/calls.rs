@@ -77,7 +77,7 @@ impl Rpyc {
                 if let Some((name, Attribute::Method { .. })) = face.find(name) {
                     return self.call_method(&object, export, name, positional, named, asker);
                 }
-                let mut arguments = Arguments::new(positional.into());
+                let mut arguments = Arguments::from(positional);
                 let is_there = || {
                     if face.has_special(name) {
                         Ok(())

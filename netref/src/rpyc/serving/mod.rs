@@ -124,8 +124,11 @@ impl Rpyc {
         factory: &dyn Factory<EngineHandles>,
         wrong: &mut Option<Exception>,
     ) -> Result<Value, Error> {
-        let label = begin(boxed)?;
-        let value = self.unbox_as(label, boxed, factory, wrong)?;
+        let value = match boxed.pair().map_err(malformed)? {
+            // As most are.
+            Some(label::VALUE) => boxed.value().map_err(malformed)?,
+            label => self.unbox_as(label, boxed, factory, wrong)?,
+        };
         boxed.leave();
         Ok(value)
     }
@@ -158,14 +161,12 @@ impl Rpyc {
             }
             Some(label::MINE) => {
                 let pack = PackRef::read(boxed).map_err(malformed)?;
+                let pack = pack.to_pack().map_err(malformed)?;
                 let most = self.limits.objects;
-                let proxy = self
-                    .imports
-                    .take_in(pack.to_pack(), most, factory)
-                    .ok_or_else(|| {
-                        let text = format!("the peer has handed out more than {most} objects");
-                        Error::new(farref_boxing::ErrorKind::Limit, text)
-                    })?;
+                let proxy = self.imports.take_in(pack, most, factory).ok_or_else(|| {
+                    let text = format!("the peer has handed out more than {most} objects");
+                    Error::new(farref_boxing::ErrorKind::Limit, text)
+                })?;
                 Link::Import(proxy).into_value()
             }
             other => {
@@ -194,24 +195,25 @@ impl Rpyc {
         Ok(())
     }
 
-    /// [`unbox`](Self::unbox) for the arguments of a request: nothing if they are no tuple.
+    /// [`unbox`](Self::unbox) for the arguments of a request; whether they are a tuple.
     fn unbox_arguments(
         &mut self,
         boxed: &mut Reader<'_>,
         factory: &dyn Factory<EngineHandles>,
-    ) -> Result<(Option<Arguments>, Option<Exception>), Error> {
-        let (mut values, mut wrong) = (SmallVec::new(), None);
-        let label = begin(boxed)?;
+        wrong: &mut Option<Exception>,
+        arguments: &mut Arguments,
+    ) -> Result<bool, Error> {
+        let label = boxed.pair().map_err(malformed)?;
         if label == Some(label::TUPLE) {
             let count = boxed.tuple().map_err(malformed)?;
-            self.unbox_items(count, boxed, factory, &mut wrong, |value| values.push(value))?;
+            self.unbox_items(count, boxed, factory, wrong, |value| arguments.push(value))?;
         } else {
-            match self.unbox_as(label, boxed, factory, &mut wrong)? {
-                Value::Tuple(items) => values = items.into(),
-                _ => return Ok((None, wrong)),
+            match self.unbox_as(label, boxed, factory, wrong)? {
+                Value::Tuple(items) => *arguments = Arguments::from(items),
+                _ => return Ok(false),
             }
         }
-        Ok((Some(Arguments::new(values)), wrong))
+        Ok(true)
     }
 
     /// A request came.
@@ -221,23 +223,22 @@ impl Rpyc {
         mut content: Reader<'_>,
         factory: &dyn Factory<EngineHandles>,
     ) -> Result<(), Error> {
-        let handler = begin(&mut content)?;
-        let (arguments, wrong) = self.unbox_arguments(&mut content, factory)?;
+        let handler = content.pair().map_err(malformed)?;
+        let (mut arguments, mut wrong) = (Arguments::default(), None);
+        let is_tuple = self.unbox_arguments(&mut content, factory, &mut wrong, &mut arguments)?;
         if handler == Some(handler::CLOSE) {
             self.is_closing = true;
             self.events.push_back(Event::Closed(CloseReason::done()));
             return Ok(());
         }
-        let told = match (wrong, arguments) {
+        let told = match (wrong, handler) {
             (Some(exception), _) => Err(exception),
-            (None, Some(mut arguments)) => match handler {
-                Some(handler) => self.perform(handler, &mut arguments, asker),
-                None => Err(Exception::new(
-                    "KeyError",
-                    ["the number of a request is an integer"],
-                )),
-            },
-            (None, None) => Err(type_error("the arguments of a request are a tuple")),
+            (None, _) if !is_tuple => Err(type_error("the arguments of a request are a tuple")),
+            (None, Some(handler)) => self.perform(handler, &mut arguments, asker),
+            (None, None) => Err(Exception::new(
+                "KeyError",
+                ["the number of a request is an integer"],
+            )),
         };
         match told {
             Ok(Some(value)) => self.respond(asker, Ok(value)),
@@ -366,12 +367,6 @@ impl Rpyc {
         }
         Ok(Value::Null)
     }
-}
-
-/// The beginning of a box, or of a request: its label, or what is asked for. What is in it comes next.
-fn begin(boxed: &mut Reader<'_>) -> Result<Option<i128>, Error> {
-    let begun = boxed.tuple_of(2).and_then(|()| boxed.enter());
-    begun.and_then(|()| boxed.index()).map_err(malformed)
 }
 
 fn into_items(value: Value) -> Vec<Value> {
