@@ -10,9 +10,9 @@ use rustc_hash::FxHashMap;
 
 use super::exception::Exception;
 use super::face::{FUNCTION, Face};
-use super::imports::gone;
+use super::imports::{Imports, gone};
 use super::link::{Key, Link, Object};
-use super::packs::{self, Pack, PackRef};
+use super::packs::{self, PackRef};
 use super::wire::label;
 use crate::lock::lock;
 use crate::object::{Description, Operations};
@@ -243,7 +243,7 @@ impl Exports {
     pub(super) fn put_box(
         &mut self,
         value: &Value,
-        packs: &dyn Fn(u64) -> Option<Pack>,
+        imports: &Imports,
         handed: &mut Vec<u64>,
         out: &mut BytesMut,
     ) -> Result<(), Error> {
@@ -260,13 +260,13 @@ impl Exports {
                 brine::put_int(label::TUPLE, out);
                 brine::put_tuple(items.len(), out);
                 for item in items {
-                    self.put_box(item, packs, handed, out)?;
+                    self.put_box(item, imports, handed, out)?;
                 }
                 Ok(())
             }
             Value::Reference(reference) => match Link::of(reference) {
                 Some(Link::Import(proxy)) => {
-                    let pack = packs(proxy.id()).ok_or_else(gone)?;
+                    let pack = imports.pack(proxy.id()).ok_or_else(gone)?;
                     brine::put_tuple(2, out);
                     brine::put_int(label::YOURS, out);
                     pack.put(out);
@@ -284,7 +284,7 @@ impl Exports {
             other => {
                 let shared = super::link::share(other.clone());
                 if matches!(shared, Value::Reference(_) | Value::Tuple(_)) || brine::is_by_value(&shared) {
-                    return self.put_box(&shared, packs, handed, out);
+                    return self.put_box(&shared, imports, handed, out);
                 }
                 let text = format!("a {} cannot be sent to Python", other.kind());
                 Err(Error::new(ErrorKind::Unsupported, text))

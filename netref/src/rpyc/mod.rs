@@ -84,8 +84,6 @@ pub struct Rpyc {
     /// Objects to be dropped outside the lock.
     graves: Graves,
     out: BytesMut,
-    /// Room for the content of a message, while it is not known what will be sent.
-    draft: BytesMut,
     /// Calls of ours, by number.
     calls: FxHashMap<u64, Call>,
     /// What the replies to our requests are for, by the number of the request.
@@ -215,7 +213,6 @@ impl Rpyc {
             growth: Growth::default(),
             events: VecDeque::new(),
             out: BytesMut::new(),
-            draft: BytesMut::new(),
             calls: FxHashMap::default(),
             pending: FxHashMap::default(),
             queued: VecDeque::new(),
@@ -332,19 +329,27 @@ impl Rpyc {
         Ok(())
     }
 
-    /// Writes a message.
+    /// Writes a message: its number by `number`, what it says by `content`. Nothing of it is left if that cannot be.
     fn write(
         &mut self,
         kind: Kind,
         number: impl FnOnce(&mut BytesMut),
         threads: Option<Threads>,
-        content: &[u8],
+        content: impl FnOnce(&mut Exports, &Imports, &mut BytesMut) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if self.is_closing || self.is_over {
             return Ok(());
         }
         let generation = self.generation.unwrap_or(Generation::Six);
-        wire::write(&mut self.out, generation, threads, kind, number, content)?;
+        let Self {
+            exports,
+            imports,
+            out,
+            ..
+        } = self;
+        wire::write(out, generation, threads, kind, number, |out| {
+            content(exports, imports, out)
+        })?;
         self.traffic.messages_sent = self.traffic.messages_sent.saturating_add(1);
         Ok(())
     }

@@ -205,14 +205,18 @@ pub(super) fn read<'a>(
     })
 }
 
-/// Writes one message: its head here, its number by `number`.
+/// Writes one message: its head here, its number by `number`, what it says by `content`.
+///
+/// # Errors
+///
+/// Those of `content`, and that it is too long: nothing of it is left in `out` then.
 pub(super) fn write(
     out: &mut BytesMut,
     generation: Generation,
     threads: Option<Threads>,
     kind: Kind,
     number: impl FnOnce(&mut BytesMut),
-    content: &[u8],
+    content: impl FnOnce(&mut BytesMut) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let before = out.len();
     let start = begin_frame(out);
@@ -231,12 +235,13 @@ pub(super) fn write(
         }
     }
     number(out);
-    out.extend_from_slice(content);
-    let finished = finish_frame(start, Compress::Auto, out);
-    finished.map_err(|error| {
+    let written = content(out).and_then(|()| {
+        finish_frame(start, Compress::Auto, out).map_err(|error| Error::wrap(ErrorKind::Limit, error))
+    });
+    if written.is_err() {
         out.truncate(before);
-        Error::wrap(ErrorKind::Limit, error)
-    })
+    }
+    written
 }
 
 /// Bytes are not what they should be.

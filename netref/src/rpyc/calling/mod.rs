@@ -450,7 +450,7 @@ impl Rpyc {
         out: &mut BytesMut,
     ) -> Result<(), Error> {
         let Self { exports, imports, .. } = self;
-        exports.put_box(value, &|number| imports.pack(number).cloned(), handed, out)
+        exports.put_box(value, imports, handed, out)
     }
 
     /// What was not sent after all.

@@ -76,7 +76,10 @@ impl Rpyc {
         let threads = self.bound.then(|| self.threads_of(&pending));
         let number = self.last_request;
         let put_number = |out: &mut BytesMut| brine::put_int(number, out);
-        self.write(Kind::Request, put_number, threads, content)?;
+        self.write(Kind::Request, put_number, threads, |_, _, out| {
+            out.extend_from_slice(content);
+            Ok(())
+        })?;
         self.last_request = self.last_request.wrapping_add(1);
         if let Some(call) = pending.call().and_then(|call| self.calls.get_mut(&call)) {
             call.request = Some(number);

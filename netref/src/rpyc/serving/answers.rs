@@ -220,8 +220,7 @@ impl Rpyc {
             from: if threads.to == 0 { OWN_THREAD } else { threads.to },
             to: threads.from,
         });
-        let mut content = std::mem::take(&mut self.draft);
-        let mut handed = Vec::new();
+        let number = |out: &mut BytesMut| out.extend_from_slice(&asker.number);
         let told = told.and_then(|value| {
             // Requests are not taken any more by then: these are answers to what was asked before.
             if self.out.len() > self.limits.unsent.saturating_mul(4) {
@@ -230,31 +229,26 @@ impl Rpyc {
                     ["the answers before this one are not taken"],
                 ));
             }
-            let boxed = self.put_box(&value, &mut handed, &mut content);
-            boxed.map_err(|error| {
-                self.take_back(&std::mem::take(&mut handed));
+            let mut handed = Vec::new();
+            let written = self.write(Kind::Reply, number, threads, |exports, imports, out| {
+                exports.put_box(&value, imports, &mut handed, out)
+            });
+            written.map_err(|error| {
+                self.take_back(&handed);
                 Exception::of(&error)
             })
         });
-        let kind = match told {
-            Ok(()) => Kind::Reply,
-            Err(exception) => {
-                content.clear();
-                exception.put(&mut content);
-                Kind::Exception
-            }
+        let mut raise = |exception: Exception| {
+            self.write(Kind::Exception, number, threads, |_, _, out| {
+                exception.put(out);
+                Ok(())
+            })
         };
-        let put_number = |out: &mut BytesMut| out.extend_from_slice(&asker.number);
-        if let Err(error) = self.write(kind, put_number, threads, &content) {
-            self.take_back(&handed);
-            content.clear();
-            Exception::of(&error).put(&mut content);
+        if let Err(exception) = told
+            && let Err(error) = raise(exception)
+        {
             // A short one: it has no limit to meet.
-            drop(self.write(Kind::Exception, put_number, threads, &content));
-        }
-        if content.capacity() <= COPIED {
-            content.clear();
-            self.draft = content;
+            drop(raise(Exception::of(&error)));
         }
     }
 }

@@ -28,7 +28,7 @@ use super::fetch::{Goal, containers};
 use super::link::{Iterated, Iteration, Link, Method, Named, Object, Owner, unshare, unshare_all};
 use super::packs::PackRef;
 use super::wire::{Kind, Number, Threads, handler, label, malformed};
-use super::{COPIED, Rpyc, tuple};
+use super::{Rpyc, tuple};
 use crate::chain;
 use crate::lock::lock;
 use crate::object::{self, Operations};
