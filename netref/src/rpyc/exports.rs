@@ -161,10 +161,19 @@ impl Exports {
     }
 
     /// The number of an object, and what it looks like.
-    pub(super) fn object(&self, object: &Object) -> Option<(u64, Arc<Face>)> {
+    pub(super) fn object(&self, object: &Object) -> Option<(u64, &Arc<Face>)> {
         let number = self.by_key.get(&Key::Object(object.key, object.interface))?;
         let face = self.held.get(number)?.face.as_ref()?;
-        Some((*number, Arc::clone(face)))
+        Some((*number, face))
+    }
+
+    /// The same of an object that had this number when it was last handed out.
+    pub(super) fn object_of(&self, object: &Object, last: u64) -> Option<(u64, &Arc<Face>)> {
+        match self.held.get(&last).map(|export| &export.face) {
+            // Numbers are never given again: it has no other one.
+            Some(Some(face)) => Some((last, face)),
+            _ => self.object(object),
+        }
     }
 
     /// What an object looks like.

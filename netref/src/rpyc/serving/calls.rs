@@ -22,14 +22,17 @@ impl Rpyc {
             },
             Target::Method(method) => match &method.of {
                 Owner::Object(object, export) => {
-                    let (export, face) = match self.exports.object(object) {
-                        Some(known) => known,
+                    let known = self.exports.object_of(object, *export);
+                    if let Some((export, face)) = known
+                        && let Some((name, Attribute::Method { .. })) = face.find(&method.name)
+                    {
+                        return self.call_method(object, export, name, positional, named, asker);
+                    }
+                    let (export, face) = match known {
+                        Some((export, face)) => (export, Arc::clone(face)),
                         // Python may keep a method of what it has given back.
                         None => (*export, self.exports.face(object)),
                     };
-                    if let Some((name, Attribute::Method { .. })) = face.find(&method.name) {
-                        return self.call_method(object, export, name, positional, named, asker);
-                    }
                     let target = Target::Object(object.clone(), export, face);
                     self.call_attribute(target, &method.name, positional, named, asker)
                 }

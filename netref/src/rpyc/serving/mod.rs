@@ -347,7 +347,7 @@ impl Rpyc {
         match link(value).ok_or_else(foreign)? {
             Link::Object(object) => {
                 let (export, face) = self.exports.object(object).ok_or_else(foreign)?;
-                Ok(Target::Object(object.clone(), export, face))
+                Ok(Target::Object(object.clone(), export, Arc::clone(face)))
             }
             Link::Data(data) => Ok(Target::Data(Arc::clone(data))),
             Link::Iteration(iteration) => Ok(Target::Iteration(Arc::clone(iteration))),
