@@ -15,8 +15,7 @@ impl Rpyc {
         how: How,
     ) -> Told {
         let (body, refs) = encoded(arguments).map_err(|error| Exception::of(&error))?;
-        let answer = self.admit(asker, how)?;
-        self.deliver(answer, object, export, op, Came::Encoded(body, refs));
+        self.deliver(asker, how, object, export, op, Came::Encoded(body, refs))?;
         Ok(None)
     }
 
@@ -48,14 +47,21 @@ impl Rpyc {
         positional: Vec<Value>,
         named: Named,
     ) -> Told {
-        let answer = self.admit(asker, How::Value)?;
         let plain = object::Arguments::of_parts(positional, named);
-        self.deliver(answer, object, export, op, Came::Plain(plain));
+        self.deliver(asker, How::Value, object, export, op, Came::Plain(plain))?;
         Ok(None)
     }
 
-    /// Lets a call in, if there are not too many.
-    pub(super) fn admit(&mut self, asker: &Asker, how: How) -> Result<u64, Exception> {
+    /// Hands a call to the engine, if there are not too many: its number.
+    pub(super) fn deliver(
+        &mut self,
+        asker: &Asker,
+        how: How,
+        object: &Object,
+        export: u64,
+        op: Op,
+        came: Came,
+    ) -> Result<u64, Exception> {
         let bytes = self.answering.saturating_add(asker.bytes);
         let is_much = bytes > self.limits.call_bytes && self.answering > 0;
         if self.answers.len() >= self.limits.calls || is_much {
@@ -78,6 +84,32 @@ impl Rpyc {
                 how,
             },
         );
+        let target = IncomingTarget::Object {
+            object: object.object.handle(),
+            export,
+            interface: object.interface,
+        };
+        let options = CallOptions {
+            chain,
+            ..CallOptions::default()
+        };
+        let none = Refs::new();
+        let (body, plain, refs) = match came {
+            Came::Later => (None, None, none),
+            Came::Encoded(body, refs) => (Some(body), None, refs),
+            Came::Plain(arguments) => (Some(Bytes::new()), Some(Box::new(Plain::from(arguments))), none),
+        };
+        self.events.push_back(Event::Call(Incoming {
+            answer,
+            target,
+            request: Box::new(Request {
+                op,
+                options,
+                body,
+                plain,
+                refs,
+            }),
+        }));
         Ok(answer)
     }
 
@@ -115,36 +147,6 @@ impl Rpyc {
         chain
             .map(chain::nested)
             .or_else(|| threads.map(|_| chain::fresh()))
-    }
-
-    pub(super) fn deliver(&mut self, answer: u64, object: &Object, export: u64, op: Op, came: Came) {
-        let chain = self.answers.get(&answer).and_then(|answer| answer.chain);
-        let target = IncomingTarget::Object {
-            object: object.object.handle(),
-            export,
-            interface: object.interface,
-        };
-        let options = CallOptions {
-            chain,
-            ..CallOptions::default()
-        };
-        let none = Refs::new();
-        let (body, plain, refs) = match came {
-            Came::Later => (None, None, none),
-            Came::Encoded(body, refs) => (Some(body), None, refs),
-            Came::Plain(arguments) => (Some(Bytes::new()), Some(Box::new(Plain::from(arguments))), none),
-        };
-        self.events.push_back(Event::Call(Incoming {
-            answer,
-            target,
-            request: Box::new(Request {
-                op,
-                options,
-                body,
-                plain,
-                refs,
-            }),
-        }));
     }
 
     pub(super) fn over(&mut self, answer: u64) -> Option<Answer> {
@@ -192,13 +194,16 @@ impl Rpyc {
     }
 
     fn conclude_answer(&mut self, asker: &Asker, how: How, told: Result<Value, Exception>) {
+        if matches!(how, How::Value) {
+            return self.respond(asker, told);
+        }
         let told = match (how, told) {
-            (How::Gather(object, export, mut gathered, many), Ok(value)) => {
-                gathered.push(value);
-                self.gather(asker, object, export, gathered, many)
+            (How::Gather(mut gathering), Ok(value)) => {
+                gathering.gathered.push(value);
+                self.gather(asker, gathering)
             }
-            (How::Gather(_, _, gathered, _), Err(exception)) if exception.is_stop() => {
-                Ok(Some(Value::Tuple(gathered)))
+            (How::Gather(gathering), Err(exception)) if exception.is_stop() => {
+                Ok(Some(Value::Tuple(gathering.gathered)))
             }
             (How::Next(iteration, from), batch) => {
                 return self.arrived(&iteration, from, batch, asker, None);

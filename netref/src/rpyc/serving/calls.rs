@@ -200,9 +200,8 @@ impl Rpyc {
     ) -> Told {
         let op = Op::Named(name.to_owned());
         if positional.is_empty() && named.is_empty() {
-            let answer = self.admit(asker, How::Value)?;
-            let none = Bytes::from_static(object::Arguments::NONE);
-            self.deliver(answer, object, export, op, Came::Encoded(none, Refs::new()));
+            let none = Came::Encoded(Bytes::from_static(object::Arguments::NONE), Refs::new());
+            self.deliver(asker, How::Value, object, export, op, none)?;
             return Ok(None);
         }
         if are_plain(&positional, &named) {
@@ -228,8 +227,7 @@ impl Rpyc {
         if found.is_empty() {
             return self.ask_with(asker, object, export, op, positional, named);
         }
-        let answer = self.admit(asker, How::Value)?;
-        self.deliver(answer, object, export, op, Came::Later);
+        let answer = self.deliver(asker, How::Value, object, export, op, Came::Later)?;
         let named = named
             .into_iter()
             .map(|(name, value)| tuple([Value::Str(name), value]));

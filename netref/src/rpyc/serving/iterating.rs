@@ -34,7 +34,13 @@ impl Rpyc {
             }
             // An iterator has `__iter__` too, and is what that gives.
             Target::Object(object, export, face) if face.has_method("__next__") => {
-                return self.gather(asker, object, export, Vec::new(), many);
+                let gathering = Gathering {
+                    object,
+                    export,
+                    gathered: Vec::new(),
+                    many,
+                };
+                return self.gather(asker, Box::new(gathering));
             }
             Target::Object(object, export, face) if face.has_special("__iter__") => {
                 let Link::Iteration(iteration) = Link::iteration(Iterated::Object(object, export)) else {
@@ -125,21 +131,14 @@ impl Rpyc {
     }
 
     /// Asks an object that is an iterator for its next element, until there are as many as wanted.
-    pub(super) fn gather(
-        &mut self,
-        asker: &Asker,
-        object: Object,
-        export: u64,
-        gathered: Vec<Value>,
-        many: usize,
-    ) -> Told {
-        if gathered.len() >= many {
-            return Ok(Some(Value::Tuple(gathered)));
+    pub(super) fn gather(&mut self, asker: &Asker, gathering: Box<Gathering>) -> Told {
+        if gathering.gathered.len() >= gathering.many {
+            return Ok(Some(Value::Tuple(gathering.gathered)));
         }
+        let (object, export) = (gathering.object.clone(), gathering.export);
         let op = Op::Named("__next__".to_owned());
         let none = (Vec::<Value>::new(), Named::new());
-        let how = How::Gather(object.clone(), export, gathered, many);
-        self.ask(asker, &object, export, op, &none, how)
+        self.ask(asker, &object, export, op, &none, How::Gather(gathering))
     }
 
     /// Asks for a batch of what is iterated over: whether it is there already.
