@@ -141,9 +141,9 @@ impl Arguments {
 
 /// Numbers as bytes, where the method borrows bytes: it could not borrow them from a list.
 fn suited(value: Value, argument: &Argument) -> Value {
-    let borrows = matches!(argument.of, "&[u8]" | "Option<&[u8]>");
+    let borrows = || matches!(argument.of, "&[u8]" | "Option<&[u8]>");
     let bytes = match &value {
-        Value::List(numbers) | Value::Tuple(numbers) if borrows => {
+        Value::List(numbers) | Value::Tuple(numbers) if borrows() => {
             let bytes = numbers.iter().map(|number| u8::try_from(number.as_u64()?).ok());
             bytes.collect::<Option<Vec<u8>>>()
         }
