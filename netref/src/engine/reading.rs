@@ -68,8 +68,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     };
                     (event, state.goodbye.is_some())
                 };
-                woken = woken.saturating_add(ready.len() as u32);
-                ready.drain(..).for_each(Waiter::wake);
+                if !ready.is_empty() {
+                    woken = woken.saturating_add(ready.len() as u32);
+                    ready.drain(..).for_each(Waiter::wake);
+                }
                 match event {
                     None => return Handled::All { calls, woken },
                     // The peer takes what it said since our goodbye for unknown; it was given up with that.
