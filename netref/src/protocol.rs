@@ -638,6 +638,11 @@ pub struct Traffic {
 /// Every method is quick, takes memory only, and is called under the connection's lock: no user code, no waker
 /// and no system call runs inside.
 pub trait Protocol<H: Handles>: Send + 'static {
+    /// Whether it matters now what time it is told with what comes and with what goes: if not, that may be 0. Default: it does.
+    fn is_timed(&self) -> bool {
+        true
+    }
+
     /// Consumes what it can of `input`, which came on `stream`; a partial rest stays there for the next time.
     ///
     /// # Errors

@@ -145,6 +145,11 @@ impl<P: Protocol<EngineHandles>> State<P> {
         unwanted
     }
 
+    /// The time, for a protocol to which it matters: to look at the clock takes as long as a part of a call.
+    pub(super) fn now(&self) -> Nanos {
+        if self.protocol.is_timed() { clock::now() } else { 0 }
+    }
+
     /// The next event, for whoever has the role.
     pub(super) fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
         let next = self.next_event.take().map(|event| *event);
@@ -507,7 +512,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         // A thread that leads is not woken for that.
         match state.baton.committed(alone || self.role.is_led()) {
             Turn::Write(mut writer) => {
-                state.protocol.poll_transmit(&mut writer.batch, clock::now());
+                let now = state.now();
+                state.protocol.poll_transmit(&mut writer.batch, now);
                 Turn::Write(writer)
             }
             turn => turn,
@@ -556,8 +562,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             }
             match written {
                 Ok(Written::All)
-                    if state.protocol.wants_write()
-                        && state.protocol.poll_transmit(&mut writer.batch, clock::now()) => {}
+                    if state.protocol.wants_write() && {
+                        let now = state.now();
+                        state.protocol.poll_transmit(&mut writer.batch, now)
+                    } => {}
                 Ok(Written::All) if !writer.outlet.is_buffering() => return state.baton.give_back(writer),
                 Ok(_) => {
                     state.baton.give_back_blocked(writer);

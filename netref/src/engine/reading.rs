@@ -210,11 +210,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         };
         let (carrier, handled, drained) = {
             let mut state = lock(&self.state);
+            let now = state.now();
             let input = inlet.buffer(from.stream);
-            let handled =
-                state
-                    .protocol
-                    .handle_bytes(from.stream, input, from.end, &Proxies(self), clock::now());
+            let handled = state
+                .protocol
+                .handle_bytes(from.stream, input, from.end, &Proxies(self), now);
             if from.end && from.stream == StreamKey::MAIN {
                 *slot = None;
                 // Found when the events of this read are handled, by whoever reads then.

@@ -104,8 +104,10 @@ pub struct Rpyc {
     deadlines: BTreeSet<(Nanos, u64)>,
     /// Calls of ours that are a part of a chain and not over.
     chained: BTreeSet<u64>,
-    /// When something came last.
+    /// When something came last, once it is timed.
     now: Nanos,
+    /// A round trip was asked for: nothing else is measured.
+    is_timed: bool,
     last_call: u64,
     last_request: u64,
     last_answer: u64,
@@ -226,6 +228,7 @@ impl Rpyc {
             deadlines: BTreeSet::new(),
             chained: BTreeSet::new(),
             now: 0,
+            is_timed: false,
             last_call: 0,
             last_request: 0,
             last_answer: 0,
@@ -379,6 +382,10 @@ impl Rpyc {
 impl Protocol<EngineHandles> for Rpyc {
     fn is_by_name(&self) -> bool {
         true
+    }
+
+    fn is_timed(&self) -> bool {
+        self.is_timed
     }
 
     fn handle_bytes(

@@ -121,6 +121,7 @@ impl Rpyc {
             self.queued.push_back(Queued::Ping(asked));
             return;
         }
+        self.is_timed = true;
         self.send_plain(handler::PING, &["farref".into()], Pending::Ping(asked));
     }
 }
