@@ -150,6 +150,12 @@ impl<P: Protocol<EngineHandles>> State<P> {
         if self.protocol.is_timed() { clock::now() } else { 0 }
     }
 
+    /// Hands what there is to write to `writer`; false if there is nothing.
+    pub(super) fn fill(&mut self, writer: &mut Writer) -> bool {
+        let now = self.now();
+        self.protocol.poll_transmit(&mut writer.batch, now)
+    }
+
     /// The next event, for whoever has the role.
     pub(super) fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
         let next = self.next_event.take().map(|event| *event);
@@ -512,8 +518,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         // A thread that leads is not woken for that.
         match state.baton.committed(alone || self.role.is_led()) {
             Turn::Write(mut writer) => {
-                let now = state.now();
-                state.protocol.poll_transmit(&mut writer.batch, now);
+                state.fill(&mut writer);
                 Turn::Write(writer)
             }
             turn => turn,
@@ -561,11 +566,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 return drop(writer);
             }
             match written {
-                Ok(Written::All)
-                    if state.protocol.wants_write() && {
-                        let now = state.now();
-                        state.protocol.poll_transmit(&mut writer.batch, now)
-                    } => {}
+                Ok(Written::All) if state.protocol.wants_write() && state.fill(&mut writer) => {}
                 Ok(Written::All) if !writer.outlet.is_buffering() => return state.baton.give_back(writer),
                 Ok(_) => {
                     state.baton.give_back_blocked(writer);

@@ -123,11 +123,21 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     pub(super) fn flush(&self) {
         let (writer, asks) = {
             let mut state = lock(&self.state);
-            if state.protocol.wants_write() {
+            let has_some = state.protocol.wants_write();
+            if has_some {
                 self.take_releases(&mut state);
             }
             let asks = state.protocol.has_unhurried() && self.releases.asks(&self.role);
-            (state.baton.flush(), asks)
+            let writer = state.baton.flush().and_then(|mut writer| {
+                if has_some || state.ended {
+                    state.fill(&mut writer);
+                    return Some(writer);
+                }
+                // Where it lay it has nothing left over.
+                state.baton.give_back(writer);
+                None
+            });
+            (writer, asks)
         };
         if let Some(writer) = writer {
             self.write(writer);
