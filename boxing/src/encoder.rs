@@ -1,14 +1,14 @@
 //! Values to bytes: a reused buffer, and the references met on the way.
 
 use std::fmt;
-use std::io;
 use std::vec::Drain;
 
 use ::bytes::Bytes;
 use serde::Serialize;
 
+use crate::CodecError;
 use crate::reference::{self, Reference};
-use crate::{CodecError, wire};
+use crate::sink::Sink;
 
 /// From this length on, [`Bytes`] that go through an adapter are shared rather than copied: 4 KiB.
 ///
@@ -34,11 +34,9 @@ const KEEP_REFERENCES: usize = 256;
 ///
 /// # Invariant
 ///
-/// The body is `parts` and then `scratch`; once `encode` has returned, one of the two is empty.
-#[derive(Default)]
+/// Once `encode` has returned, either there are no parts in the sink, or nothing else is.
 pub struct Encoder {
-    scratch: Vec<u8>,
-    parts: Vec<Bytes>,
+    sink: Sink,
     references: Vec<Reference>,
 }
 
@@ -60,8 +58,7 @@ impl Encoder {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            scratch: Vec::new(),
-            parts: Vec::new(),
+            sink: Sink::new(true),
             references: Vec::new(),
         }
     }
@@ -69,11 +66,9 @@ impl Encoder {
     /// An encoder that holds a value already, as it was encoded elsewhere, without its references.
     #[must_use]
     pub fn of(body: Bytes) -> Self {
-        Self {
-            scratch: Vec::new(),
-            parts: vec![body],
-            references: Vec::new(),
-        }
+        let mut encoder = Self::new();
+        encoder.sink.parts.push(body);
+        encoder
     }
 
     /// Encodes `value`, in place of what was encoded before.
@@ -88,32 +83,33 @@ impl Encoder {
             self.clear();
         }
         let scope = reference::boxing(std::mem::take(&mut self.references));
-        let sink = Sink {
-            scratch: &mut self.scratch,
-            parts: &mut self.parts,
-        };
-        let result = wire::write(value, sink);
+        let result = value.serialize(&mut self.sink);
         self.references = scope.finish();
         match result {
-            Ok(()) if self.parts.is_empty() && self.scratch.len() <= KEEP => {}
-            Ok(()) => sink_rest(&mut self.scratch, &mut self.parts),
-            Err(_) => self.clear(),
+            Ok(()) if self.sink.parts.is_empty() && self.sink.scratch.len() <= KEEP => Ok(()),
+            Ok(()) => {
+                self.sink.close();
+                Ok(())
+            }
+            Err(error) => {
+                self.clear();
+                Err(*error)
+            }
         }
-        result
     }
 
     #[inline]
     fn is_clear(&self) -> bool {
-        self.scratch.is_empty() && self.parts.is_empty() && self.references.is_empty()
+        self.sink.scratch.is_empty() && self.sink.parts.is_empty() && self.references.is_empty()
     }
 
     /// The bytes of the value.
     #[must_use]
     pub fn body(&self) -> EncodedBody<'_> {
-        if self.parts.is_empty() {
-            EncodedBody::Slice(&self.scratch)
+        if self.sink.parts.is_empty() {
+            EncodedBody::Slice(&self.sink.scratch)
         } else {
-            EncodedBody::Rope(&self.parts)
+            EncodedBody::Rope(&self.sink.parts)
         }
     }
 
@@ -130,19 +126,26 @@ impl Encoder {
     /// Drops the value and its references, and keeps up to 64 KiB of memory.
     #[inline]
     pub fn clear(&mut self) {
-        self.scratch.clear();
-        if !self.parts.is_empty() {
-            self.parts.clear();
+        let Sink { scratch, parts, .. } = &mut self.sink;
+        scratch.clear();
+        if !parts.is_empty() {
+            parts.clear();
         }
         if !self.references.is_empty() {
             self.references.clear();
         }
-        if self.scratch.capacity() > KEEP {
-            self.scratch.shrink_to(KEEP);
+        if scratch.capacity() > KEEP {
+            scratch.shrink_to(KEEP);
         }
         if self.references.capacity() > KEEP_REFERENCES {
             self.references.shrink_to(KEEP_REFERENCES);
         }
+    }
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -179,53 +182,5 @@ impl EncodedBody<'_> {
             Self::Rope([only]) => only.clone(),
             Self::Rope(parts) => parts.concat().into(),
         }
-    }
-}
-
-/// Where bincode writes to.
-struct Sink<'a> {
-    scratch: &'a mut Vec<u8>,
-    parts: &'a mut Vec<Bytes>,
-}
-
-impl io::Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes).map(|()| bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() < SHARE_FROM {
-            self.scratch.extend_from_slice(bytes);
-        } else {
-            self.write_long(bytes);
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink<'_> {
-    #[cold]
-    fn write_long(&mut self, bytes: &[u8]) {
-        if let Some(shared) = reference::claim(bytes) {
-            sink_rest(self.scratch, self.parts);
-            self.parts.push(shared);
-        } else {
-            self.scratch.extend_from_slice(bytes);
-        }
-    }
-}
-
-/// Moves what was written to `scratch` to the end of `parts`.
-fn sink_rest(scratch: &mut Vec<u8>, parts: &mut Vec<Bytes>) {
-    if scratch.len() >= SHARE_FROM {
-        parts.push(std::mem::take(scratch).into());
-    } else if !scratch.is_empty() {
-        parts.push(Bytes::copy_from_slice(scratch));
-        scratch.clear();
     }
 }

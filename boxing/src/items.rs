@@ -11,12 +11,12 @@ use crate::decoder::decode_some;
 use crate::limits::DecodeLimits;
 use crate::reference::{self, Reference, lend, slot};
 use crate::shape::decode_some_by_shape;
-use crate::{CodecError, Shape, wire};
+use crate::sink::Sink;
+use crate::{CodecError, Shape};
 
 /// Encodes values one behind the other, until they are taken as [`Items`].
-#[derive(Default)]
 pub struct ItemsWriter {
-    bytes: Vec<u8>,
+    sink: Sink,
     references: Vec<Reference>,
     count: u64,
 }
@@ -37,7 +37,7 @@ impl ItemsWriter {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            bytes: Vec::new(),
+            sink: Sink::new(false),
             references: Vec::new(),
             count: 0,
         }
@@ -49,23 +49,23 @@ impl ItemsWriter {
     ///
     /// The value refuses, or has a sequence of unknown length. Nothing of it is kept, neither bytes nor references.
     pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
-        let (bytes, references) = (self.bytes.len(), self.references.len());
+        let (bytes, references) = (self.len(), self.references.len());
         let scope = reference::boxing(std::mem::take(&mut self.references));
-        let result = wire::write(value, &mut self.bytes);
+        let result = value.serialize(&mut self.sink);
         self.references = scope.finish();
         if result.is_ok() {
             self.count = self.count.saturating_add(1);
         } else {
-            self.bytes.truncate(bytes);
+            self.sink.scratch.truncate(bytes);
             self.references.truncate(references);
         }
-        result
+        Ok(result?)
     }
 
     /// The bytes of the values so far.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.bytes.len()
+        self.sink.scratch.len()
     }
 
     /// How many values there are.
@@ -83,15 +83,21 @@ impl ItemsWriter {
     /// Takes what there is, and begins anew.
     pub fn take(&mut self) -> Items {
         let Self {
-            bytes,
+            sink,
             references,
             count,
         } = std::mem::take(self);
         Items {
-            bytes: bytes.into(),
+            bytes: sink.scratch.into(),
             references,
             count,
         }
+    }
+}
+
+impl Default for ItemsWriter {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -227,7 +233,7 @@ impl fmt::Debug for ItemsWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ItemsWriter")
             .field("count", &self.count)
-            .field("len", &self.bytes.len())
+            .field("len", &self.len())
             .finish_non_exhaustive()
     }
 }

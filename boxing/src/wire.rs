@@ -1,34 +1,22 @@
-//! The bytes of values, with the help of bincode: the only file that names it.
+//! The bytes of what does not nest, and how they are read.
 //!
-//! Encoding is bincode's own. Decoding is not: `decoder` reads whatever nests, because bincode counts neither levels nor
-//! elements, and what values consist of is read here, in line. One configuration for ever: variable-length integers, little endian (PROTOCOL.md § 9). The bytes are pinned by `tests/golden.rs` and checked against
-//! a second implementation, so the format outlives the library.
+//! The format is bincode's, in one configuration for ever: variable-length integers, little endian (PROTOCOL.md § 9). The code
+//! is not: `decoder` counts levels and elements, which bincode does not, and what values consist of is written (`sink`) and read
+//! in line. The bytes are pinned by `tests/golden.rs` and checked against bincode, so the format outlives the library.
 
-use std::io;
 use std::str::Utf8Error;
-
-use bincode::{DefaultOptions, ErrorKind};
-use serde::ser::Serialize;
 
 use crate::CodecError;
 use crate::error::Decoded;
 
-/// Writes the bytes of `value` to `sink`, which never fails.
-pub(crate) fn write<T: Serialize + ?Sized>(value: &T, sink: impl io::Write) -> Result<(), CodecError> {
-    value
-        .serialize(&mut bincode::Serializer::new(sink, DefaultOptions::new()))
-        .map_err(|error| match *error {
-            ErrorKind::SequenceMustHaveLength => CodecError::UnknownLength,
-            ErrorKind::Custom(text) => CodecError::Refused(text.into()),
-            other => CodecError::Refused(other.to_string().into()),
-        })
-}
-
 /// The largest first byte of an integer that is all of it.
-const SINGLE: u8 = 250;
+pub(crate) const SINGLE: u8 = 250;
 
-/// The first byte of an integer of 128 bits.
-const WIDE: u8 = 254;
+/// The first byte of an integer that follows in 16, 32, 64 or 128 bits.
+pub(crate) const U16: u8 = 251;
+pub(crate) const U32: u8 = 252;
+pub(crate) const U64: u8 = 253;
+pub(crate) const U128: u8 = 254;
 
 /// Bytes that are still to be decoded, and how to read from them what does not nest.
 pub(crate) struct Source<'de> {
@@ -76,9 +64,9 @@ impl<'de> Source<'de> {
 
     fn long_varint(&mut self) -> Decoded<u64> {
         match self.byte()? {
-            251 => self.array().map(|bytes| u16::from_le_bytes(bytes).into()),
-            252 => self.array().map(|bytes| u32::from_le_bytes(bytes).into()),
-            253 => self.array().map(u64::from_le_bytes),
+            U16 => self.array().map(|bytes| u16::from_le_bytes(bytes).into()),
+            U32 => self.array().map(|bytes| u32::from_le_bytes(bytes).into()),
+            U64 => self.array().map(u64::from_le_bytes),
             _ => Err(CodecError::InvalidInteger.into()),
         }
     }
@@ -99,7 +87,7 @@ impl<'de> Source<'de> {
 
     /// An unsigned integer of 128 bits.
     pub(crate) fn wide(&mut self) -> Decoded<u128> {
-        if let [WIDE, rest @ ..] = self.rest {
+        if let [U128, rest @ ..] = self.rest {
             self.rest = rest;
             return self.array().map(u128::from_le_bytes);
         }
@@ -184,11 +172,10 @@ fn not_utf8(error: Utf8Error) -> Box<CodecError> {
 mod tests {
     use std::fmt::Debug;
 
-    use bincode::Options;
+    use bincode::{DefaultOptions, Options};
     use proptest::prelude::*;
     use serde::de::DeserializeOwned;
 
-    use super::*;
     use crate::DecodeLimits;
     use crate::decoder::Decoder;
 

@@ -1,10 +1,11 @@
-//! The bytes of every shape of value, both ways, in the order of PROTOCOL.md § 9; then the same bytes by a second
-//! implementation.
+//! The bytes of every shape of value, both ways, in the order of PROTOCOL.md § 9; then the same bytes by both versions of
+//! bincode.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use bincode::Options;
 use bytes::Bytes;
 use farref_boxing::{DecodeLimits, EncodedBody, Encoder, decode};
 use proptest::prelude::*;
@@ -339,6 +340,24 @@ fn everything() -> impl Strategy<Value = Everything> {
     })
 }
 
+#[test]
+fn long_texts_and_bytes_are_what_bincode_makes_of_them() {
+    struct Raw<'a>(&'a [u8]);
+    impl Serialize for Raw<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+    for len in [250, 251, 4095, 4096, 65_535, 65_536, 200_000] {
+        let text = "x".repeat(len);
+        let value = (Raw(text.as_bytes()), &text, Raw(&[]), 7_u8);
+        let mut encoder = Encoder::new();
+        encoder.encode(&value).unwrap();
+        let bytes = bincode::DefaultOptions::new().serialize(&value).unwrap();
+        assert!(encoder.body().to_bytes() == bytes, "{len}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -349,9 +368,13 @@ proptest! {
     }
 
     #[test]
-    fn a_second_implementation_writes_and_reads_the_same_bytes(value in everything()) {
-        let config = bincode2::config::standard();
+    fn bincode_writes_and_reads_the_same_bytes(value in everything()) {
         let body = encoded(&value);
+        let options = bincode::DefaultOptions::new;
+        prop_assert_eq!(&options().serialize(&value).unwrap()[..], &body[..]);
+        let again: Everything = options().deserialize(&body).unwrap();
+        prop_assert_eq!(&again, &value);
+        let config = bincode2::config::standard();
         prop_assert_eq!(&bincode2::serde::encode_to_vec(&value, config).unwrap()[..], &body[..]);
         let (again, read): (Everything, usize) = bincode2::serde::decode_from_slice(&body, config).unwrap();
         prop_assert_eq!(read, body.len());
