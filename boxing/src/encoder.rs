@@ -15,8 +15,9 @@ use crate::sink::Sink;
 /// Below it, copying is cheaper than counting who holds them.
 pub const SHARE_FROM: usize = 4096;
 
-/// How much memory an encoder keeps between messages, in bytes. A contiguous body beyond it is handed over.
-const KEEP: usize = 64 << 10;
+/// How much memory an encoder keeps between messages, in bytes. A contiguous body beyond it is handed over, and begins, if it can,
+/// in the memory of the last one.
+pub(crate) const KEEP: usize = 64 << 10;
 
 /// How many references an encoder keeps room for between messages.
 const KEEP_REFERENCES: usize = 256;

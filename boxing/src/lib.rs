@@ -28,6 +28,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod sink;
+mod spare;
 mod wire;
 
 mod decoder;

@@ -9,8 +9,9 @@ use serde::ser::{
 };
 
 use crate::CodecError;
-use crate::encoder::SHARE_FROM;
+use crate::encoder::{KEEP, SHARE_FROM};
 use crate::reference;
+use crate::spare::SPARE;
 use crate::wire::{SINGLE, U16, U32, U64, U128};
 
 /// What was written, or why not: one pointer wide, as it is returned for each part of a value.
@@ -40,21 +41,53 @@ impl Sink {
     /// Moves what was written to `scratch` to the end of `parts`.
     pub(crate) fn close(&mut self) {
         if self.scratch.len() >= SHARE_FROM {
-            self.parts.push(std::mem::take(&mut self.scratch).into());
+            let part = Bytes::from(std::mem::take(&mut self.scratch));
+            if part.len() > KEEP {
+                SPARE.put(&part);
+            }
+            self.parts.push(part);
         } else if !self.scratch.is_empty() {
             self.parts.push(Bytes::copy_from_slice(&self.scratch));
             self.scratch.clear();
         }
     }
 
+    /// Makes room for `n` more bytes.
+    #[inline]
+    fn reserve(&mut self, n: usize) {
+        if self.scratch.capacity().saturating_sub(self.scratch.len()) < n {
+            self.grow(n);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, n: usize) {
+        let len = self.scratch.len().saturating_add(n);
+        if self.shares
+            && len > KEEP
+            && let Some(mut memory) = SPARE.take(len)
+        {
+            memory.extend_from_slice(&self.scratch);
+            self.scratch = memory;
+        }
+        self.scratch.reserve(n);
+    }
+
     #[inline]
     fn byte(&mut self, byte: u8) {
+        self.reserve(1);
         self.scratch.push(byte);
     }
 
     #[inline]
     fn array<const N: usize>(&mut self, bytes: [u8; N]) {
-        self.scratch.extend_from_slice(&bytes);
+        self.slice(&bytes);
+    }
+
+    #[inline]
+    fn slice(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.scratch.extend_from_slice(bytes);
     }
 
     /// An unsigned integer of up to 64 bits.
@@ -103,7 +136,7 @@ impl Sink {
     fn bytes(&mut self, bytes: &[u8]) {
         match u8::try_from(bytes.len()) {
             Ok(len @ ..=SINGLE) => {
-                self.scratch.reserve(bytes.len().saturating_add(1));
+                self.reserve(bytes.len().saturating_add(1));
                 self.scratch.push(len);
                 self.scratch.extend_from_slice(bytes);
             }
@@ -120,7 +153,7 @@ impl Sink {
             self.close();
             self.parts.push(shared);
         } else {
-            self.scratch.extend_from_slice(bytes);
+            self.slice(bytes);
         }
     }
 }
@@ -161,7 +194,7 @@ impl Serializer for &mut Sink {
         serialize_i128 i128: sink value sink.wide(((value << 1) ^ (value >> 127)).cast_unsigned());
         serialize_f32 f32: sink value sink.array(value.to_le_bytes());
         serialize_f64 f64: sink value sink.array(value.to_le_bytes());
-        serialize_char char: sink value sink.scratch.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+        serialize_char char: sink value sink.slice(value.encode_utf8(&mut [0; 4]).as_bytes());
         serialize_str &str: sink value sink.bytes(value.as_bytes());
         serialize_bytes &[u8]: sink value sink.bytes(value);
     }
