@@ -55,7 +55,7 @@ pub struct Limits {
     pub message: u64,
     /// Most lanes of the peer's that may be under way at once, lane 0 aside.
     ///
-    /// Default 64, 1 to 1024. Declared. With `first_credit` it bounds what is held unasked: 16 MiB by default.
+    /// Default 32, 1 to 1024. Declared. With `first_credit` it bounds what is held unasked: 16 MiB by default.
     pub lanes: u32,
     /// Most lanes of the peer's that may be named and not done, under way or not.
     ///
@@ -63,7 +63,7 @@ pub struct Limits {
     pub named: u32,
     /// What the peer may send on a new lane before it is granted more, in bytes.
     ///
-    /// Default 256 KiB, 1 KiB to 16 MiB. Declared.
+    /// Default 512 KiB, 1 KiB to 16 MiB. Declared. A longer body takes one more round trip.
     pub first_credit: u64,
     /// What large bodies may take beyond their first credit, all together, in bytes.
     ///
@@ -111,9 +111,9 @@ impl Default for Limits {
         Self {
             fragment: 16 * 1024,
             message: 16 * MIB,
-            lanes: 64,
+            lanes: 32,
             named: 1024,
-            first_credit: 256 * KIB,
+            first_credit: 512 * KIB,
             receive_pool: 64 * MIB,
             retained: 8 * MIB,
             reserve: MIB,

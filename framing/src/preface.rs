@@ -182,9 +182,13 @@ pub(crate) fn demand_encryption() -> Vec<u8> {
 }
 
 impl Declared {
-    /// Reads the fields of a preface; a limit that is not among them has its default.
+    /// Reads the fields of a preface. What a limit is that is not among them was settled once: our defaults may change.
     fn decode(mut fields: &[u8]) -> Result<Self, LinkError> {
-        let mut declared = Self::from(&Limits::default());
+        let mut declared = Self {
+            lanes: 64,
+            first_credit: 256 << 10,
+            ..Self::from(&Limits::default())
+        };
         let mut last = 0;
         while let [field, len, rest @ ..] = fields {
             let field = *field;
@@ -340,9 +344,9 @@ mod tests {
         34, 0,                                   // length of the fields
         0x01, 3, 251, 0, 0x40,                   // fragment 16 KiB
         0x02, 5, 252, 0, 0, 0, 1,                // message 16 MiB
-        0x03, 1, 64,                             // lanes
+        0x03, 1, 32,                             // lanes
         0x04, 3, 251, 0, 4,                      // named
-        0x05, 5, 252, 0, 0, 4, 0,                // first credit 256 KiB
+        0x05, 5, 252, 0, 0, 8, 0,                // first credit 512 KiB
         0x06, 5, 251, 0x60, 0xea,                // resume window 60000 ms
     ];
 
@@ -395,11 +399,11 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_skipped_and_unknown_demands_are_not() {
-        assert_eq!(with_fields(&[]).unwrap().unwrap().0, dialer());
-        assert_eq!(
-            with_fields(&[0x07, 2, 1, 2, 0x7f, 0]).unwrap().unwrap().0,
-            dialer()
-        );
+        let mut silent = dialer();
+        silent.declared.lanes = 64;
+        silent.declared.first_credit = 256 << 10;
+        assert_eq!(with_fields(&[]).unwrap().unwrap().0, silent);
+        assert_eq!(with_fields(&[0x07, 2, 1, 2, 0x7f, 0]).unwrap().unwrap().0, silent);
         assert_eq!(
             with_fields(&[0x80, 0]),
             Err(Mismatch::Demand { field: 0x80 }.into())

@@ -26,9 +26,9 @@ fn preface(flags: u8, nonce: u8) -> Vec<u8> {
         32, 0,                    // length of the fields
         0x01, 3, 251, 0, 0x40,    // fragment 16 KiB
         0x02, 5, 252, 0, 0, 0, 1, // message 16 MiB
-        0x03, 1, 64,              // lanes
+        0x03, 1, 32,              // lanes
         0x04, 3, 251, 0, 4,       // named 1024
-        0x05, 5, 252, 0, 0, 4, 0, // first credit 256 KiB
+        0x05, 5, 252, 0, 0, 8, 0, // first credit 512 KiB
         0x06, 3, 251, 0x60, 0xea, // resume window 60 s
     ]);
     bytes
