@@ -41,7 +41,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use farref_boxing::rpyc::BrineLimits;
 use farref_boxing::{Certainty, Error, ErrorKind, Value};
 use farref_framing::rpyc::{FrameLimits, take_frame};
@@ -447,16 +447,12 @@ impl Protocol<EngineHandles> for Rpyc {
             return false;
         }
         let many = self.out.len().min(AT_ONCE);
-        match self.out.get(..many) {
-            // Small messages are copied, and their room is used again.
-            Some(bytes) if many <= COPIED => {
-                batch.put(bytes);
-                self.out.advance(many);
-            }
-            _ => batch.put_bytes(self.out.split_to(many).freeze()),
-        }
-        if self.out.is_empty() {
+        if many <= COPIED {
+            // Small messages are copied, and their room is used again, from its beginning.
+            batch.put(&self.out);
             self.out.clear();
+        } else {
+            batch.put_bytes(self.out.split_to(many).freeze());
         }
         let sent = u64::try_from(many).unwrap_or_default();
         self.traffic.bytes_sent = self.traffic.bytes_sent.saturating_add(sent);
