@@ -29,6 +29,9 @@ pub const SHARE_BYTES: usize = 4 * 1024;
 /// Received bytes at which an acknowledgement is sent even if nothing else is: no more than a peer with the least
 /// [`retained`](Limits::retained) and the largest [`reserve`](Limits::reserve) sends of bodies before it waits for one.
 pub const ACK_ALONE: u64 = 128 * 1024;
+/// Received bytes at which it is sent although a body that needs no more credit is under way and one of its frames has come in
+/// part: the rest of that follows whatever is sent, so that the peer does not wait yet.
+pub const ACK_ANYWAY: u64 = 1024 * 1024;
 /// Received bytes at which an acknowledgement rides along with whatever is sent.
 pub const ACK_RIDING: u64 = 4 * 1024;
 /// Age at which it does so for fewer.

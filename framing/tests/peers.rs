@@ -747,6 +747,66 @@ fn a_one_sided_stream_is_acknowledged_every_128_kib() {
     assert!(matches!(&told[..], [(0x03, 0, _)]));
 }
 
+/// Each took a write of its own, and woke a peer that had nothing more to write than the rest of a body.
+#[test]
+fn an_acknowledgement_alone_waits_for_the_rest_of_a_body_that_needs_no_more_credit() {
+    for (len, waits) in [(400_000, true), (900_000, false)] {
+        let mut pair = Pair::new(true, &Limits::default());
+        submit(&mut *pair.dialer, b"head", &vec![1; len]);
+        let mut sent = &written(&mut *pair.dialer, 0)[..];
+        let mut input = BytesMut::new();
+        let mut come = |many: usize| {
+            input.extend_from_slice(sent.split_off(..many).unwrap());
+            let listener = &mut pair.listener;
+            listener
+                .handle_bytes(StreamKey::MAIN, &mut input, false, 0)
+                .unwrap();
+            let speaks = listener.wants_write();
+            if speaks {
+                written(&mut **listener, 0);
+            }
+            speaks
+        };
+        // Each time within a frame.
+        assert_eq!(come(50_000), !waits, "more credit for {len}");
+        assert!(!come(50_000), "{len}");
+        assert_eq!(come(100_000), !waits, "{len}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_alone_waits_no_longer_than_a_frame_or_a_mebibyte() {
+    let limits = limits(|limits| limits.first_credit = 4 << 20);
+    let mut pair = Pair::new(true, &limits);
+    submit(&mut *pair.dialer, b"head", &vec![1; 2 << 20]);
+    let (mut input, mut came) = (BytesMut::new(), 0);
+    while !pair.listener.wants_write() {
+        let bytes = written(&mut *pair.dialer, 0);
+        assert!(!bytes.is_empty());
+        came += bytes.len();
+        // The last byte of a frame comes with the next one.
+        let last = input.len() + bytes.len() - 1;
+        input.extend_from_slice(&bytes);
+        let rest = input.split_off(last);
+        pair.listener
+            .handle_bytes(StreamKey::MAIN, &mut input, false, 0)
+            .unwrap();
+        input.unsplit(rest);
+    }
+    assert!((1 << 20..(1 << 20) + (300 << 10)).contains(&came), "{came}");
+    written(&mut *pair.listener, 0);
+    let bytes = written(&mut *pair.dialer, 0);
+    assert!(bytes.len() > 128 << 10);
+    input.extend_from_slice(&bytes);
+    pair.listener
+        .handle_bytes(StreamKey::MAIN, &mut input, false, 0)
+        .unwrap();
+    assert!(
+        input.is_empty() && pair.listener.wants_write(),
+        "the peer may wait"
+    );
+}
+
 #[test]
 fn sending_waits_at_the_bound_of_what_is_kept() {
     let limits = limits(|limits| {

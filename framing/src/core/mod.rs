@@ -122,6 +122,8 @@ struct CarrierState {
     ignore_new: bool,
     /// A DATA frame of which a part was taken.
     begun: Option<Begun>,
+    /// A frame has come in part, whether that was taken or not.
+    in_frame: bool,
 }
 
 /// What of a frame is still to come.
@@ -209,6 +211,7 @@ impl Core {
                 down_since: now,
                 ignore_new: false,
                 begun: None,
+                in_frame: false,
             },
             out: Outgoing::new(&limits, config.session),
             inc: Incoming::new(&limits),

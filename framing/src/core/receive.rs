@@ -33,6 +33,7 @@ impl Core {
         let consumed = before.saturating_sub(input.len());
         self.counts.bytes_received = self.counts.bytes_received.saturating_add(count(consumed));
         handled.map_err(|error| self.fail(error))?;
+        self.carrier.in_frame = self.carrier.begun.is_some() || !input.is_empty();
         self.owe(now);
         if end && !self.peer_closed && !self.finished {
             return Err(Loss::Ended.into()); // the session, if there is one, may go on

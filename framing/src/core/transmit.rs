@@ -8,7 +8,7 @@ use crate::frame::{HeaderBytes, Kind};
 use crate::lanes::buffer::{length, size};
 use crate::lanes::incoming::Note;
 use crate::lanes::outgoing::Turn;
-use crate::limits::{ACK_ALONE, ACK_RIDING, EARLY_BYTES, MIN_FRAGMENT};
+use crate::limits::{ACK_ALONE, ACK_ANYWAY, ACK_RIDING, EARLY_BYTES, MIN_FRAGMENT};
 use crate::link::{Nanos, Role, StreamKey};
 use crate::varint;
 
@@ -71,7 +71,12 @@ impl Core {
 
     fn acks_due(&self) -> bool {
         let unacked = self.inc.unacked();
-        unacked != 0 && self.joined().is_some() && (unacked >= ACK_ALONE || self.pulse.is_due())
+        let alone = if self.carrier.in_frame && self.inc.is_short() {
+            ACK_ANYWAY
+        } else {
+            ACK_ALONE
+        };
+        unacked != 0 && self.joined().is_some() && (unacked >= alone || self.pulse.is_due())
     }
 
     /// The peer needs to know before it runs out of lanes; otherwise there is time.

@@ -56,6 +56,8 @@ pub(crate) struct Incoming {
     at_once: u32,
     named: u32,
     first_credit: u64,
+    /// What came last belongs to a body that needs no more credit, and is not all of it.
+    short: bool,
     /// Memory of bodies that came before.
     pub(crate) spare: Spare,
     /// What the peer should be told.
@@ -114,6 +116,7 @@ impl Incoming {
             at_once: limits.lanes,
             named: limits.named,
             first_credit: limits.first_credit,
+            short: false,
             spare: Spare::default(),
             notes: Queue::default(),
             dones: 0,
@@ -271,6 +274,7 @@ impl Incoming {
             }),
             State::Unwanted { .. } => {}
         }
+        self.short = matches!(lane.state, State::Body { .. }) && lane.granted == self.first_credit;
         let first = lane.acked == lane.received;
         lane.received = upto;
         self.unacked = self.unacked.saturating_add(n);
@@ -400,6 +404,7 @@ impl Incoming {
 
     /// Forgets a lane that is done.
     fn finish(&mut self, number: u64) {
+        self.short = false;
         let Some(lane) = self.lanes.remove(&number) else {
             return;
         };
@@ -492,6 +497,11 @@ impl Incoming {
     /// Bytes received since they were last acknowledged.
     pub(crate) fn unacked(&self) -> u64 {
         self.unacked
+    }
+
+    /// Whether a body is coming that needs no more credit.
+    pub(crate) fn is_short(&self) -> bool {
+        self.short
     }
 
     /// What is to be acknowledged now, which then counts as acknowledged: lanes and offsets.
