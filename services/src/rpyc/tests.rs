@@ -289,7 +289,7 @@ async fn what_python_peers_may_make_a_server_keep_is_its_share_of_the_memory() {
         panic!("no stream")
     };
     server.wait_for(|stats| stats.connections == 1).await;
-    // The head of a frame of 1 MiB: more than twice a fifth of a fourth.
+    // The head of a frame of 1 MiB: more than twice a sixth of a fourth.
     let head = std::io::IoSlice::new(&[0, 0x10, 0, 0, 0]);
     assert_eq!(greedy.tx.try_write(&[head]).unwrap(), 5);
     server.wait_for(|stats| stats.connections == 0).await;

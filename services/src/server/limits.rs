@@ -56,6 +56,9 @@ impl Default for ServerLimits {
 /// The smallest share of the memory that a connection can do with.
 const SHARE: u64 = 2 << 20;
 
+/// With less of a body unasked, fewer bodies at a time are better.
+const LEAST_CREDIT: u64 = 32 << 10;
+
 impl ServerLimits {
     /// Lowers the limits of each connection to its share of the memory.
     pub(super) fn share_out(&mut self, config: &mut Config) {
@@ -63,11 +66,11 @@ impl ServerLimits {
         let shares = usize::try_from(memory / SHARE).unwrap_or(usize::MAX);
         self.connections = self.connections.min(shares).max(1);
         let connections = u64::try_from(self.connections).unwrap_or(u64::MAX);
-        // For arguments, for large bodies on their way in, for what is sent, for what is sent and not acknowledged, and for what
-        // cannot be sent yet.
-        let fifth = memory / connections / 5;
-        config.max_call_bytes = config.max_call_bytes.min(fifth);
-        config.max_unread = config.max_unread.min(fifth);
+        // For arguments, for large bodies on their way in, for what comes of them unasked, for what is sent, for what is sent and
+        // not acknowledged, and for what cannot be sent yet.
+        let part = memory / connections / 6;
+        config.max_call_bytes = config.max_call_bytes.min(part);
+        config.max_unread = config.max_unread.min(part);
         let limits = &mut config.limits;
         for limit in [
             &mut limits.message,
@@ -75,8 +78,12 @@ impl ServerLimits {
             &mut limits.backlog,
             &mut limits.retained,
         ] {
-            *limit = (*limit).min(fifth);
+            *limit = (*limit).min(part);
         }
+        let lanes = u64::from(limits.lanes).max(1);
+        limits.first_credit = limits.first_credit.min((part / lanes).max(LEAST_CREDIT));
+        let lanes = part / limits.first_credit.max(1);
+        limits.lanes = limits.lanes.min(u32::try_from(lanes).unwrap_or(u32::MAX));
         limits.reserve = limits.reserve.min(limits.retained / 2);
         config.limits = config.limits.clone().legal();
     }
@@ -140,22 +147,30 @@ mod tests {
     #[test]
     fn connections_share_the_memory_and_are_no_more_than_it_has_room_for() {
         let mut limits = ServerLimits {
-            memory: Some(320 << 20),
+            memory: Some(384 << 20),
             connections: 16,
             ..ServerLimits::default()
         };
         let mut config = Config::default();
         limits.share_out(&mut config);
         assert_eq!((limits.connections, config.max_call_bytes), (16, 4 << 20));
+        let kept = |config: &Config| {
+            let of = &config.limits;
+            let unasked = u64::from(of.lanes) * of.first_credit;
+            config.max_call_bytes + of.receive_pool + unasked + of.backlog + of.retained + config.max_unread
+        };
         let of = &config.limits;
-        let kept = config.max_call_bytes + of.receive_pool + of.backlog + of.retained + config.max_unread;
+        assert_eq!((of.lanes, of.first_credit), (32, 128 << 10));
         assert!(
-            kept * 16 <= 320 << 20 && of.message <= of.receive_pool,
+            kept(&config) * 16 <= 384 << 20 && of.message <= of.receive_pool,
             "{config:?}"
         );
         limits.connections = 1024;
         limits.share_out(&mut config);
-        assert_eq!(limits.connections, 160);
+        assert_eq!(limits.connections, 192);
+        let of = &config.limits;
+        assert_eq!((of.lanes, of.first_credit), (10, 32 << 10));
+        assert!(kept(&config) * 192 <= 384 << 20, "{config:?}");
         limits.memory = Some(1);
         limits.share_out(&mut config);
         assert_eq!(limits.connections, 1);
