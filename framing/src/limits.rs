@@ -26,6 +26,8 @@ pub const BATCH_BYTES: usize = 68 * 1024;
 pub const BULK_BYTES: usize = 260 * 1024;
 /// Pieces at least this long are shared, shorter ones are copied together: below, `writev` costs more than a copy.
 pub const SHARE_BYTES: usize = 4 * 1024;
+/// A longer body is bulk, and so is one that has to wait for credit.
+pub const BULK_FROM: u64 = 256 * 1024;
 /// Received bytes at which an acknowledgement is sent even if nothing else is: no more than a peer with the least
 /// [`retained`](Limits::retained) and the largest [`reserve`](Limits::reserve) sends of bodies before it waits for one.
 pub const ACK_ALONE: u64 = 128 * 1024;

@@ -658,12 +658,38 @@ fn a_session_that_has_gone_on_neither_expires_nor_is_closed_in_silence() {
 #[test]
 fn a_wider_carrier_gets_larger_fragments() {
     let mut pair = Pair::new(true, &Limits::default());
+    resume_over(&mut pair, 64 * 1024);
+    for n in 0..3 {
+        submit(&mut *pair.dialer, &pattern(n, 16_000), b""); // together more than a fragment was
+    }
+    let told = written(&mut *pair.dialer, 0);
+    assert!(frames(&told).iter().any(|(_, _, payload)| payload.len() > 40_000));
+    reads(&mut *pair.listener, &told, 0).unwrap();
+}
+
+/// On lane 0 nothing would overtake it.
+#[test]
+fn what_one_carrier_takes_at_once_goes_on_a_lane_of_its_own_over_the_next() {
+    let mut pair = Pair::new(true, &limits(|limits| limits.fragment = 64 * 1024));
+    let is_alone = |pair: &mut Pair| submit(&mut *pair.dialer, b"head", &pattern(0, 60_000)).is_some();
+    assert!(!is_alone(&mut pair));
+    pair.settle(0);
+    resume_over(&mut pair, 240);
+    assert!(is_alone(&mut pair));
+    pair.settle(0);
+    resume_over(&mut pair, 64 * 1024);
+    assert!(!is_alone(&mut pair));
+}
+
+/// Takes the session to a carrier of fragments of that size.
+fn resume_over(pair: &mut Pair, fragment: usize) {
+    pair.listener.detach(0).unwrap();
     pair.dialer.detach(0).unwrap();
-    let mut wide = AttachConfig::new([11; 16]);
-    wide.fragment = Some(64 * 1024);
-    pair.dialer.attach(wide, 0).unwrap();
+    let mut attach = AttachConfig::new([11; 16]);
+    attach.fragment = Some(fragment);
+    pair.dialer.attach(attach, 0).unwrap();
     let mut config = config(Role::Listener, true, 21);
-    config.limits.fragment = 64 * 1024;
+    config.limits.fragment = fragment;
     let mut fresh = Form::Stream.link(config);
     reads(&mut *fresh, &written(&mut *pair.dialer, 0), 0).unwrap();
     let Some(LinkEvent::ResumeRequested(request)) = fresh.poll_event() else {
@@ -671,12 +697,6 @@ fn a_wider_carrier_gets_larger_fragments() {
     };
     pair.listener.resume(*request, 0).unwrap();
     pair.settle(0);
-    for n in 0..3 {
-        submit(&mut *pair.dialer, &pattern(n, 16_000), b""); // together more than a fragment was
-    }
-    let told = written(&mut *pair.dialer, 0);
-    assert!(frames(&told).iter().any(|(_, _, payload)| payload.len() > 40_000));
-    reads(&mut *pair.listener, &told, 0).unwrap();
 }
 
 /// PROTOCOL.md § 4.7: which of the session's frames may come in which phase.

@@ -130,6 +130,7 @@ impl Core {
     /// Both sides have agreed: everything flows again, each lane from where the other side has it.
     pub(super) fn go_on(&mut self, theirs: &Attach, now: Nanos) {
         self.out.rewind(&theirs.offsets);
+        self.out.suit(self.carrier.fragment);
         self.inc.resumed();
         self.pulse.restart(now);
         self.resuming = false;

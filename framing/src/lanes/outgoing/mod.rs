@@ -16,7 +16,7 @@ use crate::lanes::incoming::Events;
 use crate::lanes::queue::Queue;
 use crate::lanes::reader::put_prefix;
 use crate::lanes::schedule::Schedule;
-use crate::limits::{Limits, MIN_NAMED};
+use crate::limits::{BULK_FROM, Limits, MIN_NAMED};
 use crate::link::{Body, LaneId};
 use crate::preface::Declared;
 use crate::session::{Offsets, Progress};
@@ -128,6 +128,11 @@ impl Outgoing {
         Ok(())
     }
 
+    /// The carrier takes so many bytes in one frame: what is longer goes on a lane of its own, also if the one before took more.
+    pub(crate) fn suit(&mut self, fragment: usize) {
+        self.limits.fragment = fragment;
+    }
+
     /// There will be no session: nothing is kept.
     pub(crate) fn stop_retaining(&mut self) {
         self.retain = false;
@@ -193,7 +198,7 @@ impl Outgoing {
     fn put_bulk(&mut self, head: &[u8], body: Body<'_>) -> Result<LaneId, LinkError> {
         let len = length(body.len());
         let first_credit = self.peer.map_or(0, |peer| peer.first_credit);
-        let class = if len > first_credit {
+        let class = if len > first_credit.min(BULK_FROM) {
             Class::Bulk
         } else {
             Class::Normal
