@@ -182,13 +182,19 @@ pub(crate) fn demand_encryption() -> Vec<u8> {
 }
 
 impl Declared {
-    /// Reads the fields of a preface. What a limit is that is not among them was settled once: our defaults may change.
+    /// The limits of a side that says nothing of them. These are settled: our own defaults may change.
+    const UNSAID: Self = Self {
+        fragment: 16 << 10,
+        message: 16 << 20,
+        lanes: 64,
+        named: 1024,
+        first_credit: 256 << 10,
+        resume_window: Duration::from_secs(60),
+    };
+
+    /// Reads the fields of a preface.
     fn decode(mut fields: &[u8]) -> Result<Self, LinkError> {
-        let mut declared = Self {
-            lanes: 64,
-            first_credit: 256 << 10,
-            ..Self::from(&Limits::default())
-        };
+        let mut declared = Self::UNSAID;
         let mut last = 0;
         while let [field, len, rest @ ..] = fields {
             let field = *field;
