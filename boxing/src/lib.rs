@@ -23,7 +23,7 @@
 //! "Adapted" is what the `#[remote]` macro does by itself at the top level of arguments and results
 //! ([`adapt`]), and what [`#[serde(with = "farref::bytes")]`](mod@crate::bytes) does for a field.
 //!
-//! Reading order: `wire` and `sink` (the bytes), [`Encoder`], [`decode`], [`Reference`],
+//! Reading order: `wire` and `sink` (the bytes), [`Encoder`] and `spare`, [`decode`], [`Reference`],
 //! [`mod@bytes`] and [`adapt`], [`Error`], [`Value`], [`Shape`]; and apart from all that [`rpyc`], the values of Python peers.
 #![warn(clippy::arithmetic_side_effects)]
 

@@ -41,9 +41,10 @@ impl Sink {
     /// Moves what was written to `scratch` to the end of `parts`.
     pub(crate) fn close(&mut self) {
         if self.scratch.len() >= SHARE_FROM {
+            let capacity = self.scratch.capacity();
             let part = Bytes::from(std::mem::take(&mut self.scratch));
             if part.len() > KEEP {
-                SPARE.put(&part);
+                SPARE.put(&part, capacity);
             }
             self.parts.push(part);
         } else if !self.scratch.is_empty() {

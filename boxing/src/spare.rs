@@ -8,13 +8,14 @@ use ::bytes::Bytes;
 /// A longer body is rare, and would keep much: 1 MiB, and a little for what a mebibyte comes with.
 const MOST: usize = (1 << 20) + (4 << 10);
 
-/// That of the process. Threads that encode long bodies at the same time take fresh memory, as does whoever comes while it is in
-/// use: so it is bounded, whatever is sent.
+/// That of the process, and for as long. Threads that encode long bodies at the same time take fresh memory, as does whoever comes
+/// while it is in use: so it is bounded, whatever is sent.
 pub(crate) static SPARE: Spare = Spare::new();
 
 /// # Invariant
 ///
-/// A body in it is at most [`MOST`] long, in memory of at most twice that. It is done with if nobody else has a handle.
+/// A body in it is at most [`MOST`] long, and its memory at most twice as long as it is, for it may be held for long. It is done with
+/// if nobody else has a handle.
 pub(crate) struct Spare(Mutex<Option<Bytes>>);
 
 impl Spare {
@@ -36,17 +37,13 @@ impl Spare {
         Some(memory.into())
     }
 
-    /// A body is about to be handed out. The one before is given up, unless it is in use: that will be done with earlier.
-    pub(crate) fn put(&self, body: &Bytes) {
-        if body.len() > MOST {
+    /// A body is about to be handed out, in memory of `capacity`. The one before is given up: whoever has it may keep it for long.
+    pub(crate) fn put(&self, body: &Bytes, capacity: usize) {
+        if body.len() > MOST || capacity > body.len().saturating_mul(2) {
             return;
         }
-        let mut spare = self.lock();
-        if spare.as_ref().is_none_or(Bytes::is_unique) {
-            let before = spare.replace(body.clone());
-            drop(spare);
-            drop(before);
-        }
+        let before = self.lock().replace(body.clone());
+        drop(before);
     }
 }
 
@@ -64,11 +61,10 @@ mod tests {
         assert!(spare.take(1).is_none());
         let handed_out = body(1000);
         let at = handed_out.as_ptr();
-        spare.put(&handed_out);
+        spare.put(&handed_out, 1000);
         let piece = handed_out.slice(7..9);
         drop(handed_out);
         assert!(spare.take(1000).is_none(), "a piece of it is in use");
-        spare.put(&body(2000));
         drop(piece);
         assert!(spare.take(1001).is_none());
         let memory = spare.take(1000).unwrap();
@@ -77,12 +73,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_the_last_body_that_is_not_too_long() {
+    fn what_is_kept_is_the_last_body_that_fits_its_memory_and_is_not_too_long() {
         let spare = Spare::new();
-        spare.put(&body(1000));
-        spare.put(&body(2000));
-        spare.put(&body(MOST + 1));
+        let held = body(1000);
+        spare.put(&held, 1000);
+        spare.put(&body(2000), 2000);
+        spare.put(&body(3000), 6001);
+        spare.put(&body(MOST + 1), MOST + 1);
         let memory = spare.take(1).unwrap();
-        assert!((2000..MOST).contains(&memory.capacity()), "{}", memory.capacity());
+        assert!((2000..3000).contains(&memory.capacity()), "{}", memory.capacity());
     }
 }

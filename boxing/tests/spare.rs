@@ -5,7 +5,8 @@ use bytes::Bytes;
 use farref_boxing::{EncodedBody, Encoder};
 
 /// The body of ten thousand texts, in one piece.
-fn encoded(encoder: &mut Encoder) -> Bytes {
+fn encoded() -> Bytes {
+    let mut encoder = Encoder::new();
     encoder.encode(&vec!["a short text"; 10_000]).unwrap();
     match encoder.body() {
         EncodedBody::Rope([only]) => only.clone(),
@@ -16,17 +17,19 @@ fn encoded(encoder: &mut Encoder) -> Bytes {
 /// It grew from nothing for each of them, by copying, in memory that the allocator may give back to the system each time.
 #[test]
 fn one_long_body_after_another_is_in_the_same_memory() {
-    let mut encoder = Encoder::new();
-    let first = encoded(&mut encoder);
-    let at = first.as_ptr();
-    let meanwhile = encoded(&mut Encoder::new());
-    assert_ne!(meanwhile.as_ptr(), at, "the first one is in use");
-    assert_eq!(meanwhile, first);
-    encoder.clear();
+    let first = encoded();
+    let (at, bytes) = (first.as_ptr(), first.to_vec());
     drop(first);
     for _ in 0..3 {
-        let mut another = Encoder::new();
-        let body = encoded(&mut another);
-        assert_eq!((body.as_ptr(), &body), (at, &meanwhile));
+        let another = encoded();
+        assert_eq!((another.as_ptr(), &another[..]), (at, &bytes[..]));
     }
+    // One that is held for long takes its memory with it, and nothing else.
+    let held = encoded();
+    let meanwhile = encoded();
+    assert_ne!(meanwhile.as_ptr(), at);
+    let at = meanwhile.as_ptr();
+    drop(meanwhile);
+    assert_eq!(encoded().as_ptr(), at);
+    assert_eq!(held, bytes);
 }
