@@ -359,7 +359,8 @@ pub struct CarrierInfo {
     pub half_close: bool,
     /// Who the peer is, as far as the medium itself vouches for it.
     pub peer: PeerEvidence,
-    /// The size of fragment that suits the medium, in bytes. Default 16 KiB.
+    /// The size of fragment that suits the medium, in bytes: what connections take in place of their default, up to 64 KiB; a
+    /// smaller one bounds what they are set to as well. Default 16 KiB.
     pub fragment_hint: u32,
     /// The rate of the medium in bytes per second, where it is known beforehand.
     pub rate_hint: Option<u64>,

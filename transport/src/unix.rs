@@ -27,8 +27,8 @@ use crate::socket::{accept_error, check_runtime, halves};
 
 /// Bytes of a fragment: a small message waits for one of a large message, and for this one less than 50 µs.
 const FRAGMENT: u32 = 64 * 1024;
-/// What a socket is asked to hold, in bytes, of which the system makes twice as much: what most of them have at first, and
-/// grant at most. With half of that a large message has to wait for its reader too often.
+/// What a socket is asked to hold, in bytes, of which the system makes twice as much: what most of them have at first. With half of
+/// that a large message has to wait for its reader too often.
 const SEND_BUFFER: usize = 208 * 1024;
 
 /// The medium `unix`.
@@ -205,8 +205,11 @@ impl Drop for SocketFile {
 }
 
 fn carrier(stream: UnixStream, info: CarrierInfo) -> Carrier {
+    let socket = SockRef::from(&stream);
     // Without it, it is slower and nothing else.
-    let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+    if socket.send_buffer_size().is_ok_and(|size| size <= SEND_BUFFER) {
+        let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    }
     let (rx, tx) = halves(stream);
     StreamCarrier::new(rx, tx, info).into()
 }
