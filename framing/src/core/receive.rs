@@ -14,7 +14,7 @@ use crate::session::{
 use crate::varint;
 
 impl Core {
-    /// Consumes whole frames of the main stream. `lanes`: other lanes travel in frames, too.
+    /// Consumes frames of the main stream. `lanes`: other lanes travel in frames, too.
     pub(crate) fn handle_main(
         &mut self,
         input: &mut BytesMut,

@@ -436,7 +436,7 @@ impl World {
         }
     }
 
-    /// Hands bytes to the link, all of which are whole frames if it is honest.
+    /// Hands bytes to the link, which takes all of them if they are honest: they are whole frames.
     fn give(&mut self, bytes: &[u8]) {
         let mut input = BytesMut::from(bytes);
         let handled = self

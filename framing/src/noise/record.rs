@@ -15,7 +15,7 @@ use super::handshake::record_header;
 use super::key::{OpenKey, SealKey, TAG};
 use crate::io::READ_MOST;
 
-/// Most bytes of text that are sealed as one record: a fragment, its header, and a little.
+/// Most bytes of text that are sealed as one record: a fragment of the default size, its header, and a little.
 ///
 /// A whole record must be there before it is opened, so that longer ones come later; and a cipher gains little by them.
 const TEXT_MOST: usize = 17 * 1024;

@@ -265,7 +265,7 @@ pub fn written(link: &mut dyn Link, now: Nanos) -> Vec<u8> {
     batch.to_vec(StreamKey::MAIN)
 }
 
-/// Reads `bytes`, all of which must be whole frames.
+/// Reads `bytes`, all of which must be whole frames, but for those of large bodies, which are taken in parts.
 pub fn reads(link: &mut dyn Link, bytes: &[u8], now: Nanos) -> Result<(), LinkError> {
     let mut input = BytesMut::from(bytes);
     link.handle_bytes(StreamKey::MAIN, &mut input, false, now)?;

@@ -133,7 +133,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     state.fill(&mut writer);
                     return Some(writer);
                 }
-                // Where it lay it has nothing left over.
+                // One that lies there has written all it had.
                 state.baton.give_back(writer);
                 None
             });
