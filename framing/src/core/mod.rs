@@ -7,7 +7,7 @@ mod attach;
 mod receive;
 pub(crate) mod transmit;
 
-use std::num::NonZeroU32;
+use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use farref_transport::Class;
@@ -120,36 +120,28 @@ struct CarrierState {
     down_since: Nanos,
     /// A SESSION_NEW may come although there will be no session.
     ignore_new: bool,
-    /// A DATA frame of which a part was taken.
+    /// A frame of a body of which a part was taken.
     begun: Option<Begun>,
-    /// A frame has come in part, whether that was taken or not.
-    in_frame: bool,
 }
 
 /// What of a frame is still to come.
 #[derive(Debug, Clone, Copy)]
 struct Begun {
     lane: u64,
-    left: NonZeroU32,
+    left: NonZeroUsize,
 }
 
 impl Begun {
     fn new(header: Header) -> Option<Self> {
-        let left = u32::try_from(header.len).ok().and_then(NonZeroU32::new)?;
         Some(Self {
             lane: header.lane,
-            left,
+            left: NonZeroUsize::new(header.len)?,
         })
-    }
-
-    fn left(self) -> usize {
-        usize::try_from(self.left.get()).unwrap_or(usize::MAX)
     }
 
     /// The same after `n` bytes more.
     fn without(self, n: usize) -> Option<Self> {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
-        let left = NonZeroU32::new(self.left.get().saturating_sub(n))?;
+        let left = NonZeroUsize::new(self.left.get().saturating_sub(n))?;
         Some(Self { left, ..self })
     }
 }
@@ -211,7 +203,6 @@ impl Core {
                 down_since: now,
                 ignore_new: false,
                 begun: None,
-                in_frame: false,
             },
             out: Outgoing::new(&limits, config.session),
             inc: Incoming::new(&limits),

@@ -33,7 +33,6 @@ impl Core {
         let consumed = before.saturating_sub(input.len());
         self.counts.bytes_received = self.counts.bytes_received.saturating_add(count(consumed));
         handled.map_err(|error| self.fail(error))?;
-        self.carrier.in_frame = self.carrier.begun.is_some() || !input.is_empty();
         self.owe(now);
         if end && !self.peer_closed && !self.finished {
             return Err(Loss::Ended.into()); // the session, if there is one, may go on
@@ -66,8 +65,10 @@ impl Core {
                 self.greeted(&preface, &raw)?;
                 continue;
             }
-            if self.carrier.begun.is_some() {
-                self.handle_part(input, lanes)?;
+            if let Some(begun) = self.carrier.begun {
+                let part = input.split_to(begun.left.get().min(input.len())).freeze();
+                self.carrier.begun = begun.without(part.len());
+                self.handle_data(begun.lane, part, lanes)?;
                 continue;
             }
             let Some((header, at)) = Header::decode(input, self.carrier.accepts)? else {
@@ -100,16 +101,6 @@ impl Core {
         header.kind == Some(Kind::Data)
             && self.phase == Phase::Open
             && self.inc.takes_parts(header.lane, header.len)
-    }
-
-    /// The next part of a frame that is taken so.
-    fn handle_part(&mut self, input: &mut BytesMut, lanes: bool) -> Result<(), LinkError> {
-        let Some(begun) = self.carrier.begun.take() else {
-            return Ok(());
-        };
-        let part = input.split_to(begun.left().min(input.len())).freeze();
-        self.carrier.begun = begun.without(part.len());
-        self.handle_data(begun.lane, part, lanes)
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use farref_transport::Class;
 
-use super::{Core, Phase};
+use super::{Begun, Core, Phase};
 use crate::batch::Batch;
 use crate::frame::{HeaderBytes, Kind};
 use crate::lanes::buffer::{length, size};
@@ -71,7 +71,8 @@ impl Core {
 
     fn acks_due(&self) -> bool {
         let unacked = self.inc.unacked();
-        let alone = if self.carrier.in_frame && self.inc.is_short() {
+        let follows = |begun: Begun| self.inc.is_granted(begun.lane);
+        let alone = if self.carrier.begun.is_some_and(follows) {
             ACK_ANYWAY
         } else {
             ACK_ALONE

@@ -56,8 +56,6 @@ pub(crate) struct Incoming {
     at_once: u32,
     named: u32,
     first_credit: u64,
-    /// What came last belongs to a body that needs no more credit, and is not all of it.
-    short: bool,
     /// Memory of bodies that came before.
     pub(crate) spare: Spare,
     /// What the peer should be told.
@@ -116,7 +114,6 @@ impl Incoming {
             at_once: limits.lanes,
             named: limits.named,
             first_credit: limits.first_credit,
-            short: false,
             spare: Spare::default(),
             notes: Queue::default(),
             dones: 0,
@@ -274,7 +271,6 @@ impl Incoming {
             }),
             State::Unwanted { .. } => {}
         }
-        self.short = matches!(lane.state, State::Body { .. }) && lane.granted == self.first_credit;
         let first = lane.acked == lane.received;
         lane.received = upto;
         self.unacked = self.unacked.saturating_add(n);
@@ -404,7 +400,6 @@ impl Incoming {
 
     /// Forgets a lane that is done.
     fn finish(&mut self, number: u64) {
-        self.short = false;
         let Some(lane) = self.lanes.remove(&number) else {
             return;
         };
@@ -499,9 +494,10 @@ impl Incoming {
         self.unacked
     }
 
-    /// Whether a body is coming that needs no more credit.
-    pub(crate) fn is_short(&self) -> bool {
-        self.short
+    /// Whether the body on this lane needs no more credit than its first.
+    pub(crate) fn is_granted(&self, number: u64) -> bool {
+        let lane = self.lanes.get(&number);
+        lane.is_some_and(|lane| matches!(lane.state, State::Body { .. }) && lane.granted == self.first_credit)
     }
 
     /// What is to be acknowledged now, which then counts as acknowledged: lanes and offsets.
