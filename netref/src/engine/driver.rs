@@ -549,7 +549,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             Poll::Ready(Ok(())) => {
                 drop(state.baton.unblock());
                 // What is urgent goes before what is left of the batch.
-                state.protocol.poll_transmit(&mut writer.batch, clock::now());
+                state.fill(&mut writer);
                 drop(state);
                 self.core.write(writer);
             }
@@ -725,7 +725,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             state.protocol.close(reason);
             let writer = state.baton.flush();
             writer.map(|mut writer| {
-                state.protocol.poll_transmit(&mut writer.batch, clock::now());
+                state.fill(&mut writer);
                 writer
             })
         };
