@@ -34,6 +34,8 @@ impl Ping {
         let start = Instant::now();
         let connection = global.connect(&self.address).await?;
         let connecting = start.elapsed();
+        // Whoever has read that it answers may end it.
+        let mut interrupts = Interrupts::listen()?;
         let mut out = Out::new(global);
         let name = name_of(&connection.peer());
         out.note(&format!("{name} answers after {}", time(connecting)))?;
@@ -42,7 +44,6 @@ impl Ping {
         let mut ticks = tokio::time::interval(self.interval.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = None;
-        let mut interrupts = Interrupts::listen()?;
         for number in 1..=self.count {
             // Both can be given up: nothing is lost. Ctrl-C ends it with the summary.
             let answer = tokio::select! {
