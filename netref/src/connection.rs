@@ -13,8 +13,10 @@ use farref_framing::{
 use crate::call::BoxFuture;
 use crate::clock;
 use crate::config::Config;
-use crate::engine::core::{Anchor, Core, MANY_ROWS, Notice};
+use crate::engine::anchor::Anchor;
+use crate::engine::core::{Core, MANY_ROWS};
 use crate::engine::driver;
+use crate::engine::state::Notice;
 use crate::holdings::Holdings;
 use crate::hosted::Exported;
 use crate::interface::RemoteTrait;

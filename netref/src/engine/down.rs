@@ -12,7 +12,8 @@ use farref_framing::{Guard, Inlet, Nanos, RejectCode, Rejection, ResumeRequest};
 
 use crate::clock;
 use crate::connection::{NextCarrier, Parts, Redial, Status};
-use crate::engine::core::{Core, State, Writer};
+use crate::engine::core::Core;
+use crate::engine::state::{State, Writer};
 use crate::lock::lock;
 use crate::protocol::Protocol;
 use crate::remote::EngineHandles;

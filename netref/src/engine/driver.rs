@@ -13,10 +13,12 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::context;
-use crate::engine::core::{Core, Proxies, State, Writer, closed_here};
+use crate::engine::anchor::Proxies;
+use crate::engine::core::{Core, closed_here};
 use crate::engine::lead::LOOK_EVERY;
 use crate::engine::pace::Pace;
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
+use crate::engine::state::{State, Writer};
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;

@@ -24,9 +24,10 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::context;
-use crate::engine::core::{Core, State};
+use crate::engine::core::Core;
 use crate::engine::pace::Pace;
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
+use crate::engine::state::State;
 use crate::lock::lock;
 use crate::protocol::Protocol;
 use crate::remote::EngineHandles;

@@ -20,8 +20,9 @@ use std::task::{Context, Poll, Waker};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::engine::core::{Core, State};
+use crate::engine::core::Core;
 use crate::engine::lead::{How, Leader};
+use crate::engine::state::State;
 use crate::lock::lock;
 use crate::protocol::Protocol;
 use crate::remote::{EngineHandles, Outcome};

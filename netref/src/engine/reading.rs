@@ -10,7 +10,8 @@ use farref_framing::{CloseReason, Inlet, Nanos, ReadFrom, StreamKey};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::engine::core::{Anchor, Core, Proxies};
+use crate::engine::anchor::{Anchor, Proxies};
+use crate::engine::core::Core;
 use crate::engine::pace::Pace;
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::call::BoxFuture;
 use crate::config::Config;
-use crate::engine::core::Proxies;
+use crate::engine::anchor::Proxies;
 use crate::message::{Descriptor, Hello, Message, PeerLimits};
 use crate::native::Native;
 use crate::peer::Peer;
