@@ -6,20 +6,26 @@
 //! Calls made by methods do not wait for a method that runs alone, but go into mailboxes of their own, one for each
 //! chain and depth: what a running method waits for must not wait for that method. Only a `#[serial]` one is waited
 //! for by all, and refuses its own chain.
+//!
+//! Here is the order. Methods run in [`methods`], calls are given up in [`cancel`], and [`shapes`] keeps those that cannot be
+//! read yet.
+
+mod cancel;
+mod methods;
+mod shapes;
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use farref_boxing::{Error, ErrorKind, Shape};
+use farref_boxing::{Error, ErrorKind};
 
+use self::cancel::Cancel;
+use self::methods::{How, Turn};
+use self::shapes::Unread;
 use crate::body;
-use crate::chain;
-use crate::context::{self, Serving};
+use crate::context::Serving;
 use crate::engine::anchor::Anchor;
 use crate::engine::core::Core;
 use crate::hosted::Exported;
@@ -27,16 +33,10 @@ use crate::interface::Method;
 use crate::invocation::{Dispatched, Invocation};
 use crate::lock::lock;
 use crate::panics;
-use crate::place;
-use crate::protocol::{
-    CallOptions, CancelReason, Chain, Incoming, IncomingTarget, PeerShape, Protocol, Received, Refs,
-};
-use crate::remote::{Blocked, Conduit, EngineHandles, Remote, TellShape};
-use crate::served::{self, ServedFuture};
-use crate::shapes;
+use crate::protocol::{CallOptions, Chain, Incoming, IncomingTarget, Protocol, Received, Refs};
+use crate::remote::{Conduit, EngineHandles, Remote, TellShape};
 use crate::sparse::{SparseMap, SparseQueue};
 use crate::trace::Traced;
-use crate::waiter::{Job, ThreadWaiter};
 
 /// What runs and what waits on the serving side of one connection.
 #[derive(Default)]
@@ -64,25 +64,6 @@ struct Running {
     blocking: u32,
     /// Blocking methods whose turn has not come.
     queue: SparseQueue<Turn>,
-}
-
-/// A call whose arguments cannot be read yet. Its mailbox is busy, and waits for it.
-struct Unread {
-    /// The fingerprint of what it waits for.
-    shape: u32,
-    object: Arc<dyn Exported>,
-    invocation: Invocation,
-    serving: Serving,
-    awaited: bool,
-    own: Slot,
-}
-
-/// A blocking method whose turn has not come.
-struct Turn {
-    /// Its call, if it can be given up.
-    call: Option<u64>,
-    chain: Option<Chain>,
-    job: Job,
 }
 
 /// Which mailbox of an export.
@@ -123,48 +104,6 @@ struct Mailbox {
     /// The method that runs alone: its chain, and whether it is `#[serial]`.
     alone: Option<(u128, bool)>,
     queue: VecDeque<Incoming<EngineHandles>>,
-}
-
-/// How a running call is given up.
-#[derive(Default)]
-pub(crate) struct Cancel {
-    given_up: AtomicBool,
-    watchers: Mutex<Watchers>,
-}
-
-#[derive(Default)]
-struct Watchers {
-    task: Option<Waker>,
-    blocked: Option<Blocked>,
-    passed_on: Option<(Arc<dyn Conduit>, u64)>,
-}
-
-impl Cancel {
-    fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Acquire)
-    }
-
-    /// Tells whoever serves the call. Whether it was passed on: then nobody here will end it.
-    fn give_up(&self) -> bool {
-        self.given_up.store(true, Ordering::Release);
-        let Watchers {
-            task,
-            blocked,
-            passed_on,
-        } = std::mem::take(&mut *lock(&self.watchers));
-        let was_passed_on = passed_on.is_some();
-        if let Some(task) = task {
-            task.wake();
-        }
-        if let Some((thread, conduit, number)) = blocked {
-            thread.notify();
-            conduit.drop_call(number, CancelReason::Upstream);
-        }
-        if let Some((conduit, number)) = passed_on {
-            conduit.drop_call(number, CancelReason::Upstream);
-        }
-        was_passed_on
-    }
 }
 
 /// Whether the next call of the mailbox may go on.
@@ -279,71 +218,6 @@ impl Dispatch {
         }
         self.mailbox(state, slot).queue.push_back(incoming);
     }
-
-    pub(crate) fn is_cancelled(&self, answer: u64) -> bool {
-        lock(&self.state)
-            .calls
-            .get(&answer)
-            .is_some_and(|cancel| cancel.is_given_up())
-    }
-
-    pub(crate) fn wake_on_cancel(&self, answer: u64, blocked: Option<Blocked>) {
-        let cancel = lock(&self.state).calls.get(&answer).cloned();
-        if let Some(cancel) = cancel {
-            let replaced = std::mem::replace(&mut lock(&cancel.watchers).blocked, blocked);
-            drop(replaced);
-        }
-    }
-
-    pub(crate) fn drop_on_cancel(&self, answer: u64, passed_on: Option<(Arc<dyn Conduit>, u64)>) {
-        let mut state = lock(&self.state);
-        if passed_on.is_none() {
-            drop(state.calls.remove(&answer));
-            return;
-        }
-        let cancel = Arc::clone(state.calls.map().entry(answer).or_default());
-        drop(state);
-        lock(&cancel.watchers).passed_on = passed_on;
-    }
-
-    /// Gives a thread that waits in `chain` the methods of that chain whose turn has not come.
-    pub(crate) fn hand_over(&self, chain: Chain, thread: &crate::sync::Arc<ThreadWaiter>) {
-        let mut state = lock(&self.state);
-        if state.queue.is_empty() {
-            return;
-        }
-        let is_of_chain = |turn: &Turn| turn.chain.is_some_and(|of| of.id() == chain.id());
-        let queue = std::mem::take(state.queue.queue());
-        let (handed, left): (VecDeque<Turn>, _) = queue.into_iter().partition(is_of_chain);
-        *state.queue.queue() = left;
-        for turn in handed {
-            thread.push(turn.job);
-        }
-    }
-
-    /// Notes that the method of `answer` is about to run, or that its first poll goes on beside the reading: from
-    /// here on it can be given up.
-    pub(crate) fn enter(&self, answer: u64) -> Arc<Cancel> {
-        Arc::clone(lock(&self.state).calls.map().entry(answer).or_default())
-    }
-
-    /// Notes where something came from that is passed on to the peer.
-    pub(crate) fn passes(&self, fingerprint: u32, source: &Arc<dyn Conduit>) {
-        let mut state = lock(&self.state);
-        let known = state.sources.get(&fingerprint);
-        if fingerprint == 0 || known.is_some_and(|source| source.strong_count() > 0) {
-            return;
-        }
-        if state.sources.len() >= MOST_SOURCES {
-            state.sources.clear();
-        }
-        state.sources.insert(fingerprint, Arc::downgrade(source));
-    }
-
-    fn leave(&self, answer: u64) {
-        let ended = lock(&self.state).calls.remove(&answer);
-        drop(ended);
-    }
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
@@ -425,51 +299,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let free = lock(&self.dispatch.state).take_nested(slot);
         for incoming in free {
             self.deliver(incoming, || self.anchor());
-        }
-    }
-
-    /// A call was given up.
-    pub(crate) fn give_up(self: &Arc<Self>, answer: u64) {
-        let (cancel, waiting, queued, slot) = {
-            let mut state = lock(&self.dispatch.state);
-            let cancel = state.calls.get(&answer).cloned();
-            let slot = state.bodies.remove(&answer);
-            let mut waiting = None;
-            for mailbox in state.mailboxes.values_mut() {
-                if let Some(at) = mailbox
-                    .queue
-                    .iter()
-                    .position(|incoming| incoming.answer == answer)
-                {
-                    waiting = mailbox.queue.remove(at);
-                }
-            }
-            let queued = state.queue.take(|turn| turn.call == Some(answer));
-            let unread = state.unread.remove(&answer);
-            (cancel, (waiting, unread), queued, slot)
-        };
-        let (waiting, unread) = waiting;
-        self.discard(waiting);
-        if let Some(unread) = unread {
-            let own = unread.own;
-            self.dispatch.leave(answer);
-            self.discard(unread);
-            self.not_busy(own);
-            self.drain(own);
-        }
-        if let Some(cancel) = cancel
-            && cancel.give_up()
-        {
-            self.dispatch.leave(answer);
-        }
-        // Out of the queue at once, so that calls which are given up cannot pile up in it: it sees that it was
-        // given up, and does not run.
-        if let Some(turn) = queued {
-            (turn.job)();
-        }
-        // What waited behind the arguments that will never come goes on.
-        if let Some(slot) = slot {
-            self.drain(slot);
         }
     }
 
@@ -597,246 +426,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    /// Keeps a call until the peer has told what its arguments look like, and its mailbox with it.
-    fn put_by(self: &Arc<Self>, unread: Unread) -> Next {
-        let (answer, shape, own) = (unread.invocation.answer, unread.shape, unread.own);
-        {
-            let mut state = lock(&self.dispatch.state);
-            let mailbox = self.dispatch.mailbox(&mut state, own);
-            mailbox.busy = true;
-            mailbox.unread = true;
-            // Until it is begun it is given up here.
-            drop(state.calls.remove(&answer));
-            state.unread.insert(answer, unread);
-        }
-        // Somebody else may read: what it waits for may have come meanwhile.
-        if !self.is_driven_here() && self.update(|protocol| protocol.shape(shape)) != PeerShape::Asked {
-            self.shape_came(shape);
-        }
-        Next::Wait(own)
-    }
-
-    /// The peer has told what a type of its own looks like, or never will: calls go on that waited for that.
-    pub(crate) fn shape_came(self: &Arc<Self>, shape: u32) {
-        let curious;
-        let mut come: Vec<Unread> = {
-            let mut state = lock(&self.dispatch.state);
-            curious = state.curious.remove(&shape).unwrap_or_default();
-            state
-                .unread
-                .map()
-                .extract_if(|_, unread| unread.shape == shape)
-                .map(|(_, unread)| unread)
-                .collect()
-        };
-        if !curious.is_empty() {
-            let known = self.known(shape);
-            for tell in curious {
-                tell(known.clone());
-            }
-        }
-        come.sort_unstable_by_key(|unread| unread.invocation.answer);
-        for unread in come {
-            let Unread {
-                object,
-                mut invocation,
-                serving,
-                awaited,
-                own,
-                ..
-            } = unread;
-            invocation.ask_again();
-            match self.begin(object, invocation, serving, awaited, own) {
-                Next::Wait(slot) if slot == own => self.free_nested(slot),
-                next => {
-                    if let Next::Freed(slot) = next
-                        && slot != own
-                    {
-                        self.not_busy(slot);
-                        self.drain(slot);
-                    }
-                    self.not_busy(own);
-                    self.drain(own);
-                }
-            }
-        }
-    }
-
-    /// The peer asks what a type of ours looks like.
-    pub(crate) fn shape_wanted(self: &Arc<Self>, shape: u32) {
-        let description = shapes::describe(shape);
-        let source = if description.is_none() {
-            let state = lock(&self.dispatch.state);
-            state.sources.get(&shape).and_then(Weak::upgrade)
-        } else {
-            None
-        };
-        let Some(source) = source else {
-            return self.tell_shape(shape, description.as_deref());
-        };
-        // What was passed on is asked for where it came from.
-        let this = Arc::downgrade(self);
-        source.when_shape(
-            shape,
-            Box::new(move |known| {
-                if let Some(this) = this.upgrade() {
-                    let description = known.and_then(|known| shapes::encode(&known));
-                    this.tell_shape(shape, description.as_deref());
-                }
-            }),
-        );
-    }
-
-    fn tell_shape(&self, shape: u32, description: Option<&[u8]>) {
-        self.update(|protocol| protocol.tell_shape(shape, description));
-    }
-
-    /// Tells what the peer's type looks like, now or when it has told.
-    pub(crate) fn when_shape(self: &Arc<Self>, shape: u32, tell: TellShape) {
-        if self.update(|protocol| protocol.shape(shape)) != PeerShape::Asked {
-            return tell(self.known(shape));
-        }
-        lock(&self.dispatch.state)
-            .curious
-            .map()
-            .entry(shape)
-            .or_default()
-            .push(tell);
-        // Somebody else reads: the answer may have come meanwhile.
-        if self.update(|protocol| protocol.shape(shape)) != PeerShape::Asked {
-            self.shape_came(shape);
-        }
-    }
-
-    fn known(&self, shape: u32) -> Option<Arc<Shape>> {
-        match self.update(|protocol| protocol.shape(shape)) {
-            PeerShape::Known(known) => Some(known),
-            PeerShape::Asked | PeerShape::Unknown => None,
-        }
-    }
-
-    /// Polls an async method for the first time, in order, and spawns it if it waits.
-    fn run_async(
-        self: &Arc<Self>,
-        mut future: ServedFuture,
-        method: &'static Method,
-        mut serving: Serving,
-        how: How,
-    ) -> Next {
-        let alone = method.manners.serial;
-        if alone {
-            // Before the first poll: it may block, and then somebody else reads the calls that come meanwhile.
-            self.occupy(how.slot, &mut serving, true);
-        }
-        let answer = serving.answer;
-        let mut serving = Some(serving);
-        let is_over = !method.manners.spawned && {
-            let context = &mut Context::from_waker(Waker::noop());
-            self.poll_method(&mut future, &mut serving, answer, context)
-                .is_ready()
-        };
-        if is_over {
-            served::put(future);
-            self.left(answer);
-            return if alone { Next::Freed(how.slot) } else { Next::Go };
-        }
-        // The task polls it again at once, with a waker of its own.
-        self.runtime.spawn(Served {
-            core: Arc::clone(self),
-            future: Some(future),
-            serving,
-            cancel: self.dispatch.enter(answer),
-            answer,
-            alone_on: alone.then_some(how.slot),
-        });
-        if alone { Next::Wait(how.slot) } else { Next::Go }
-    }
-
-    /// Polls an async method as the call that is being served. One that panics is answered, and over.
-    fn poll_method(
-        self: &Arc<Self>,
-        future: &mut ServedFuture,
-        serving: &mut Option<Serving>,
-        answer: u64,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
-        let polled = context::serve(serving, || panics::guard(|| future.poll(context)));
-        polled.unwrap_or_else(|error| {
-            self.answer_panic(answer, error);
-            Poll::Ready(())
-        })
-    }
-
-    /// Runs a blocking method on a thread that may wait.
-    fn run_blocking(
-        self: &Arc<Self>,
-        job: Job,
-        method: &'static Method,
-        mut serving: Serving,
-        how: How,
-    ) -> Next {
-        let How { awaited, slot } = how;
-        let answer = serving.answer;
-        if method.manners.inline {
-            let mut serving = Some(serving);
-            if let Err(error) = context::serve(&mut serving, || panics::guard(job)) {
-                self.answer_panic(answer, error);
-            }
-            self.left(answer);
-            return Next::Go;
-        }
-        let chain = serving.chain;
-        let alone = method.manners.serial || !(awaited || method.manners.concurrent);
-        if alone {
-            self.occupy(slot, &mut serving, method.manners.serial);
-        }
-        drop(self.dispatch.enter(answer));
-        let core = Arc::clone(self);
-        let run: Job = Box::new(move || {
-            if core.dispatch.is_cancelled(answer) {
-                // Given up before its turn came: it never runs, and was answered already.
-                core.discard(job);
-            } else {
-                let mut serving = Some(serving);
-                let ran = context::serve(&mut serving, || place::on_pool(|| panics::guard(job)));
-                if let Err(error) = ran {
-                    core.answer_panic(answer, error);
-                }
-            }
-            core.dispatch.leave(answer);
-            if alone {
-                core.not_busy(slot);
-                core.drain(slot);
-            }
-        });
-        let run = match chain {
-            // Back on the thread that waits for this very chain, if it is here.
-            Some(chain) if awaited => chain::hand_to_waiting_thread(chain, run).err(),
-            _ => Some(run),
-        };
-        if let Some(run) = run {
-            self.run_on_pool(Some(answer), chain, run);
-        }
-        if alone { Next::Wait(slot) } else { Next::Go }
-    }
-
-    /// Makes a mailbox busy: what comes waits until the call is over. Calls that the method makes are known by its
-    /// chain, which it gets here if it has none.
-    fn occupy(&self, slot: Slot, serving: &mut Serving, serial: bool) {
-        let chain = serving.chain.get_or_insert_with(chain::fresh).id();
-        let mut state = lock(&self.dispatch.state);
-        let mailbox = self.dispatch.mailbox(&mut state, slot);
-        mailbox.busy = true;
-        mailbox.alone = Some((chain, serial));
-    }
-
-    /// A method is over that was run by whoever reads, or would have: it can be given up no more, if it could at all.
-    fn left(&self, answer: u64) {
-        if !self.is_driven_here() {
-            self.dispatch.leave(answer);
-        }
-    }
-
     /// Drops what may be the last to hold an object of the user's.
     pub(crate) fn discard<T>(&self, held: T) {
         if let Err(error) = panics::guard(|| drop(held)) {
@@ -844,132 +433,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             peer.warn(|left_out| {
                 tracing::warn!(%peer, panic = %error, left_out, "the destructor of an object panicked");
             });
-        }
-    }
-
-    fn answer_panic(self: &Arc<Self>, answer: u64, error: Error) {
-        let conduit = self.anchor();
-        let peer = &self.peer;
-        peer.warn(|left_out| tracing::warn!(%peer, panic = %error, left_out, "a method panicked"));
-        conduit.answer_error(answer, error, true);
-    }
-
-    /// Runs `job` on a thread of the pool. If all of this peer's are taken: on the thread that waits for its chain,
-    /// as that may be one of them; else when one is free.
-    pub(crate) fn run_on_pool(self: &Arc<Self>, call: Option<u64>, chain: Option<Chain>, job: Job) {
-        {
-            let mut state = lock(&self.dispatch.state);
-            if state.blocking as usize >= self.config.max_blocking.max(1) {
-                // Under the lock: a thread that begins to wait looks at the queue afterwards.
-                let stranded = match chain {
-                    Some(chain) => chain::hand_to_waiting_thread(chain, job).err(),
-                    None => Some(job),
-                };
-                if let Some(job) = stranded {
-                    state.queue.queue().push_back(Turn { call, chain, job });
-                }
-                return;
-            }
-            state.blocking = state.blocking.saturating_add(1);
-        }
-        let core = Arc::clone(self);
-        self.runtime.spawn_blocking(move || {
-            let mut next = Some(job);
-            while let Some(job) = next {
-                job();
-                let mut state = lock(&core.dispatch.state);
-                next = state.queue.pop_front().map(|turn| turn.job);
-                if next.is_none() {
-                    state.blocking = state.blocking.saturating_sub(1);
-                }
-            }
-        });
-    }
-}
-
-/// Of so many types that are passed on it is known where they came from: as many as a peer may ask for.
-const MOST_SOURCES: usize = 1024;
-
-/// How a call is to be run.
-struct How {
-    /// The caller is blocked until it returns.
-    awaited: bool,
-    /// The mailbox that is busy meanwhile if it runs alone.
-    slot: Slot,
-}
-
-/// An async method that was polled and waits, or is to run by itself.
-struct Served<P: Protocol<EngineHandles>> {
-    core: Arc<Core<P>>,
-    future: Option<ServedFuture>,
-    serving: Option<Serving>,
-    /// It can be given up.
-    cancel: Arc<Cancel>,
-    answer: u64,
-    /// The mailbox that waits for the end.
-    alone_on: Option<Slot>,
-}
-
-impl<P: Protocol<EngineHandles>> Future for Served<P> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let mut watchers = lock(&this.cancel.watchers);
-        if !watchers
-            .task
-            .as_ref()
-            .is_some_and(|task| task.will_wake(context.waker()))
-        {
-            watchers.task = Some(context.waker().clone());
-        }
-        drop(watchers);
-        if this.cancel.is_given_up() {
-            // Dropping the method's future is how it is cancelled; its own calls are cancelled with it.
-            let dropped = this.future.take();
-            // What its destructors still have to tell others is not cut short by a deadline that has passed.
-            if let Some(serving) = &mut this.serving {
-                serving.deadline = None;
-            }
-            let ended = context::serve(&mut this.serving, || panics::guard(|| drop(dropped)));
-            if let Err(error) = ended {
-                let peer = &this.core.peer;
-                peer.warn(|left_out| {
-                    tracing::warn!(%peer, panic = %error, left_out, "a cancelled method panicked");
-                });
-            }
-            return Poll::Ready(());
-        }
-        let Some(future) = &mut this.future else {
-            return Poll::Ready(());
-        };
-        let polled = this
-            .core
-            .poll_method(future, &mut this.serving, this.answer, context);
-        if polled.is_ready() {
-            this.future = None;
-        }
-        polled
-    }
-}
-
-impl<P: Protocol<EngineHandles>> Drop for Served<P> {
-    fn drop(&mut self) {
-        self.core.dispatch.leave(self.answer);
-        // A runtime that is shut down drops its tasks: whoever waits for them should hear of it. What is behind it is not
-        // run, as it would be dropped at once; the connection ends, and gives it up.
-        if self.future.is_some() {
-            self.alone_on = None;
-            let conduit = self.core.anchor();
-            conduit.answer_error(
-                self.answer,
-                Error::new(ErrorKind::Cancelled, "the serving side is shutting down"),
-                true,
-            );
-        }
-        if let Some(slot) = self.alone_on {
-            self.core.not_busy(slot);
-            self.core.drain(slot);
         }
     }
 }
