@@ -421,8 +421,28 @@ mod changing_carriers {
                     return;
                 }
                 assert!(state.baton.unblock().is_none(), "there is one writer");
+                state.transmit(&mut writer);
             }
             self.write(writer);
+        }
+
+        /// `Core::flush`.
+        fn flush(&self) {
+            let writer = {
+                let mut state = lock(&self.state);
+                let has_some = state.has_unsent();
+                state.baton.flush().and_then(|mut writer| {
+                    if has_some {
+                        state.transmit(&mut writer);
+                        return Some(writer);
+                    }
+                    state.give_back(writer);
+                    None
+                })
+            };
+            if let Some(writer) = writer {
+                self.write(writer);
+            }
         }
 
         /// The driver with this number. It reads and writes only when it was woken, and leaves when the others have.
@@ -442,10 +462,7 @@ mod changing_carriers {
                     self.read();
                 }
                 if wishes.flush {
-                    let writer = lock(&self.state).baton.flush();
-                    if let Some(writer) = writer {
-                        self.write(writer);
-                    }
+                    self.flush();
                 }
                 if wishes.blocked {
                     self.unblock();
