@@ -106,11 +106,14 @@ impl Exec {
             far.connection.close().await;
             return Ok(0);
         }
+        // Before the terminal is changed, and anything of the command is shown: whoever has seen a word of it may send signals
+        // to it, and one that ended this program would leave the terminal as it is then.
+        let signals = Heard::listen(on_terminal);
         let raw = match on_terminal && is_terminal {
             true => Some(Raw::enter()?),
             false => None,
         };
-        let outcome = attach(started, sender, raw.is_some(), on_terminal).await;
+        let outcome = attach(started, sender, raw.is_some(), signals).await;
         drop(raw);
         let exit = outcome?;
         // It is over: nothing is waited for.
@@ -151,7 +154,7 @@ async fn attach(
     started: Started,
     stdin: Option<Sender<bytes::Bytes>>,
     is_raw: bool,
-    on_terminal: bool,
+    signals: Heard,
 ) -> Outcome<Exit> {
     let Started {
         process,
@@ -159,8 +162,6 @@ async fn attach(
         stderr,
         ..
     } = started;
-    // Before anything of the command is shown: whoever has seen a word of it may send signals to it.
-    let signals = Heard::listen(on_terminal);
     let signals = tokio::spawn(signals.pass_on(process.clone()));
     let hung_up = Arc::new(tokio::sync::Notify::new());
     if let Some(sender) = stdin {
