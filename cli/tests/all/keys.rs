@@ -28,7 +28,7 @@ fn a_key_is_made_once_and_shown() {
         "",
     );
     assert!(made.ok().contains("device.key"), "{made:?}");
-    assert!(home.path().join("device.pub").exists() || home.path().join("device.key.pub").exists());
+    assert!(home.path().join("device.key.pub").exists());
     let missing = run(
         home.path(),
         &["fingerprint", "--identity", "/nonexistent/key"],

@@ -122,7 +122,7 @@ fn create(path: &Path) -> Result<Identity> {
         Ok(()) => {
             let public = format!("{}\n", identity.public());
             // For people to look at: nothing depends on it.
-            let _ = fs::write(path.with_extension("pub"), public);
+            let _ = fs::write(beside(path), public);
             Ok(identity)
         }
         // Another process was faster: what it made counts.
@@ -132,6 +132,13 @@ fn create(path: &Path) -> Result<Identity> {
         }
         Err(error) => Err(failed(path, &error)),
     }
+}
+
+/// Where others find what they may know: `device.key.pub` for `device.key`.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pub");
+    name.into()
 }
 
 /// What the file says.
@@ -199,6 +206,19 @@ mod tests {
         let public = fs::read_to_string(home.path().join("keys/identity.pub")).unwrap();
         assert_eq!(public.trim(), made.public().to_string());
         assert_eq!(fs::read_dir(home.path().join("keys")).unwrap().count(), 2);
+    }
+
+    /// The public half of `device.key` was `device.pub`: not where the help says, and in place of whatever had that name.
+    #[test]
+    fn the_public_half_has_the_name_of_the_identity_and_pub() {
+        let home = tempfile::tempdir().unwrap();
+        let of_somebody_else = home.path().join("device.pub");
+        fs::write(&of_somebody_else, "ssh-ed25519 ..").unwrap();
+        let store = KeyStore::open(home.path()).with_identity(home.path().join("device.key"));
+        let made = store.make_identity().unwrap();
+        let public = fs::read_to_string(home.path().join("device.key.pub")).unwrap();
+        assert_eq!(public.trim(), made.public().to_string());
+        assert_eq!(fs::read_to_string(of_somebody_else).unwrap(), "ssh-ed25519 ..");
     }
 
     /// A process that died in the middle kept the next one with its number, in a container each, from ever starting.
