@@ -69,6 +69,60 @@ async fn a_tree_is_listed_and_walked() -> Test {
     Ok(())
 }
 
+/// Runs `test` where permissions are in the way, which they are not for root.
+#[cfg(target_os = "linux")]
+pub(super) fn as_anybody<F: Future<Output = Test>>(test: impl FnOnce() -> F + Send + 'static) {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let thread = std::thread::spawn(|| {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective
+            .remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+        set_capabilities(None, sets).unwrap();
+        // The threads that it starts may do what this one may.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test()).unwrap();
+    });
+    thread.join().unwrap();
+}
+
+/// One directory that may not be read ended the walk, and with it the listing and the copy of all others.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_walk_goes_on_behind_what_may_not_be_read() {
+    as_anybody(|| async {
+        let place = place(|root| root);
+        let root = place.path().join("root");
+        for (name, mode) in [("closed", 0o300), ("unsearchable", 0o600)] {
+            std::fs::create_dir_all(root.join(name).join("below"))?;
+            std::fs::set_permissions(root.join(name), PermissionsExt::from_mode(mode))?;
+        }
+        let walked = all(place.files.walk("", 9).await?).await;
+        let mut walked: Vec<_> = walked.into_iter().map(|entry| entry.path).collect();
+        walked.sort();
+        let all_others = [
+            "a",
+            "a/b",
+            "a/b/deep",
+            "closed",
+            "etc",
+            "link",
+            "out",
+            "top",
+            "unsearchable",
+        ];
+        let denied = Some(std::io::ErrorKind::PermissionDenied);
+        let alone = kind(place.files.walk("closed", 9).await);
+        for name in ["closed", "unsearchable"] {
+            std::fs::set_permissions(root.join(name), PermissionsExt::from_mode(0o700))?;
+        }
+        assert_eq!((walked, alone), (all_others.map(str::to_owned).to_vec(), denied));
+        Ok(())
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remote_file_is_read_written_and_sought_like_one_of_std() -> Test {
     let place = place(|root| root);

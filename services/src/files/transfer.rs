@@ -232,6 +232,8 @@ impl Transfer {
         let mut missing = BTreeSet::new();
         // Those below any other that is not among these were not listed by whoever plays fair.
         let mut made = HashSet::new();
+        // Those of which nothing was listed: they are empty, or what is in them is not for us.
+        let mut barren = BTreeSet::new();
         let room = Arc::new(Semaphore::new(job.at_once));
         let streams = Arc::new(Semaphore::new(STREAMS));
         let mut copies = JoinSet::new();
@@ -249,6 +251,9 @@ impl Transfer {
                 job.failed(&source, failure, &sums)?;
                 continue;
             }
+            if let Some((parent, _)) = entry.path.rsplit_once('/') {
+                barren.remove(parent);
+            }
             if own.is_some() && entry.metadata.identity == own {
                 let text = "it is the copy, which is not copied into itself";
                 let failure = failure(std::io::ErrorKind::InvalidInput, &source, text);
@@ -263,6 +268,7 @@ impl Transfer {
                         if directories.len() < DIRECTORIES {
                             directories.push((target, entry.metadata));
                         }
+                        barren.insert(entry.path.clone());
                         made.insert(entry.path);
                     }
                     Err(failure) => {
@@ -282,12 +288,15 @@ impl Transfer {
                 };
                 let copied = job.entry(&source, &target, &entry, &sums).await;
                 drop(stream);
-                if let Err(failure) = copied
-                    && let Err(failure) = job.failed(&source, failure, &sums)
-                {
-                    // It is for the rest as well.
-                    _ = sums.lost.set(failure);
-                }
+                job.note(&source, copied, &sums);
+            });
+        }
+        for path in barren {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            let (job, sums, source) = (Arc::clone(job), Arc::clone(&sums), join(from, &path));
+            copies.spawn(async move {
+                let _permit = permit;
+                job.note(&source, job.look_into(&source).await, &sums);
             });
         }
         while copies.join_next().await.is_some() {}
@@ -324,6 +333,24 @@ impl Job {
         match is_out_of_reach {
             true => Err(failure),
             false => Ok(()),
+        }
+    }
+
+    /// Notes what came of a part; what ends it for the rest as well is kept.
+    fn note(&self, path: &str, done: Result<(), Failure>, sums: &Sums) {
+        if let Err(failure) = done
+            && let Err(failure) = self.failed(path, failure, sums)
+        {
+            _ = sums.lost.set(failure);
+        }
+    }
+
+    /// Whether a directory can be listed.
+    async fn look_into(&self, path: &str) -> Result<(), Failure> {
+        let mut entries = self.from.list(path).await?;
+        match entries.next().await {
+            Some(Err(error)) => Err(error.into()),
+            _ => Ok(()),
         }
     }
 

@@ -60,6 +60,10 @@ impl Iterator for Walk {
                 Ok(found) => found,
                 // It went while it was looked at.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if self.levels.len() > 1 && is_of_one_directory(&error) => {
+                    self.levels.pop();
+                    continue;
+                }
                 Err(error) => return Some(Err(error)),
             };
             let (name, found) = (found.0, metadata(&found.1));
@@ -94,18 +98,18 @@ impl Walk {
         let Some(level) = self.levels.last() else {
             return Ok(());
         };
-        match level.dir.open_dir_nofollow(name) {
-            Ok(dir) => self.enter(dir, format!("{path}/")),
-            // It is shown, though what is in it is not for us, or is no more.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let opened = level.dir.open_dir_nofollow(name);
+        match opened.and_then(|dir| self.enter(dir, format!("{path}/"))) {
+            Err(error) if !is_of_one_directory(&error) => Err(error),
+            _ => Ok(()),
         }
     }
+}
+
+/// Whether a directory is shown without what is in it, which is not for us, or is no more, and the walk goes on.
+fn is_of_one_directory(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }

@@ -126,6 +126,38 @@ async fn what_cannot_be_copied_is_told_and_the_rest_copied() -> Test {
     Ok(())
 }
 
+/// What such a directory holds was left out, and nobody told.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_that_may_not_be_read_is_told_and_the_rest_copied() {
+    crate::files::tests::as_anybody(|| async {
+        let directory = tempfile::tempdir()?;
+        let copy = transfer(directory.path());
+        let from = directory.path().join("from");
+        for name in ["closed/below", "empty", "open/below"] {
+            std::fs::create_dir_all(from.join(name))?;
+        }
+        std::fs::write(from.join("open/file"), "open")?;
+        std::fs::set_permissions(from.join("closed"), PermissionsExt::from_mode(0o300))?;
+        let report = copy.tree("/", "/").await;
+        for name in ["from/closed", "to/closed"] {
+            std::fs::set_permissions(directory.path().join(name), PermissionsExt::from_mode(0o700))?;
+        }
+        let report = report?;
+        assert_eq!(
+            (report.files, report.directories, report.failed),
+            (1, 4, 1),
+            "{report:?}"
+        );
+        let told = report
+            .failures
+            .first()
+            .map(|(path, failure)| (path.as_str(), failure.kind()));
+        assert_eq!(told, Some(("/closed", std::io::ErrorKind::PermissionDenied)));
+        Ok(())
+    });
+}
+
 #[test]
 fn a_part_is_beside_its_file() {
     assert_eq!(part_of("/a/b"), "/a/.b.farref-part");
