@@ -142,7 +142,11 @@ impl Isolated {
             || own >= self.limits.connections_per_source.max(1)
         {
             warn_of_stranger(|left_out| {
-                tracing::warn!(?source, left_out, "too many connections: one was turned away");
+                tracing::warn!(
+                    source = source.map(tracing::field::display),
+                    left_out,
+                    "too many connections: one was turned away"
+                );
             });
             return;
         }
@@ -157,7 +161,11 @@ impl Isolated {
                 if let Some(source) = source {
                     *self.of.entry(source).or_default() += 1;
                 }
-                tracing::debug!(pid = child.id(), ?source, "a process for a connection");
+                tracing::debug!(
+                    pid = child.id(),
+                    source = source.map(tracing::field::display),
+                    "a process for a connection"
+                );
                 self.children.spawn(ended(child, source));
             }
             Err(error) => tracing::error!(%error, "no process for a connection: it was turned away"),

@@ -201,7 +201,7 @@ impl Protection {
             check()
         };
         checked.map(|grant| Some(Arc::new(grant))).map_err(|error| {
-            warn_of_stranger(|left_out| tracing::warn!(from = ?visitor.source, left_out, "{error}"));
+            warn_of_stranger(|left_out| tracing::warn!(from = visitor.source.map(tracing::field::display), left_out, "{error}"));
             let text = format!(
                 "the listener does not let in {key}, which is the key of this process: whoever runs it can add that \
                  to its authorized_peers"

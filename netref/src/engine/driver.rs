@@ -651,7 +651,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         // After both halves: a child process, a lock file.
         drop(lock(&core.state).guard.take());
         let error = lock(&core.state).over.clone();
-        tracing::debug!(peer = %core.peer, reason = ?error.as_ref().map(ToString::to_string), "connection over");
+        tracing::debug!(peer = %core.peer, reason = error.as_ref().map(tracing::field::display), "connection over");
         lock(&core.state).ended = true;
         core.lead.end();
         core.handle_last_events();

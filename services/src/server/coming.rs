@@ -80,7 +80,12 @@ fn take(shared: &Arc<Shared>, carrier: Carrier, entrance: &Arc<Entrance>, stop: 
         shared.refused.fetch_add(1, Ordering::Release);
         warn_of_stranger(|left_out| {
             let text = "too many connections are being set up: one was turned away";
-            tracing::warn!(opening, ?from, left_out, "{text}");
+            tracing::warn!(
+                opening,
+                from = from.map(tracing::field::display),
+                left_out,
+                "{text}"
+            );
         });
         shared.changed.notify_waiters();
         return;
