@@ -285,13 +285,23 @@ const fn class_for(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// `ValueError: what it was raised with`.
+/// `ValueError: what it was raised with`, as Python has it.
 impl fmt::Display for Exception {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.module != BUILTINS {
             write!(f, "{}.", self.module)?;
         }
         f.write_str(&self.class)?;
+        let attribute = |name| self.attribute(name);
+        if let (Some(Value::Int(number)), Some(Value::Str(text))) =
+            (attribute("errno"), attribute("strerror"))
+        {
+            write!(f, ": [Errno {number}] {text}")?;
+            return match attribute("filename") {
+                Some(Value::Str(path)) => write!(f, ": '{path}'"),
+                _ => Ok(()),
+            };
+        }
         match self.arguments.as_slice() {
             [] => Ok(()),
             [Value::Str(text)] => write!(f, ": {text}"),
@@ -318,3 +328,29 @@ pub(super) fn type_error(text: impl Into<String>) -> Exception {
 const BUILTINS: &str = "builtins";
 const STOP: &str = "StopIteration";
 const VERSION: &str = "_remote_version";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The path that was missing was not said, as it is no argument of the exception.
+    #[test]
+    fn a_failure_of_the_system_reads_as_in_python() {
+        let missing = Exception::new(
+            "FileNotFoundError",
+            [Value::from(2), "No such file or directory".into()],
+        )
+        .with_attribute("errno", 2)
+        .with_attribute("strerror", "No such file or directory");
+        assert_eq!(
+            missing.to_string(),
+            "FileNotFoundError: [Errno 2] No such file or directory"
+        );
+        assert_eq!(
+            missing.with_attribute("filename", "/data").to_string(),
+            "FileNotFoundError: [Errno 2] No such file or directory: '/data'"
+        );
+        let other = Exception::new("ValueError", [Value::from(1), "b".into()]);
+        assert_eq!(other.to_string(), "ValueError: 1, \"b\"");
+    }
+}
