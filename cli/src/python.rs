@@ -82,10 +82,9 @@ pub(crate) async fn can_be_called(object: &Object) -> Result<bool, Error> {
 
 /// What an object says of itself.
 pub(crate) async fn doc(object: &Object) -> Result<String, Error> {
-    let doc = object.get("__doc__").await?;
-    match doc.as_str().map(str::trim) {
-        None | Some("") => Ok(format!("{}\nIt has no documentation.", object.repr().await?)),
-        Some(doc) => Ok(doc.to_owned()),
+    match object.doc("").await? {
+        doc if doc.is_empty() => Ok(format!("{}\nIt has no documentation.", object.repr().await?)),
+        doc => Ok(doc),
     }
 }
 

@@ -70,7 +70,7 @@ impl Rpyc {
             }
             Part::Doc => {
                 if let Ok(Value::Str(doc)) = result {
-                    describing.of.doc = doc;
+                    describing.of.doc = clean(&doc);
                 }
                 let description = Description {
                     interfaces: vec![describing.of],
@@ -134,5 +134,40 @@ impl Describing {
 
     fn has(&self, name: &str) -> bool {
         self.of.methods.iter().any(|method| method.name == name)
+    }
+}
+
+/// A docstring without the indentation of the code around it, as `inspect.cleandoc` has it: methods come like that.
+fn clean(doc: &str) -> String {
+    let doc = doc.trim();
+    let (first, rest) = doc.split_once('\n').unwrap_or((doc, ""));
+    let indent = |line: &str| line.len().saturating_sub(line.trim_start().len());
+    let written = || rest.lines().filter(|line| !line.trim().is_empty());
+    let margin = written().map(indent).min().unwrap_or(0);
+    let mut cleaned = first.trim_end().to_owned();
+    for line in rest.lines() {
+        cleaned.push('\n');
+        cleaned.push_str(line.get(margin..).unwrap_or(line.trim_start()).trim_end());
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_has_no_indentation_of_the_code_around_it() {
+        for (written, cleaned) in [
+            ("One line.", "One line."),
+            (
+                "\n    What it does.\n\n    Takes:\n      one thing\n    ",
+                "What it does.\n\nTakes:\n  one thing",
+            ),
+            ("First.\n\u{a0}second\n third", "First.\nsecond\nthird"),
+            ("", ""),
+        ] {
+            assert_eq!(clean(written), cleaned, "{written:?}");
+        }
     }
 }
