@@ -457,6 +457,14 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
+/// `1 file`, `2 files`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    }
+}
+
 /// A number of bytes, in the largest unit that leaves digits: `1.4 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let mut number = bytes as f64;

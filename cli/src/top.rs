@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::context::{Global, duration};
 use crate::failure::{Failure, Outcome};
 use crate::far::Far;
-use crate::output::{Out, harmless, size};
+use crate::output::{Out, counted, harmless, size};
 
 /// Watch the connections of a server: their traffic, calls and latencies, and the objects that are held over them.
 ///
@@ -323,7 +323,7 @@ impl View {
 
     fn draw(&self, frame: &mut Frame<'_>) {
         let lines = |of: usize| u16::try_from(of).unwrap_or(u16::MAX).saturating_add(1);
-        let third = (frame.area().height / 3).max(2);
+        let third = (frame.area().height / 3).max(3);
         let areas = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(lines(self.connections.len()).clamp(2, third)),
@@ -346,8 +346,8 @@ impl View {
     fn head(&self, frame: &mut Frame<'_>, area: Rect) {
         let sum = |of: fn(&Shown) -> f64| self.connections.iter().map(of).sum::<f64>();
         let text = format!(
-            "  {} peers  {} refused  {:.0} calls/s  in {}/s  out {}/s",
-            self.connections.len(),
+            "  {}  {} refused  {:.0} calls/s  in {}/s  out {}/s",
+            counted(self.connections.len() as u64, "peer"),
             self.refused,
             sum(|shown| shown.calls),
             bytes(sum(|shown| shown.received)),
@@ -381,7 +381,7 @@ impl View {
             }
         });
         let widths = [
-            Constraint::Fill(1),
+            NAME,
             Constraint::Length(5),
             Constraint::Length(8),
             Constraint::Length(7),
@@ -410,7 +410,7 @@ impl View {
             ])
         });
         let widths = [
-            Constraint::Fill(1),
+            NAME,
             Constraint::Length(7),
             Constraint::Length(10),
             Constraint::Length(7),
@@ -431,18 +431,18 @@ impl View {
             return;
         };
         let title = format!(
-            " {}: {} carriers, {} in, {} out ",
+            " {}: {}, {} in, {} out ",
             peer(&shown.state),
-            shown.state.carriers,
+            counted(shown.state.carriers, "carrier"),
             size(shown.state.bytes_received),
             size(shown.state.bytes_sent)
         );
         let widths = [
-            Constraint::Fill(3),
+            NAME,
             Constraint::Length(6),
             Constraint::Length(6),
             Constraint::Length(5),
-            Constraint::Fill(2),
+            Constraint::Fill(1),
         ];
         let heads = heading(["HELD BY, AND CALLS", "NUMBER", "OLDEST", "IDLE", "CAME BY"]);
         let rows = self.held.iter().map(|line| Row::new(line.clone()));
@@ -450,6 +450,9 @@ impl View {
         frame.render_widget(Table::new(rows, widths).header(heads).block(block), area);
     }
 }
+
+/// The column that says what a row is about: in a narrow terminal the others are cut.
+const NAME: Constraint = Constraint::Min(20);
 
 fn heading<const N: usize>(heads: [&'static str; N]) -> Row<'static> {
     Row::new(heads).style(Style::new().add_modifier(Modifier::BOLD))
@@ -515,25 +518,24 @@ mod tests {
         }
     }
 
-    fn screen(view: &View) -> String {
-        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    fn screen(view: &View, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
         buffer
             .content()
-            .chunks(80)
+            .chunks(width.into())
             .map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>())
             .map(|line| format!("{}\n", line.trim_end()))
             .collect()
     }
 
-    #[test]
-    fn a_screen_of_80_columns_shows_connections_and_what_they_hold() {
+    /// Two connections, the first of them chosen, and a method.
+    fn busy() -> View {
         let mut view = View {
             title: "rig7:7000".to_owned(),
             ..View::default()
         };
-        assert!(screen(&view).contains("nobody is connected"));
         view.connections = (1..=2)
             .map(|number| Shown {
                 state: connection(number),
@@ -553,6 +555,13 @@ mod tests {
             },
             calls: 3.0,
         }];
+        view
+    }
+
+    #[test]
+    fn a_screen_of_80_columns_shows_connections_and_what_they_hold() {
+        assert!(screen(&View::default(), 80, 24).contains("nobody is connected"));
+        let mut view = busy();
         let held = (0..7).map(|_| {
             let file = "farref.File".to_owned();
             (
@@ -563,7 +572,7 @@ mod tests {
             )
         });
         view.held = sum(held);
-        let shown = screen(&view);
+        let shown = screen(&view, 80, 24);
         for text in [
             "rig7:7000  2 peers  0 refused  24 calls/s  in 2.0 KiB/s  out 0 B/s",
             "10.0.0.1:4000",
@@ -581,6 +590,25 @@ mod tests {
         view.choose(5);
         view.choose(-9);
         assert_eq!(view.chosen, Some(1));
+    }
+
+    /// One of fewer than nine lines ended the program with a panic, and one of 40 columns had no names.
+    #[test]
+    fn a_small_screen_shows_what_finds_room() {
+        let mut view = busy();
+        for (width, height) in [(1, 1), (20, 6), (200, 2), (3, 50)] {
+            screen(&view, width, height);
+        }
+        let shown = screen(&view, 40, 12);
+        for text in ["10.0.0.1:4000", "farref.Files.open"] {
+            assert!(shown.contains(text), "{text}:\n{shown}");
+        }
+        view.connections.truncate(1);
+        let shown = screen(&view, 80, 24);
+        assert!(
+            shown.contains(" 1 peer  ") && shown.contains(": 1 carrier, "),
+            "{shown}"
+        );
     }
 
     #[test]
