@@ -283,8 +283,15 @@ impl Serve {
         Ok(exposed)
     }
 
-    /// Says where to dial.
+    /// Says where to dial. That nobody reads it is no reason not to serve.
     fn announce(&self, global: &Global, locals: &[Address], has_keys: bool) -> Outcome {
+        match self.tell(global, locals, has_keys) {
+            Err(failure) if failure.is_quiet() => Ok(()),
+            told => told,
+        }
+    }
+
+    fn tell(&self, global: &Global, locals: &[Address], has_keys: bool) -> Outcome {
         let mut out = Out::new(global);
         for local in locals {
             let (shown, is_any) = dialled(local);

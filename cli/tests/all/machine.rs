@@ -131,6 +131,32 @@ fn nothing_is_shown_that_was_not_asked_for() {
     machine.run(&["speed", "@", "--for", "20ms"]).ok();
 }
 
+/// Whoever printed its address into a pipe that was closed by then had a server that ended, without a word.
+#[test]
+fn a_server_serves_though_nobody_reads_where() {
+    let home = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", path(&home.path().join("socket")));
+    let (_, nobody) = std::io::pipe().unwrap();
+    let child = command(home.path())
+        .args(["serve", &address, "--system"])
+        .stdin(Stdio::null())
+        .stdout(nobody)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut machine = Machine { child, address, home };
+    while run(
+        machine.home.path(),
+        &["call", &machine.address, "system.time"],
+        "",
+    )
+    .code
+        != 0
+    {
+        assert!(machine.child.try_wait().unwrap().is_none());
+    }
+}
+
 #[test]
 fn a_key_narrows_down_what_is_shown() {
     let machine = Machine::at(
