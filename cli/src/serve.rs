@@ -87,7 +87,7 @@ pub(crate) struct Serve {
     /// Run programs: whoever may do that can do whatever this process can
     #[arg(long, help_heading = "What to show")]
     processes: bool,
-    /// What this machine is, and how busy
+    /// What this machine is, how busy, who its users are, and the environment of this program
     #[arg(long, help_heading = "What to show")]
     system: bool,
     /// Connections from here and to here: `connect=PATTERN`, `listen=PATTERN`, `all`; several with commas between
@@ -105,7 +105,7 @@ pub(crate) struct Serve {
     /// All of it: every file, every program, every connection. For who has full trust
     #[arg(long, help_heading = "What to show")]
     everything: bool,
-    /// Also at addresses where nobody proves who they are, such as `plain+tcp` and `rpyc`
+    /// What can do harm also at addresses where nobody proves who they are, such as `plain+tcp` and `rpyc`
     #[arg(long)]
     anyone: bool,
     /// How long calls may go on that are under way at the end
@@ -208,9 +208,9 @@ impl Serve {
             ));
         }
         let is_open = (self.activated || self.inetd) && self.plain && !self.anyone;
-        if is_open && (self.acts() || self.writes()) {
+        if is_open && !self.is_for_everybody() {
             return Err(Failure::usage(
-                "whoever connects could do as they like here: nobody proves who they are",
+                "what is to be shown is not for everybody, and nobody proves who they are",
             )
             .hint("leave --plain out, show less, or say --anyone"));
         }
@@ -233,6 +233,12 @@ impl Serve {
         self.files.as_deref().is_some_and(|files| !files.ends_with(":ro"))
     }
 
+    /// Whether strangers may see what is shown: they change nothing by it, and the environment, which is a part of
+    /// `system`, may have secrets.
+    fn is_for_everybody(&self) -> bool {
+        !self.acts() && !self.writes() && !self.system
+    }
+
     /// Who proves nothing gets nothing that does harm, unless that is said.
     fn check_strangers(&self, address: &Address) -> Outcome {
         let proves_nothing =
@@ -242,11 +248,11 @@ impl Serve {
             "ssl" => address.option("ca").is_none(),
             _ => false,
         };
-        if !is_open || self.anyone || !(self.acts() || self.writes()) {
+        if !is_open || self.anyone || self.is_for_everybody() {
             return Ok(());
         }
         Err(Failure::usage(format_args!(
-            "whoever finds `{address}` could do as they like here: nobody proves who they are there"
+            "what is to be shown is not for everybody, and nobody proves who they are at `{address}`"
         ))
         .hint(match address.dialect() {
             Dialect::Rpyc => "use rpyc+ssl:// with ca=, or rpyc+unix:, show less, or say --anyone",
