@@ -57,9 +57,13 @@ impl Call {
                     _ => failure.with_traceback(&traceback),
                 };
             }
-            match is_unknown {
-                true => failure.hint(format_args!("farref call {} shows what is there", self.address)),
-                false => failure,
+            match (is_unknown, way) {
+                (true, "") => failure.hint(format_args!("farref call {} shows what is there", self.address)),
+                (true, _) => failure.hint(format_args!(
+                    "farref shell {} -c 'dir {way}' shows what is there",
+                    self.address
+                )),
+                (false, _) => failure,
             }
         };
         if dialect == Dialect::Rpyc {

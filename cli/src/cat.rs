@@ -53,7 +53,6 @@ impl Cat {
                 _ => Far::connect(address, global).await?,
             };
             far.connection.call_timeout(global.limit());
-            let what = || format!("cannot read `{}`", harmless(path));
             let files = far.files().await?;
             let bytes = match self.follow {
                 true => files.call().follow(path, self.lines).await,
@@ -63,9 +62,11 @@ impl Cat {
                     .await
                     .map(|content| content.bytes),
             };
-            let mut bytes = bytes.map_err(|error| failed(what(), error))?;
+            // What a failure is about it says itself; what ends a stream does not.
+            let mut bytes = bytes.map_err(|error| failed("cannot read", error))?;
             while let Some(piece) = bytes.next().await {
-                let piece = piece.map_err(|error| broken(what(), &error))?;
+                let piece = piece
+                    .map_err(|error| broken(format_args!("cannot read `{}`", harmless(path)), &error))?;
                 stdout.write_all(&piece)?;
                 if self.follow {
                     stdout.flush()?;

@@ -150,8 +150,10 @@ impl Global {
 
     /// Reads an address.
     pub(crate) fn address(text: &str) -> Outcome<Address> {
-        text.parse()
-            .map_err(|error| Failure::usage(error).hint("`farref --help` shows how addresses look"))
+        text.parse().map_err(|error| {
+            Failure::usage(format_args!("`{text}` is no address: {error}"))
+                .hint("`farref --help` shows how addresses look")
+        })
     }
 
     /// Connects to `text`.
@@ -296,7 +298,10 @@ impl Global {
                 shown.without_peer_key()
             ));
         }
-        let failure = Failure::of(&what, error);
+        let failure = match error.message().contains(&format!("`{address}`")) {
+            true => Failure::of("cannot connect", error),
+            false => Failure::of(&what, error),
+        };
         match error.kind() {
             ErrorKind::Denied if error.to_string().contains("has changed") => failure.hint(format_args!(
                 "if it was set up anew, and `farref fingerprint` shows the new one there: farref peers forget {}",
@@ -318,10 +323,16 @@ impl Global {
             {
                 failure.hint("does a server of RPyC listen there? For an interpreter: rpyc_classic --host 127.0.0.1")
             }
-            ErrorKind::Carrier | ErrorKind::Deadline => {
-                failure.hint("is it running there, and is the way open? `farref serve --help` shows how to start it")
+            ErrorKind::Carrier if error.message().contains("nobody listens") => {
+                failure.hint("`farref serve --help` shows how to start it there")
             }
-            ErrorKind::Incompatible => failure.hint("who answers there may be no farref, or want no encryption: try `plain+` before the address"),
+            ErrorKind::Disconnected(_) | ErrorKind::Malformed if address.scheme() == "exec" => {
+                failure.hint("what runs there speaks over its standard input and output, as `farref serve --stdio` does")
+            }
+            ErrorKind::Deadline => failure.hint("is it running there, and is the way open?"),
+            ErrorKind::Incompatible if error.message().contains("does not speak farref") => {
+                failure.hint("is it the right port? `farref serve` says where it can be dialled")
+            }
             _ => failure,
         }
     }

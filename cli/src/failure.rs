@@ -10,12 +10,12 @@ pub(crate) const CODES: &str = "\
 Exit codes:
   0    done
   1    the far side answered with an error
-  2    the command line, or a file of this side, is not as it should be
+  2    the command line, or something on this side, is not as it should be
   3    no connection, or it was lost
   4    not trusted, or not allowed
   5    it took too long
-  `farref exec` ends with the code of the command, with 128 + n if signal n ended it, and with 255
-  if farref itself failed.";
+  `farref exec` ends with the code of the command, with 128 + n if signal n
+  ended it, and with 255 if farref itself failed.";
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Failure {
 
     /// `what` was tried on this side, and `error` came of it.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(Code::Remote, format!("{what}: {error}"))
+        Self::new(Code::Usage, format!("{what}: {error}"))
     }
 
     /// Ends with `code` and says nothing: it was said already, or there is nothing to say.
@@ -132,7 +132,7 @@ pub(crate) fn code_of(error: &Error) -> Code {
         ErrorKind::Carrier | ErrorKind::Disconnected(_) | ErrorKind::Malformed | ErrorKind::Incompatible => {
             Code::Connection
         }
-        ErrorKind::Address | ErrorKind::Misuse if !error.is_remote() => Code::Usage,
+        ErrorKind::Address | ErrorKind::Misuse | ErrorKind::Unsupported if !error.is_remote() => Code::Usage,
         _ => Code::Remote,
     }
 }
@@ -147,6 +147,7 @@ mod tests {
             (ErrorKind::Remote, 1),
             (ErrorKind::Unimplemented, 1),
             (ErrorKind::Address, 2),
+            (ErrorKind::Unsupported, 2),
             (ErrorKind::Carrier, 3),
             (ErrorKind::Disconnected(farref::Certainty::Unknown), 3),
             (ErrorKind::Denied, 4),

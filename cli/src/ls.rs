@@ -44,12 +44,9 @@ impl Ls {
         far.connection.call_timeout(global.limit());
         let files = far.files().await?;
         let mut out = Out::new(global);
-        let what = || format!("cannot list `{}`", harmless(path));
-        let found = files
-            .call()
-            .stat(path)
-            .await
-            .map_err(|error| failed(what(), error))?;
+        // What a failure is about it says itself; what ends a stream does not.
+        let found = files.call().stat(path).await;
+        let found = found.map_err(|error| failed("cannot list", error))?;
         if found.kind != Kind::Directory {
             let entry = Entry {
                 path: path.to_owned(),
@@ -61,10 +58,11 @@ impl Ls {
         }
         let depth = if self.recursive { DEEPEST } else { 1 };
         let listed = files.call().walk(path, depth).await;
-        let mut listed = listed.map_err(|error| failed(what(), error))?;
+        let mut listed = listed.map_err(|error| failed("cannot list", error))?;
         let mut entries = Vec::new();
         while let Some(entry) = listed.next().await {
-            let entry = entry.map_err(|error| broken(what(), &error))?;
+            let entry =
+                entry.map_err(|error| broken(format_args!("cannot list `{}`", harmless(path)), &error))?;
             let is_hidden = entry.path.split('/').any(|name| name.starts_with('.'));
             if !is_hidden || self.all {
                 entries.push(entry);

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use farref::keys::{Fingerprint, Grant, Policy};
 
 use crate::context::Global;
-use crate::failure::{Code, Failure, Outcome};
+use crate::failure::{Failure, Outcome};
 use crate::fingerprint::read_key;
 use crate::output::{Out, map};
 
@@ -141,8 +141,7 @@ impl Peers {
 }
 
 fn nobody(which: &str) -> Failure {
-    Failure::new(Code::Remote, format_args!("there is no line for `{which}`"))
-        .hint("farref peers list shows them")
+    Failure::usage(format_args!("there is no line for `{which}`")).hint("farref peers list shows them")
 }
 
 fn list(global: &Global) -> Outcome {

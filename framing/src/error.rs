@@ -310,7 +310,7 @@ impl fmt::Display for Mismatch {
                 theirs.0, theirs.1, ours.0, ours.1
             ),
             Self::Demand { field } => write!(f, "the peer demands preface field {field:#04x}, unknown here"),
-            Self::Encryption => f.write_str("the peer demands encryption"),
+            Self::Encryption => f.write_str("the peer demands encryption: have both sides do so, or neither"),
             Self::SameRole => f.write_str("both sides have dialled, or both have listened"),
             Self::Oneself => f.write_str("the peer is this very side: the line is looped back"),
             Self::EarlyMessage { len, limit } => {

@@ -28,6 +28,7 @@ fn nobody_there_is_3_and_too_slow_is_5() {
         .unwrap();
     let refused = run(home.path(), &["ping", &format!("plain+tcp://{free}")], "");
     assert!(refused.failed(3).contains("hint: "), "{refused:?}");
+    assert_eq!(refused.err.matches(&free.to_string()).count(), 1, "{refused:?}");
     let world = World::new();
     let slow = world.run(&["call", "@", "hang", "--timeout", "50ms"]);
     slow.failed(5);

@@ -54,7 +54,12 @@ fn a_wrong_command_line_is_2_and_names_what_may_have_been_meant() {
     let ran = run(Path::new("/nonexistent"), &["pin", "tcp://a:1"], "");
     assert!(ran.failed(2).contains("ping"), "{ran:?}");
     let ran = run(Path::new("/nonexistent"), &["ping", "a:1"], "");
-    assert!(ran.failed(2).starts_with("farref: "), "{ran:?}");
+    assert!(
+        ran.failed(2).starts_with("farref: `a:1` is no address: "),
+        "{ran:?}"
+    );
+    let ran = run(Path::new("/nonexistent"), &["serve", "ssh://a", "--system"], "");
+    assert!(ran.failed(2).contains("dialled only"), "{ran:?}");
 }
 
 #[test]

@@ -157,6 +157,20 @@ fn a_server_serves_though_nobody_reads_where() {
 }
 
 #[test]
+fn what_is_not_there_leads_to_the_command_that_shows_what_is() {
+    let machine = Machine::serving(&["--system"]);
+    let missing = machine.run(&["call", "@", "system.hostname"]);
+    let (_, hint) = missing.failed(1).split_once("hint: farref shell ").unwrap();
+    assert!(hint.contains(" -c 'dir system' "), "{missing:?}");
+    assert!(
+        machine
+            .run(&["shell", "@", "-c", "dir system"])
+            .ok()
+            .contains("facts()")
+    );
+}
+
+#[test]
 fn a_key_narrows_down_what_is_shown() {
     let machine = Machine::at(
         "tcp://127.0.0.1:0",
@@ -181,6 +195,11 @@ fn files_are_listed_and_read() {
     std::os::unix::fs::symlink("file", machine.shown("link")).unwrap();
     assert_eq!(machine.run(&["ls", "@::/"]).ok(), "dir/\nfile\nlink -> file\n");
     assert_eq!(machine.run(&["ls", "@"]).out, machine.run(&["ls", "@::"]).out);
+    for command in ["ls", "cat"] {
+        let missing = machine.run(&[command, "@::/nothing"]);
+        let text = missing.failed(1);
+        assert_eq!(text.matches("/nothing").count(), 1, "{text}");
+    }
     assert!(machine.run(&["ls", "-a", "@::/"]).ok().starts_with(".hidden\n"));
     assert_eq!(
         machine.run(&["ls", "-R", "@::/"]).ok(),
