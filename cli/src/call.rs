@@ -18,10 +18,10 @@ use crate::results::print;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  farref call tcp://rig7:7000 system.hostname
+  farref call tcp://rig7:7000 system.facts
   farref call tcp://rig7:7000 files.list /tmp
   farref call unix:/run/bench voltage 3 gain=2.5
-  farref call unix:/run/bench samples 100 --json     an item a line
+  farref call unix:/run/bench samples 100 --json       an item a line
   farref call unix:/run/bench                          what is there
   farref call rpyc://labpc os.listdir /data            of Python")]
 pub(crate) struct Call {

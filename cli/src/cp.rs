@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::context::Global;
 use crate::failure::{Code, Failure, Outcome};
 use crate::far::{Far, failed, split};
-use crate::output::{Out, harmless, map, size, time};
+use crate::output::{Out, counted, harmless, map, size, time};
 
 /// Copy files to, from, or between other machines.
 ///
@@ -26,9 +26,12 @@ Examples:
   farref cp -r site tcp://rig7:7000::/srv/     as /srv/site
   farref cp -r tcp://rig7:7000::/data tcp://rig8:7000::/backup")]
 pub(crate) struct Cp {
-    /// What to copy, then where to: a path of this machine, or ADDRESS::PATH
-    #[arg(value_name = "FROM .. TO", required = true, num_args = 2..)]
-    places: Vec<String>,
+    /// What to copy: a path of this machine, or ADDRESS::PATH
+    #[arg(value_name = "FROM", required = true)]
+    from: Vec<String>,
+    /// Where to
+    #[arg(value_name = "TO")]
+    to: String,
     /// Directories with all that is in them
     #[arg(short, long)]
     recursive: bool,
@@ -52,10 +55,8 @@ struct Machines(Vec<(String, Far, Netref<dyn Files>)>);
 
 impl Cp {
     pub(crate) async fn run(&self, global: &Global) -> Outcome {
-        let Some((to, from)) = self.places.split_last() else {
-            return Err(Failure::usage("copy what, and where to?"));
-        };
-        if self.places.iter().all(|place| split(place).is_none()) {
+        let (from, to) = (&self.from, &self.to);
+        if from.iter().chain([to]).all(|place| split(place).is_none()) {
             return Err(Failure::usage("both are on this machine")
                 .hint("write ADDRESS::PATH for what is elsewhere; `cp` copies here"));
         }
@@ -123,10 +124,11 @@ impl Cp {
                 .map_err(|error| failed(what(), error)),
             _ => transfer.file(&from.path, &to).await.map_err(|error| {
                 let failure = failed(what(), error);
-                if failure.code == Code::Denied as u8 {
-                    return failure;
+                let is_cut = [Code::Connection as u8, Code::TimedOut as u8].contains(&failure.code);
+                match is_cut {
+                    true => failure.hint("run it again: what was copied stays, and it goes on from there"),
+                    false => failure,
                 }
-                failure.hint("run it again: what was copied stays, and it goes on from there")
             }),
         }
     }
@@ -228,12 +230,9 @@ fn summary(all: &[Report], took: Duration, global: &Global) -> Outcome {
         return out.finish();
     }
     let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
-    let files = match files {
-        1 => "1 file".to_owned(),
-        files => format!("{files} files"),
-    };
     let mut text = format!(
-        "{files}, {} in {} ({}/s)",
+        "{}, {} in {} ({}/s)",
+        counted(files, "file"),
         size(bytes),
         time(took),
         size(rate as u64)

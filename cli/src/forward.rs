@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use farref::network::{Forwarding, Network, Target, Trouble, forward_local, forward_remote, forward_socks};
 use farref::{Netref, Status};
 use tokio::net::TcpListener;
@@ -26,11 +26,13 @@ Examples:
   farref forward tcp://rig7:7000 -D 1080
       port 1080 here is a SOCKS5 proxy that connects from rig7
   farref forward tcp://rig7:7000 -L 2375:unix:/run/docker.sock -L 5432:db:5432")]
+#[command(override_usage = "farref forward <-L|-R|-D SPEC>... [OPTIONS] <ADDRESS>")]
+#[command(group(ArgGroup::new("way").args(["local", "remote", "socks"]).required(true).multiple(true)))]
 pub(crate) struct Forward {
     /// Where to dial
     address: String,
     /// Listen here, connect from there
-    #[arg(short = 'L', long = "local", value_name = "[BIND:]PORT:HOST:PORT", required_unless_present_any = ["remote", "socks"])]
+    #[arg(short = 'L', long = "local", value_name = "[BIND:]PORT:HOST:PORT")]
     local: Vec<String>,
     /// Listen there, connect from here
     #[arg(short = 'R', long = "remote", value_name = "[BIND:]PORT:HOST:PORT")]

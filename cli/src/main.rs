@@ -49,8 +49,8 @@ Addresses:
   serial:/dev/ttyUSB0?baud=921600
   exec:PROGRAM?arg=..   a child process
   plain+tcp://..        not encrypted, for whoever wants to read along
-  rpyc://HOST:PORT      Python, which speaks RPyC; also rpyc+ssl://, rpyc+unix:, rpyc+ssh://
-  NAME                  as the file `hosts` beside the keys says: NAME ADDRESS ..
+  rpyc://HOST:PORT      Python that serves RPyC; also rpyc+ssl://, rpyc+unix: ..
+  NAME                  as `hosts` beside the keys says: NAME ADDRESS ..
 
 Examples:
   farref keygen                                        who this machine is
@@ -58,7 +58,7 @@ Examples:
   farref ls tcp://rig7:7000::/                         list them from elsewhere
   farref shell tcp://rig7:7000                         explore what is there
   farref exec tcp://rig7:7000 -- uname -a              run a command there
-  farref exec ssh://rig7 -- uname -a                   the same without farref there
+  farref exec ssh://rig7 -- uname -a                   where farref is not yet
 ";
 
 /// Remote objects, files and processes, over any wire.

@@ -125,7 +125,7 @@ impl Shell {
         let mut stdout = std::io::stdout();
         if !global.quiet {
             let text = format!(
-                "Connected to {}. `help` shows what can be typed, Tab completes names.",
+                "Connected to {}.\n`help` shows what can be typed, Tab completes names.",
                 name_of(&connection.peer())
             );
             writeln!(stdout, "{}", paint(colours, DIM, &text))?;

@@ -118,7 +118,7 @@ pub(crate) fn parse(line: &str) -> Parsed<Statement> {
     parser.space();
     match parser.peek() {
         None | Some('#') => Ok(statement),
-        Some(_) => Err(parser.wrong("this is too much")),
+        Some(_) => Err(parser.wrong("the line should end here")),
     }
 }
 

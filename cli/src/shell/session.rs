@@ -99,7 +99,7 @@ const LARGE: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) const HELP: &str = "\
-  files.list(\"/tmp\")      call a method of what the peer shows first (`root`)
+\x20 files.list(\"/tmp\")      call a method of what the peer shows first (`root`)
   x = root.files          keep a result; _ is the last one
   x.title = \"a\"           write a property
   x.read_at(0, len = 10)  arguments by place, then by name

@@ -41,6 +41,10 @@ fn the_help_of_every_command_has_an_example_of_it() {
 fn the_help_fits_a_terminal_and_tells_the_exit_codes() {
     let help = run(Path::new("/nonexistent"), &["--help"], "");
     assert!(help.ok().contains("Exit codes:"), "{}", help.out);
+    let (_, written) = help.out.split_once("Addresses:").unwrap();
+    for line in written.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     for command in commands() {
         let help = run(Path::new("/nonexistent"), &[&command, "-h"], "");
         for line in help.ok().lines() {
@@ -60,6 +64,24 @@ fn a_wrong_command_line_is_2_and_names_what_may_have_been_meant() {
     );
     let ran = run(Path::new("/nonexistent"), &["serve", "ssh://a", "--system"], "");
     assert!(ran.failed(2).contains("dialled only"), "{ran:?}");
+}
+
+#[test]
+fn what_can_be_typed_in_the_shell_is_a_column() {
+    let help = run(Path::new("/nonexistent"), &["shell", "--help"], "");
+    let (_, typed) = help.ok().split_once("In the shell:\n").unwrap_or_default();
+    assert!(typed.lines().count() > 5, "{}", help.out);
+    for line in typed.lines() {
+        assert!(line.starts_with("  "), "{line}");
+    }
+}
+
+#[test]
+fn who_forwards_nothing_is_told_all_ways_to() {
+    let ran = run(Path::new("/nonexistent"), &["forward", "tcp://a:1"], "");
+    for way in ["--local", "--remote", "--socks"] {
+        assert!(ran.failed(2).contains(way), "{ran:?}");
+    }
 }
 
 #[test]
