@@ -111,6 +111,7 @@ impl Model {
         }
         let mut methods: Vec<Method> = Vec::new();
         let mut hidden = Vec::new();
+        let mut is_whole = true;
         let of = item.ident.clone();
         for item in &mut item.items {
             match item {
@@ -123,7 +124,10 @@ impl Model {
                             signature: function.sig.clone(),
                             ..method
                         }),
-                        None => is_object &= keep_local(function),
+                        None => {
+                            is_whole = false;
+                            is_object &= keep_local(function);
+                        }
                     }
                 }
                 other => {
@@ -136,7 +140,8 @@ impl Model {
             }
         }
         check::numbers(&methods, errors);
-        if let Some(span) = options.closure {
+        // What a method lacks was told, and says nothing about how many there are.
+        if let Some(span) = options.closure.filter(|_| is_whole) {
             check::closure(span, &methods, &parents, errors);
         }
         item.items.extend(hidden);

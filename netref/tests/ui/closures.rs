@@ -29,6 +29,11 @@ trait Borrows {
 }
 
 #[remote(closure)]
+trait CannotFail {
+    fn f(&self, number: u8);
+}
+
+#[remote(closure)]
 trait Hears {
     fn f(&self, text: &str) -> Result<()>;
 }
