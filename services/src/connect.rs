@@ -80,7 +80,7 @@ pub enum Destination {
 impl IntoAddress for &str {
     fn into_address(self) -> Result<Address> {
         self.parse().map_err(|error: farref_transport::AddressError| {
-            Error::new(ErrorKind::Address, error.to_string())
+            Error::new(ErrorKind::Address, format!("`{self}` is no address: {error}"))
         })
     }
 
@@ -287,5 +287,20 @@ impl fmt::Debug for Connect {
             .field("address", &self.address)
             .field("root", &self.root)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "no port at byte 10" did not say of what.
+    #[test]
+    fn what_is_no_address_is_quoted() {
+        let error = "tcp://rig7".into_address().unwrap_err().to_string();
+        assert!(
+            error.starts_with("`tcp://rig7` is no address: no port at byte 10: "),
+            "{error}"
+        );
     }
 }
