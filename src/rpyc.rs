@@ -67,6 +67,9 @@
 //! | other special methods, as `__add__` | a method of that name |
 //! | `<`, `x.any_name = 1`, `del x[key]`, classes | [`Dynamic`](crate::object::Dynamic), which answers by name |
 //!
+//! A closure that goes by name says which trait it implements, as the method over there has no types:
+//! `object.call("sweep", (Netref::<dyn OnReading>::of(on_reading),))`.
+//!
 //! A generator of Rust's is a trait with `__iter__` and `__next__`, which raises `StopIteration`.
 //!
 //! # Exceptions and errors
