@@ -185,3 +185,33 @@ impl EncodedBody<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde::Serializer;
+
+    use super::*;
+
+    /// Lends many references and writes much, and refuses then.
+    struct Refuses;
+
+    impl Serialize for Refuses {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            for _ in 0..=KEEP_REFERENCES {
+                reference::lend(Arc::new(())).unwrap();
+            }
+            serializer.serialize_bytes(&vec![0; KEEP])?;
+            Err(serde::ser::Error::custom("no"))
+        }
+    }
+
+    #[test]
+    fn of_a_long_value_that_refused_no_more_memory_is_kept_than_of_others() {
+        let mut encoder = Encoder::new();
+        encoder.encode(&Refuses).unwrap_err();
+        assert!((1..=KEEP).contains(&encoder.sink.scratch.capacity()));
+        assert!((1..=KEEP_REFERENCES).contains(&encoder.references.capacity()));
+    }
+}

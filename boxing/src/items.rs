@@ -253,7 +253,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Encoder, decode};
+    use crate::{As, Blob, Encoder, decode};
 
     fn limits() -> DecodeLimits {
         DecodeLimits::default()
@@ -282,6 +282,7 @@ mod tests {
         struct Refuses;
         impl Serialize for Refuses {
             fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                lend(Arc::new(0)).unwrap();
                 Err(serde::ser::Error::custom("no"))
             }
         }
@@ -289,9 +290,20 @@ mod tests {
         writer.push(&7_u8).unwrap();
         assert!(writer.push(&(1_u64 << 40, Refuses)).is_err());
         writer.push(&8_u8).unwrap();
-        let mut out = VecDeque::new();
-        writer.take().read::<u8>(9, &limits(), &mut out).unwrap();
+        let (mut items, mut out) = (writer.take(), VecDeque::new());
+        assert!(items.references.is_empty());
+        items.read::<u8>(9, &limits(), &mut out).unwrap();
         assert_eq!(out, [7, 8]);
+    }
+
+    #[test]
+    fn long_bytes_are_where_they_belong_among_what_is_written_before_and_behind_them() {
+        let long = Bytes::from(vec![9; crate::SHARE_FROM]);
+        let mut writer = ItemsWriter::new();
+        writer.push(&1_u8).unwrap();
+        writer.push(&As::<Blob, _>::new(&long)).unwrap();
+        writer.push(&2_u8).unwrap();
+        assert_eq!(writer.take().bytes, [&[1, 251, 0, 16][..], &long, &[2]].concat());
     }
 
     #[test]

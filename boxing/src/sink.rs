@@ -353,3 +353,21 @@ impl Error for Box<CodecError> {
         CodecError::Refused(message.to_string().into()).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_handed_over_and_what_is_short_is_copied() {
+        for (len, is_copied) in [(SHARE_FROM - 1, true), (SHARE_FROM, false)] {
+            let mut sink = Sink::new(true);
+            sink.slice(&vec![7; len]);
+            let at = sink.scratch.as_ptr();
+            sink.close();
+            assert_eq!(sink.parts, [vec![7; len]]);
+            assert_eq!(sink.parts[0].as_ptr() != at, is_copied, "{len}");
+            assert_eq!(sink.scratch.capacity() != 0, is_copied, "its memory is kept");
+        }
+    }
+}

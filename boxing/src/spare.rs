@@ -77,10 +77,12 @@ mod tests {
         let spare = Spare::new();
         let held = body(1000);
         spare.put(&held, 1000);
-        spare.put(&body(2000), 2000);
+        spare.put(&body(2000), 4000);
         spare.put(&body(3000), 6001);
         spare.put(&body(MOST + 1), MOST + 1);
         let memory = spare.take(1).unwrap();
         assert!((2000..3000).contains(&memory.capacity()), "{}", memory.capacity());
+        spare.put(&body(MOST), MOST);
+        assert!(spare.take(MOST).is_some());
     }
 }

@@ -239,8 +239,11 @@ fn short_bytes_and_vectors_stay_in_one_piece() {
         .encode(&As::<Blob, _>::new(&large(SHARE_FROM - 1)))
         .unwrap();
     assert!(matches!(encoder.body(), EncodedBody::Slice(_)));
-    encoder.encode(&As::<Blob, _>::new(&vec![0_u8; 60_000])).unwrap();
+    // With their number before them, in three bytes: 64 KiB.
+    encoder.encode(&As::<Blob, _>::new(&vec![0_u8; 65_533])).unwrap();
     assert!(matches!(encoder.body(), EncodedBody::Slice(_)));
+    encoder.encode(&As::<Blob, _>::new(&vec![0_u8; 65_534])).unwrap();
+    assert!(matches!(encoder.body(), EncodedBody::Rope([_])));
 }
 
 #[test]
@@ -308,6 +311,14 @@ fn an_encoder_writes_into_the_memory_that_it_has() {
             .into_iter()
             .all(|len| written_at(len) == first)
     );
+}
+
+#[test]
+fn what_is_encoded_takes_the_place_of_what_was_handed_over() {
+    let mut encoder = Encoder::new();
+    encoder.encode(&As::<Blob, _>::new(&large(SHARE_FROM))).unwrap();
+    encoder.encode(&7_u8).unwrap();
+    assert_eq!(encoder.body().to_bytes(), [7_u8][..]);
 }
 
 #[test]

@@ -303,6 +303,7 @@ fn dropping_a_reference_may_encode_another_message() {
     encoder.encode(&Lends(true)).unwrap();
     encoder.encode(&Lends(true)).unwrap();
     let references: Vec<_> = encoder.take_references().collect();
+    assert_eq!(references.len(), 1, "those of the last value");
     let body = Bytes::new();
     decode::<()>(&body, &references, &DecodeLimits::default()).unwrap();
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use bytes::Bytes;
-use farref_boxing::{EncodedBody, Encoder};
+use farref_boxing::{As, Blob, EncodedBody, Encoder, ItemsWriter, SHARE_FROM};
 
 /// The body of ten thousand texts, in one piece.
 fn encoded() -> Bytes {
@@ -32,4 +32,17 @@ fn one_long_body_after_another_is_in_the_same_memory() {
     drop(meanwhile);
     assert_eq!(encoded().as_ptr(), at);
     assert_eq!(held, bytes);
+    // What is no long body leaves it where it is.
+    let mut short = Encoder::new();
+    short.encode("a short text").unwrap();
+    let mut parts = Encoder::new();
+    let shared = Bytes::from(vec![0; SHARE_FROM]);
+    parts
+        .encode(&(vec!["a short text"; 1000], As::<Blob, _>::new(&shared)))
+        .unwrap();
+    let mut items = ItemsWriter::new();
+    items.push(&vec!["a short text"; 10_000]).unwrap();
+    let elsewhere = bytes.clone();
+    assert_eq!(encoded().as_ptr(), at);
+    drop((short, parts, items, elsewhere));
 }
