@@ -463,6 +463,31 @@ fn of_a_large_body_nothing_is_left_in_the_buffer() {
     assert_eq!(heard.whole().unwrap(), [[&b"large"[..], &body].concat()]);
 }
 
+/// It is handed on where it came.
+#[test]
+fn a_body_of_one_frame_is_not_taken_in_parts() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let body = pattern(0, Limits::default().fragment);
+    submit(&mut *pair.dialer, b"head", &body);
+    let told = written(&mut *pair.dialer, 0);
+    let (part, rest) = told.split_at(1000);
+    let mut input = BytesMut::with_capacity(told.len());
+    let mut handle = |bytes: &[u8]| {
+        input.extend_from_slice(bytes);
+        let came_in = input.as_ptr_range();
+        pair.listener
+            .handle_bytes(StreamKey::MAIN, &mut input, false, 0)
+            .unwrap();
+        came_in
+    };
+    handle(part);
+    let came_in = handle(rest);
+    let mut heard = Heard::default();
+    heard.take(&mut *pair.listener);
+    assert_eq!(heard.bodies[0].1, body);
+    assert!(came_in.contains(&heard.bodies[0].1.as_ptr()));
+}
+
 #[test]
 fn a_small_message_waits_for_at_most_one_fragment_of_a_large_one() {
     let mut pair = Pair::new(true, &Limits::default());
@@ -522,6 +547,22 @@ fn partly(batch: &mut Batch, n: usize) -> Vec<u8> {
 }
 
 use std::future::Future;
+
+#[test]
+fn a_body_of_more_than_256_kib_or_the_first_credit_lets_shorter_ones_go_first() {
+    let little = limits(|limits| {
+        limits.fragment = 240;
+        limits.first_credit = 10_000;
+    });
+    for (limits, most) in [(Limits::default(), 256 << 10), (little, 10_000)] {
+        let mut pair = Pair::new(false, &limits);
+        submit(&mut *pair.dialer, b"long", &vec![1; most + 1]);
+        let short = submit(&mut *pair.dialer, b"short", &vec![2; most]).unwrap();
+        let told = frames(&written(&mut *pair.dialer, 0));
+        let first = told.iter().find(|(_, lane, _)| *lane != 0);
+        assert_eq!(first.map(|(_, lane, _)| *lane), Some(short.number()), "{most}");
+    }
+}
 
 #[test]
 fn a_large_body_is_granted_whole_while_there_is_room() {

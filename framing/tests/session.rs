@@ -16,7 +16,8 @@ use farref_transport::Class;
 use farref_transport::memory::Cutter;
 use proptest::prelude::*;
 use support::{
-    End, Form, Heard, Pair, Side, Trouble, config, frames, limits, pass, pattern, reads, run, submit, written,
+    End, Form, Heard, Pair, Side, Trouble, config, frame, frames, limits, pass, pattern, reads, run, submit,
+    written,
 };
 
 fn link(form: Form, role: Role, salt: u8) -> Box<dyn Link> {
@@ -790,7 +791,7 @@ fn what_follows_a_request_is_not_for_the_link_that_took_it() {
 #[test]
 fn without_a_session_nothing_is_acknowledged_and_no_acknowledgement_matters() {
     let mut pair = Pair::new(false, &Limits::default());
-    for n in 0..10 {
+    for n in 0..14 {
         submit(&mut *pair.dialer, &pattern(n, 10_000), b""); // more than is acknowledged by itself
     }
     while pass(&mut *pair.dialer, &mut *pair.listener, 0) {}
@@ -910,17 +911,39 @@ fn nothing_is_believed_before_the_answer() {
     attach(&mut *pair.dialer, 11);
     submit(&mut *pair.dialer, b"waits", b"");
     assert!(!pair.dialer.wants_write());
-    let mut other = Form::Stream.link(config(Role::Listener, true, 50));
-    let mut hello = written(&mut *Form::Stream.link(config(Role::Dialer, true, 51)), 0);
-    reads(&mut *other, &hello, 0).unwrap();
-    hello = written(&mut *other, 0);
-    hello.truncate(58);
-    hello.extend_from_slice(&[0x01, 0, 2, 2, b'x']);
+    let hello = [preface_of_another(), frame(0x01, 0, &[2, b'x'])].concat();
     assert!(matches!(
         reads(&mut *pair.dialer, &hello, 0),
         Err(LinkError::Misbehaved(_))
     ));
     assert_eq!(pair.dialer.poll_event(), None);
+}
+
+/// What comes of a body is taken in parts, but not from whoever has proved nothing.
+#[test]
+fn no_part_of_a_body_is_taken_before_the_answer() {
+    let mut pair = Pair::new(true, &Limits::default());
+    let lane = submit(&mut *pair.listener, b"large", &pattern(0, 300_000)).unwrap();
+    pass(&mut *pair.listener, &mut *pair.dialer, 0);
+    attach(&mut *pair.dialer, 11);
+    let mut input = BytesMut::from(&preface_of_another()[..]);
+    let forged = frame(0x01, lane.number(), &[7; 4096]);
+    let (part, rest) = forged.split_at(1000);
+    for (bytes, expected) in [(part, true), (rest, false)] {
+        input.extend_from_slice(bytes);
+        let handled = pair.dialer.handle_bytes(StreamKey::MAIN, &mut input, false, 0);
+        assert_eq!(handled.is_ok(), expected, "{handled:?}");
+    }
+}
+
+/// The preface of a listener that knows nothing of the session.
+fn preface_of_another() -> Vec<u8> {
+    let mut other = Form::Stream.link(config(Role::Listener, true, 50));
+    let hello = written(&mut *Form::Stream.link(config(Role::Dialer, true, 51)), 0);
+    reads(&mut *other, &hello, 0).unwrap();
+    let mut answer = written(&mut *other, 0);
+    answer.truncate(58);
+    answer
 }
 
 #[test]
