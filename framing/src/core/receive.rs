@@ -76,7 +76,7 @@ impl Core {
             };
             let total = at.saturating_add(header.len);
             if input.len() < total {
-                if lanes && self.takes_parts(header) {
+                if self.takes_parts(header) {
                     input.advance(at);
                     self.carrier.begun = Begun::new(header);
                     continue;

@@ -497,7 +497,7 @@ impl Incoming {
     /// Whether the body on this lane needs no more credit than its first.
     pub(crate) fn is_granted(&self, number: u64) -> bool {
         let lane = self.lanes.get(&number);
-        lane.is_some_and(|lane| matches!(lane.state, State::Body { .. }) && lane.granted == self.first_credit)
+        lane.is_some_and(|lane| lane.granted == self.first_credit)
     }
 
     /// What is to be acknowledged now, which then counts as acknowledged: lanes and offsets.
