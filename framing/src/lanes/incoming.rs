@@ -703,7 +703,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_body_returns_what_it_held_of_the_pool() {
+    fn a_finished_body_returns_what_it_held() {
         let (mut incoming, mut events) = (Incoming::new(&limits()), Events::new());
         incoming.read_messages(named(1, 8192), &mut events).unwrap();
         assert_eq!(incoming.pool, 1024);
@@ -712,6 +712,10 @@ mod tests {
         }
         incoming.end(1, &mut events).unwrap();
         assert_eq!((incoming.pool, incoming.active), (8192, 0));
+        assert!(
+            incoming.fresh.is_empty(),
+            "nothing of it is acknowledged any more"
+        );
     }
 
     #[test]

@@ -67,3 +67,19 @@ impl<T: PartialEq, const N: usize> PartialEq<[T; N]> for Queue<T> {
         self.0.as_ref().map_or(N == 0, |queue| **queue == *other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_rest_an_empty_queue_takes_no_memory_and_another_keeps_what_is_in_it() {
+        let mut queue = Queue::default();
+        queue.push_back(1);
+        queue.rest();
+        assert_eq!(queue.pop_front(), Some(1));
+        assert!(queue.0.is_some());
+        queue.rest();
+        assert!(queue.0.is_none() && queue.is_empty());
+    }
+}
