@@ -2,6 +2,7 @@
 //!
 //! The same bodies run as property tests here.
 
+mod carriers;
 mod session;
 
 use bytes::{Bytes, BytesMut};
@@ -152,6 +153,11 @@ pub fn session(data: &[u8]) {
     session::session(data);
 }
 
+/// Two honest links in a session, and carriers that bring what was written in any pieces and are lost at any byte.
+pub fn carriers(data: &[u8]) {
+    carriers::carriers(data);
+}
+
 /// Lets two links introduce themselves.
 fn greet(link: &mut dyn Link, peer: &mut dyn Link) {
     for _ in 0..3 {
@@ -293,6 +299,19 @@ mod tests {
         #[test]
         fn no_frames_harm_a_link(mode: u8, data in plausible()) {
             link(&[&[mode | 8, 200][..], &data].concat());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_a_carrier_brings_before_it_is_lost_is_heard_once(
+            mode: u8,
+            steps in proptest::collection::vec((0_u8..12, any::<[u8; 2]>()), 0..120),
+        ) {
+            let steps = steps.into_iter().flat_map(|(step, [a, b])| [step, a, b]);
+            carriers(&std::iter::once(mode).chain(steps).collect::<Vec<_>>());
         }
     }
 }
