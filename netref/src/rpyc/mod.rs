@@ -512,6 +512,19 @@ impl Protocol<EngineHandles> for Rpyc {
         self.cursors.retain(|cursor| !cursor.is_of(import));
     }
 
+    fn rest(&mut self) {
+        self.events.shrink_to_fit();
+        self.queued.shrink_to_fit();
+        self.releases.shrink_to_fit();
+        self.calls.shrink_to_fit();
+        self.pending.shrink_to_fit();
+        self.answers.shrink_to_fit();
+        self.fetches.shrink_to_fit();
+        if self.out.is_empty() {
+            self.out = BytesMut::new();
+        }
+    }
+
     fn ping(&mut self, now: Nanos) {
         self.send_ping(now);
     }
@@ -636,4 +649,29 @@ const MANY_RELEASES: usize = 64;
 /// A value that is a tuple.
 fn tuple(items: impl IntoIterator<Item = Value>) -> Value {
     Value::Tuple(items.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever had asked for something long once kept as much of this side's memory as long as it was there.
+    #[test]
+    fn at_rest_there_is_no_memory_of_a_long_answer() {
+        let mut rpyc = Rpyc::accept(Root::NONE, &Config::default());
+        let mut batch = Batch::new();
+        for len in [1 << 20, 1] {
+            let content = |_: &mut Exports, _: &Imports, out: &mut BytesMut| {
+                out.extend_from_slice(&vec![7; len]);
+                Ok(())
+            };
+            rpyc.write(Kind::Reply, |_| {}, None, content).unwrap();
+            while rpyc.poll_transmit(&mut batch, 0) {
+                batch.clear();
+            }
+        }
+        assert!(rpyc.out.capacity() >= 1 << 20, "{}", rpyc.out.capacity());
+        rpyc.rest();
+        assert_eq!(rpyc.out.capacity(), 0);
+    }
 }
