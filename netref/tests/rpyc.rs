@@ -786,7 +786,14 @@ async fn what_is_asked_wrongly_is_answered_with_an_exception_and_the_connection_
             Brine::Int(7),
             Brine::Int(12345),
         ]);
+        let Brine::Tuple(parts) = &root else {
+            panic!("{root:?}")
+        };
+        let misnamed = tuple([Brine::Str("x.Y".into()), parts[1].clone(), parts[2].clone()]);
+        let misclassed = tuple([parts[0].clone(), Brine::Int(1), parts[2].clone()]);
         let cases = [
+            (4, boxes([yours(&misnamed), text("title")]), "KeyError"),
+            (4, boxes([yours(&misclassed), text("title")]), "KeyError"),
             (99, value(tuple([])), "KeyError"),
             (-1, value(tuple([])), "KeyError"),
             (4, value(tuple([])), "TypeError"),
@@ -1062,6 +1069,61 @@ async fn a_peer_cannot_make_this_side_keep_more_than_it_allows() {
     let (kind, content) = raw.reply(104).await;
     assert_eq!((kind, class(&content).as_str()), (3, "BlockingIOError"));
     assert!(raw.goes_on().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_answer_had_handed_out_before_it_failed_is_taken_back() {
+    let mut config = Config::default();
+    config.max_objects = 8;
+    let mut raw = Raw::new(FORMS[0], bench(), config).await;
+    let root = raw.root().await;
+    let arguments = value(tuple([Brine::Int(20)]));
+    let call = boxes([yours(&root), text("samples"), arguments, value(tuple([]))]);
+    let (kind, list) = raw.ask(100, 8, call).await;
+    let Brine::Tuple(parts) = list else {
+        panic!("{list:?}")
+    };
+    assert_eq!(kind, 2);
+    let some = |many| boxes([yours(&parts[1]), value(Brine::Int(many))]);
+    for number in 0..3 {
+        let (kind, content) = raw.ask(200 + number, 17, some(20)).await;
+        assert_eq!((kind, class(&content).as_str()), (3, "MemoryError"));
+    }
+    until(&raw.server, |stats| stats.exports == 1).await;
+    assert_eq!(raw.ask(300, 17, some(6)).await.0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_bytes_of_arguments_are_under_way_at_once_and_one_call_always() {
+    let mut config = Config::default();
+    config.max_call_bytes = 2000;
+    let mut raw = Raw::new(FORMS[0], bench(), config).await;
+    let root = raw.root().await;
+    let echo = |arguments| boxes([yours(&root), text("echo"), arguments, value(tuple([]))]);
+    for number in 0..3 {
+        let long = boxes([text(&"x".repeat(5000))]);
+        assert_eq!(raw.ask(100 + number, 8, echo(long)).await.0, 2);
+    }
+    // They wait for what is in a list of the peer's.
+    for number in 0..3 {
+        let held = boxes([text(&"x".repeat(800)), mine("builtins.list", 1, 2)]);
+        let call = tuple([Brine::Int(8), echo(boxes([held]))]);
+        raw.say(1, 200 + number, &call).await;
+    }
+    let (kind, content) = raw.reply(202).await;
+    assert_eq!((kind, class(&content).as_str()), (3, "BlockingIOError"));
+    assert!(raw.goes_on().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tuple_may_have_more_items_that_are_tuples_than_one_may_be_inside_the_other() {
+    let mut raw = Raw::new(FORMS[0], bench(), Config::default()).await;
+    let root = raw.root().await;
+    let wide = boxes((0..1000).map(|number| boxes([value(Brine::Int(number))])));
+    let call = boxes([yours(&root), text("echo"), boxes([wide]), value(tuple([]))]);
+    let (kind, content) = raw.ask(100, 8, call).await;
+    let items = (0..1000).map(|number| tuple([Brine::Int(number)]));
+    assert_eq!((kind, content), (2, value(tuple(items))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -655,6 +655,21 @@ fn tuple(items: impl IntoIterator<Item = Value>) -> Value {
 mod tests {
     use super::*;
 
+    /// The engine asks for events for as long as there are graves.
+    #[test]
+    fn graves_are_empty_once_what_was_in_them_is_taken() {
+        let graves = Graves::default();
+        for _ in 0..2 {
+            drop(Object::of(Arc::new(Garbage(Mutex::new(()))), &graves));
+        }
+        for left in [1, 0] {
+            assert!(!graves.is_empty());
+            assert!(graves.next().is_some());
+            assert_eq!(graves.is_empty(), left == 0);
+        }
+        assert!(graves.next().is_none());
+    }
+
     /// Whoever had asked for something long once kept as much of this side's memory as long as it was there.
     #[test]
     fn at_rest_there_is_no_memory_of_a_long_answer() {
