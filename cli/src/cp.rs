@@ -209,12 +209,8 @@ fn summary(all: &[Report], took: Duration, global: &Global) -> Outcome {
     for (path, why) in all.iter().flat_map(|report| &report.failures) {
         // Standard output may be a pipe: this is for people.
         use std::io::Write;
-        let _ = writeln!(
-            std::io::stderr(),
-            "farref: {}: {}",
-            harmless(path),
-            harmless(&why.to_string())
-        );
+        let told = told(path, &why.to_string());
+        let _ = writeln!(std::io::stderr(), "farref: {}", harmless(&told));
     }
     if global.json {
         out.json(&map([
@@ -245,6 +241,14 @@ fn summary(all: &[Report], took: Duration, global: &Global) -> Outcome {
     }
     out.note(&text)?;
     out.finish()
+}
+
+/// Why what is at a path was not copied: most failures name it themselves, some the place that it should have had.
+fn told(path: &str, why: &str) -> String {
+    match why.strip_prefix(path) {
+        Some(rest) if rest.starts_with(": ") => why.to_owned(),
+        _ => format!("{path}: {why}"),
+    }
 }
 
 /// Bars, where there is a terminal: one for the file, and one for all that is known of.
@@ -365,6 +369,13 @@ fn cut(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_copied_is_named_once() {
+        assert_eq!(told("/a", "/a: denied"), "/a: denied");
+        assert_eq!(told("/a", "/a/b: denied"), "/a: /a/b: denied");
+        assert_eq!(told("/a", "denied"), "/a: denied");
+    }
 
     #[test]
     fn names_and_paths_are_those_of_files() {
