@@ -51,7 +51,7 @@ pub(crate) struct Incoming {
     active: u32,
     /// What is left for bodies beyond their first credit.
     pool: u64,
-    /// Bodies that wait for their share of the pool, first come first served.
+    /// Bodies that have begun and wait for their share of the pool, first come first served.
     waiting: Queue<u64>,
     at_once: u32,
     named: u32,
@@ -206,7 +206,12 @@ impl Incoming {
             });
         }
         lane.active = true;
+        let wants_more = matches!(lane.state, State::Body { len, .. } if len > lane.granted);
         self.active = active.saturating_add(1);
+        if wants_more {
+            self.waiting.push_back(number);
+            self.share_pool();
+        }
         Ok(())
     }
 
@@ -366,7 +371,7 @@ impl Incoming {
             Some(End::Complete) => self.end(number, events),
             Some(End::Reset(code)) => self.reset(number, code, events),
             None => {
-                if len > lane.granted {
+                if lane.active && len > lane.granted {
                     self.waiting.push_back(number);
                     self.share_pool();
                 }
@@ -375,8 +380,8 @@ impl Incoming {
         }
     }
 
-    /// Grants waiting bodies all they need, in turn, while the pool has it. Each is granted the whole of its body at
-    /// once, so that one which has begun can always be finished.
+    /// Grants waiting bodies all they need, in turn, while the pool has it. Each has begun and is granted the whole of its
+    /// body at once, so that it can be finished: one that has not might wait for the place of one that waits for the pool.
     fn share_pool(&mut self) {
         while let Some(number) = self.waiting.front().copied() {
             if let Some(lane) = self.lanes.get_mut(&number)
@@ -686,15 +691,25 @@ mod tests {
         for number in 1..=3 {
             incoming.read_messages(named(number, 5120), &mut events).unwrap();
         }
+        let begin = |incoming: &mut Incoming, number| {
+            incoming
+                .data(number, Bytes::from_static(b"x"), &mut Events::new())
+                .unwrap();
+        };
+        begin(&mut incoming, 1);
+        begin(&mut incoming, 2);
         let credit = |lane| Note::Credit { lane, upto: 5120 };
         assert_eq!(incoming.notes, [credit(1), credit(2)]); // 2 x 4096
         incoming.stop(1, 7);
         let stop = Note::Stop { lane: 1, code: 7 };
-        assert_eq!(incoming.notes, [credit(1), credit(2), stop, credit(3)]);
+        assert_eq!(incoming.notes, [credit(1), credit(2), stop]);
         incoming
             .data(1, Bytes::from_static(b"late"), &mut events)
             .unwrap();
         incoming.reset(1, 7, &mut events).unwrap();
+        begin(&mut incoming, 3);
+        let done = Note::Done { lane: 1 };
+        assert_eq!(incoming.notes, [credit(1), credit(2), stop, done, credit(3)]);
         assert_eq!(events.len(), 3, "nothing is heard of a lane that is not wanted");
         assert!(incoming.is_done(1));
         incoming.stop(2, 0);
@@ -702,13 +717,32 @@ mod tests {
         assert_eq!(incoming.pool, 8192);
     }
 
+    /// Bodies that had not begun held all of the pool, and waited for the places of those that had, which waited for the
+    /// pool: for ever.
+    #[test]
+    fn a_body_that_has_not_begun_takes_nothing_of_the_pool() {
+        let (mut incoming, mut events) = (Incoming::new(&limits()), Events::new());
+        for number in 1..=4 {
+            incoming.read_messages(named(number, 5120), &mut events).unwrap();
+        }
+        assert_eq!((incoming.pool, incoming.notes.len()), (8192, 0));
+        for number in [3, 4] {
+            incoming
+                .data(number, Bytes::from(vec![0; 1024]), &mut events)
+                .unwrap();
+            incoming
+                .data(number, Bytes::from(vec![0; 4096]), &mut events)
+                .unwrap();
+        }
+    }
+
     #[test]
     fn a_finished_body_returns_what_it_held() {
         let (mut incoming, mut events) = (Incoming::new(&limits()), Events::new());
         incoming.read_messages(named(1, 8192), &mut events).unwrap();
-        assert_eq!(incoming.pool, 1024);
         for _ in 0..8 {
             incoming.data(1, Bytes::from(vec![0; 1024]), &mut events).unwrap();
+            assert_eq!(incoming.pool, 1024);
         }
         incoming.end(1, &mut events).unwrap();
         assert_eq!((incoming.pool, incoming.active), (8192, 0));
@@ -854,6 +888,11 @@ mod tests {
         incoming.read_messages(named(1, 4096), &mut events).unwrap();
         incoming.read_messages(named(2, 4096), &mut events).unwrap();
         incoming.read_messages(named(3, 4), &mut events).unwrap();
+        for number in [1, 2] {
+            incoming
+                .data(number, Bytes::from_static(b"x"), &mut events)
+                .unwrap();
+        }
         incoming.stop(2, 5);
         incoming.resumed();
         assert_eq!(
