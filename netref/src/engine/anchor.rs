@@ -68,10 +68,15 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         let mut waiter = Some(Waiter::Task(waker.clone()));
         let number = self.commit(target, op, options, encoder, &mut waiter)?;
         let is_kept = waiter.is_none();
-        if is_kept && self.core.lead.is_looked_for(number) {
+        if !is_kept || !self.core.lead.is_looked_for(number) {
+            return Ok((number, is_kept));
+        }
+        let gives_way = self.core.lead.gives_way();
+        if gives_way {
             yield_to_others(waker);
         }
-        Ok((number, is_kept))
+        // If it does not, it asks at once, and looks.
+        Ok((number, gives_way))
     }
 
     fn block(

@@ -19,7 +19,7 @@ use crate::engine::anchor::Anchor;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::down::Gain;
 use crate::engine::lead::Lead;
-use crate::engine::pace::Pace;
+use crate::engine::pace::{Manners, Pace};
 use crate::engine::state::{Notice, State, Writer};
 use crate::lock::lock;
 use crate::origin::Origins;
@@ -98,6 +98,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 notices: Vec::new(),
                 armed: None,
                 outcomes: Pace::default(),
+                manners: Manners::default(),
                 next_event: None,
                 spare: Vec::new(),
                 watched: false,
@@ -212,11 +213,14 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let number = state.protocol.call(start, now);
             let alone = !options.followed && state.protocol.stats().calls <= 1;
             if let (true, Ok(number)) = (looks, &number) {
-                self.lead.will_look_for(*number);
-            } else if waits && alone {
-                state.outcomes.has_read(self.address());
+                self.lead.will_look_for(*number, state.manners.are_due());
             } else {
-                state.outcomes.has_read_much();
+                state.manners.renew();
+                if waits && alone {
+                    state.outcomes.has_read(self.address());
+                } else {
+                    state.outcomes.has_read_much();
+                }
             }
             let (turn, mut wish) = self.follow_up(&mut state, alone);
             // A thread that leads, and has not settled down to wait, looks for itself.

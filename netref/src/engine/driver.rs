@@ -16,7 +16,7 @@ use crate::context;
 use crate::engine::anchor::Proxies;
 use crate::engine::core::{Core, closed_here};
 use crate::engine::lead::LOOK_EVERY;
-use crate::engine::pace::Pace;
+use crate::engine::pace::{Manners, Pace};
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::engine::state::{State, Writer};
 use crate::lock::lock;
@@ -87,6 +87,8 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     reads: u32,
     /// Whether it spins before it falls asleep.
     pace: Pace,
+    /// Whether it gives way to others before.
+    manners: Manners,
     /// The number of the carrier that is out of the reactor, as this driver spins.
     spins: Option<u64>,
     /// It has left in order: somebody else drives, or the connection has ended.
@@ -170,6 +172,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             together: 0,
             reads: 0,
             pace: Pace::default(),
+            manners: Manners::default(),
             spins: None,
             has_left: false,
         }
@@ -197,6 +200,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 self.has_left = true;
                 return;
             };
+            if woken > 0 {
+                // These first.
+                self.manners.renew();
+            }
             if self.together > 0 && woken > 0 {
                 // What they have to say is written together as well.
                 tokio::task::yield_now().await;
@@ -229,9 +236,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 Step::Read | Step::Writable | Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => tokio::task::yield_now().await,
-                // Those first that were woken here.
                 Step::Spin => {
-                    tokio::task::yield_now().await;
+                    if self.manners.are_due() {
+                        tokio::task::yield_now().await;
+                    }
                     if let Err((carrier, error)) = self.spin() {
                         self.lose(carrier, error);
                     }

@@ -60,6 +60,8 @@ pub(crate) struct Lead {
     unfit: AtomicU64,
     /// The call for whose outcome a task is about to look.
     looked_for: AtomicU64,
+    /// That task gives way to others before.
+    gives_way: AtomicBool,
     /// What the thread waits on: here while it does not.
     away: Mutex<Option<Box<Away>>>,
     /// Tells the driver to take the role back. Nothing until somebody leads.
@@ -105,6 +107,7 @@ impl Default for Lead {
             is_waiting: AtomicBool::new(false),
             unfit: AtomicU64::new(u64::MAX),
             looked_for: AtomicU64::new(NONE),
+            gives_way: AtomicBool::new(false),
             away: Mutex::default(),
             recall: OnceLock::new(),
             owner: OnceLock::new(),
@@ -124,9 +127,15 @@ impl Lead {
         })
     }
 
-    /// A task is about to look for the outcome of that call.
-    pub(super) fn will_look_for(&self, call: u64) {
+    /// A task is about to look for the outcome of that call, and gives way to others before.
+    pub(super) fn will_look_for(&self, call: u64, gives_way: bool) {
+        self.gives_way.store(gives_way, Ordering::Relaxed);
         self.looked_for.store(call, Ordering::Release);
+    }
+
+    /// Whether the task that is to look for a call gives way to others before.
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_looked_for(&self, call: u64) -> bool {

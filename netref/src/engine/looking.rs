@@ -3,13 +3,13 @@
 //! costs more than many a peer takes to answer.
 //!
 //! ```text
-//!   first poll: commit, write, yield ──▶ second poll: take the role, spin ──▶ the outcome; park
-//!                                                          └─ in vain, or there is anything else to do: the driver's
+//!   commit, write ──▶ give way, at times ──▶ take the role, spin ──▶ the outcome; park
+//!                                                        └─ in vain, or there is anything else to do: the driver's
 //! ```
 //!
 //! It looks only where calls follow one another, each alone on its connection, and the outcomes have come soon: [`pace`]
-//! learns that. Between the two polls others have their turn, so calls that are made together are together on their way. No
-//! code of the user's runs here: what has come besides the outcome is left to the driver.
+//! learns that. The first time and now and then others have their turn before, so calls that are made together are together on
+//! their way from then on. No code of the user's runs here: what has come besides the outcome is left to the driver.
 //!
 //! [`pace`]: super::pace
 

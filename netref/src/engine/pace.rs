@@ -22,6 +22,9 @@ const SOON: u64 = 2;
 /// it comes in fewer pieces.
 const PARTS: u32 = 8;
 
+/// Whoever spins gives way that often.
+const TURNS: u8 = 8;
+
 thread_local! {
     /// Which connection was read last on this thread: a place in memory, to compare. Where several are in use, one that spins
     /// would keep the others waiting.
@@ -102,6 +105,28 @@ impl Pace {
     }
 }
 
+/// Whether whoever is about to spin gives way to others on its thread first: the first time, and then now and then. Each time
+/// the runtime looks through all its queues, and wakes another of its threads to look, too.
+#[derive(Debug, Default)]
+pub(super) struct Manners {
+    /// Times since it was last due.
+    turns: u8,
+}
+
+impl Manners {
+    /// Whether it is due now.
+    pub(super) const fn are_due(&mut self) -> bool {
+        let due = self.turns == 0;
+        self.turns = (self.turns + 1) % TURNS;
+        due
+    }
+
+    /// There may be others by now.
+    pub(super) const fn renew(&mut self) {
+        self.turns = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +137,23 @@ mod tests {
         for _ in 0..times {
             pace.has_read(1);
         }
+    }
+
+    #[test]
+    fn whoever_spins_gives_way_the_first_time_and_then_now_and_then() {
+        let mut manners = Manners::default();
+        let mut due = || {
+            (0..u32::from(TURNS))
+                .map(|_| manners.are_due())
+                .collect::<Vec<_>>()
+        };
+        let first = due();
+        assert_eq!(first.iter().position(|due| *due), Some(0));
+        assert_eq!(first.iter().filter(|due| **due).count(), 1);
+        assert_eq!(due(), first, "no turn is the last");
+        assert!(manners.are_due() && !manners.are_due());
+        manners.renew();
+        assert!(manners.are_due(), "there may be others by now");
     }
 
     #[test]
