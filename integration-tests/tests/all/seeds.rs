@@ -13,9 +13,10 @@ use farref_transport::fuzzing::address;
 type Body = fn(&[u8]);
 
 /// All targets but `schedule`, which is for the tests of netref alone, with those of its seeds.
-const TARGETS: [(&str, Body); 16] = [
+const TARGETS: [(&str, Body); 17] = [
     ("address", address),
     ("brine", boxing::brine),
+    ("carriers", framing::carriers),
     ("error", boxing::error),
     ("exchange", exchange),
     ("frames", framing::frames),
