@@ -51,8 +51,8 @@ pub struct Config {
     /// How long a connection spins before it falls asleep: looks again and again for more, where that has paid lately, as the peer
     /// answers at once and has a CPU of its own, and no other connection is in use on the thread. A task whose calls follow one
     /// another, each alone, does so itself in place of the connection, for twice as long at most, while others can run that are
-    /// not on its thread. Over TCP and Unix sockets only. What is due may be late by as much. Default 50 µs, at most 100 ms; zero
-    /// is never.
+    /// not on its thread; those that are have their turn before the first such call, and before every eighth. Over TCP and Unix
+    /// sockets only. What is due may be late by as much. Default 50 µs, at most 100 ms; zero is never.
     pub spin: Duration,
     /// Limits of messages, lanes and fragments.
     pub limits: farref_framing::Limits,

@@ -19,7 +19,7 @@ use crate::engine::anchor::Anchor;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::down::Gain;
 use crate::engine::lead::Lead;
-use crate::engine::pace::{Manners, Pace};
+use crate::engine::pace::{Courtesy, Pace};
 use crate::engine::state::{Notice, State, Writer};
 use crate::lock::lock;
 use crate::origin::Origins;
@@ -98,7 +98,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 notices: Vec::new(),
                 armed: None,
                 outcomes: Pace::default(),
-                manners: Manners::default(),
+                courtesy: Courtesy::default(),
                 next_event: None,
                 spare: Vec::new(),
                 watched: false,
@@ -213,9 +213,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let number = state.protocol.call(start, now);
             let alone = !options.followed && state.protocol.stats().calls <= 1;
             if let (true, Ok(number)) = (looks, &number) {
-                self.lead.will_look_for(*number, state.manners.are_due());
+                self.lead.will_look_for(*number, state.courtesy.is_due());
             } else {
-                state.manners.renew();
+                state.courtesy.renew();
                 if waits && alone {
                     state.outcomes.has_read(self.address());
                 } else {

@@ -16,7 +16,7 @@ use crate::context;
 use crate::engine::anchor::Proxies;
 use crate::engine::core::{Core, closed_here};
 use crate::engine::lead::LOOK_EVERY;
-use crate::engine::pace::{Manners, Pace};
+use crate::engine::pace::{Courtesy, Pace};
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::engine::state::{State, Writer};
 use crate::lock::lock;
@@ -88,7 +88,7 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     /// Whether it spins before it falls asleep.
     pace: Pace,
     /// Whether it gives way to others before.
-    manners: Manners,
+    courtesy: Courtesy,
     /// The number of the carrier that is out of the reactor, as this driver spins.
     spins: Option<u64>,
     /// It has left in order: somebody else drives, or the connection has ended.
@@ -172,7 +172,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             together: 0,
             reads: 0,
             pace: Pace::default(),
-            manners: Manners::default(),
+            courtesy: Courtesy::default(),
             spins: None,
             has_left: false,
         }
@@ -202,7 +202,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             };
             if woken > 0 {
                 // These first.
-                self.manners.renew();
+                self.courtesy.renew();
             }
             if self.together > 0 && woken > 0 {
                 // What they have to say is written together as well.
@@ -237,7 +237,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => tokio::task::yield_now().await,
                 Step::Spin => {
-                    if self.manners.are_due() {
+                    if self.courtesy.is_due() {
                         tokio::task::yield_now().await;
                     }
                     if let Err((carrier, error)) = self.spin() {

@@ -108,14 +108,14 @@ impl Pace {
 /// Whether whoever is about to spin gives way to others on its thread first: the first time, and then now and then. Each time
 /// the runtime looks through all its queues, and wakes another of its threads to look, too.
 #[derive(Debug, Default)]
-pub(super) struct Manners {
+pub(super) struct Courtesy {
     /// Times since it was last due.
     turns: u8,
 }
 
-impl Manners {
+impl Courtesy {
     /// Whether it is due now.
-    pub(super) const fn are_due(&mut self) -> bool {
+    pub(super) const fn is_due(&mut self) -> bool {
         let due = self.turns == 0;
         self.turns = (self.turns + 1) % TURNS;
         due
@@ -141,19 +141,19 @@ mod tests {
 
     #[test]
     fn whoever_spins_gives_way_the_first_time_and_then_now_and_then() {
-        let mut manners = Manners::default();
+        let mut courtesy = Courtesy::default();
         let mut due = || {
             (0..u32::from(TURNS))
-                .map(|_| manners.are_due())
+                .map(|_| courtesy.is_due())
                 .collect::<Vec<_>>()
         };
         let first = due();
         assert_eq!(first.iter().position(|due| *due), Some(0));
         assert_eq!(first.iter().filter(|due| **due).count(), 1);
         assert_eq!(due(), first, "no turn is the last");
-        assert!(manners.are_due() && !manners.are_due());
-        manners.renew();
-        assert!(manners.are_due(), "there may be others by now");
+        assert!(courtesy.is_due() && !courtesy.is_due());
+        courtesy.renew();
+        assert!(courtesy.is_due(), "there may be others by now");
     }
 
     #[test]

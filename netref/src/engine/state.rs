@@ -9,7 +9,7 @@ use farref_framing::{Batch, Gauge, Guard, Nanos, Outlet};
 use crate::baton::Baton;
 use crate::clock;
 use crate::engine::down::{Down, Gain};
-use crate::engine::pace::{Manners, Pace};
+use crate::engine::pace::{Courtesy, Pace};
 use crate::peer::Peer;
 use crate::protocol::{Event, Protocol, Received};
 use crate::releases::Release;
@@ -51,7 +51,7 @@ pub(crate) struct State<P> {
     /// How soon the outcomes came lately of calls that tasks have made one at a time.
     pub(super) outcomes: Pace,
     /// Whether the tasks that have made them, and look for the outcomes, give way to others.
-    pub(super) manners: Manners,
+    pub(super) courtesy: Courtesy,
     /// The event that is the next, if somebody has looked at it and left it to the driver.
     pub(super) next_event: Option<Box<Event<EngineHandles>>>,
     /// Where releases are moved to, so that their list is never locked while one is handled.
