@@ -206,12 +206,8 @@ impl Incoming {
             });
         }
         lane.active = true;
-        let wants_more = matches!(lane.state, State::Body { len, .. } if len > lane.granted);
         self.active = active.saturating_add(1);
-        if wants_more {
-            self.waiting.push_back(number);
-            self.share_pool();
-        }
+        self.ask_pool(number);
         Ok(())
     }
 
@@ -371,17 +367,25 @@ impl Incoming {
             Some(End::Complete) => self.end(number, events),
             Some(End::Reset(code)) => self.reset(number, code, events),
             None => {
-                if lane.active && len > lane.granted {
-                    self.waiting.push_back(number);
-                    self.share_pool();
-                }
+                self.ask_pool(number);
                 Ok(())
             }
         }
     }
 
-    /// Grants waiting bodies all they need, in turn, while the pool has it. Each has begun and is granted the whole of its
-    /// body at once, so that it can be finished: one that has not might wait for the place of one that waits for the pool.
+    /// Has a body that needs more than it was granted wait for its share of the pool, if it has begun: one that has not might
+    /// wait for the place of one that waits for the pool.
+    fn ask_pool(&mut self, number: u64) {
+        let wants_more = |lane: &Lane| matches!(lane.state, State::Body { len, .. } if len > lane.granted);
+        let lane = self.lanes.get(&number);
+        if lane.is_some_and(|lane| lane.active && wants_more(lane)) {
+            self.waiting.push_back(number);
+            self.share_pool();
+        }
+    }
+
+    /// Grants waiting bodies all they need, in turn, while the pool has it. Each is granted the whole of its body at once, so
+    /// that it can be finished.
     fn share_pool(&mut self) {
         while let Some(number) = self.waiting.front().copied() {
             if let Some(lane) = self.lanes.get_mut(&number)
