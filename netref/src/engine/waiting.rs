@@ -12,6 +12,7 @@ use crate::context;
 use crate::engine::core::Core;
 use crate::engine::lead::{Leader, Led};
 use crate::lock::lock;
+use crate::pool::{self, Pool};
 use crate::protocol::{CancelReason, Chain, Protocol};
 use crate::remote::{Conduit, EngineHandles, Outcome};
 use crate::waiter::{ThreadWaiter, Waiter, Woken};
@@ -107,11 +108,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 /// Runs `run` with a waiter of this thread; nested calls get one each.
 fn with_thread<R>(run: impl FnOnce(&crate::sync::Arc<ThreadWaiter>) -> R) -> R {
     thread_local! {
-        static SPARE: std::cell::RefCell<Vec<crate::sync::Arc<ThreadWaiter>>> =
-            const { std::cell::RefCell::new(Vec::new()) };
+        static POOL: Pool<crate::sync::Arc<ThreadWaiter>> = const { Pool::new() };
     }
-    let thread = SPARE.with(|spare| spare.borrow_mut().pop()).unwrap_or_default();
+    let thread = pool::take(&POOL).unwrap_or_default();
     let result = run(&thread);
-    SPARE.with(|spare| spare.borrow_mut().push(thread));
+    pool::put(&POOL, thread);
     result
 }
