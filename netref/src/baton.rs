@@ -92,6 +92,12 @@ impl<W> Baton<W> {
         self.writer = Some(writer);
     }
 
+    /// The holder has written for long, and there is more: the driver's turn. It must be woken.
+    pub(crate) fn give_back_for_more(&mut self, writer: W) {
+        self.asked = true;
+        self.writer = Some(writer);
+    }
+
     /// The holder is done for now: the carrier takes no more. The driver must be woken.
     pub(crate) fn give_back_blocked(&mut self, writer: W) {
         self.blocked = true;
@@ -129,6 +135,17 @@ mod tests {
         assert_eq!(baton.flush(), Some("writer"));
         baton.give_back("writer");
         assert_eq!(baton.committed(false), Turn::WakeDriver);
+    }
+
+    #[test]
+    fn who_has_written_for_long_leaves_the_rest_to_the_driver() {
+        let mut baton = Baton::new("writer");
+        assert_eq!(baton.committed(true), Turn::Write("writer"));
+        baton.give_back_for_more("writer");
+        assert_eq!(baton.committed(true), Turn::Nothing);
+        assert_eq!(baton.flush(), Some("writer"));
+        baton.give_back("writer");
+        assert_eq!(baton.committed(true), Turn::Write("writer"));
     }
 
     #[test]

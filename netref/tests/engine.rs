@@ -25,6 +25,8 @@ use farref_transport::{ByteRx, ByteTx, CarrierInfo, StreamCarrier};
 use tokio::io::AsyncWrite;
 use tokio::sync::{Notify, mpsc};
 
+const KIB: usize = 1024;
+
 /// What a test waits for comes soon, or the test fails.
 async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(10), future)
@@ -418,10 +420,14 @@ async fn whoever_waits_for_the_last_answer_is_not_woken_under_the_lock() {
 
 // ---- fairness
 
-/// A protocol in which something is due at once, and then the connection is over.
-struct Due;
+/// A protocol in which something is due at once, if at all, and then the connection is over; and which writes while it has
+/// more.
+struct Busy {
+    is_due: bool,
+    has_more: Arc<AtomicBool>,
+}
 
-impl Protocol<EngineHandles> for Due {
+impl Protocol<EngineHandles> for Busy {
     fn handle_bytes(
         &mut self,
         _: StreamKey,
@@ -439,15 +445,19 @@ impl Protocol<EngineHandles> for Due {
     }
 
     fn poll_timeout(&self) -> Option<Nanos> {
-        Some(0)
+        self.is_due.then_some(0)
     }
 
-    fn poll_transmit(&mut self, _: &mut Batch, _: Nanos) -> bool {
-        false
+    fn poll_transmit(&mut self, batch: &mut Batch, _: Nanos) -> bool {
+        let has_more = self.wants_write();
+        if has_more {
+            batch.put(&[0; 64 * KIB]);
+        }
+        has_more
     }
 
     fn wants_write(&self) -> bool {
-        false
+        self.has_more.load(Ordering::SeqCst)
     }
 
     fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
@@ -491,13 +501,14 @@ impl Protocol<EngineHandles> for Due {
     }
 }
 
-/// A reader that always has more.
-struct Torrent;
+/// A reader that always has more, so much at a time; and how much it had.
+struct Torrent(usize, Arc<AtomicUsize>);
 
 impl ByteRx for Torrent {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        into.extend_from_slice(&[0; 16]);
-        Ok(16)
+        into.resize(into.len() + self.0, 0);
+        self.1.fetch_add(self.0, Ordering::SeqCst);
+        Ok(self.0)
     }
 
     fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -505,11 +516,46 @@ impl ByteRx for Torrent {
     }
 }
 
-#[tokio::test]
-async fn a_torrent_of_bytes_holds_up_neither_what_is_due_nor_other_tasks() {
-    // Times were looked at only when there was nothing to read, and the driver never let others have their turn.
-    let (ours, _theirs) = farref_transport::memory::pair(16);
-    let carrier = StreamCarrier::new(Torrent, NoTx(ours.tx), CarrierInfo::new("mem"));
+/// A reader that has nothing.
+struct Silence;
+
+impl ByteRx for Silence {
+    fn try_read(&mut self, _: &mut BytesMut) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// A writer that takes all, and notes how much that was; far too much is the last of it.
+#[derive(Default)]
+struct Abyss {
+    has_more: Arc<AtomicBool>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl ByteTx for Abyss {
+    fn try_write(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let taken = bufs.iter().map(|buf| buf.len()).sum();
+        if self.taken.fetch_add(taken, Ordering::SeqCst) > 64 * 1024 * KIB {
+            self.has_more.store(false, Ordering::SeqCst);
+        }
+        Ok(taken)
+    }
+
+    fn poll_writable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn busy(busy: Busy, rx: impl ByteRx + 'static, tx: impl ByteTx + 'static) -> Connection {
+    let carrier = StreamCarrier::new(rx, tx, CarrierInfo::new("mem"));
     let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), Role::Listener)
         .await
         .unwrap();
@@ -517,25 +563,63 @@ async fn a_torrent_of_bytes_holds_up_neither_what_is_due_nor_other_tasks() {
     let mut parts = Parts::new(inlet, outlet, peer);
     parts.keep_open = true;
     parts.guard = guard;
-    let connection = Connection::over(Due, parts, false, Config::default());
-    assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
+    Connection::over(busy, parts, false, Config::default())
 }
 
-/// A boxed writer is a writer.
-struct NoTx(Box<dyn ByteTx>);
-
-impl ByteTx for NoTx {
-    fn try_write(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write(bufs)
+/// What a torrent of reads of so many bytes has brought when something else has its turn, which may be waiting already.
+async fn brought_at_once(len: usize, somebody_waits: bool) -> usize {
+    let (rain, abyss) = (Arc::default(), Abyss::default());
+    let protocol = Busy {
+        is_due: true,
+        has_more: Arc::clone(&abyss.has_more),
+    };
+    let connection = busy(protocol, Torrent(len, Arc::clone(&rain)), abyss).await;
+    if somebody_waits {
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::spawn(move || runtime.spawn(async {}))
+            .join()
+            .unwrap();
     }
+    assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
+    rain.load(Ordering::SeqCst)
+}
 
-    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_writable(context)
-    }
+#[tokio::test]
+async fn a_torrent_of_bytes_holds_up_neither_what_is_due_nor_other_tasks() {
+    // Times were looked at only when there was nothing to read, and the driver never let others have their turn.
+    assert!(
+        brought_at_once(16, false).await <= 64 * 16,
+        "small reads are counted"
+    );
+    // Then it did so by the number of reads, however large they were, and not sooner for those who waited.
+    assert!(brought_at_once(1024 * KIB, false).await <= 8 * 1024 * KIB);
+    assert!(brought_at_once(64 * KIB, true).await <= 512 * KIB);
+}
 
-    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_close(context)
-    }
+#[tokio::test]
+async fn whoever_writes_for_others_as_well_does_not_do_so_for_ever() {
+    // A caller that wrote took along what others had committed meanwhile, as long as they did so.
+    let abyss = Abyss::default();
+    let (has_more, taken) = (Arc::clone(&abyss.has_more), Arc::clone(&abyss.taken));
+    let protocol = Busy {
+        is_due: false,
+        has_more: Arc::clone(&has_more),
+    };
+    let connection = busy(protocol, Silence, abyss).await;
+    tokio::task::yield_now().await;
+    has_more.store(true, Ordering::SeqCst);
+    let mut ping = Box::pin(connection.ping());
+    let polled = ping.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let at_once = taken.load(Ordering::SeqCst);
+    assert!(polled.is_pending() && at_once > 0, "it writes for itself");
+    assert!(at_once <= 8 * 1024 * KIB, "{at_once} bytes");
+    within(async {
+        while taken.load(Ordering::SeqCst) < 4 * at_once {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(has_more.load(Ordering::SeqCst), "nor does the driver");
 }
 
 // ---- the end

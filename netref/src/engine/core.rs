@@ -402,9 +402,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Writes until there is nothing left or the carrier takes no more. Never waits.
-    pub(crate) fn write(&self, mut writer: Box<Writer>) {
+    /// Writes until there is nothing left, or the carrier takes no more, or that has gone on for long: then the driver goes
+    /// on, and who called has its turn. Never waits. How many bytes there were.
+    pub(crate) fn write(&self, mut writer: Box<Writer>) -> usize {
+        let mut bytes = 0_usize;
         loop {
+            bytes = bytes.saturating_add(writer.batch.len());
             let written = if writer.batch.is_empty() {
                 Ok(Written::All)
             } else {
@@ -414,25 +417,41 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             if state.ended || !writer.is_of(&state) {
                 // Nobody writes there any more: the carrier ends with its last half.
                 drop(state);
-                return drop(writer);
+                drop(writer);
+                return bytes;
             }
-            match written {
-                Ok(Written::All) if state.protocol.wants_write() && state.fill(&mut writer) => {}
-                Ok(Written::All) if !writer.outlet.is_buffering() => return state.baton.give_back(writer),
+            let wish = match written {
+                Ok(Written::All) if state.protocol.wants_write() && self.is_long(bytes) => {
+                    state.baton.give_back_for_more(writer);
+                    drop(state);
+                    Wishes::FLUSH
+                }
+                Ok(Written::All) if state.protocol.wants_write() && state.fill(&mut writer) => continue,
+                Ok(Written::All) if !writer.outlet.is_buffering() => {
+                    state.baton.give_back(writer);
+                    return bytes;
+                }
                 Ok(_) => {
                     state.baton.give_back_blocked(writer);
                     drop(state);
-                    return self.signal.wish(Wishes::BLOCKED);
+                    Wishes::BLOCKED
                 }
                 Err(error) => {
                     // What the peer had still to say is read first: the driver ends the connection after that.
                     state.write_error = Some(error);
                     drop(state);
                     drop(writer);
-                    return self.signal.wish(Wishes::LOOK);
+                    Wishes::LOOK
                 }
-            }
+            };
+            self.signal.wish(wish);
+            return bytes;
         }
+    }
+
+    /// Whether whoever has written so many bytes leaves more to the driver. A thread that leads may be waiting in a plain read.
+    fn is_long(&self, bytes: usize) -> bool {
+        bytes >= BYTES_IN_A_ROW && !self.role.is_led()
     }
 
     /// Moves the releases of dropped netrefs into the protocol.
@@ -492,6 +511,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         lock(&self.state).protocol.stats()
     }
 }
+
+/// After that many bytes, read or written in a row, others have their turn.
+pub(super) const BYTES_IN_A_ROW: usize = 4 * 1024 * 1024;
 
 /// So many rows of a table are told at most: the lock is held meanwhile.
 pub(crate) const MANY_ROWS: usize = 1 << 16;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::context;
 use crate::engine::anchor::Proxies;
-use crate::engine::core::{Core, closed_here};
+use crate::engine::core::{BYTES_IN_A_ROW, Core, closed_here};
 use crate::engine::lead::LOOK_EVERY;
 use crate::engine::pace::{Courtesy, Pace};
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
@@ -26,8 +26,11 @@ use crate::role::{Driven, Woken};
 use crate::signal::Wishes;
 use crate::timer::Timer;
 
-/// After that many reads in a row others have their turn, and so has what is due.
+/// After that many reads in a row others have their turn, and so has what is due; or after [`BYTES_IN_A_ROW`].
 const READS_IN_A_ROW: u32 = 32;
+
+/// Or after that many bytes if somebody waits: no other thread may take over whom this one has woken.
+const BYTES_BESIDE_OTHERS: usize = 128 * 1024;
 
 /// Where so many calls and outcomes came, what follows from them is worth less than the write that it takes: it is written
 /// together with what follows from those that have come meanwhile. One alone is waited for by one caller, and there is nothing
@@ -85,6 +88,12 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     together: u32,
     /// Reads since there was last nothing to read.
     reads: u32,
+    /// Bytes read and written since others had their turn.
+    bytes: usize,
+    /// Whether it has woken somebody since then.
+    has_woken: bool,
+    /// It has gone on for long, and there is more.
+    is_long: bool,
     /// Whether it spins before it falls asleep.
     pace: Pace,
     /// Whether it gives way to others before.
@@ -171,6 +180,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             came: 0,
             together: 0,
             reads: 0,
+            bytes: 0,
+            has_woken: false,
+            is_long: false,
             pace: Pace::default(),
             courtesy: Courtesy::default(),
             spins: None,
@@ -201,12 +213,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return;
             };
             if woken > 0 {
+                self.has_woken = true;
                 // These first.
                 self.courtesy.renew();
             }
             if self.together > 0 && woken > 0 {
                 // What they have to say is written together as well.
-                tokio::task::yield_now().await;
+                self.give_way().await;
             }
             match self.read_on(calls.saturating_add(woken)) {
                 Ok(true) => continue,
@@ -218,31 +231,35 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 }
             }
             self.core.close_if_abandoned();
-            self.core.flush();
+            let written = self.core.flush();
+            self.bytes = self.bytes.saturating_add(written);
             if self.is_over() {
                 self.stop_spinning();
                 Box::pin(self.end()).await;
                 self.has_left = true;
                 return;
             }
+            if std::mem::take(&mut self.is_long) {
+                self.reads = 0;
+                self.give_way().await;
+                self.handle_due();
+            }
             // Cancel-safe: what a step took it has handled before it is ready.
             let step = std::future::poll_fn(|context| self.poll_step(context)).await;
             match step {
-                Step::Read if self.reads >= READS_IN_A_ROW => {
-                    self.reads = 0;
-                    tokio::task::yield_now().await;
-                    self.handle_due();
-                }
-                Step::Read | Step::Writable | Step::Look => {}
+                // What follows from it comes first.
+                Step::Read => self.is_long = self.has_gone_on_for_long(),
+                Step::Writable | Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
-                Step::FlushSoon => tokio::task::yield_now().await,
+                Step::FlushSoon => self.give_way().await,
                 Step::Spin => {
                     if self.courtesy.is_due() {
-                        tokio::task::yield_now().await;
+                        self.give_way().await;
                     }
                     if let Err((carrier, error)) = self.spin() {
                         self.lose(carrier, error);
                     }
+                    self.is_long = self.has_gone_on_for_long();
                 }
                 // Boxed, as the end is: what few connections need, and none for long, makes no task larger.
                 Step::Led => Box::pin(self.keep_an_eye_on_it()).await,
@@ -250,6 +267,21 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 Step::Ended(carrier, error) => self.lose(carrier, error),
             }
         }
+    }
+
+    /// Others have their turn.
+    async fn give_way(&mut self) {
+        (self.bytes, self.has_woken) = (0, false);
+        tokio::task::yield_now().await;
+    }
+
+    /// Whether others should have their turn, although there is more to do.
+    fn has_gone_on_for_long(&self) -> bool {
+        if self.reads >= READS_IN_A_ROW || self.bytes >= BYTES_IN_A_ROW {
+            return true;
+        }
+        let others_wait = || self.has_woken || self.core.runtime.metrics().global_queue_depth() > 0;
+        self.bytes >= BYTES_BESIDE_OTHERS && others_wait()
     }
 
     fn lose(&mut self, carrier: u64, error: Error) {
@@ -361,6 +393,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if self.stop_spinning() {
             return Poll::Ready(Step::Read);
         }
+        (self.bytes, self.has_woken) = (0, false);
         self.core.role.sleep(self.number);
         self.core.lead.driver_sleeps();
         Poll::Pending
@@ -486,6 +519,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let core = Arc::clone(&self.core);
         match &read {
             Ok(Some(from)) if !from.end => {
+                if let Some(inlet) = slot {
+                    self.bytes = self.bytes.saturating_add(inlet.buffer(from.stream).len());
+                }
                 self.is_busy = true;
                 return core.take_in(slot, *from, &mut self.pace).map(|()| true);
             }
@@ -593,6 +629,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         };
         self.reads = self.reads.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(inlet.buffer(from.stream).len());
         self.is_busy = true;
         let taken = core.take_in(&mut slot, from, &mut self.pace);
         Poll::Ready(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))

@@ -120,8 +120,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    /// Writes what there is; what the carrier does not take now is waited for by the driver.
-    pub(super) fn flush(&self) {
+    /// Writes what there is, and tells how many bytes; what the carrier does not take now is waited for by the driver.
+    pub(super) fn flush(&self) -> usize {
         let (writer, asks) = {
             let mut state = lock(&self.state);
             let has_some = state.protocol.wants_write();
@@ -140,12 +140,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             });
             (writer, asks)
         };
-        if let Some(writer) = writer {
-            self.write(writer);
-        }
+        let written = writer.map_or(0, |writer| self.write(writer));
         if asks {
             self.signal.wish(Wishes::RELEASES);
         }
+        written
     }
 
     /// Nothing has come for a while: gives back memory that is of use only while something comes or goes.
