@@ -12,6 +12,7 @@ use farref_framing::{CloseReason, Inlet, Nanos, ReadFrom, StreamKey};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::config::Config;
 use crate::context;
 use crate::engine::anchor::Proxies;
 use crate::engine::core::{BYTES_IN_A_ROW, Core, closed_here};
@@ -68,16 +69,9 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     core: Arc<Core<P>>,
     /// The number of the role under which this driver reads.
     number: u64,
-    /// When the peer must have introduced itself.
-    setup: Option<Nanos>,
-    /// When an orderly close stops waiting for the peer.
-    closing: Option<Nanos>,
-    /// When releases go by themselves if nothing else is sent before.
-    releasing: Option<Nanos>,
-    /// Wakes it when the first of these has come, or something of the protocol's is due.
+    times: Times,
+    /// Wakes it when the first of these has come.
     timer: Timer,
-    /// When it is looked whether nothing has come since, and then memory is given back.
-    resting: Option<Nanos>,
     /// How long it was until then.
     patience: Nanos,
     /// Something has come since that was set.
@@ -102,6 +96,34 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     spins: Option<u64>,
     /// It has left in order: somebody else drives, or the connection has ended.
     has_left: bool,
+}
+
+/// When the driver has something to do by itself, besides what is due by the protocol.
+#[derive(Default)]
+struct Times {
+    /// When the peer must have introduced itself.
+    setup: Option<Nanos>,
+    /// When an orderly close stops waiting for the peer.
+    closing: Option<Nanos>,
+    /// When releases go by themselves if nothing else is sent before.
+    releasing: Option<Nanos>,
+    /// When it is looked whether nothing has come since, and then memory is given back.
+    resting: Option<Nanos>,
+}
+
+impl Times {
+    /// The first of them, or of the protocol's.
+    fn due<P: Protocol<EngineHandles>>(&mut self, state: &State<P>, config: &Config) -> Option<Nanos> {
+        if state.goodbye.is_some() && self.closing.is_none() {
+            self.closing = Some(clock::after(config.close_timeout));
+        }
+        let setup = if state.opened.is_some() { None } else { self.setup };
+        let of_protocol = state.protocol.poll_timeout();
+        [of_protocol, self.releasing, setup, self.closing, self.resting]
+            .into_iter()
+            .flatten()
+            .min()
+    }
 }
 
 /// A driver that is dropped in the middle takes the connection with it: its runtime was shut down, or it panicked.
@@ -165,16 +187,17 @@ enum Step {
 
 impl<P: Protocol<EngineHandles>> Driver<P> {
     pub(super) fn new(core: Arc<Core<P>>, number: u64) -> Self {
-        let setup = Some(clock::after(core.config.setup_timeout));
+        let times = Times {
+            setup: Some(clock::after(core.config.setup_timeout)),
+            // Its predecessor may have been told of some.
+            releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
+            ..Times::default()
+        };
         Self {
             core,
             number,
-            setup,
-            closing: None,
-            // Its predecessor may have been told of some.
-            releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
+            times,
             timer: Timer::default(),
-            resting: None,
             patience: REST_SOON,
             is_busy: true,
             came: 0,
@@ -206,7 +229,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 self.core.come_back();
                 // The thread may have read much, and may have been told of some.
                 self.is_busy = true;
-                self.releasing.get_or_insert_with(|| clock::after(RELEASE_DELAY));
+                self.times
+                    .releasing
+                    .get_or_insert_with(|| clock::after(RELEASE_DELAY));
             }
             let Handled::All { calls, woken } = self.core.handle_events(self.number) else {
                 self.has_left = true;
@@ -231,9 +256,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 }
             }
             self.core.close_if_abandoned();
-            let written = self.core.flush();
-            self.bytes = self.bytes.saturating_add(written);
-            if self.is_over() {
+            let flushed = self.core.flush();
+            self.bytes = self.bytes.saturating_add(flushed.bytes);
+            if flushed.is_over {
                 self.stop_spinning();
                 Box::pin(self.end()).await;
                 self.has_left = true;
@@ -336,12 +361,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         }
         // Nobody was told of those that came while the role was parked.
-        self.releasing = Some(clock::after(RELEASE_DELAY));
-    }
-
-    fn is_over(&self) -> bool {
-        let state = lock(&self.core.state);
-        state.over.is_some()
+        self.times.releasing = Some(clock::after(RELEASE_DELAY));
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
@@ -360,7 +380,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return Poll::Ready(Step::Read);
             }
             if wishes.releases {
-                self.releasing = Some(clock::after(RELEASE_DELAY));
+                self.times.releasing = Some(clock::after(RELEASE_DELAY));
             }
             // Whatever the step, the loop flushes after it.
             if wishes.look {
@@ -380,8 +400,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             return Poll::Ready(step);
         }
         self.reads = 0;
-        if self.is_busy && self.resting.is_none() {
-            self.resting = Some(clock::now().saturating_add(self.patience));
+        if self.is_busy && self.times.resting.is_none() {
+            self.times.resting = Some(clock::now().saturating_add(self.patience));
             self.is_busy = false;
         }
         if let Some(step) = self.look_at_the_clock(context.waker()) {
@@ -401,14 +421,14 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     /// Sees to it that the driver wakes up when something is due, or does not sleep if that is now.
     fn look_at_the_clock(&mut self, waker: &Waker) -> Option<Step> {
-        let core = Arc::clone(&self.core);
+        let core = &self.core;
         let armed = self.timer.at();
         let (due, earlier) = {
             let mut state = lock(&core.state);
             if let Some(error) = carrier_error(&state) {
                 return Some(Step::Ended(state.carrier, error));
             }
-            let due = self.due(&state);
+            let due = self.times.due(&state, &core.config);
             // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
             let earlier = due.filter(|due| armed.is_none_or(|armed| *due < armed));
             state.armed = earlier.or(armed);
@@ -447,7 +467,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let core = Arc::clone(&self.core);
         let (carrier, due) = {
             let state = lock(&core.state);
-            (state.carrier, self.due(&state))
+            (state.carrier, self.times.due(&state, &core.config))
         };
         if due.is_some_and(|due| due <= clock::now()) {
             self.handle_timeout();
@@ -550,23 +570,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         spun
     }
 
-    /// When the driver has something to do by itself.
-    fn due(&mut self, state: &State<P>) -> Option<Nanos> {
-        if state.goodbye.is_some() && self.closing.is_none() {
-            self.closing = Some(clock::after(self.core.config.close_timeout));
-        }
-        let setup = if state.opened.is_some() { None } else { self.setup };
-        let of_protocol = state.protocol.poll_timeout();
-        [of_protocol, self.releasing, setup, self.closing, self.resting]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
     /// Does what is due, also while there is always something to read.
     fn handle_due(&mut self) {
-        let core = Arc::clone(&self.core);
-        let due = self.due(&lock(&core.state));
+        let core = &self.core;
+        let due = self.times.due(&lock(&core.state), &core.config);
         if due.is_some_and(|due| due <= clock::now()) {
             self.handle_timeout();
         }
@@ -647,8 +654,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if drained {
             core.changed.notify_waiters();
         }
-        self.releasing = None;
-        if self.resting.take_if(|resting| *resting <= now).is_some() {
+        self.times.releasing = None;
+        if self.times.resting.take_if(|resting| *resting <= now).is_some() {
             if self.is_busy {
                 self.patience = self.patience.saturating_mul(2).min(REST_LATE);
             } else {
@@ -659,13 +666,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
             self.lose(carrier, error);
-        } else if unopened && self.setup.is_some_and(|setup| setup <= now) {
+        } else if unopened && self.times.setup.is_some_and(|setup| setup <= now) {
             let text = format!(
                 "the peer did not introduce itself within {:?}",
                 core.config.setup_timeout
             );
             core.sever(Error::new(ErrorKind::Incompatible, text));
-        } else if self.closing.is_some_and(|closing| closing <= now) {
+        } else if self.times.closing.is_some_and(|closing| closing <= now) {
             core.sever(closed_here().1);
         }
     }

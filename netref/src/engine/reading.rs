@@ -45,6 +45,13 @@ pub(super) enum Handled {
     Left,
 }
 
+/// What there was to write.
+pub(super) struct Flushed {
+    pub(super) bytes: usize,
+    /// The connection was over before that: there is nothing to follow.
+    pub(super) is_over: bool,
+}
+
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// Handles the events one by one, in the order of the wire.
     pub(super) fn handle_events(self: &Arc<Self>, number: u64) -> Handled {
@@ -120,9 +127,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
     }
 
-    /// Writes what there is, and tells how many bytes; what the carrier does not take now is waited for by the driver.
-    pub(super) fn flush(&self) -> usize {
-        let (writer, asks) = {
+    /// Writes what there is; what the carrier does not take now is waited for by the driver.
+    pub(super) fn flush(&self) -> Flushed {
+        let (writer, asks, is_over) = {
             let mut state = lock(&self.state);
             let has_some = state.protocol.wants_write();
             if has_some {
@@ -138,13 +145,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 state.baton.give_back(writer);
                 None
             });
-            (writer, asks)
+            (writer, asks, state.over.is_some())
         };
-        let written = writer.map_or(0, |writer| self.write(writer));
+        let bytes = writer.map_or(0, |writer| self.write(writer));
         if asks {
             self.signal.wish(Wishes::RELEASES);
         }
-        written
+        Flushed { bytes, is_over }
     }
 
     /// Nothing has come for a while: gives back memory that is of use only while something comes or goes.
