@@ -4,27 +4,27 @@
 //! few messages came and more are there. It never waits for writing while there is something to read, nor for the
 //! application.
 
+mod ending;
+mod times;
+
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use farref_boxing::{Certainty, Error, ErrorKind};
-use farref_framing::{CloseReason, Inlet, Nanos, ReadFrom, StreamKey};
-use tokio::time::Instant;
+use farref_boxing::Error;
+use farref_framing::{Inlet, Nanos, ReadFrom, StreamKey};
 
+use self::times::{REST_SOON, Times};
 use crate::clock;
-use crate::config::Config;
 use crate::context;
 use crate::engine::anchor::Proxies;
-use crate::engine::core::{BYTES_IN_A_ROW, Core, closed_here};
+use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::lead::LOOK_EVERY;
 use crate::engine::pace::{Courtesy, Pace};
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
-use crate::engine::state::{State, Writer};
 use crate::lock::lock;
-use crate::protocol::{Event, Protocol};
+use crate::protocol::Protocol;
 use crate::remote::EngineHandles;
 use crate::role::{Driven, Woken};
-use crate::signal::Wishes;
 use crate::timer::Timer;
 
 /// After that many reads in a row others have their turn, and so has what is due; or after [`BYTES_IN_A_ROW`].
@@ -42,10 +42,6 @@ const FEW: std::ops::Range<u32> = 3..64;
 /// handled: much may follow from them.
 const READS_TOGETHER: u32 = 4;
 const SHORT: usize = 8 * 1024;
-
-/// After so long without anything to read the connection rests; a busy one looks ever more rarely whether it should.
-const REST_SOON: Nanos = 20_000_000;
-const REST_LATE: Nanos = 1_280_000_000;
 
 /// So many looks in vain at a thread that leads, and it is to tell by itself when it is done.
 const LOOKS: u32 = 8;
@@ -72,9 +68,9 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     times: Times,
     /// Wakes it when the first of these has come.
     timer: Timer,
-    /// How long it was until then.
+    /// After how long without anything to read the connection rests.
     patience: Nanos,
-    /// Something has come since that was set.
+    /// Something has come since the time for that was set.
     is_busy: bool,
     /// Calls and outcomes that came with the last read that brought any, and with the further ones.
     came: u32,
@@ -96,73 +92,6 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     spins: Option<u64>,
     /// It has left in order: somebody else drives, or the connection has ended.
     has_left: bool,
-}
-
-/// When the driver has something to do by itself, besides what is due by the protocol.
-#[derive(Default)]
-struct Times {
-    /// When the peer must have introduced itself.
-    setup: Option<Nanos>,
-    /// When an orderly close stops waiting for the peer.
-    closing: Option<Nanos>,
-    /// When releases go by themselves if nothing else is sent before.
-    releasing: Option<Nanos>,
-    /// When it is looked whether nothing has come since, and then memory is given back.
-    resting: Option<Nanos>,
-}
-
-impl Times {
-    /// The first of them, or of the protocol's.
-    fn due<P: Protocol<EngineHandles>>(&mut self, state: &State<P>, config: &Config) -> Option<Nanos> {
-        if state.goodbye.is_some() && self.closing.is_none() {
-            self.closing = Some(clock::after(config.close_timeout));
-        }
-        let setup = if state.opened.is_some() { None } else { self.setup };
-        let of_protocol = state.protocol.poll_timeout();
-        [of_protocol, self.releasing, setup, self.closing, self.resting]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-}
-
-/// A driver that is dropped in the middle takes the connection with it: its runtime was shut down, or it panicked.
-/// Whoever waits is told, as nobody else would.
-impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
-    fn drop(&mut self) {
-        let core = &self.core;
-        if self.has_left || !core.role.is_held_by(self.number) {
-            return;
-        }
-        core.say_goodbye();
-        let kind = ErrorKind::Disconnected(Certainty::Unknown);
-        core.sever(Error::new(
-            kind,
-            "the runtime that drives the connection was shut down",
-        ));
-        loop {
-            let event = lock(&core.state).poll_event();
-            match event {
-                None => break,
-                Some(Event::Ready(waiter)) => waiter.wake(),
-                Some(Event::Cancelled { answer, .. }) => core.give_up(answer),
-                Some(Event::ShapeCame(shape)) => core.shape_came(shape),
-                Some(event) => core.discard(event),
-            }
-        }
-        // The carrier ends with it, so that the peer hears of it at once.
-        drop(lock(&core.inlet).take());
-        let (writer, guard) = {
-            let mut state = lock(&core.state);
-            state.ended = true;
-            (state.baton.unblock(), state.guard.take())
-        };
-        drop(writer);
-        drop(guard);
-        core.lead.end();
-        core.signal.wish(Wishes::LOOK);
-        core.tell_end();
-    }
 }
 
 /// What the driver woke up for.
@@ -419,32 +348,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         Poll::Pending
     }
 
-    /// Sees to it that the driver wakes up when something is due, or does not sleep if that is now.
-    fn look_at_the_clock(&mut self, waker: &Waker) -> Option<Step> {
-        let core = &self.core;
-        let armed = self.timer.at();
-        let (due, earlier) = {
-            let mut state = lock(&core.state);
-            if let Some(error) = carrier_error(&state) {
-                return Some(Step::Ended(state.carrier, error));
-            }
-            let due = self.times.due(&state, &core.config);
-            // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
-            let earlier = due.filter(|due| armed.is_none_or(|armed| *due < armed));
-            state.armed = earlier.or(armed);
-            (due, earlier)
-        };
-        if self.timer.has_rung() && due.is_some_and(|due| due <= clock::now()) {
-            return Some(Step::Timeout);
-        }
-        if let Err(error) = self.timer.set(earlier?, waker) {
-            let text = format!("the system has no thread left for the clock: {error}");
-            core.sever(Error::new(ErrorKind::Carrier, text));
-            return Some(Step::Read);
-        }
-        None
-    }
-
     /// Whether a thread has left the carrier out of the reactor.
     fn is_away(&self) -> bool {
         self.core.lead.is_away() && self.spins.is_none()
@@ -570,15 +473,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         spun
     }
 
-    /// Does what is due, also while there is always something to read.
-    fn handle_due(&mut self) {
-        let core = &self.core;
-        let due = self.times.due(&lock(&core.state), &core.config);
-        if due.is_some_and(|due| due <= clock::now()) {
-            self.handle_timeout();
-        }
-    }
-
     /// Waits until a full carrier takes more.
     fn poll_writer(&self, context: &mut Context<'_>) -> Option<Step> {
         let mut writer = lock(&self.core.state).baton.take_blocked()?;
@@ -641,115 +535,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let taken = core.take_in(&mut slot, from, &mut self.pace);
         Poll::Ready(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))
     }
-
-    fn handle_timeout(&mut self) {
-        let now = clock::now();
-        let core = &self.core;
-        let (carrier, failed, drained) = {
-            let mut state = lock(&core.state);
-            core.look_at_releases(&mut state);
-            let failed = state.protocol.handle_timeout(now).err();
-            (state.carrier, failed, state.is_drained())
-        };
-        if drained {
-            core.changed.notify_waiters();
-        }
-        self.times.releasing = None;
-        if self.times.resting.take_if(|resting| *resting <= now).is_some() {
-            if self.is_busy {
-                self.patience = self.patience.saturating_mul(2).min(REST_LATE);
-            } else {
-                self.patience = REST_SOON;
-                core.rest();
-            }
-        }
-        let unopened = lock(&core.state).opened.is_none();
-        if let Some(error) = failed {
-            self.lose(carrier, error);
-        } else if unopened && self.times.setup.is_some_and(|setup| setup <= now) {
-            let text = format!(
-                "the peer did not introduce itself within {:?}",
-                core.config.setup_timeout
-            );
-            core.sever(Error::new(ErrorKind::Incompatible, text));
-        } else if self.times.closing.is_some_and(|closing| closing <= now) {
-            core.sever(closed_here().1);
-        }
-    }
-
-    /// The connection is over: says so to whoever waits, after what was committed has been written.
-    async fn end(&self) {
-        let core = &self.core;
-        let deadline = Instant::now()
-            .checked_add(core.config.close_timeout)
-            .unwrap_or_else(Instant::now);
-        let written = async {
-            while let Some(mut writer) = self.take_writer().await {
-                if !writer.batch.is_empty() || lock(&core.state).protocol.wants_write() {
-                    core.write(writer);
-                    // The time limit has its turn.
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                let _ = std::future::poll_fn(|context| writer.outlet.poll_close(context)).await;
-                return;
-            }
-        };
-        // Bounded: a peer that takes nothing more does not keep the carrier open.
-        let _ = tokio::time::timeout_at(deadline, written).await;
-        let blocked = lock(&core.state).baton.replace(None);
-        drop(blocked);
-        drop(lock(&core.inlet).take());
-        // After both halves: a child process, a lock file.
-        drop(lock(&core.state).guard.take());
-        let error = lock(&core.state).over.clone();
-        tracing::debug!(peer = %core.peer, reason = error.as_ref().map(tracing::field::display), "connection over");
-        lock(&core.state).ended = true;
-        core.lead.end();
-        core.handle_last_events();
-        core.tell_end();
-    }
-}
-
-impl<P: Protocol<EngineHandles>> Driver<P> {
-    /// The writer, once its carrier takes something and nobody else writes; `None` if it is broken.
-    async fn take_writer(&self) -> Option<Box<Writer>> {
-        std::future::poll_fn(|context| {
-            // A caller that holds the baton gives it back at once: ask again after the others had their turn.
-            let mut state = lock(&self.core.state);
-            if state.write_error.is_some() || state.down.is_some() {
-                return Poll::Ready(None);
-            }
-            let Some(mut writer) = state.baton.take_blocked() else {
-                let writer = state.baton.flush();
-                if writer.is_none() {
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                return Poll::Ready(writer);
-            };
-            drop(state);
-            let polled = writer.outlet.poll_writable(context);
-            let mut state = lock(&self.core.state);
-            if polled.is_pending() {
-                state.baton.give_back_blocked(writer);
-                return Poll::Pending;
-            }
-            drop(state.baton.unblock());
-            Poll::Ready(Some(writer))
-        })
-        .await
-    }
-}
-
-/// Why the connection is over, if its carrier is: nothing is lost by that after a goodbye.
-fn carrier_error<P>(state: &State<P>) -> Option<Error> {
-    let failed = || {
-        let error = state.write_error.as_ref()?;
-        Some(Error::new(ErrorKind::Carrier, format!("writing failed: {error}")))
-    };
-    let error = state.lost.clone().or_else(failed)?;
-    Some(state.goodbye.clone().unwrap_or(error))
 }
 
 impl<P: Protocol<EngineHandles>> Driven for Core<P> {
@@ -763,55 +548,5 @@ impl<P: Protocol<EngineHandles>> Driven for Core<P> {
             }
             Driver::new(self, number).start();
         }
-    }
-}
-
-impl<P: Protocol<EngineHandles>> Core<P> {
-    /// Tells the peer that nobody drives this side any more, if the carrier takes that at once: else a session would
-    /// wait for a process that has ended.
-    fn say_goodbye(&self) {
-        let writer = {
-            let mut state = lock(&self.state);
-            if state.goodbye.is_some() || state.over.is_some() || state.down.is_some() {
-                return;
-            }
-            let reason = CloseReason::new(CloseReason::FAILED, "the runtime that drives it was shut down");
-            state.protocol.close(reason);
-            let writer = state.baton.flush();
-            writer.map(|mut writer| {
-                state.fill(&mut writer);
-                writer
-            })
-        };
-        if let Some(mut writer) = writer {
-            // Nobody is left to be told of a failure.
-            let _ = writer.outlet.write(&mut writer.batch);
-            if writer.outlet.is_buffering() {
-                let _ = writer.outlet.poll_flush(&mut Context::from_waker(Waker::noop()));
-            }
-        }
-    }
-
-    /// Closes in order: what was committed is written, then the peer is told.
-    pub(crate) fn close(&self) {
-        let (reason, error) = closed_here();
-        {
-            let mut state = lock(&self.state);
-            if state.goodbye.is_some() || state.over.is_some() {
-                return;
-            }
-            state.goodbye = Some(error.clone());
-            state.protocol.close(reason);
-            if state.down.is_some() {
-                // There is nobody to tell.
-                state.protocol.sever(&error);
-                state.over = Some(error);
-            }
-        }
-        self.signal.wish(Wishes {
-            flush: true,
-            look: true,
-            ..Wishes::default()
-        });
     }
 }
