@@ -38,6 +38,8 @@ mod baton {
     struct Connection {
         state: Mutex<State>,
         signal: Signal,
+        /// So many numbers are written in a row; what there is then is the driver's.
+        in_a_row: usize,
     }
 
     struct State {
@@ -69,7 +71,7 @@ mod baton {
     }
 
     impl Connection {
-        fn new(room: usize) -> Self {
+        fn new(room: usize, in_a_row: usize) -> Self {
             let carrier = Carrier {
                 batch: VecDeque::new(),
                 written: Vec::new(),
@@ -85,6 +87,7 @@ mod baton {
             Self {
                 state: Mutex::new(state),
                 signal: Signal::default(),
+                in_a_row,
             }
         }
 
@@ -111,7 +114,9 @@ mod baton {
 
         /// `Core::write`.
         fn write(&self, mut carrier: Carrier) {
+            let mut written = 0;
             loop {
+                written += carrier.batch.len();
                 let all = carrier.write();
                 let mut state = lock(&self.state);
                 if !all {
@@ -121,6 +126,11 @@ mod baton {
                 }
                 if state.queue.is_empty() {
                     return state.baton.give_back(carrier);
+                }
+                if written >= self.in_a_row {
+                    state.baton.give_back_for_more(carrier);
+                    drop(state);
+                    return self.signal.wish(Wishes::FLUSH);
                 }
                 carrier.batch.append(&mut state.queue);
             }
@@ -165,10 +175,11 @@ mod baton {
         }
     }
 
-    /// Two callers with two numbers each beside the driver; the carrier is full after `room` of them.
-    fn callers_and_driver(alone: [bool; 2], room: usize) {
+    /// Two callers with two numbers each beside the driver; the carrier is full after `room` of them, and so many are written
+    /// in a row.
+    fn callers_and_driver(alone: [bool; 2], room: usize, in_a_row: usize) {
         explore(3, move || {
-            let connection = Arc::new(Connection::new(room));
+            let connection = Arc::new(Connection::new(room, in_a_row));
             let callers = [(1, alone[0]), (3, alone[1])].map(|(first, alone)| {
                 let connection = Arc::clone(&connection);
                 thread::spawn(move || {
@@ -193,23 +204,30 @@ mod baton {
 
     #[test]
     fn loom_nothing_is_forgotten_between_callers_that_write_themselves() {
-        callers_and_driver([true, true], usize::MAX);
+        callers_and_driver([true, true], usize::MAX, usize::MAX);
     }
 
     #[test]
     fn loom_nothing_is_forgotten_between_callers_that_wake_the_driver() {
-        callers_and_driver([false, false], usize::MAX);
+        callers_and_driver([false, false], usize::MAX, usize::MAX);
     }
 
     #[test]
     fn loom_nothing_is_forgotten_between_a_lone_caller_and_one_of_many() {
-        callers_and_driver([true, false], usize::MAX);
+        callers_and_driver([true, false], usize::MAX, usize::MAX);
     }
 
     #[test]
     fn loom_a_full_carrier_is_waited_for_and_keeps_the_order() {
-        callers_and_driver([true, true], 1);
-        callers_and_driver([true, false], 1);
+        callers_and_driver([true, true], 1, usize::MAX);
+        callers_and_driver([true, false], 1, usize::MAX);
+    }
+
+    #[test]
+    fn loom_what_is_left_after_a_long_write_is_the_drivers() {
+        callers_and_driver([true, true], usize::MAX, 1);
+        callers_and_driver([true, false], usize::MAX, 1);
+        callers_and_driver([true, true], 2, 1);
     }
 }
 
@@ -223,6 +241,8 @@ mod changing_carriers {
         state: Mutex<State>,
         signal: Signal,
         role: Role,
+        /// So many numbers are written in a row; what there is then is the driver's.
+        in_a_row: usize,
     }
 
     struct State {
@@ -312,7 +332,7 @@ mod changing_carriers {
 
     impl Connection {
         /// Over a carrier that is full after `room` numbers and brings `left`.
-        fn new(room: usize, left: u8) -> Self {
+        fn new(room: usize, left: u8, in_a_row: usize) -> Self {
             let state = State {
                 committed: Vec::new(),
                 sent: 0,
@@ -326,6 +346,7 @@ mod changing_carriers {
                 state: Mutex::new(state),
                 signal: Signal::default(),
                 role: Role::default(),
+                in_a_row,
             }
         }
 
@@ -351,7 +372,9 @@ mod changing_carriers {
 
         /// `Core::write`.
         fn write(&self, mut writer: Writer) {
+            let mut written = 0;
             loop {
+                written += writer.batch.len();
                 let all = writer.write();
                 let mut state = lock(&self.state);
                 if writer.carrier != state.carrier {
@@ -364,6 +387,11 @@ mod changing_carriers {
                 }
                 if !state.has_unsent() {
                     return state.give_back(writer);
+                }
+                if written >= self.in_a_row {
+                    state.baton.give_back_for_more(writer);
+                    drop(state);
+                    return self.signal.wish(Wishes::FLUSH);
                 }
                 state.transmit(&mut writer);
             }
@@ -486,8 +514,13 @@ mod changing_carriers {
 
     /// A caller with two numbers, the driver, and one who changes the carrier, which is full after `room`.
     fn one_change(alone: bool, room: [usize; 2], is_lost_first: bool) {
+        one_change_by(alone, room, is_lost_first, ANY);
+    }
+
+    /// The same, and so many are written in a row.
+    fn one_change_by(alone: bool, room: [usize; 2], is_lost_first: bool, in_a_row: usize) {
         explore(3, move || {
-            let connection = Arc::new(Connection::new(room[0], 1));
+            let connection = Arc::new(Connection::new(room[0], 1, in_a_row));
             connection.signal.wish(Wishes {
                 events: true,
                 ..Wishes::default()
@@ -539,11 +572,17 @@ mod changing_carriers {
         one_change(false, [1, 1], false);
     }
 
+    #[test]
+    fn loom_what_is_left_after_a_long_write_goes_over_the_next_carrier() {
+        one_change_by(true, [ANY, ANY], false, 1);
+        one_change_by(true, [1, ANY], true, 1);
+    }
+
     /// Who reads changes together with what is read from.
     #[test]
     fn loom_the_successor_of_a_driver_reads_and_writes_the_new_carrier() {
         explore(3, || {
-            let connection = Arc::new(Connection::new(ANY, 0));
+            let connection = Arc::new(Connection::new(ANY, 0, ANY));
             connection.commit(1, false);
             let changer = Arc::clone(&connection);
             let changer = thread::spawn(move || {
