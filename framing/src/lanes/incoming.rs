@@ -421,10 +421,14 @@ impl Incoming {
         self.fresh.retain(|fresh| *fresh != number);
         self.notes.push_back(Note::Done { lane: number });
         self.dones = self.dones.saturating_add(1);
-        self.return_pool(lane.pooled);
+        self.return_pool(number, lane.pooled);
     }
 
-    fn return_pool(&mut self, pooled: u64) {
+    /// A lane needs nothing of the pool any more, of which it has `pooled`.
+    fn return_pool(&mut self, number: u64, pooled: u64) {
+        if pooled == 0 {
+            self.waiting.retain(|waiting| *waiting != number);
+        }
         self.pool = self.pool.saturating_add(pooled);
         self.share_pool();
     }
@@ -495,7 +499,7 @@ impl Incoming {
         lane.state = State::Unwanted { code };
         let pooled = std::mem::take(&mut lane.pooled);
         self.notes.push_back(Note::Stop { lane: number, code });
-        self.return_pool(pooled);
+        self.return_pool(number, pooled);
     }
 
     /// Bytes received since they were last acknowledged.
@@ -737,6 +741,32 @@ mod tests {
             incoming
                 .data(number, Bytes::from(vec![0; 4096]), &mut events)
                 .unwrap();
+        }
+    }
+
+    /// Behind one that waited for the pool, they stayed in the queue for it when they were given up: a peer made that ever
+    /// longer.
+    #[test]
+    fn a_body_that_is_given_up_waits_for_the_pool_no_more() {
+        let limits = Limits { lanes: 3, ..limits() };
+        let (mut incoming, mut events) = (Incoming::new(&limits), Events::new());
+        let mut begin = |incoming: &mut Incoming, number| {
+            incoming.read_messages(named(number, 8192), &mut events).unwrap();
+            incoming
+                .data(number, Bytes::from_static(b"x"), &mut events)
+                .unwrap();
+        };
+        begin(&mut incoming, 1);
+        begin(&mut incoming, 2);
+        for (number, is_unwanted) in [(3, false), (4, true)] {
+            begin(&mut incoming, number);
+            assert_eq!(incoming.waiting, [2, number]);
+            if is_unwanted {
+                incoming.stop(number, 0);
+            } else {
+                incoming.reset(number, 0, &mut Events::new()).unwrap();
+            }
+            assert_eq!(incoming.waiting, [2]);
         }
     }
 
