@@ -22,7 +22,7 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         flush: false,
         blocked: false,
         releases: false,
@@ -80,6 +80,13 @@ impl Signal {
         }
     }
 
+    /// Asks for something, for whoever does so itself: it looks once more before it sleeps, and need not be woken.
+    pub(crate) fn note(&self, wish: Wishes) {
+        if wish != Wishes::NONE {
+            lock(&self.0).wishes.add(wish);
+        }
+    }
+
     fn ring(&self, wish: Wishes) {
         let waker = {
             let mut bell = lock(&self.0);
@@ -127,6 +134,10 @@ impl Signal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
     #[test]
@@ -137,5 +148,24 @@ mod tests {
         let wishes = signal.poll(Waker::noop()).unwrap();
         assert!(wishes.flush && wishes.look && !wishes.blocked);
         assert_eq!(signal.poll(Waker::noop()), None);
+    }
+
+    /// A driver woke itself while it ran: it gave way to others, and went on before them.
+    #[test]
+    fn whoever_notes_what_is_its_own_to_do_wakes_nobody_and_finds_it() {
+        struct Alarm(AtomicBool);
+        impl Wake for Alarm {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let (signal, alarm) = (Signal::default(), Arc::new(Alarm(AtomicBool::new(false))));
+        let waker = Waker::from(Arc::clone(&alarm));
+        assert_eq!(signal.poll(&waker), None);
+        signal.note(Wishes::FLUSH);
+        assert!(!alarm.0.load(Ordering::Relaxed));
+        assert_eq!(signal.poll(&waker), Some(Wishes::FLUSH));
+        signal.wish(Wishes::LOOK);
+        assert!(alarm.0.load(Ordering::Relaxed));
     }
 }

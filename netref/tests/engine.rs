@@ -421,7 +421,7 @@ async fn whoever_waits_for_the_last_answer_is_not_woken_under_the_lock() {
 // ---- fairness
 
 /// A protocol in which something is due at once, if at all, and then the connection is over; and which writes while it has
-/// more.
+/// more, until then.
 struct Busy {
     is_due: bool,
     has_more: Arc<AtomicBool>,
@@ -441,6 +441,7 @@ impl Protocol<EngineHandles> for Busy {
     }
 
     fn handle_timeout(&mut self, _: Nanos) -> Result<()> {
+        self.has_more.store(false, Ordering::SeqCst);
         Err(ErrorKind::Deadline.into())
     }
 
@@ -594,6 +595,66 @@ async fn a_torrent_of_bytes_holds_up_neither_what_is_due_nor_other_tasks() {
     // Then it did so by the number of reads, however large they were, and not sooner for those who waited.
     assert!(brought_at_once(1024 * KIB, false).await <= 8 * 1024 * KIB);
     assert!(brought_at_once(64 * KIB, true).await <= 512 * KIB);
+}
+
+/// A writer that is full after 64 KiB, and can take more at once.
+struct Sips(Abyss, usize);
+
+impl ByteTx for Sips {
+    fn try_write(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        if self.1 >= 64 * KIB {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let taken = self.0.try_write(bufs)?;
+        self.1 += taken;
+        Ok(taken)
+    }
+
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.1 = 0;
+        self.0.poll_writable(context)
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_close(context)
+    }
+}
+
+/// What a torrent of writes has taken with it when something has its turn that is due, and when something was read.
+async fn taken_at_once<T: ByteTx + 'static>(tx: impl Fn(Abyss) -> T) -> [usize; 2] {
+    let mut taken = [0; 2];
+    for (is_due, taken) in [true, false].into_iter().zip(&mut taken) {
+        let (rain, abyss) = (Arc::<AtomicUsize>::default(), Abyss::default());
+        let (has_more, all) = (Arc::clone(&abyss.has_more), Arc::clone(&abyss.taken));
+        has_more.store(true, Ordering::SeqCst);
+        let protocol = Busy { is_due, has_more };
+        if is_due {
+            let connection = busy(protocol, Silence, tx(abyss)).await;
+            assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
+        } else {
+            let _connection = busy(protocol, Torrent(16, Arc::clone(&rain)), tx(abyss)).await;
+            within(async {
+                while rain.load(Ordering::SeqCst) == 0 {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+        *taken = all.load(Ordering::SeqCst);
+    }
+    taken
+}
+
+#[tokio::test]
+async fn a_torrent_that_is_written_holds_up_neither_what_is_due_nor_what_is_to_be_read() {
+    // A driver that had more to write, and a carrier that took it, neither read nor looked at the clock.
+    for taken in taken_at_once(|abyss| abyss).await {
+        assert!(taken <= 16 * 1024 * KIB, "{taken} bytes");
+    }
+    // Nor when it was full now and then, and the driver did not even let other tasks have their turn.
+    for taken in taken_at_once(|abyss| Sips(abyss, 0)).await {
+        assert!(taken <= 16 * 1024 * KIB, "{taken} bytes");
+    }
 }
 
 #[tokio::test]

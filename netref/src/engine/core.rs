@@ -381,7 +381,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     fn take_turn(&self, turn: Turn<Box<Writer>>, looks: bool) {
         match turn {
             Turn::Write(writer) => {
-                self.write(writer);
+                let (_, wish) = self.write(writer);
+                self.signal.wish(wish);
                 // Whoever has something to say is answered soon: the next call may be long in coming.
                 if !looks && self.role.is_parked() {
                     self.lead.recall_for_others();
@@ -403,8 +404,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Writes until there is nothing left, or the carrier takes no more, or that has gone on for long: then the driver goes
-    /// on, and who called has its turn. Never waits. How many bytes there were.
-    pub(crate) fn write(&self, mut writer: Box<Writer>) -> usize {
+    /// on, and who called has its turn. Never waits. How many bytes there were, and what the driver is to be asked for.
+    fn write(&self, mut writer: Box<Writer>) -> (usize, Wishes) {
         let mut bytes = 0_usize;
         loop {
             bytes = bytes.saturating_add(writer.batch.len());
@@ -418,22 +419,20 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 // Nobody writes there any more: the carrier ends with its last half.
                 drop(state);
                 drop(writer);
-                return bytes;
+                return (bytes, Wishes::NONE);
             }
             let wish = match written {
                 Ok(Written::All) if state.protocol.wants_write() && self.is_long(bytes) => {
                     state.baton.give_back_for_more(writer);
-                    drop(state);
                     Wishes::FLUSH
                 }
                 Ok(Written::All) if state.protocol.wants_write() && state.fill(&mut writer) => continue,
                 Ok(Written::All) if !writer.outlet.is_buffering() => {
                     state.baton.give_back(writer);
-                    return bytes;
+                    Wishes::NONE
                 }
                 Ok(_) => {
                     state.baton.give_back_blocked(writer);
-                    drop(state);
                     Wishes::BLOCKED
                 }
                 Err(error) => {
@@ -444,9 +443,15 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     Wishes::LOOK
                 }
             };
-            self.signal.wish(wish);
-            return bytes;
+            return (bytes, wish);
         }
+    }
+
+    /// The same, for whoever has the role: what the driver is to be asked for it does itself. How many bytes there were.
+    pub(super) fn write_here(&self, writer: Box<Writer>) -> usize {
+        let (bytes, wish) = self.write(writer);
+        self.signal.note(wish);
+        bytes
     }
 
     /// Whether whoever has written so many bytes leaves more to the driver. A thread that leads may be waiting in a plain read.

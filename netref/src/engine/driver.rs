@@ -102,7 +102,7 @@ enum Step {
     Spin,
     /// Callers committed something.
     FlushSoon,
-    /// The carrier can take more.
+    /// The carrier can take more, or has taken much, and there is more.
     Writable,
     /// A time was reached.
     Timeout,
@@ -202,8 +202,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             let step = std::future::poll_fn(|context| self.poll_step(context)).await;
             match step {
                 // What follows from it comes first.
-                Step::Read => self.is_long = self.has_gone_on_for_long(),
-                Step::Writable | Step::Look => {}
+                Step::Read | Step::Writable => self.is_long = self.has_gone_on_for_long(),
+                Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => self.give_way().await,
                 Step::Spin => {
@@ -302,6 +302,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             // The loop finds out and leaves.
             Woken::Gone => return Poll::Ready(Step::Read),
         }
+        let mut flushes = false;
         while let Some(wishes) = core.signal.poll(context.waker()) {
             if !core.role.is_held_by(self.number) {
                 // Not ours any more: the successor may have slept through it.
@@ -318,14 +319,15 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             if wishes.events {
                 return Poll::Ready(Step::Read);
             }
-            if wishes.flush {
+            flushes |= wishes.flush;
+            if flushes && self.bytes < BYTES_IN_A_ROW {
                 return Poll::Ready(Step::FlushSoon);
             }
         }
-        if let Some(step) = self.poll_writer(context) {
-            return Poll::Ready(step);
-        }
-        if let Poll::Ready(step) = self.poll_read(context) {
+        // Who has always more to write, and a carrier that takes it, reads as well.
+        let written = self.poll_writer(context);
+        let read = self.poll_read(context);
+        if let Some(step) = read.or(written).or(flushes.then_some(Step::Writable)) {
             return Poll::Ready(step);
         }
         self.reads = 0;
@@ -474,7 +476,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     }
 
     /// Waits until a full carrier takes more.
-    fn poll_writer(&self, context: &mut Context<'_>) -> Option<Step> {
+    fn poll_writer(&mut self, context: &mut Context<'_>) -> Option<Step> {
         let mut writer = lock(&self.core.state).baton.take_blocked()?;
         // Outside the lock: a carrier may be anything that the user has made.
         let polled = if writer.outlet.is_buffering() {
@@ -498,7 +500,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 // What is urgent goes before what is left of the batch.
                 state.fill(&mut writer);
                 drop(state);
-                self.core.write(writer);
+                self.bytes = self.bytes.saturating_add(self.core.write_here(writer));
             }
             Poll::Ready(Err(error)) => {
                 state.write_error = Some(error);
@@ -510,30 +512,28 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     }
 
     /// Reads once, and hands what came to the protocol.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Option<Step> {
         let core = &self.core;
         let mut slot = lock(&core.inlet);
-        let Some(inlet) = &mut *slot else {
-            return Poll::Pending;
-        };
+        let inlet = slot.as_mut()?;
         let from = match inlet.poll_read(context) {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => return None,
             Poll::Ready(Ok(Some(from))) => from,
             Poll::Ready(Ok(None)) => {
                 *slot = None;
-                return Poll::Ready(Step::Read);
+                return Some(Step::Read);
             }
             Poll::Ready(Err(error)) => {
                 *slot = None;
                 lock(&core.state).lost = Some(lost(Some(&error)));
-                return Poll::Ready(Step::Read);
+                return Some(Step::Read);
             }
         };
         self.reads = self.reads.saturating_add(1);
         self.bytes = self.bytes.saturating_add(inlet.buffer(from.stream).len());
         self.is_busy = true;
         let taken = core.take_in(&mut slot, from, &mut self.pace);
-        Poll::Ready(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))
+        Some(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))
     }
 }
 

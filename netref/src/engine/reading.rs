@@ -147,9 +147,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             });
             (writer, asks, state.over.is_some())
         };
-        let bytes = writer.map_or(0, |writer| self.write(writer));
+        let bytes = writer.map_or(0, |writer| self.write_here(writer));
         if asks {
-            self.signal.wish(Wishes::RELEASES);
+            self.signal.note(Wishes::RELEASES);
         }
         Flushed { bytes, is_over }
     }
@@ -167,7 +167,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         if let Some(mut writer) = writer {
             writer.batch.rest();
             writer.outlet.rest();
-            self.write(writer);
+            self.write_here(writer);
         }
         self.dispatch.rest();
         self.origins.rest();

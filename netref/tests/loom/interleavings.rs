@@ -106,14 +106,14 @@ mod baton {
                 }
             };
             match turn {
-                Turn::Write(carrier) => self.write(carrier),
+                Turn::Write(carrier) => self.signal.wish(self.write(carrier)),
                 Turn::WakeDriver => self.signal.wish(Wishes::FLUSH),
                 Turn::Nothing => {}
             }
         }
 
-        /// `Core::write`.
-        fn write(&self, mut carrier: Carrier) {
+        /// `Core::write`: what the driver is to be asked for.
+        fn write(&self, mut carrier: Carrier) -> Wishes {
             let mut written = 0;
             loop {
                 written += carrier.batch.len();
@@ -121,16 +121,15 @@ mod baton {
                 let mut state = lock(&self.state);
                 if !all {
                     state.baton.give_back_blocked(carrier);
-                    drop(state);
-                    return self.signal.wish(Wishes::BLOCKED);
+                    return Wishes::BLOCKED;
                 }
                 if state.queue.is_empty() {
-                    return state.baton.give_back(carrier);
+                    state.baton.give_back(carrier);
+                    return Wishes::default();
                 }
                 if written >= self.in_a_row {
                     state.baton.give_back_for_more(carrier);
-                    drop(state);
-                    return self.signal.wish(Wishes::FLUSH);
+                    return Wishes::FLUSH;
                 }
                 carrier.batch.append(&mut state.queue);
             }
@@ -155,7 +154,7 @@ mod baton {
                 if wishes.flush {
                     let carrier = lock(&self.state).baton.flush();
                     if let Some(carrier) = carrier {
-                        self.write(carrier);
+                        self.signal.note(self.write(carrier));
                     }
                 }
                 if wishes.blocked {
@@ -168,7 +167,7 @@ mod baton {
                         state.baton.unblock()
                     };
                     if let Some(carrier) = carrier {
-                        self.write(carrier);
+                        self.signal.note(self.write(carrier));
                     }
                 }
             }
@@ -364,34 +363,33 @@ mod changing_carriers {
                 }
             };
             match turn {
-                Turn::Write(writer) => self.write(writer),
+                Turn::Write(writer) => self.signal.wish(self.write(writer)),
                 Turn::WakeDriver => self.signal.wish(Wishes::FLUSH),
                 Turn::Nothing => {}
             }
         }
 
-        /// `Core::write`.
-        fn write(&self, mut writer: Writer) {
+        /// `Core::write`: what the driver is to be asked for.
+        fn write(&self, mut writer: Writer) -> Wishes {
             let mut written = 0;
             loop {
                 written += writer.batch.len();
                 let all = writer.write();
                 let mut state = lock(&self.state);
                 if writer.carrier != state.carrier {
-                    return;
+                    return Wishes::default();
                 }
                 if !all {
                     state.baton.give_back_blocked(writer);
-                    drop(state);
-                    return self.signal.wish(Wishes::BLOCKED);
+                    return Wishes::BLOCKED;
                 }
                 if !state.has_unsent() {
-                    return state.give_back(writer);
+                    state.give_back(writer);
+                    return Wishes::default();
                 }
                 if written >= self.in_a_row {
                     state.baton.give_back_for_more(writer);
-                    drop(state);
-                    return self.signal.wish(Wishes::FLUSH);
+                    return Wishes::FLUSH;
                 }
                 state.transmit(&mut writer);
             }
@@ -451,7 +449,7 @@ mod changing_carriers {
                 assert!(state.baton.unblock().is_none(), "there is one writer");
                 state.transmit(&mut writer);
             }
-            self.write(writer);
+            self.signal.note(self.write(writer));
         }
 
         /// `Core::flush`.
@@ -469,7 +467,7 @@ mod changing_carriers {
                 })
             };
             if let Some(writer) = writer {
-                self.write(writer);
+                self.signal.note(self.write(writer));
             }
         }
 

@@ -373,7 +373,7 @@ async fn the_writer_of_an_old_carrier_is_not_given_back() {
     let old = lock(&core.state).baton.flush().unwrap();
     let next = halves(Role::Listener).await;
     core.resume(request(&mut peer, 10), next, false).unwrap();
-    core.write(old);
+    core.write_here(old);
     let state = &mut *lock(&core.state);
     let writer = state.baton.flush().unwrap();
     assert!(writer.is_of(state));

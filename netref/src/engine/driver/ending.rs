@@ -63,7 +63,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let written = async {
             while let Some(mut writer) = self.take_writer().await {
                 if !writer.batch.is_empty() || lock(&core.state).protocol.wants_write() {
-                    core.write(writer);
+                    core.write_here(writer);
                     // The time limit has its turn.
                     tokio::task::yield_now().await;
                     continue;
