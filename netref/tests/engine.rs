@@ -683,6 +683,66 @@ async fn whoever_writes_for_others_as_well_does_not_do_so_for_ever() {
     assert!(has_more.load(Ordering::SeqCst), "nor does the driver");
 }
 
+/// A writer that keeps what it takes until it is asked to pass it on, and tells when it has.
+#[derive(Default)]
+struct Cellar {
+    abyss: Abyss,
+    kept: bool,
+    passed_on: Arc<AtomicBool>,
+}
+
+impl ByteTx for Cellar {
+    fn try_write(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.kept = true;
+        self.abyss.try_write(bufs)
+    }
+
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.abyss.poll_writable(context)
+    }
+
+    fn is_buffering(&self) -> bool {
+        self.kept
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.kept = false;
+        self.passed_on.store(true, Ordering::SeqCst);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.abyss.poll_close(context)
+    }
+}
+
+#[tokio::test]
+async fn what_a_carrier_keeps_is_passed_on_although_there_is_no_more_to_write_after_all() {
+    // Whoever had written for long left the rest to the driver; if there was none by then, it passed on nothing either.
+    let cellar = Cellar::default();
+    let (has_more, passed_on) = (Arc::clone(&cellar.abyss.has_more), Arc::clone(&cellar.passed_on));
+    let protocol = Busy {
+        is_due: false,
+        has_more: Arc::clone(&has_more),
+    };
+    let connection = busy(protocol, Silence, cellar).await;
+    tokio::task::yield_now().await;
+    has_more.store(true, Ordering::SeqCst);
+    let mut ping = Box::pin(connection.ping());
+    assert!(
+        ping.as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+    has_more.store(false, Ordering::SeqCst);
+    within(async {
+        while !passed_on.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 // ---- the end
 
 /// Reads what comes, to the end.

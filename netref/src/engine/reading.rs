@@ -137,11 +137,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             }
             let asks = state.protocol.has_unhurried() && self.releases.asks(&self.role);
             let writer = state.baton.flush().and_then(|mut writer| {
-                if has_some || state.ended {
+                if has_some || state.ended || writer.outlet.is_buffering() {
                     state.fill(&mut writer);
                     return Some(writer);
                 }
-                // One that lies there has written all it had.
+                // One that lies there has written all it had, unless it was left to the driver for more.
                 state.baton.give_back(writer);
                 None
             });
