@@ -12,16 +12,19 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use farref::protocol::{CallStart, CancelReason, Event, Factory, Outcome, Protocol, Reply, TableStats};
+use farref::protocol::{
+    CallStart, CancelReason, Event, Factory, Outcome, Protocol, Received, Reply, TableStats,
+};
 use farref::{
     BoxFuture, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Reconnecting,
     RemoteTrait, Restore, Result, Root, remote,
 };
 use farref_framing::{Batch, CloseReason, LinkConfig, Nanos, PeerEvidence, Role, StreamKey, StreamLink};
-use farref_transport::{ByteRx, ByteTx, CarrierInfo, StreamCarrier};
+use farref_transport::{Alarm, ByteRx, ByteTx, CarrierInfo, Descriptor, StreamCarrier};
 use tokio::io::AsyncWrite;
 use tokio::sync::{Notify, mpsc};
 
@@ -422,9 +425,14 @@ async fn whoever_waits_for_the_last_answer_is_not_woken_under_the_lock() {
 
 /// A protocol in which something is due at once, if at all, and then the connection is over; and which writes while it has
 /// more, until then.
+#[derive(Default)]
 struct Busy {
     is_due: bool,
     has_more: Arc<AtomicBool>,
+    /// The peer is about to introduce itself.
+    opens: bool,
+    /// Calls under way.
+    calls: usize,
 }
 
 impl Protocol<EngineHandles> for Busy {
@@ -441,6 +449,9 @@ impl Protocol<EngineHandles> for Busy {
     }
 
     fn handle_timeout(&mut self, _: Nanos) -> Result<()> {
+        if !self.is_due {
+            return Ok(());
+        }
         self.has_more.store(false, Ordering::SeqCst);
         Err(ErrorKind::Deadline.into())
     }
@@ -462,7 +473,7 @@ impl Protocol<EngineHandles> for Busy {
     }
 
     fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
-        None
+        std::mem::take(&mut self.opens).then_some(Event::Opened(Received::Null))
     }
 
     fn call(&mut self, _: CallStart<'_, EngineHandles>, _: Nanos) -> Result<u64> {
@@ -498,7 +509,9 @@ impl Protocol<EngineHandles> for Busy {
     fn sever(&mut self, _: &Error) {}
 
     fn stats(&self) -> TableStats {
-        TableStats::default()
+        let mut stats = TableStats::default();
+        stats.calls = self.calls;
+        stats
     }
 }
 
@@ -556,6 +569,15 @@ impl ByteTx for Abyss {
 }
 
 async fn busy(busy: Busy, rx: impl ByteRx + 'static, tx: impl ByteTx + 'static) -> Connection {
+    busy_with(Config::default(), busy, rx, tx).await
+}
+
+async fn busy_with(
+    config: Config,
+    busy: Busy,
+    rx: impl ByteRx + 'static,
+    tx: impl ByteTx + 'static,
+) -> Connection {
     let carrier = StreamCarrier::new(rx, tx, CarrierInfo::new("mem"));
     let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), Role::Listener)
         .await
@@ -564,7 +586,7 @@ async fn busy(busy: Busy, rx: impl ByteRx + 'static, tx: impl ByteTx + 'static) 
     let mut parts = Parts::new(inlet, outlet, peer);
     parts.keep_open = true;
     parts.guard = guard;
-    Connection::over(busy, parts, false, Config::default())
+    Connection::over(busy, parts, false, config)
 }
 
 /// What a torrent of reads of so many bytes has brought when something else has its turn, which may be waiting already.
@@ -573,6 +595,7 @@ async fn brought_at_once(len: usize, somebody_waits: bool) -> usize {
     let protocol = Busy {
         is_due: true,
         has_more: Arc::clone(&abyss.has_more),
+        ..Busy::default()
     };
     let connection = busy(protocol, Torrent(len, Arc::clone(&rain)), abyss).await;
     if somebody_waits {
@@ -627,7 +650,11 @@ async fn taken_at_once<T: ByteTx + 'static>(tx: impl Fn(Abyss) -> T) -> [usize; 
         let (rain, abyss) = (Arc::<AtomicUsize>::default(), Abyss::default());
         let (has_more, all) = (Arc::clone(&abyss.has_more), Arc::clone(&abyss.taken));
         has_more.store(true, Ordering::SeqCst);
-        let protocol = Busy { is_due, has_more };
+        let protocol = Busy {
+            is_due,
+            has_more,
+            ..Busy::default()
+        };
         if is_due {
             let connection = busy(protocol, Silence, tx(abyss)).await;
             assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
@@ -663,8 +690,8 @@ async fn whoever_writes_for_others_as_well_does_not_do_so_for_ever() {
     let abyss = Abyss::default();
     let (has_more, taken) = (Arc::clone(&abyss.has_more), Arc::clone(&abyss.taken));
     let protocol = Busy {
-        is_due: false,
         has_more: Arc::clone(&has_more),
+        ..Busy::default()
     };
     let connection = busy(protocol, Silence, abyss).await;
     tokio::task::yield_now().await;
@@ -681,6 +708,96 @@ async fn whoever_writes_for_others_as_well_does_not_do_so_for_ever() {
     })
     .await;
     assert!(has_more.load(Ordering::SeqCst), "nor does the driver");
+}
+
+/// A reader that has nothing, and can leave the reactor: tells when a thread leads.
+struct Hush(Arc<AtomicBool>);
+
+impl ByteRx for Hush {
+    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        Silence.try_read(into)
+    }
+
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Silence.poll_readable(context)
+    }
+
+    fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn Descriptor>>> {
+        self.0.store(true, Ordering::SeqCst);
+        Ok(Some(Arc::new(Nothing)))
+    }
+}
+
+/// Has nothing, and waits for nobody.
+struct Nothing;
+
+impl Descriptor for Nothing {
+    fn wait_readable(&self, _: Option<&Alarm>, _: Option<Duration>) -> io::Result<bool> {
+        std::thread::yield_now();
+        Ok(false)
+    }
+
+    fn wait_writable(&self, _: Option<Duration>) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// Notes how much one thread has written.
+struct Of(ThreadId, Arc<AtomicUsize>, Abyss);
+
+impl ByteTx for Of {
+    fn try_write(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let taken = self.2.try_write(bufs)?;
+        if std::thread::current().id() == self.0 {
+            self.1.fetch_add(taken, Ordering::SeqCst);
+        }
+        Ok(taken)
+    }
+
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.2.poll_writable(context)
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.2.poll_close(context)
+    }
+}
+
+#[tokio::test]
+async fn whoever_writes_while_a_thread_leads_does_not_do_so_for_ever() {
+    // Where a thread led, a caller went on as long as others committed something.
+    let (leads, own, abyss) = (Arc::default(), Arc::<AtomicUsize>::default(), Abyss::default());
+    let (has_more, taken) = (Arc::clone(&abyss.has_more), Arc::clone(&abyss.taken));
+    let protocol = Busy {
+        has_more: Arc::clone(&has_more),
+        opens: true,
+        calls: 2,
+        ..Busy::default()
+    };
+    let mut config = Config::default();
+    config.own_thread = true;
+    let tx = Of(std::thread::current().id(), Arc::clone(&own), abyss);
+    let connection = busy_with(config, protocol, Hush(Arc::clone(&leads)), tx).await;
+    within(async {
+        while !leads.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    has_more.store(true, Ordering::SeqCst);
+    let mut ping = Box::pin(connection.ping());
+    let polled = ping.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    let at_once = own.load(Ordering::SeqCst);
+    assert!(at_once <= 8 * 1024 * KIB, "{at_once} bytes");
+    // Nor does the thread, and what it leaves goes on.
+    within(async {
+        while taken.load(Ordering::SeqCst) < 48 * 1024 * KIB {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(own.load(Ordering::SeqCst) > at_once, "the driver goes on");
 }
 
 /// A writer that keeps what it takes until it is asked to pass it on, and tells when it has.
@@ -722,8 +839,8 @@ async fn what_a_carrier_keeps_is_passed_on_although_there_is_no_more_to_write_af
     let cellar = Cellar::default();
     let (has_more, passed_on) = (Arc::clone(&cellar.abyss.has_more), Arc::clone(&cellar.passed_on));
     let protocol = Busy {
-        is_due: false,
         has_more: Arc::clone(&has_more),
+        ..Busy::default()
     };
     let connection = busy(protocol, Silence, cellar).await;
     tokio::task::yield_now().await;

@@ -257,8 +257,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let (result, turn, wish, drained, ended) = {
             let mut state = lock(&self.state);
             let result = change(&mut state.protocol);
-            let stats = state.protocol.stats();
-            let alone = stats.answers == 0 && stats.calls <= 1;
+            let alone = state.is_quiet();
             let (turn, wish) = self.follow_up(&mut state, alone);
             (result, turn, wish, state.is_drained(), state.ended)
         };
@@ -422,7 +421,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 return (bytes, Wishes::NONE);
             }
             let wish = match written {
-                Ok(Written::All) if state.protocol.wants_write() && self.is_long(bytes) => {
+                Ok(Written::All) if state.protocol.wants_write() && self.is_long(bytes, &state) => {
                     state.baton.give_back_for_more(writer);
                     Wishes::FLUSH
                 }
@@ -454,9 +453,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         bytes
     }
 
-    /// Whether whoever has written so many bytes leaves more to the driver. A thread that leads may be waiting in a plain read.
-    fn is_long(&self, bytes: usize) -> bool {
-        bytes >= BYTES_IN_A_ROW && !self.role.is_led()
+    /// Whether whoever has written so many bytes leaves more to the driver. While there is one call, which is what is written,
+    /// a thread that leads may be waiting in a plain read.
+    fn is_long(&self, bytes: usize, state: &State<P>) -> bool {
+        bytes >= BYTES_IN_A_ROW && !(self.role.is_led() && state.is_quiet())
     }
 
     /// Moves the releases of dropped netrefs into the protocol.

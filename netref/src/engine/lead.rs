@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::context;
-use crate::engine::core::Core;
+use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::pace::Pace;
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::engine::state::State;
@@ -288,6 +288,12 @@ impl<P: Protocol<EngineHandles>> State<P> {
         stats.calls > 0 || stats.answers > 0
     }
 
+    /// Whether one call is under way at most, of ours.
+    pub(super) fn is_quiet(&self) -> bool {
+        let stats = self.protocol.stats();
+        stats.calls <= 1 && stats.answers == 0
+    }
+
     /// Whether there is nothing to do but to read and to write, by a carrier that a thread can wait on.
     pub(super) fn can_be_led(&self, lead: &Lead) -> bool {
         self.carrier != lead.unfit.load(Ordering::Relaxed)
@@ -441,12 +447,13 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             if thread.is_none() {
                 core.close_if_abandoned();
             }
-            core.flush();
+            let flushed = core.flush();
             if let Some(result) = done() {
                 self.park();
                 return Led::Done(result);
             }
-            if !self.step(thread) {
+            // Where there is always more to write, the driver reads in between.
+            if flushed.bytes >= BYTES_IN_A_ROW || !self.step(thread) {
                 return Led::Left;
             }
         }
@@ -482,9 +489,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
             state.armed = due;
             let due = [due, self.releasing].into_iter().flatten().min();
             let left = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
-            let stats = state.protocol.stats();
-            let is_quiet = stats.calls <= 1 && stats.answers == 0;
-            let may_rest = is_quiet && left.is_none_or(|left| left > LOOK_EVERY);
+            let may_rest = state.is_quiet() && left.is_none_or(|left| left > LOOK_EVERY);
             let how = match self.tried {
                 How::Now if may_rest && core.spins(&away.pace) => Some(How::Spinning(1)),
                 How::Now | How::Spinning(_) if may_rest => Some(How::Soon),

@@ -56,10 +56,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         }
         let is_alone = {
             let state = lock(&self.state);
-            let stats = state.protocol.stats();
             // It may have come while others had their turn.
             let is_over = state.protocol.is_ready(call);
-            !is_over && stats.calls <= 1 && stats.answers == 0 && state.can_be_led(&self.lead)
+            !is_over && state.is_quiet() && state.can_be_led(&self.lead)
         };
         if let Some(leader) = is_alone.then(|| self.take_role()).flatten() {
             return leader.look_for(call, waker);
