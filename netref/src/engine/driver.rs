@@ -100,9 +100,9 @@ enum Step {
     Read,
     /// There is nothing to do, but soon there will be.
     Spin,
-    /// Callers committed something.
+    /// Callers committed something, or there is more after a long write.
     FlushSoon,
-    /// The carrier can take more, or has taken much, and there is more.
+    /// The carrier can take more.
     Writable,
     /// A time was reached.
     Timeout,
@@ -194,9 +194,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return;
             }
             if std::mem::take(&mut self.is_long) {
-                self.reads = 0;
-                self.give_way().await;
-                self.handle_due();
+                self.pause().await;
             }
             // Cancel-safe: what a step took it has handled before it is ready.
             let step = std::future::poll_fn(|context| self.poll_step(context)).await;
@@ -205,6 +203,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 Step::Read | Step::Writable => self.is_long = self.has_gone_on_for_long(),
                 Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
+                Step::FlushSoon if self.has_gone_on_for_long() => self.pause().await,
                 Step::FlushSoon => self.give_way().await,
                 Step::Spin => {
                     if self.courtesy.is_due() {
@@ -227,6 +226,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     async fn give_way(&mut self) {
         (self.bytes, self.has_woken) = (0, false);
         tokio::task::yield_now().await;
+    }
+
+    /// Others have their turn, and so has what is due.
+    async fn pause(&mut self) {
+        self.reads = 0;
+        self.give_way().await;
+        self.handle_due();
     }
 
     /// Whether others should have their turn, although there is more to do.
@@ -327,8 +333,12 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         // Who has always more to write, and a carrier that takes it, reads as well.
         let written = self.poll_writer(context);
         let read = self.poll_read(context);
-        if let Some(step) = read.or(written).or(flushes.then_some(Step::Writable)) {
-            return Poll::Ready(step);
+        match read.or(written) {
+            Some(Step::Ended(carrier, error)) => return Poll::Ready(Step::Ended(carrier, error)),
+            // What was read is handled after those had their turn for whom there was none while it wrote.
+            _ if flushes => return Poll::Ready(Step::FlushSoon),
+            Some(step) => return Poll::Ready(step),
+            None => {}
         }
         self.reads = 0;
         if self.is_busy && self.times.resting.is_none() {
