@@ -5,8 +5,11 @@
 //! application.
 
 mod ending;
+#[cfg(test)]
+mod tests;
 mod times;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -194,7 +197,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return;
             }
             if std::mem::take(&mut self.is_long) {
-                self.pause().await;
+                self.give_way().await;
+                self.handle_due();
             }
             // Cancel-safe: what a step took it has handled before it is ready.
             let step = std::future::poll_fn(|context| self.poll_step(context)).await;
@@ -203,8 +207,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 Step::Read | Step::Writable => self.is_long = self.has_gone_on_for_long(),
                 Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
-                Step::FlushSoon if self.has_gone_on_for_long() => self.pause().await,
-                Step::FlushSoon => self.give_way().await,
+                Step::FlushSoon => {
+                    let is_long = self.has_gone_on_for_long();
+                    self.give_way().await;
+                    if is_long {
+                        self.handle_due();
+                    }
+                }
                 Step::Spin => {
                     if self.courtesy.is_due() {
                         self.give_way().await;
@@ -222,17 +231,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
     }
 
-    /// Others have their turn.
-    async fn give_way(&mut self) {
+    /// Others have their turn. No async function, which would make the driver's task larger.
+    fn give_way(&mut self) -> impl Future<Output = ()> + use<P> {
         (self.bytes, self.has_woken) = (0, false);
-        tokio::task::yield_now().await;
-    }
-
-    /// Others have their turn, and so has what is due.
-    async fn pause(&mut self) {
-        self.reads = 0;
-        self.give_way().await;
-        self.handle_due();
+        tokio::task::yield_now()
     }
 
     /// Whether others should have their turn, although there is more to do.

@@ -79,6 +79,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     /// Does what is due, also while there is always something to read.
     pub(super) fn handle_due(&mut self) {
+        self.reads = 0;
         let core = &self.core;
         let due = self.times.due(&lock(&core.state), &core.config);
         if due.is_some_and(|due| due <= clock::now()) {
