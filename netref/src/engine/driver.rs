@@ -5,7 +5,7 @@
 //! application.
 
 mod ending;
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod tests;
 mod times;
 

@@ -10,7 +10,6 @@ use crate::native::Native;
 use crate::peer::Peer;
 use crate::protocol::Outgoing;
 
-#[cfg(target_pointer_width = "64")]
 #[tokio::test]
 async fn the_task_of_a_driver_is_small() {
     let (near, _far) = memory::pair(64);
