@@ -204,7 +204,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             let step = std::future::poll_fn(|context| self.poll_step(context)).await;
             match step {
                 // What follows from it comes first.
-                Step::Read | Step::Writable => self.is_long = self.has_gone_on_for_long(),
+                Step::Read => self.is_long = self.has_gone_on_for_long(),
+                // Whoever was woken has mostly had its turn while the carrier was full.
+                Step::Writable => self.is_long = self.bytes >= BYTES_IN_A_ROW,
                 Step::Look => {}
                 // Woken directly, this task would run after one of many callers: let the others commit first.
                 Step::FlushSoon => {
