@@ -421,7 +421,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 return (bytes, Wishes::NONE);
             }
             let wish = match written {
-                Ok(Written::All) if state.protocol.wants_write() && self.is_long(bytes, &state) => {
+                Ok(Written::All) if self.is_long(bytes, &state) && state.protocol.wants_write() => {
                     state.baton.give_back_for_more(writer);
                     Wishes::FLUSH
                 }

@@ -77,7 +77,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         None
     }
 
-    /// Does what is due, also while there is always something to read.
+    /// Does what is due, also while there is always something to read: from here on reads are counted anew.
     pub(super) fn handle_due(&mut self) {
         self.reads = 0;
         let core = &self.core;
