@@ -24,6 +24,7 @@ use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::lead::LOOK_EVERY;
 use crate::engine::pace::{Courtesy, Pace};
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
+use crate::engine::together;
 use crate::lock::lock;
 use crate::protocol::Protocol;
 use crate::remote::EngineHandles;
@@ -165,10 +166,19 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                     .releasing
                     .get_or_insert_with(|| clock::after(RELEASE_DELAY));
             }
-            let Handled::All { calls, woken } = self.core.handle_events(self.number) else {
+            let core = &self.core;
+            let handle = |context: &mut Context<'_>| core.handle_events(self.number, Some(context.waker()));
+            let handled = std::future::poll_fn(|context| Poll::Ready(handle(context))).await;
+            let Handled::All {
+                calls,
+                woken,
+                written,
+            } = handled
+            else {
                 self.has_left = true;
                 return;
             };
+            self.bytes = self.bytes.saturating_add(written);
             if woken > 0 {
                 self.has_woken = true;
                 // These first.
@@ -236,7 +246,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     /// Others have their turn. No async function, which would make the driver's task larger.
     fn give_way(&mut self) -> impl Future<Output = ()> + use<P> {
         (self.bytes, self.has_woken) = (0, false);
-        tokio::task::yield_now()
+        together::give_way(&self.core.runtime)
     }
 
     /// Whether others should have their turn, although there is more to do.

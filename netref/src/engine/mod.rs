@@ -23,4 +23,5 @@ mod looking;
 mod pace;
 pub(crate) mod reading;
 pub(crate) mod state;
+mod together;
 mod waiting;

@@ -2,6 +2,7 @@
 //! them is written at once.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
@@ -13,6 +14,7 @@ use crate::clock;
 use crate::engine::anchor::{Anchor, Proxies};
 use crate::engine::core::Core;
 use crate::engine::pace::Pace;
+use crate::engine::together::{self, MANY};
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
@@ -23,8 +25,11 @@ use crate::waiter::Waiter;
 /// Releases wait that long for a call to ride along with.
 pub(super) const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
-/// So many that wait for calls are woken at once.
+/// So many that wait for calls are found under one lock.
 const TOGETHER: usize = 128;
+
+/// What so many calls were answered is written before the next: the peer goes on with it meanwhile.
+const REPLIES: u32 = 64;
 
 /// A thread that spins does nothing else.
 const LONGEST_SPIN: Duration = Duration::from_millis(100);
@@ -40,6 +45,8 @@ pub(super) enum Handled {
         calls: u32,
         /// Waiters that were woken.
         woken: u32,
+        /// Bytes that were written.
+        written: usize,
     },
     /// The role was given away: somebody else goes on.
     Left,
@@ -53,15 +60,15 @@ pub(super) struct Flushed {
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
-    /// Handles the events one by one, in the order of the wire.
-    pub(super) fn handle_events(self: &Arc<Self>, number: u64) -> Handled {
+    /// Handles the events one by one, in the order of the wire. `own` is of the task that does, unless it is a thread.
+    pub(super) fn handle_events(self: &Arc<Self>, number: u64, own: Option<&Waker>) -> Handled {
         role::driving(Arc::clone(self) as Arc<dyn Driven>, number, || {
             // Found once for all calls that came together.
             let mut found = None;
             let mut anchor = || Arc::clone(found.get_or_insert_with(|| self.anchor()));
             // Woken together: who is woken wants the lock as well.
             let mut ready = SmallVec::<[Waiter; TOGETHER]>::new();
-            let (mut calls, mut woken) = (0_u32, 0_u32);
+            let (mut calls, mut woken, mut written) = (0_u32, 0_u32, 0_usize);
             loop {
                 let (event, said_goodbye) = {
                     let mut state = lock(&self.state);
@@ -78,15 +85,30 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 };
                 if !ready.is_empty() {
                     woken = woken.saturating_add(ready.len() as u32);
-                    ready.drain(..).for_each(Waiter::wake);
+                    // Nobody waits for what is done next, which may take long.
+                    let is_done = matches!(event, None | Some(Event::Ready(_)));
+                    match own {
+                        Some(own) if is_done && ready.len() >= MANY => together::wake(ready.drain(..), own),
+                        _ => ready.drain(..).for_each(Waiter::wake),
+                    }
                 }
                 match event {
-                    None => return Handled::All { calls, woken },
+                    None => {
+                        return Handled::All {
+                            calls,
+                            woken,
+                            written,
+                        };
+                    }
                     // The peer takes what it said since our goodbye for unknown; it was given up with that.
                     Some(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
                     Some(event) => {
-                        calls = calls.saturating_add(u32::from(matches!(event, Event::Call(_))));
+                        let is_call = matches!(event, Event::Call(_));
                         self.handle(event, &mut anchor);
+                        calls = calls.saturating_add(u32::from(is_call));
+                        if is_call && calls.is_multiple_of(REPLIES) && self.role.is_held_by(number) {
+                            written = written.saturating_add(self.flush().bytes);
+                        }
                     }
                 }
             }
