@@ -6,10 +6,16 @@
 //! ```
 //!
 //! Each round runs all contenders in turn; what is printed are medians of the rounds. "root.none()" is what people write:
-//! Python makes three requests of it. "kept" calls a method that was taken from the object before.
+//! Python makes three requests of it. "kept" calls a method that was taken from the object before. "bare" is the least that
+//! there is: a server that does nothing but read and write, for a client that does with its socket what RPyC's does, and takes
+//! about as long in between.
+//!
+//! With a CPU for each side, most of what a call costs the server is to wake the other CPU, whatever it does besides: pin them
+//! to one (`taskset -c 1`) to see the work alone.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -61,6 +67,25 @@ for line in sys.stdin:
     end = start + float(seconds)
     while time.perf_counter() < end:
         for _ in range(20): f()
+        n += 20
+    print(n, time.perf_counter() - start, flush=True)
+"#;
+
+/// What RPyC's client does with its socket, for as long.
+const BARE_CLIENT: &str = r#"
+import select, socket, sys, time
+s, p = socket.create_connection(("127.0.0.1", int(sys.argv[1]))), select.poll()
+p.register(s, select.POLLIN)
+def call():
+    for _ in range(1900): pass
+    s.sendall(b"." * 32)
+    p.poll(1000)
+    s.recv(5), s.recv(64)
+for line in sys.stdin:
+    n, start = 0, time.perf_counter()
+    end = start + float(line.split("\t")[1])
+    while time.perf_counter() < end:
+        for _ in range(20): call()
         n += 20
     print(n, time.perf_counter() - start, flush=True)
 "#;
@@ -149,6 +174,9 @@ fn main() -> Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    if first == "bare" {
+        return serve_bare();
+    }
     if first == "serve" {
         return runtime.block_on(serve(arguments.next().is_some()));
     }
@@ -188,16 +216,31 @@ async fn serve(shares: bool) -> Result<()> {
     Ok(())
 }
 
+/// Reads and writes, for one client.
+fn serve_bare() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("{}", listener.local_addr()?.port());
+    let (mut socket, _) = listener.accept()?;
+    socket.set_nodelay(true)?;
+    let mut request = [0; 4096];
+    while socket.read(&mut request)? > 0 {
+        socket.write_all(&[b'.'; 24])?;
+    }
+    Ok(())
+}
+
 fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Result<()> {
     let here = std::env::current_exe()?;
     let mut their_server = Peer::start(Command::new(python).args(["-c", SERVER]))?;
     let mut our_server = Peer::start(Command::new(&here).arg("serve"))?;
-    let mut our_shared = Peer::start(Command::new(here).args(["serve", "shared"]))?;
+    let mut our_shared = Peer::start(Command::new(&here).args(["serve", "shared"]))?;
+    let mut bare = Peer::start(Command::new(here).arg("bare"))?;
     let (their_port, our_port) = (their_server.line()?, our_server.line()?);
-    let shared_port = our_shared.line()?;
+    let (shared_port, bare_port) = (our_shared.line()?, bare.line()?);
     let mut to_theirs = Peer::start(Command::new(python).args(["-c", CLIENT, &their_port]))?;
     let mut to_ours = Peer::start(Command::new(python).args(["-c", CLIENT, &our_port]))?;
     let mut to_shared = Peer::start(Command::new(python).args(["-c", CLIENT, &shared_port]))?;
+    let mut to_bare = Peer::start(Command::new(python).args(["-c", BARE_CLIENT, &bare_port]))?;
     let connection =
         runtime.block_on(async { farref::connect(format!("rpyc://127.0.0.1:{their_port}")).await })?;
     let root: Object = runtime.block_on(connection.object())?;
@@ -212,7 +255,11 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
                 ("python to python", &mut to_theirs, &their_server),
                 ("python to farref", &mut to_ours, &our_server),
                 (SHARED, &mut to_shared, &our_shared),
+                (BARE, &mut to_bare, &bare),
             ] {
+                if who == BARE && work != KEPT {
+                    continue;
+                }
                 let before = server.cpu()?;
                 let told = client.ask(&ask)?;
                 let cpu = server.cpu()? - before;
@@ -250,8 +297,17 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
     println!("|---|---|--:|--:|--:|--:|");
     for work in WORK {
         let own = figures.median(work, "python to python");
-        for who in ["python to python", "farref to python", "python to farref", SHARED] {
+        for who in [
+            "python to python",
+            "farref to python",
+            "python to farref",
+            SHARED,
+            BARE,
+        ] {
             let (rate, cpu) = figures.median(work, who);
+            if rate == 0.0 {
+                continue;
+            }
             println!(
                 "| {work} | {who} | {rate:.0} | {:.2} | {cpu:.1} | {:.2} |",
                 rate / own.0,
@@ -264,5 +320,11 @@ fn measure(python: &str, rounds: usize, runtime: &tokio::runtime::Runtime) -> Re
 
 /// On the runtime's threads rather than one of the connection's own.
 const SHARED: &str = "python to farref, no threads";
+
+/// With nothing in between.
+const BARE: &str = "bare";
+
+/// What that is compared with.
+const KEPT: &str = WORK[1];
 
 const SECONDS: f64 = 0.5;
