@@ -31,6 +31,7 @@ struct Bar {
 const WORK: &[&str] = &["same", "split", "none"];
 const APART: &[&str] = &["split"];
 const TOGETHER: &[&str] = &["same"];
+const UNPINNED: &[&str] = &["none"];
 const FREE: &[&str] = &["none", "split", "same"];
 
 /// A table of all bars whose figures are there, and how many are not; nothing if none are.
@@ -105,16 +106,26 @@ fn bars(results: &Results) -> Vec<Bar> {
         AtLeast(0.9),
         ratio(null, "farref", "rate", TOGETHER),
     );
-    for (number, most) in [(16, 3.5), (256, 0.9), (4096, 1.1)] {
-        let cpu = median(Workload::InFlight(number), "farref", "cpu", FREE);
+    for (pins, how) in [
+        (APART, "a CPU for each side"),
+        (UNPINNED, "as the scheduler likes"),
+    ] {
+        for (number, most) in [(16, 3.5), (256, 0.9), (4096, 1.1)] {
+            let cpu = median(Workload::InFlight(number), "farref", "cpu", pins);
+            let number = thousands(number as u64);
+            bar(
+                &format!("{number} in flight, {how}: CPU per call, µs"),
+                AtMost(most),
+                cpu,
+            );
+        }
+        let rate = find.beside_peers(Workload::InFlight(256), tcp, pins);
         bar(
-            &format!("{} in flight: CPU per call, µs", thousands(number as u64)),
-            AtMost(most),
-            cpu,
+            &format!("256 in flight, {how}: rate, × the best peer"),
+            AtLeast(8.0),
+            rate,
         );
     }
-    let rate = find.beside_peers(Workload::InFlight(256), tcp, FREE);
-    bar("256 in flight: rate, × the best peer", AtLeast(8.0), rate);
     for workload in Workload::ALL {
         let Workload::Bytes(_) = workload else { continue };
         let title = workload.declaration().title;
@@ -201,7 +212,7 @@ fn bars(results: &Results) -> Vec<Bar> {
         );
     }
     let figures = ["write-client", "read-client", "write-server", "read-server"];
-    let most = find.most(Workload::Syscalls, tcp, "farref", &figures, FREE);
+    let most = find.most(Workload::Syscalls, tcp, "farref", &figures, WORK);
     bar(
         "a lone call: system calls of either side to write, or to read",
         AtMost(1.0),
