@@ -10,7 +10,7 @@ use farref_boxing::{Encoder, Error, ErrorKind, Value, decode};
 use crate::chain;
 use crate::context;
 use crate::engine::core::Core;
-use crate::engine::looking::yield_to_others;
+use crate::engine::together::put_off;
 use crate::invocation::Invocation;
 use crate::lock::lock;
 use crate::peer::Peer;
@@ -73,7 +73,7 @@ impl<P: Protocol<EngineHandles>> Conduit for Anchor<P> {
         }
         let gives_way = self.core.lead.gives_way();
         if gives_way {
-            yield_to_others(waker);
+            put_off(waker);
         }
         // If it does not, it asks at once, and looks.
         Ok((number, gives_way))

@@ -13,9 +13,8 @@
 //!
 //! [`pace`]: super::pace
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use smallvec::SmallVec;
 
@@ -33,11 +32,6 @@ const MOMENTS: u32 = 2;
 
 /// The outcome of a call may take so many reads, and more are the driver's: a poll is to be short.
 const READS: u32 = 8;
-
-/// Has the task that is being polled polled again, after those that can go on.
-pub(super) fn yield_to_others(waker: &Waker) {
-    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
-}
 
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// Whether a task that is about to make a call is to look for the outcome.

@@ -108,7 +108,7 @@ impl Together {
 }
 
 /// Has it woken once this thread has nothing else to do, or now, if it is none of a runtime.
-fn put_off(waker: &Waker) {
+pub(super) fn put_off(waker: &Waker) {
     // Polled for the first time, this has the waker put off, and that is all.
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
 }
