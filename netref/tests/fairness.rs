@@ -12,9 +12,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use farref::protocol::{
-    CallStart, CancelReason, Event, Factory, Outcome, Protocol, Received, Reply, TableStats,
+    CallOptions, CallStart, CancelReason, Event, Factory, Incoming, IncomingTarget, Op, Outcome, Protocol,
+    Received, Refs, Reply, Request, TableStats,
 };
 use farref::{Config, Connection, EngineHandles, Error, ErrorKind, Parts, Peer, Result};
 use farref_framing::{Batch, CloseReason, Nanos, PeerEvidence, Role, StreamKey};
@@ -39,6 +40,8 @@ struct Busy {
     opens: bool,
     /// Calls under way.
     calls: usize,
+    /// Calls that have come, none of which there is an object for.
+    came: u64,
 }
 
 impl Protocol<EngineHandles> for Busy {
@@ -79,6 +82,10 @@ impl Protocol<EngineHandles> for Busy {
     }
 
     fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
+        if let Some(left) = self.came.checked_sub(1) {
+            self.came = left;
+            return Some(Event::Call(call(left)));
+        }
         std::mem::take(&mut self.opens).then_some(Event::Opened(Received::Null))
     }
 
@@ -118,6 +125,22 @@ impl Protocol<EngineHandles> for Busy {
         let mut stats = TableStats::default();
         stats.calls = self.calls;
         stats
+    }
+}
+
+/// A call of nothing.
+fn call(answer: u64) -> Incoming<EngineHandles> {
+    let request = Request {
+        op: Op::Len,
+        options: CallOptions::default(),
+        body: Some(Bytes::new()),
+        plain: None,
+        refs: Refs::default(),
+    };
+    Incoming {
+        answer,
+        target: IncomingTarget::Broken(ErrorKind::Unsupported.into()),
+        request: Box::new(request),
     }
 }
 
@@ -288,6 +311,24 @@ async fn a_torrent_that_is_written_holds_up_neither_what_is_due_nor_what_is_to_b
     for taken in taken_at_once(|abyss| Sips(abyss, 0)).await {
         assert!(taken <= 16 * 1024 * KIB, "{taken} bytes");
     }
+}
+
+#[tokio::test]
+async fn a_torrent_that_is_written_does_not_hold_up_many_calls() {
+    // What the calls before were answered was written with all else that the carrier took, once for each 64 of them.
+    let abyss = Abyss::default();
+    let (has_more, taken) = (Arc::clone(&abyss.has_more), Arc::clone(&abyss.taken));
+    has_more.store(true, Ordering::SeqCst);
+    let protocol = Busy {
+        is_due: true,
+        has_more,
+        came: 4096,
+        ..Busy::default()
+    };
+    let connection = busy(protocol, Silence, abyss).await;
+    assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
+    let taken = taken.load(Ordering::SeqCst);
+    assert!(taken <= 16 * 1024 * KIB, "{taken} bytes");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::clock;
 use crate::engine::anchor::{Anchor, Proxies};
-use crate::engine::core::Core;
+use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::pace::Pace;
 use crate::engine::together::{self, MANY};
 use crate::lock::lock;
@@ -28,7 +28,8 @@ pub(super) const RELEASE_DELAY: Duration = Duration::from_millis(1);
 /// So many that wait for calls are found under one lock.
 const TOGETHER: usize = 128;
 
-/// What so many calls were answered is written before the next: the peer goes on with it meanwhile.
+/// What so many calls were answered is written before the next: the peer goes on with it meanwhile. Not once that has taken
+/// [`BYTES_IN_A_ROW`], which were those of a transfer.
 const REPLIES: u32 = 64;
 
 /// A thread that spins does nothing else.
@@ -106,7 +107,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                         let is_call = matches!(event, Event::Call(_));
                         self.handle(event, &mut anchor);
                         calls = calls.saturating_add(u32::from(is_call));
-                        if is_call && calls.is_multiple_of(REPLIES) && self.role.is_held_by(number) {
+                        let is_due = is_call && calls.is_multiple_of(REPLIES) && written < BYTES_IN_A_ROW;
+                        if is_due && self.role.is_held_by(number) {
                             written = written.saturating_add(self.flush().bytes);
                         }
                     }
