@@ -5,15 +5,20 @@
 extern crate farref_netref as farref;
 
 use std::future::Future;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farref::{Config, Connection, Netref, Parts, Peer, Result, Root, remote};
 use farref_framing::{LinkConfig, PeerEvidence, Role, StreamLink};
 use farref_transport::StreamCarrier;
+use tokio::sync::Barrier;
 
 const CALLS: u32 = 200;
+
+/// More than are woken together, and more bytes than their results take.
+const MORE: u32 = 1000;
+const LONG: usize = 32 * 1024;
 
 /// What a test waits for comes soon, or the test fails.
 const SOON: Duration = Duration::from_secs(10);
@@ -59,24 +64,30 @@ async fn side(carrier: StreamCarrier, role: Role, root: Root) -> Connection {
     )
 }
 
-/// A desk served in a thread of its own, and what its clerk is told and tells.
-async fn desk() -> (Connection, Connection, Sender<()>, Receiver<u32>) {
-    let ((a, b), (waits, waiting), (go_on, goes_on)) =
-        (farref_transport::memory::pair(1 << 16), channel(), channel());
-    let goes_on = Mutex::new(goes_on);
+/// Two sides, of which the second is in a thread of its own, and what they show.
+async fn linked(here: Root, there: Root) -> (Connection, Connection) {
+    let (a, b) = farref_transport::memory::pair(1 << 16);
     let (sender, server) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async move {
-            let root = Netref::<dyn Desk>::of(Clerk { waits, goes_on });
-            let server = side(a, Role::Listener, Root::of(&root)).await;
+            let server = side(a, Role::Listener, there).await;
             let _ = sender.send(server.clone());
             server.closed().await;
         });
     });
-    let client = side(b, Role::Dialer, Root::NONE).await;
+    let client = side(b, Role::Dialer, here).await;
     within(client.established()).await.unwrap();
-    (client, server.await.unwrap(), go_on, waiting)
+    (client, server.await.unwrap())
+}
+
+/// A desk, and what its clerk is told and tells.
+async fn desk() -> (Connection, Connection, Sender<()>, Receiver<u32>) {
+    let ((waits, waiting), (go_on, goes_on)) = (channel(), channel());
+    let goes_on = Mutex::new(goes_on);
+    let root = Netref::<dyn Desk>::of(Clerk { waits, goes_on });
+    let (client, server) = linked(Root::NONE, Root::of(&root)).await;
+    (client, server, go_on, waiting)
 }
 
 /// So many bytes have been written since.
@@ -136,5 +147,85 @@ async fn many_whose_results_come_at_once_go_on() {
         for caller in callers {
             assert_eq!(within(caller).await.unwrap(), Ok(true));
         }
+    }
+}
+
+#[remote]
+trait Gate {
+    /// Waits until all have come.
+    async fn pass(&self) -> Result<()>;
+    /// Keeps everybody waiting until so many have passed; whether they have.
+    async fn close(&self, passed: u32, luggage: Vec<u8>) -> Result<bool>;
+}
+
+struct Keeper {
+    all: Arc<Barrier>,
+    has_closed: Sender<()>,
+    passed: Mutex<Receiver<()>>,
+}
+
+#[remote]
+impl Gate for Keeper {
+    async fn pass(&self) -> Result<()> {
+        self.all.wait().await;
+        Ok(())
+    }
+
+    async fn close(&self, passed: u32, _: Vec<u8>) -> Result<bool> {
+        let _ = self.has_closed.send(());
+        let who = self.passed.lock().unwrap();
+        Ok((0..passed).all(|_| who.recv_timeout(SOON).is_ok()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_whose_results_come_at_once_do_not_wait_for_a_method_that_is_called_after_them() {
+    // They were woken when the runtime had its turn, and whatever else had come was done before.
+    let ((has_closed, closed), (pass, passed)) = (channel(), channel());
+    let (all, passed) = (Arc::new(Barrier::new(MORE as usize + 1)), Mutex::new(passed));
+    let keeper = Keeper {
+        all: Arc::clone(&all),
+        has_closed,
+        passed,
+    };
+    let root = Netref::<dyn Gate>::of(keeper);
+    let (client, server) = linked(Root::of(&root), Root::of(&root)).await;
+    let there: Netref<dyn Gate> = within(client.root()).await.unwrap();
+    let here: Netref<dyn Gate> = within(server.root()).await.unwrap();
+    let callers: Vec<_> = (0..MORE)
+        .map(|_| {
+            let (there, pass) = (there.clone(), pass.clone());
+            tokio::spawn(async move {
+                let result = there.call().pass().await;
+                let _ = pass.send(());
+                result
+            })
+        })
+        .collect();
+    within(async {
+        while server.stats().answers < MORE as usize {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Nothing is read here until all results have been written, and one call after them.
+    let first = here.call().close(1, Vec::new()).start();
+    assert_eq!(closed.recv_timeout(SOON), Ok(()));
+    let before = server.stats().traffic.bytes_sent;
+    within(all.wait()).await;
+    within(async {
+        while server.stats().answers > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The runtime keeps the last of them for the thread that has woken it.
+    let last = here.call().close(MORE - 1, vec![0; LONG]).start();
+    have_been_written(&server, before, LONG as u64).await;
+    pass.send(()).unwrap();
+    assert_eq!(within(first).await, Ok(true));
+    assert_eq!(within(last).await, Ok(true), "all but one have passed");
+    for caller in callers {
+        assert_eq!(within(caller).await.unwrap(), Ok(()));
     }
 }

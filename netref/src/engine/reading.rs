@@ -84,10 +84,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     };
                     (event, state.goodbye.is_some())
                 };
+                // Nobody waits for what is done next, which may take long.
+                let is_done = matches!(event, None | Some(Event::Ready(_)));
+                if !is_done {
+                    together::wake_now();
+                }
                 if !ready.is_empty() {
                     woken = woken.saturating_add(ready.len() as u32);
-                    // Nobody waits for what is done next, which may take long.
-                    let is_done = matches!(event, None | Some(Event::Ready(_)));
                     match own {
                         Some(own) if is_done && ready.len() >= MANY => together::wake(ready.drain(..), own),
                         _ => ready.drain(..).for_each(Waiter::wake),

@@ -9,6 +9,7 @@
 //! So they run once the thread has nothing else to do, and after 61 other tasks at the latest, as tokio has it: no later than
 //! if what they wait for were still to be read.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -32,12 +33,18 @@ thread_local! {
     static TOGETHER: Arc<Together> = Arc::default();
 }
 
+thread_local! {
+    /// Whether there is anybody: asked for each call that comes.
+    static IS_ANYBODY: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Those who are woken together, and who goes after them.
 #[derive(Default)]
 struct Together(Mutex<Vec<Waker>>);
 
 impl Wake for Together {
     fn wake(self: Arc<Self>) {
+        IS_ANYBODY.set(false);
         let mut wakers = std::mem::take(&mut *lock(&self.0));
         wakers.drain(..).for_each(Waker::wake);
         let mut place = lock(&self.0);
@@ -61,9 +68,17 @@ pub(super) fn wake(waiters: impl Iterator<Item = Waiter>, own: &Waker) {
                 }
             }
         }
+        IS_ANYBODY.set(true);
         together.put_off();
         others.into_iter().for_each(Waiter::wake);
     });
+}
+
+/// Wakes now whom this thread is to wake: what it does next may take long, and other threads can take them over meanwhile.
+pub(super) fn wake_now() {
+    if IS_ANYBODY.get() {
+        TOGETHER.with(|together| Arc::clone(together).wake());
+    }
 }
 
 /// Lets others have their turn, those who are to be woken on this thread among them.
