@@ -7,7 +7,7 @@ extern crate farref_netref as farref;
 use std::future::Future;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farref::{Config, Connection, Netref, Parts, Peer, Result, Root, remote};
 use farref_framing::{LinkConfig, PeerEvidence, Role, StreamLink};
@@ -141,7 +141,9 @@ async fn many_whose_results_come_at_once_go_on() {
         have_been_written(&client, before, u64::from(8 * CALLS)).await;
         // Nothing is read here until all results are there.
         while waiting.recv_timeout(SOON).unwrap() != CALLS - 1 {}
+        let until = Instant::now() + SOON;
         while server.stats().answers > 0 {
+            assert!(Instant::now() < until, "they come within 10 s");
             std::thread::yield_now();
         }
         for caller in callers {

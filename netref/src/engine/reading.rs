@@ -61,7 +61,7 @@ pub(super) struct Flushed {
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
-    /// Handles the events one by one, in the order of the wire. `own` is of the task that does, unless it is a thread.
+    /// Handles the events one by one, in the order of the wire. `own` is of the driver's task, if that does.
     pub(super) fn handle_events(self: &Arc<Self>, number: u64, own: Option<&Waker>) -> Handled {
         role::driving(Arc::clone(self) as Arc<dyn Driven>, number, || {
             // Found once for all calls that came together.

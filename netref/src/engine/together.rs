@@ -134,11 +134,11 @@ mod tests {
 
     use super::*;
 
-    /// A task of a runtime in which so many others wait, and the numbers of those that have gone on since.
+    /// A task of a runtime in which so many others wait, and the numbers of those that have gone on since; which went on first.
     async fn with_many(
         count: usize,
-        act: impl FnOnce(Vec<Waker>, &Mutex<Vec<usize>>, Waker) -> Turn + Send + 'static,
-    ) {
+        act: impl FnOnce(Vec<Waker>, &Arc<Mutex<Vec<usize>>>, Waker) -> Turn + Send + 'static,
+    ) -> Vec<usize> {
         let (waiting, gone_on) = (
             Arc::<Mutex<Vec<Waker>>>::default(),
             Arc::<Mutex<Vec<usize>>>::default(),
@@ -160,6 +160,7 @@ mod tests {
                 })
             })
             .collect();
+        let order = Arc::clone(&gone_on);
         let one = tokio::spawn(async move {
             while lock(&waiting).len() < count {
                 tokio::task::yield_now().await;
@@ -175,6 +176,7 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
+        lock(&order).clone()
     }
 
     enum Turn {
@@ -200,6 +202,25 @@ mod tests {
                     Turn::Given
                 }));
             }
+        }
+    }
+
+    #[test]
+    fn they_run_once_the_thread_has_nothing_else_to_do() {
+        // All at once, so that one more thread is woken for all of them.
+        for runtime in runtimes() {
+            let order = runtime.block_on(with_many(50, |wakers, gone_on, own| {
+                wake(wakers.into_iter().map(Waiter::Task), &own);
+                // If those were in the queue by now, one of these would run after them.
+                for number in [50, 51] {
+                    let gone_on = Arc::clone(gone_on);
+                    tokio::spawn(async move { lock(&gone_on).push(number) });
+                }
+                Turn::Kept
+            }));
+            // One of them goes first if the runtime happens to look after its affairs just then.
+            let first = &order[..3];
+            assert!([50, 51].iter().all(|number| first.contains(number)), "{order:?}");
         }
     }
 
