@@ -31,9 +31,7 @@ const KEPT: usize = 1024;
 thread_local! {
     /// Whom this thread is to wake.
     static TOGETHER: Arc<Together> = Arc::default();
-}
 
-thread_local! {
     /// Whether there is anybody: asked for each call that comes.
     static IS_ANYBODY: Cell<bool> = const { Cell::new(false) };
 }
