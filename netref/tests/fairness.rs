@@ -4,10 +4,11 @@
 
 extern crate farref_netref as farref;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use farref::protocol::{
     CallOptions, CallStart, CancelReason, Event, Factory, Incoming, IncomingTarget, Op, Outcome, Protocol,
     Received, Refs, Reply, Request, TableStats,
 };
-use farref::{Config, Connection, EngineHandles, Error, ErrorKind, Parts, Peer, Result};
+use farref::{Config, Connection, EngineHandles, Error, ErrorKind, Parts, Peer, Result, Waiter};
 use farref_framing::{Batch, CloseReason, Nanos, PeerEvidence, Role, StreamKey};
 use farref_transport::{Alarm, ByteRx, ByteTx, CarrierInfo, Descriptor, StreamCarrier};
 
@@ -42,6 +43,8 @@ struct Busy {
     calls: usize,
     /// Calls that have come, none of which there is an object for.
     came: u64,
+    /// Whose results have come, and where a read ends.
+    ready: VecDeque<Option<Waiter>>,
 }
 
 impl Protocol<EngineHandles> for Busy {
@@ -82,6 +85,9 @@ impl Protocol<EngineHandles> for Busy {
     }
 
     fn poll_event(&mut self) -> Option<Event<EngineHandles>> {
+        if let Some(waiter) = self.ready.pop_front() {
+            return waiter.map(Event::Ready);
+        }
         if let Some(left) = self.came.checked_sub(1) {
             self.came = left;
             return Some(Event::Call(call(left)));
@@ -96,7 +102,7 @@ impl Protocol<EngineHandles> for Busy {
     fn poll_outcome(
         &mut self,
         _: u64,
-        _: &mut dyn FnMut(Option<farref::Waiter>) -> farref::Waiter,
+        _: &mut dyn FnMut(Option<Waiter>) -> Waiter,
     ) -> Poll<Outcome<EngineHandles>> {
         Poll::Ready(Outcome::Error(ErrorKind::Unsupported.into()))
     }
@@ -105,7 +111,7 @@ impl Protocol<EngineHandles> for Busy {
         true
     }
 
-    fn drop_call(&mut self, _: u64, _: CancelReason) -> Option<farref::Waiter> {
+    fn drop_call(&mut self, _: u64, _: CancelReason) -> Option<Waiter> {
         None
     }
 
@@ -329,6 +335,59 @@ async fn a_torrent_that_is_written_does_not_hold_up_many_calls() {
     assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
     let taken = taken.load(Ordering::SeqCst);
     assert!(taken <= 16 * 1024 * KIB, "{taken} bytes");
+}
+
+#[tokio::test]
+async fn those_whose_results_come_have_their_turn_in_that_order() {
+    // Many are woken together, and one of them, or few after them, was woken at once: whatever that did, they waited for it.
+    for reads in [vec![150], vec![300], vec![60, 1], vec![60, 1, 150, 10]] {
+        let count: usize = reads.iter().sum();
+        let (waiting, order) = (
+            Arc::<Mutex<Vec<Waker>>>::default(),
+            Arc::<Mutex<Vec<usize>>>::default(),
+        );
+        let tasks: Vec<_> = (0..count)
+            .map(|number| {
+                let (waiting, order) = (Arc::clone(&waiting), Arc::clone(&order));
+                tokio::spawn(async move {
+                    let mut has_waited = false;
+                    std::future::poll_fn(|context| {
+                        if std::mem::replace(&mut has_waited, true) {
+                            return Poll::Ready(());
+                        }
+                        waiting.lock().unwrap().push(context.waker().clone());
+                        Poll::Pending
+                    })
+                    .await;
+                    order.lock().unwrap().push(number);
+                })
+            })
+            .collect();
+        within(async {
+            while waiting.lock().unwrap().len() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let mut wakers = std::mem::take(&mut *waiting.lock().unwrap()).into_iter();
+        let mut ready = VecDeque::new();
+        for read in reads {
+            ready.extend(wakers.by_ref().take(read).map(Waiter::Task).map(Some));
+            ready.push_back(None);
+        }
+        let protocol = Busy {
+            is_due: true,
+            ready,
+            ..Busy::default()
+        };
+        let connection = busy(protocol, Torrent(16, Arc::default()), Abyss::default()).await;
+        assert_eq!(within(connection.closed()).await.kind(), ErrorKind::Deadline);
+        for task in tasks {
+            within(task).await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        assert!(order.is_sorted(), "{order:?}");
+    }
 }
 
 #[tokio::test]

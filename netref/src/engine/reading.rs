@@ -14,7 +14,7 @@ use crate::clock;
 use crate::engine::anchor::{Anchor, Proxies};
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::pace::Pace;
-use crate::engine::together::{self, MANY};
+use crate::engine::together;
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
 use crate::remote::EngineHandles;
@@ -78,25 +78,31 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     }
                     let event = loop {
                         match state.poll_event() {
-                            Some(Event::Ready(waiter)) if ready.len() < TOGETHER => ready.push(waiter),
+                            Some(Event::Ready(waiter)) => ready.push(waiter),
                             event => break event,
+                        }
+                        if ready.len() >= TOGETHER {
+                            break None;
                         }
                     };
                     (event, state.goodbye.is_some())
                 };
+                let is_full = ready.len() >= TOGETHER;
                 // Nobody waits for what is done next, which may take long.
-                let is_done = matches!(event, None | Some(Event::Ready(_)));
-                if !is_done {
+                if event.is_some() {
                     together::wake_now();
                 }
                 if !ready.is_empty() {
                     woken = woken.saturating_add(ready.len() as u32);
                     match own {
-                        Some(own) if is_done && ready.len() >= MANY => together::wake(ready.drain(..), own),
+                        Some(own) if event.is_none() && together::are_many(ready.len()) => {
+                            together::wake(ready.drain(..), own);
+                        }
                         _ => ready.drain(..).for_each(Waiter::wake),
                     }
                 }
                 match event {
+                    None if is_full => {}
                     None => {
                         return Handled::All {
                             calls,

@@ -23,7 +23,7 @@ use crate::waiter::Waiter;
 
 /// So many are many. Fewer are woken one by one: both sides of a connection with so many calls in flight are better off if the
 /// first of them go on before the last are woken.
-pub(super) const MANY: usize = 48;
+const MANY: usize = 48;
 
 /// A thread keeps the memory for so many.
 const KEPT: usize = 1024;
@@ -32,7 +32,7 @@ thread_local! {
     /// Whom this thread is to wake.
     static TOGETHER: Arc<Together> = Arc::default();
 
-    /// Whether there is anybody: asked for each call that comes.
+    /// Whether there is anybody: asked for each call that comes, and where few are woken.
     static IS_ANYBODY: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -50,6 +50,12 @@ impl Wake for Together {
             *place = wakers;
         }
     }
+}
+
+/// Whether so many are to be woken together: they are many, or others wait here to be woken. Whoever is woken now runs before
+/// those, and keeps them waiting meanwhile, as no other thread finds them.
+pub(super) fn are_many(count: usize) -> bool {
+    count >= MANY || IS_ANYBODY.get()
 }
 
 /// Wakes them together, once this thread has nothing else to do, or now, if it is none of a runtime. `own` is of the task that
