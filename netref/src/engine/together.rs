@@ -96,7 +96,7 @@ pub(super) fn give_way(runtime: &Handle) -> impl Future<Output = ()> + use<> {
         let own = context.waker();
         TOGETHER.with(|together| {
             if together.is_followed_by(own, last_is_first) {
-                // They are put off already; who relies on it sees to it.
+                // They are put off already. Whoever waits here does not rely on others for that.
                 together.put_off();
             } else {
                 put_off(own);
@@ -138,7 +138,8 @@ mod tests {
 
     use super::*;
 
-    /// A task of a runtime in which so many others wait, and the numbers of those that have gone on since; which went on first.
+    /// Runs `act` in a task of a runtime in which so many others wait, with their wakers, the numbers of those that have gone on
+    /// since, and its own waker; in which order they have gone on when all have.
     async fn with_many(
         count: usize,
         act: impl FnOnce(Vec<Waker>, &Arc<Mutex<Vec<usize>>>, Waker) -> Turn + Send + 'static,
