@@ -154,11 +154,12 @@ fn a_host_that_runs_another_command_is_found_out() {
         );
     });
     with_sshd(&["ForceCommand echo waiting; cat"], async |sshd| {
-        let address = sshd.address(&command("echo")).with_option("wait", "2s").unwrap();
+        // Long enough for ssh to log in, whatever else the machine does.
+        let address = sshd.address(&command("echo")).with_option("wait", "8s").unwrap();
         let (error, cause) = refused(&address).await;
         assert!(!error.is_transient(), "{error}");
         assert!(
-            cause.contains("within 2s") && cause.contains("`waiting`"),
+            cause.contains("within 8s") && cause.contains("`waiting`"),
             "{cause}"
         );
     });
