@@ -14,6 +14,7 @@ use crate::clock;
 use crate::engine::anchor::{Anchor, Proxies};
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::pace::Pace;
+use crate::engine::state::State;
 use crate::engine::together;
 use crate::lock::lock;
 use crate::protocol::{Event, Protocol};
@@ -27,6 +28,7 @@ pub(super) const RELEASE_DELAY: Duration = Duration::from_millis(1);
 
 /// So many that wait for calls are found under one lock.
 const TOGETHER: usize = 128;
+type Ready = SmallVec<[Waiter; TOGETHER]>;
 
 /// What so many calls were answered is written before the next: the peer goes on with it meanwhile. Not once that has taken
 /// [`BYTES_IN_A_ROW`], which were those of a transfer.
@@ -60,6 +62,27 @@ pub(super) struct Flushed {
     pub(super) is_over: bool,
 }
 
+/// What comes after those who can go on.
+enum Next {
+    Event(Event<EngineHandles>),
+    /// More of them.
+    More,
+    Nothing,
+}
+
+impl Next {
+    fn of<P: Protocol<EngineHandles>>(state: &mut State<P>, ready: &mut Ready) -> Self {
+        while ready.len() < TOGETHER {
+            match state.poll_event() {
+                Some(Event::Ready(waiter)) => ready.push(waiter),
+                Some(event) => return Self::Event(event),
+                None => return Self::Nothing,
+            }
+        }
+        Self::More
+    }
+}
+
 impl<P: Protocol<EngineHandles>> Core<P> {
     /// Handles the events one by one, in the order of the wire. `own` is of the driver's task, if that does.
     pub(super) fn handle_events(self: &Arc<Self>, number: u64, own: Option<&Waker>) -> Handled {
@@ -68,51 +91,42 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let mut found = None;
             let mut anchor = || Arc::clone(found.get_or_insert_with(|| self.anchor()));
             // Woken together: who is woken wants the lock as well.
-            let mut ready = SmallVec::<[Waiter; TOGETHER]>::new();
+            let mut ready = Ready::new();
             let (mut calls, mut woken, mut written) = (0_u32, 0_u32, 0_usize);
             loop {
-                let (event, said_goodbye) = {
+                let (next, said_goodbye) = {
                     let mut state = lock(&self.state);
                     if !self.role.is_held_by(number) {
                         return Handled::Left;
                     }
-                    let event = loop {
-                        match state.poll_event() {
-                            Some(Event::Ready(waiter)) => ready.push(waiter),
-                            event => break event,
-                        }
-                        if ready.len() >= TOGETHER {
-                            break None;
-                        }
-                    };
-                    (event, state.goodbye.is_some())
+                    (Next::of(&mut state, &mut ready), state.goodbye.is_some())
                 };
-                let is_full = ready.len() >= TOGETHER;
                 // Nobody waits for what is done next, which may take long.
-                if event.is_some() {
+                let is_next = matches!(next, Next::Event(_));
+                if is_next {
                     together::wake_now();
                 }
                 if !ready.is_empty() {
                     woken = woken.saturating_add(ready.len() as u32);
                     match own {
-                        Some(own) if event.is_none() && together::are_many(ready.len()) => {
+                        Some(own) if !is_next && together::are_many(ready.len()) => {
                             together::wake(ready.drain(..), own);
                         }
                         _ => ready.drain(..).for_each(Waiter::wake),
                     }
                 }
-                match event {
-                    None if is_full => {}
-                    None => {
+                match next {
+                    Next::Nothing => {
                         return Handled::All {
                             calls,
                             woken,
                             written,
                         };
                     }
+                    Next::More => {}
                     // The peer takes what it said since our goodbye for unknown; it was given up with that.
-                    Some(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
-                    Some(event) => {
+                    Next::Event(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
+                    Next::Event(event) => {
                         let is_call = matches!(event, Event::Call(_));
                         self.handle(event, &mut anchor);
                         calls = calls.saturating_add(u32::from(is_call));
