@@ -113,6 +113,8 @@ trait Bench {
     fn child(&self, name: String) -> Result<Netref<dyn Bench>>;
     fn is_mine(&self, other: Netref<dyn Bench>) -> Result<bool>;
     async fn each(&self, many: u32, to: Netref<dyn Each>) -> Result<u32>;
+    /// Keeps the value until it is seen.
+    async fn keep(&self, value: Value, to: Netref<dyn Each>) -> Result<u32>;
     /// Calls back as deep as it is told, blocking at each level.
     fn down(&self, depth: u32, to: Netref<dyn Deeper>) -> Result<u32>;
     fn fails(&self, how: String) -> Result<()>;
@@ -203,6 +205,12 @@ impl Bench for Rig {
 
     fn is_mine(&self, other: Netref<dyn Bench>) -> Result<bool> {
         Ok(other.is_local())
+    }
+
+    async fn keep(&self, value: Value, to: Netref<dyn Each>) -> Result<u32> {
+        let seen = to.call().seen(0).await;
+        drop(value);
+        seen
     }
 
     async fn each(&self, many: u32, to: Netref<dyn Each>) -> Result<u32> {
@@ -1099,16 +1107,16 @@ async fn so_many_bytes_of_arguments_are_under_way_at_once_and_one_call_always() 
     config.max_call_bytes = 2000;
     let mut raw = Raw::new(FORMS[0], bench(), config).await;
     let root = raw.root().await;
-    let echo = |arguments| boxes([yours(&root), text("echo"), arguments, value(tuple([]))]);
+    let call = |name, arguments| boxes([yours(&root), text(name), arguments, value(tuple([]))]);
     for number in 0..3 {
         let long = boxes([text(&"x".repeat(5000))]);
-        assert_eq!(raw.ask(100 + number, 8, echo(long)).await.0, 2);
+        assert_eq!(raw.ask(100 + number, 8, call("echo", long)).await.0, 2);
     }
-    // They wait for what is in a list of the peer's.
+    // They wait for the peer, which does not answer.
     for number in 0..3 {
-        let held = boxes([text(&"x".repeat(800)), mine("builtins.list", 1, 2)]);
-        let call = tuple([Brine::Int(8), echo(boxes([held]))]);
-        raw.say(1, 200 + number, &call).await;
+        let held = boxes([text(&"x".repeat(800)), mine("builtins.function", 1, 2)]);
+        let kept = tuple([Brine::Int(8), call("keep", held)]);
+        raw.say(1, 200 + number, &kept).await;
     }
     let (kind, content) = raw.reply(202).await;
     assert_eq!((kind, class(&content).as_str()), (3, "BlockingIOError"));
@@ -1348,6 +1356,10 @@ impl Bench for Book {
 
     fn is_mine(&self, _: Netref<dyn Bench>) -> Result<bool> {
         Ok(false)
+    }
+
+    async fn keep(&self, _: Value, _: Netref<dyn Each>) -> Result<u32> {
+        Ok(0)
     }
 
     async fn each(&self, _: u32, _: Netref<dyn Each>) -> Result<u32> {
