@@ -6,6 +6,8 @@
 
 extern crate farref_netref as farref;
 
+mod native;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -16,13 +18,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use farref::{
-    BoxFuture, Config, Connection, ErrorKind, Netref, Parts, Peer, Reconnecting, RemoteTrait, Restore,
-    Result, Root, remote,
+    BoxFuture, Config, Connection, ErrorKind, Netref, Reconnecting, RemoteTrait, Restore, Result, Root,
+    remote,
 };
-use farref_framing::{LinkConfig, PeerEvidence, Role, StreamLink};
+use farref_framing::Role;
 use farref_transport::{ByteRx, CarrierInfo, StreamCarrier};
 use tokio::io::AsyncWrite;
 use tokio::sync::{Notify, mpsc};
+
+use native::side;
 
 /// What a test waits for comes soon, or the test fails.
 async fn within<F: Future>(future: F) -> F::Output {
@@ -39,18 +43,6 @@ async fn until(connection: &Connection, mut met: impl FnMut(&farref::Stats) -> b
         }
     })
     .await;
-}
-
-/// One side of a connection over `carrier`.
-async fn side(carrier: StreamCarrier, role: Role, root: Root, config: Config) -> Connection {
-    let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), role).await.unwrap();
-    let peer = Peer::new("mem", None, PeerEvidence::None);
-    let keep_open = role == Role::Listener;
-    let mut parts = Parts::new(inlet, outlet, peer);
-    parts.keep_open = keep_open;
-    parts.guard = guard;
-    let link = LinkConfig::new(role, [role as u8; 16], [role as u8; 32]);
-    Connection::native(|now| Box::new(StreamLink::new(link, now)), parts, root, config)
 }
 
 /// A server that shows `root`, and a client.

@@ -4,15 +4,18 @@
 
 extern crate farref_netref as farref;
 
+mod native;
+
 use std::future::Future;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use farref::{Config, Connection, Netref, Parts, Peer, Result, Root, remote};
-use farref_framing::{LinkConfig, PeerEvidence, Role, StreamLink};
-use farref_transport::StreamCarrier;
+use farref::{Config, Connection, Netref, Result, Root, remote};
+use farref_framing::Role;
 use tokio::sync::Barrier;
+
+use native::side;
 
 const CALLS: u32 = 200;
 
@@ -49,21 +52,6 @@ impl Desk for Clerk {
     }
 }
 
-async fn side(carrier: StreamCarrier, role: Role, root: Root) -> Connection {
-    let (inlet, outlet, _, guard) = farref_framing::open(carrier.into(), role).await.unwrap();
-    let peer = Peer::new("mem", None, PeerEvidence::None);
-    let mut parts = Parts::new(inlet, outlet, peer);
-    parts.keep_open = role == Role::Listener;
-    parts.guard = guard;
-    let link = LinkConfig::new(role, [role as u8; 16], [role as u8; 32]);
-    Connection::native(
-        |now| Box::new(StreamLink::new(link, now)),
-        parts,
-        root,
-        Config::default(),
-    )
-}
-
 /// Two sides, of which the second is in a thread of its own, and what they show.
 async fn linked(here: Root, there: Root) -> (Connection, Connection) {
     let (a, b) = farref_transport::memory::pair(1 << 16);
@@ -71,12 +59,12 @@ async fn linked(here: Root, there: Root) -> (Connection, Connection) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async move {
-            let server = side(a, Role::Listener, there).await;
+            let server = side(a, Role::Listener, there, Config::default()).await;
             let _ = sender.send(server.clone());
             server.closed().await;
         });
     });
-    let client = side(b, Role::Dialer, here).await;
+    let client = side(b, Role::Dialer, here, Config::default()).await;
     within(client.established()).await.unwrap();
     (client, server.await.unwrap())
 }

@@ -9,6 +9,8 @@
 
 extern crate farref_netref as farref;
 
+mod native;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +27,7 @@ use farref::{
     Certainty, Config, Connection, EngineHandles, Error, ErrorKind, Netref, Parts, Peer, Remote, RemoteTrait,
     Result, Value, remote,
 };
-use farref_framing::{Batch, CloseReason, LinkConfig, Nanos, PeerEvidence, Role, StreamKey, StreamLink};
+use farref_framing::{Batch, CloseReason, Nanos, PeerEvidence, Role, StreamKey};
 use farref_transport::StreamCarrier;
 
 type H = EngineHandles;
@@ -942,19 +944,9 @@ impl Shelf for Held {
 /// A native connection: the side that shows `root`, and the other.
 async fn native(root: farref::Root) -> (Connection, Connection) {
     let (a, b) = farref_transport::memory::pair(1 << 16);
-    let speak = |role: Role, root| {
-        move |parts| {
-            let link = LinkConfig::new(role, [role as u8; 16], [role as u8; 32]);
-            Connection::native(
-                |now| Box::new(StreamLink::new(link, now)),
-                parts,
-                root,
-                Config::default(),
-            )
-        }
-    };
+    let config = Config::default;
     (
-        side(a, Role::Listener, speak(Role::Listener, root)).await,
-        side(b, Role::Dialer, speak(Role::Dialer, farref::Root::NONE)).await,
+        native::side(a, Role::Listener, root, config()).await,
+        native::side(b, Role::Dialer, farref::Root::NONE, config()).await,
     )
 }
