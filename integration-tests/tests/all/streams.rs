@@ -231,7 +231,7 @@ fn items_hold_references() {
 #[test]
 fn bytes_are_read_as_from_any_reader() {
     everywhere(async |mill, is_slow| {
-        let len = if is_slow { 3_000 } else { 1_000_000 };
+        let len = if is_slow { 3_000 } else { 3_000_000 };
         let mut bytes = Vec::new();
         let mut stream = mill.call().bytes(len).await.unwrap();
         stream.read_to_end(&mut bytes).await.unwrap();
