@@ -270,6 +270,9 @@ pub trait Link: Send + 'static {
     /// of it. Without effect on one that is gone.
     fn stop_lane(&mut self, lane: LaneId, code: u64);
 
+    /// Whether a ping waits for its answer: the time that comes with that tells the round trip.
+    fn awaits_pong(&self) -> bool;
+
     /// The next event, in the order of the wire.
     fn poll_event(&mut self) -> Option<LinkEvent>;
 
@@ -442,6 +445,11 @@ macro_rules! link_over_core {
 
             fn stop_lane(&mut self, lane: $crate::link::LaneId, code: u64) {
                 self.core.stop_lane(lane, code);
+            }
+
+            #[inline]
+            fn awaits_pong(&self) -> bool {
+                self.core.awaits_pong()
             }
 
             #[inline]

@@ -80,6 +80,12 @@ impl Pulse {
         self.signs.as_ref().is_some_and(|signs| signs.are_to_be_sent())
     }
 
+    /// Whether a ping waits for its answer.
+    #[inline]
+    pub(crate) fn awaits_pong(&self) -> bool {
+        self.signs.as_ref().is_some_and(|signs| !signs.waiting.is_empty())
+    }
+
     /// What there is to be sent.
     pub(crate) fn signs(&mut self) -> Option<&mut Signs> {
         self.signs.as_deref_mut()

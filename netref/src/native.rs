@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::exchange::{Breach, Exchange, ExchangeConfig, Inbound, Wire};
 use crate::protocol::{
     BodyRef, CallStart, CancelReason, Event, Factory, Handles, Outcome, Outgoing, PeerShape, Protocol, Reply,
-    TableStats, Tables, Traffic,
+    TableStats, Tables, Timing, Traffic,
 };
 
 /// Code with which a body is given up or refused: nobody wants it any more.
@@ -118,6 +118,17 @@ impl<H: Handles> Native<H> {
 }
 
 impl<H: Handles> Protocol<H> for Native<H> {
+    /// Rough is enough for signs of life, and for the deadlines of the peer's calls, which may be a little late: the peer looks
+    /// after them as well. Calls of ours that wait are told how much time is left for them when they go.
+    #[inline]
+    fn timing(&self) -> Timing {
+        if self.link.awaits_pong() || self.exchange.has_waiting() {
+            Timing::Exact
+        } else {
+            Timing::Rough
+        }
+    }
+
     fn handle_bytes(
         &mut self,
         stream: StreamKey,

@@ -633,14 +633,26 @@ pub struct Traffic {
     pub carriers: u64,
 }
 
+/// How exactly a protocol has to be told the time: to look at the clock takes as long as a part of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "all that a clock can be asked for")]
+pub enum Timing {
+    /// Not at all: 0 will do.
+    Untimed,
+    /// To 20 ms, and never too early.
+    Rough,
+    /// To the nanosecond.
+    Exact,
+}
+
 /// A protocol of remote objects, without IO.
 ///
 /// Every method is quick, takes memory only, and is called under the connection's lock: no user code, no waker
 /// and no system call runs inside.
 pub trait Protocol<H: Handles>: Send + 'static {
-    /// Whether it matters now what time it is told with what comes and with what goes: if not, that may be 0. Default: it does.
-    fn is_timed(&self) -> bool {
-        true
+    /// How exactly it has to be told the time now with what comes and with what goes. Default: exactly.
+    fn timing(&self) -> Timing {
+        Timing::Exact
     }
 
     /// Consumes what it can of `input`, which came on `stream`; a partial rest stays there for the next time.

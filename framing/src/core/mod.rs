@@ -305,6 +305,11 @@ impl Core {
         self.events.pop_front()
     }
 
+    #[inline]
+    pub(crate) fn awaits_pong(&self) -> bool {
+        self.pulse.awaits_pong()
+    }
+
     pub(crate) fn ping(&mut self, now: Nanos) {
         self.pulse.ping(now);
     }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::engine::down::{Down, Gain};
 use crate::engine::pace::{Courtesy, Pace};
 use crate::peer::Peer;
-use crate::protocol::{Event, Protocol, Received};
+use crate::protocol::{Event, Protocol, Received, Timing};
 use crate::releases::Release;
 use crate::remote::EngineHandles;
 use crate::waiter::Waiter;
@@ -90,9 +90,13 @@ impl<P: Protocol<EngineHandles>> State<P> {
         unwanted
     }
 
-    /// The time, for a protocol to which it matters: to look at the clock takes as long as a part of a call.
+    /// The time, as exactly as the protocol needs it.
     pub(super) fn now(&self) -> Nanos {
-        if self.protocol.is_timed() { clock::now() } else { 0 }
+        match self.protocol.timing() {
+            Timing::Untimed => 0,
+            Timing::Rough => clock::soon(),
+            Timing::Exact => clock::now(),
+        }
     }
 
     /// Hands what there is to write to `writer`; false if there is nothing.

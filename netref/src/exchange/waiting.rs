@@ -51,6 +51,12 @@ impl<H: Handles> Exchange<H> {
             .find(admitted)
     }
 
+    /// Whether calls of ours wait for the peer's limits, or for room on the wire.
+    #[inline]
+    pub fn has_waiting(&self) -> bool {
+        !self.questions.waiting.is_empty()
+    }
+
     /// Sends the waiting calls that are admitted.
     pub(super) fn admit(&mut self, now: Nanos, wire: &mut dyn Wire) {
         while !self.questions.waiting.is_empty() && !wire.is_congested() && self.outbox.is_empty() {

@@ -53,7 +53,7 @@ use crate::connection::Root;
 use crate::hosted::Exported;
 use crate::invocation::{Dispatched, Invocation};
 use crate::protocol::{
-    CallStart, CancelReason, Event, Factory, Protocol, Received, Reply, TableStats, Tables, Traffic,
+    CallStart, CancelReason, Event, Factory, Protocol, Received, Reply, TableStats, Tables, Timing, Traffic,
 };
 use crate::remote::EngineHandles;
 use crate::waiter::Waiter;
@@ -384,8 +384,12 @@ impl Protocol<EngineHandles> for Rpyc {
         true
     }
 
-    fn is_timed(&self) -> bool {
-        self.is_timed
+    fn timing(&self) -> Timing {
+        if self.is_timed {
+            Timing::Exact
+        } else {
+            Timing::Untimed
+        }
     }
 
     fn handle_bytes(
