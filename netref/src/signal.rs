@@ -1,8 +1,9 @@
 //! How the driver of a connection is woken.
 
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use crate::sync::{Mutex, lock};
+use crate::sync::{AtomicBool, Mutex, lock};
 
 /// What the driver was woken for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,7 +64,11 @@ impl Wishes {
 ///
 /// A wish that comes before the driver sleeps is seen before it sleeps: wishes and waker are under one lock.
 #[derive(Debug, Default)]
-pub(crate) struct Signal(Mutex<Bell>);
+pub(crate) struct Signal {
+    bell: Mutex<Bell>,
+    /// Whether there are wishes, for whoever looks often: changes under the lock.
+    asked: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Bell {
@@ -83,14 +88,14 @@ impl Signal {
     /// Asks for something, for whoever does so itself: it looks once more before it sleeps, and need not be woken.
     pub(crate) fn note(&self, wish: Wishes) {
         if wish != Wishes::NONE {
-            lock(&self.0).wishes.add(wish);
+            self.add(&mut lock(&self.bell), wish);
         }
     }
 
     fn ring(&self, wish: Wishes) {
         let waker = {
-            let mut bell = lock(&self.0);
-            bell.wishes.add(wish);
+            let mut bell = lock(&self.bell);
+            self.add(&mut bell, wish);
             bell.waker.take()
         };
         if let Some(waker) = waker {
@@ -98,20 +103,37 @@ impl Signal {
         }
     }
 
+    fn add(&self, bell: &mut Bell, wish: Wishes) {
+        bell.wishes.add(wish);
+        self.asked.store(true, Ordering::Release);
+    }
+
     /// What was asked for since the last time.
+    #[inline]
     pub(crate) fn take(&self) -> Wishes {
-        std::mem::take(&mut lock(&self.0).wishes)
+        if self.is_asked() {
+            self.take_from(&mut lock(&self.bell))
+        } else {
+            Wishes::NONE
+        }
+    }
+
+    fn take_from(&self, bell: &mut Bell) -> Wishes {
+        self.asked.store(false, Ordering::Relaxed);
+        std::mem::take(&mut bell.wishes)
     }
 
     /// Whether something was asked for since the last time.
+    #[inline]
     pub(crate) fn is_asked(&self) -> bool {
-        lock(&self.0).wishes != Wishes::NONE
+        self.asked.load(Ordering::Acquire)
     }
 
     /// From now on `waker` hears. Releases that were asked for are forgotten: the next call takes them along.
     pub(crate) fn give_to(&self, waker: &Waker) {
-        let mut bell = lock(&self.0);
+        let mut bell = lock(&self.bell);
         bell.wishes.releases = false;
+        self.asked.store(bell.wishes != Wishes::NONE, Ordering::Relaxed);
         match &mut bell.waker {
             Some(kept) => kept.clone_from(waker),
             none => *none = Some(waker.clone()),
@@ -120,9 +142,9 @@ impl Signal {
 
     /// What was asked for since the last time, or `None` and a promise to wake.
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Wishes> {
-        let mut bell = lock(&self.0);
-        if bell.wishes != Wishes::default() {
-            return Some(std::mem::take(&mut bell.wishes));
+        let mut bell = lock(&self.bell);
+        if bell.wishes != Wishes::NONE {
+            return Some(self.take_from(&mut bell));
         }
         match &mut bell.waker {
             Some(kept) => kept.clone_from(waker),

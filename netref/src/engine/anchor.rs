@@ -1,6 +1,7 @@
 //! What calls and proxies have of a connection: the [`Conduit`] that they go through, which keeps it in use.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(crate) struct Anchor<P: Protocol<EngineHandles>> {
 
 impl<P: Protocol<EngineHandles>> Drop for Anchor<P> {
     fn drop(&mut self) {
+        self.core.anchors.fetch_sub(1, Ordering::Release);
         self.core.signal.wish(Wishes::LOOK);
     }
 }

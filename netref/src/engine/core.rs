@@ -1,6 +1,6 @@
 //! One connection: what all its users share, and how they commit to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub(crate) struct Core<P: Protocol<EngineHandles>> {
     /// Woken when `State::opening`, `over` or `round_trip` changes.
     pub(crate) changed: Notify,
     anchor: Mutex<Weak<Anchor<P>>>,
+    /// How many of these there are: another is made while the last is being dropped.
+    pub(super) anchors: AtomicUsize,
     pub(super) origins: Origins,
     /// Who was at the other end of the first carrier.
     pub(crate) peer: Arc<Peer>,
@@ -120,6 +122,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             releases: Releases::default(),
             changed: Notify::new(),
             anchor: Mutex::default(),
+            anchors: AtomicUsize::new(0),
             origins: Origins::default(),
             peer,
             redial,
@@ -138,6 +141,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         if let Some(anchor) = kept.upgrade() {
             return anchor;
         }
+        self.anchors.fetch_add(1, Ordering::Relaxed);
         let anchor = Arc::new(Anchor {
             core: Arc::clone(self),
         });
@@ -241,13 +245,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     #[inline]
     fn follow_up(&self, state: &mut State<P>, alone: bool) -> (Turn<Box<Writer>>, Wishes) {
         if self.is_driven_here() {
-            return (Turn::Nothing, Wishes::default());
+            return (Turn::Nothing, Wishes::NONE);
         }
         let turn = self.turn(state, alone);
         let wish = Wishes {
             events: state.has_events(),
             releases: state.protocol.has_unhurried() && self.releases.asks(&self.role),
-            ..Wishes::default()
+            ..Wishes::NONE
         };
         (turn, wish)
     }
@@ -477,7 +481,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 
     /// Whether nobody on this side can use the connection, and nobody over there uses anything of ours.
     pub(crate) fn is_abandoned(&self) -> bool {
-        if self.keep_open || lock(&self.anchor).strong_count() > 0 {
+        if self.keep_open || self.anchors.load(Ordering::Acquire) > 0 {
             return false;
         }
         let stats = self.stats();

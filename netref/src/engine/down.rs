@@ -259,7 +259,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             flush: true,
             events: true,
             times: true,
-            ..Wishes::default()
+            ..Wishes::NONE
         });
     }
 }

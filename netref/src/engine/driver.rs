@@ -29,6 +29,7 @@ use crate::lock::lock;
 use crate::protocol::Protocol;
 use crate::remote::EngineHandles;
 use crate::role::{Driven, Woken};
+use crate::signal::Wishes;
 use crate::timer::Timer;
 
 /// After that many reads in a row others have their turn, and so has what is due; or after [`BYTES_IN_A_ROW`].
@@ -88,6 +89,8 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     has_woken: bool,
     /// It has gone on for long, and there is more.
     is_long: bool,
+    /// The carrier takes no more, as far as it was told.
+    waits_to_write: bool,
     /// Whether it spins before it falls asleep.
     pace: Pace,
     /// Whether it gives way to others before.
@@ -139,6 +142,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             bytes: 0,
             has_woken: false,
             is_long: false,
+            // Its predecessor may have been told.
+            waits_to_write: true,
             pace: Pace::default(),
             courtesy: Courtesy::default(),
             spins: None,
@@ -322,56 +327,75 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             // The loop finds out and leaves.
             Woken::Gone => return Poll::Ready(Step::Read),
         }
-        let mut flushes = false;
-        while let Some(wishes) = core.signal.poll(context.waker()) {
-            if !core.role.is_held_by(self.number) {
-                // Not ours any more: the successor may have slept through it.
-                core.signal.wish(wishes);
-                return Poll::Ready(Step::Read);
+        let mut wishes = core.signal.take();
+        loop {
+            if let Some(step) = self.grant(wishes) {
+                return Poll::Ready(step);
             }
-            if wishes.releases {
-                self.times.releasing = Some(clock::after(RELEASE_DELAY));
+            // Who has always more to write, and a carrier that takes it, reads as well.
+            let written = self.poll_writer(context);
+            let read = self.poll_read(context);
+            match read.or(written) {
+                Some(Step::Ended(carrier, error)) => return Poll::Ready(Step::Ended(carrier, error)),
+                // What was read is handled after those had their turn for whom there was none while it wrote.
+                _ if wishes.flush => return Poll::Ready(Step::FlushSoon),
+                Some(step) => return Poll::Ready(step),
+                None => {}
             }
-            // Whatever the step, the loop flushes after it.
-            if wishes.look {
-                return Poll::Ready(Step::Look);
+            if let Some(step) = self.poll_idle(context) {
+                return Poll::Ready(step);
             }
-            if wishes.events {
-                return Poll::Ready(Step::Read);
-            }
-            flushes |= wishes.flush;
-            if flushes && self.bytes < BYTES_IN_A_ROW {
-                return Poll::Ready(Step::FlushSoon);
+            // From here on it is woken.
+            match self.core.signal.poll(context.waker()) {
+                Some(more) => wishes = more,
+                None => break,
             }
         }
-        // Who has always more to write, and a carrier that takes it, reads as well.
-        let written = self.poll_writer(context);
-        let read = self.poll_read(context);
-        match read.or(written) {
-            Some(Step::Ended(carrier, error)) => return Poll::Ready(Step::Ended(carrier, error)),
-            // What was read is handled after those had their turn for whom there was none while it wrote.
-            _ if flushes => return Poll::Ready(Step::FlushSoon),
-            Some(step) => return Poll::Ready(step),
-            None => {}
+        (self.bytes, self.has_woken) = (0, false);
+        self.core.role.sleep(self.number);
+        self.core.lead.driver_sleeps();
+        Poll::Pending
+    }
+
+    /// What was asked for, if that is a step.
+    fn grant(&mut self, wishes: Wishes) -> Option<Step> {
+        if wishes == Wishes::NONE {
+            return None;
         }
+        let core = &self.core;
+        if !core.role.is_held_by(self.number) {
+            // Not ours any more: the successor may have slept through it.
+            core.signal.wish(wishes);
+            return Some(Step::Read);
+        }
+        self.waits_to_write |= wishes.blocked;
+        if wishes.releases {
+            self.times.releasing = Some(clock::after(RELEASE_DELAY));
+        }
+        // Whatever the step, the loop flushes after it.
+        if wishes.look {
+            return Some(Step::Look);
+        }
+        if wishes.events {
+            return Some(Step::Read);
+        }
+        (wishes.flush && self.bytes < BYTES_IN_A_ROW).then_some(Step::FlushSoon)
+    }
+
+    /// There is nothing to read and nothing to write: what else there is to be done before it falls asleep.
+    fn poll_idle(&mut self, context: &Context<'_>) -> Option<Step> {
         self.reads = 0;
         if self.is_busy && self.times.resting.is_none() {
             self.times.resting = Some(clock::now().saturating_add(self.patience));
             self.is_busy = false;
         }
         if let Some(step) = self.look_at_the_clock(context.waker()) {
-            return Poll::Ready(step);
+            return Some(step);
         }
         if self.may_spin() {
-            return Poll::Ready(Step::Spin);
+            return Some(Step::Spin);
         }
-        if self.stop_spinning() {
-            return Poll::Ready(Step::Read);
-        }
-        (self.bytes, self.has_woken) = (0, false);
-        self.core.role.sleep(self.number);
-        self.core.lead.driver_sleeps();
-        Poll::Pending
+        self.stop_spinning().then_some(Step::Read)
     }
 
     /// Whether a thread has left the carrier out of the reactor.
@@ -501,7 +525,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     /// Waits until a full carrier takes more.
     fn poll_writer(&mut self, context: &mut Context<'_>) -> Option<Step> {
-        let mut writer = lock(&self.core.state).baton.take_blocked()?;
+        if !self.waits_to_write {
+            return None;
+        }
+        let Some(mut writer) = lock(&self.core.state).baton.take_blocked() else {
+            self.waits_to_write = false;
+            return None;
+        };
         // Outside the lock: a carrier may be anything that the user has made.
         let polled = if writer.outlet.is_buffering() {
             writer.outlet.poll_flush(context)

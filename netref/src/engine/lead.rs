@@ -470,7 +470,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
     fn step(&mut self, thread: Option<&SharedArc<ThreadWaiter>>) -> bool {
         let core = self.core;
         let wishes = core.signal.take();
-        if wishes != Wishes::default() {
+        if wishes != Wishes::NONE {
             return self.grant(wishes);
         }
         // Callbacks of its own chain: they may take their time.
@@ -520,13 +520,17 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         }
     }
 
-    /// Does what was asked for; false if that is the driver's.
+    /// Does what was asked for; false if that is the driver's, which is to wait until the carrier takes more.
     pub(super) fn grant(&mut self, wishes: Wishes) -> bool {
+        let core = self.core;
         if wishes.look {
-            self.core.close_if_abandoned();
+            core.close_if_abandoned();
         }
         if wishes.releases && self.releasing.is_none() {
             self.releasing = Some(clock::after(RELEASE_DELAY));
+        }
+        if wishes.blocked {
+            core.signal.note(Wishes::BLOCKED);
         }
         !wishes.blocked
     }

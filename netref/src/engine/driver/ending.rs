@@ -162,7 +162,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         self.signal.wish(Wishes {
             flush: true,
             look: true,
-            ..Wishes::default()
+            ..Wishes::NONE
         });
     }
 }
