@@ -175,27 +175,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         refs: Refs<Outgoing<EngineHandles>>,
         waiter: &mut Option<Waiter>,
     ) -> Result<u64, Error> {
-        if self.is_by_name && matches!(op, Op::Method { .. }) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the object is of a peer that knows no methods by number: it has to be handed on as a trait",
-            ));
-        }
         let (number, turn, wish, looks) = {
             let mut state = lock(&self.state);
-            if let Some(error) = &state.over {
-                return Err(not_sent(error));
-            }
-            if state.down.is_some() && !self.config.wait_while_down && is_new_work(target) {
-                let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
-                return Err(Error::new(kind, "the connection is without a carrier for now"));
-            }
-            if state.draining && is_new_work(target) {
-                let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
-                return Err(Error::new(
-                    kind,
-                    "the connection is shutting down: no further calls are made",
-                ));
+            let may_refuse =
+                self.is_by_name || state.over.is_some() || state.down.is_some() || state.draining;
+            if may_refuse && let Some(error) = self.refuses(&state, target, op) {
+                return Err(error);
             }
             self.take_releases(&mut state);
             let waits = waiter.is_some();
@@ -237,6 +222,31 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         self.take_turn(turn, looks);
         self.signal.wish(wish);
         number
+    }
+
+    /// Why a call is not made, if it is one of those.
+    #[cold]
+    fn refuses(&self, state: &State<P>, target: Target, op: &Op) -> Option<Error> {
+        if self.is_by_name && matches!(op, Op::Method { .. }) {
+            return Some(Error::new(
+                ErrorKind::Unsupported,
+                "the object is of a peer that knows no methods by number: it has to be handed on as a trait",
+            ));
+        }
+        if let Some(error) = &state.over {
+            return Some(not_sent(error));
+        }
+        let is_down = state.down.is_some() && !self.config.wait_while_down;
+        if !(is_down || state.draining) || !is_new_work(target) {
+            return None;
+        }
+        let text = if is_down {
+            "the connection is without a carrier for now"
+        } else {
+            "the connection is shutting down: no further calls are made"
+        };
+        let kind = ErrorKind::Disconnected(farref_boxing::Certainty::NotSent);
+        Some(Error::new(kind, text))
     }
 
     /// What follows from a command: whose turn it is to write, and what the driver is woken for. Commands make events too,
