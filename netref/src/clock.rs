@@ -24,6 +24,9 @@ mod coarse {
     }
 }
 
+/// No time at all: none is later.
+pub(crate) const NEVER: Nanos = Nanos::MAX;
+
 fn origin() -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     *ORIGIN.get_or_init(Instant::now)

@@ -12,11 +12,8 @@ use std::time::Duration;
 
 use farref_framing::Nanos;
 
-use crate::clock;
+use crate::clock::{self, NEVER};
 use crate::lock::lock;
-
-/// No time at all.
-const NEVER: Nanos = Nanos::MAX;
 
 /// Wakes one task, when the earliest time has come that it was set to.
 #[derive(Debug, Default)]
@@ -34,15 +31,16 @@ struct Set {
 }
 
 impl Timer {
-    /// When it rings, if it is set.
-    pub(crate) fn at(&self) -> Option<Nanos> {
-        let at = self.set.as_ref()?.at.load(Ordering::Acquire);
-        (at != NEVER).then_some(at)
+    /// When it rings; [`NEVER`] if it is not set.
+    pub(crate) fn at(&self) -> Nanos {
+        self.set
+            .as_ref()
+            .map_or(NEVER, |set| set.at.load(Ordering::Acquire))
     }
 
     /// Whether it has rung since it was last asked.
     pub(crate) fn has_rung(&mut self) -> bool {
-        let has_rung = self.is_awaited && self.at().is_none();
+        let has_rung = self.is_awaited && self.at() == NEVER;
         self.is_awaited &= !has_rung;
         has_rung
     }
@@ -86,7 +84,8 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        if let (Some(at), Some(timer)) = (self.at(), &self.set) {
+        let at = self.at();
+        if let Some(timer) = self.set.as_ref().filter(|_| at != NEVER) {
             let ring = lock(&CLOCK.times).due.remove(&(at, timer.number));
             // Outside the lock: it may be the last that holds a task.
             drop(ring);
@@ -195,12 +194,12 @@ mod tests {
     #[test]
     fn it_rings_once_and_not_before_its_time() {
         let (bell, mut timer) = (Bell::new(), Timer::default());
-        assert!(timer.at().is_none() && !timer.has_rung());
+        assert!(timer.at() == NEVER && !timer.has_rung());
         let at = in_ms(2);
         timer.set(at, &Arc::clone(&bell).into()).unwrap();
         bell.wait();
         assert!(clock::now() >= at);
-        assert_eq!(timer.at(), None);
+        assert_eq!(timer.at(), NEVER);
         assert!(timer.has_rung() && !timer.has_rung());
     }
 
@@ -215,7 +214,7 @@ mod tests {
         assert!(timer.has_rung());
         let far = in_ms(LATE);
         timer.set(far, &waker).unwrap();
-        assert_eq!(timer.at(), Some(far));
+        assert_eq!(timer.at(), far);
         assert!(!timer.has_rung());
     }
 

@@ -98,7 +98,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 write_error: None,
                 ended: false,
                 notices: Vec::new(),
-                armed: None,
+                armed: clock::NEVER,
                 outcomes: Pace::default(),
                 courtesy: Courtesy::default(),
                 next_event: None,
@@ -214,9 +214,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             let (turn, mut wish) = self.follow_up(&mut state, alone);
             // A thread that leads, and has not settled down to wait, looks for itself.
             wish.times = !self.lead.looks_by_itself(&self.role)
-                && options
-                    .deadline
-                    .is_some_and(|deadline| state.armed.is_none_or(|armed| deadline < armed));
+                && options.deadline.is_some_and(|deadline| deadline < state.armed);
             (number, turn, wish, looks)
         };
         self.take_turn(turn, looks);

@@ -17,7 +17,7 @@ use farref_boxing::Error;
 use farref_framing::{Inlet, Nanos, ReadFrom, StreamKey};
 
 use self::times::{REST_SOON, Times};
-use crate::clock;
+use crate::clock::{self, NEVER};
 use crate::context;
 use crate::engine::anchor::Proxies;
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
@@ -124,9 +124,13 @@ enum Step {
 impl<P: Protocol<EngineHandles>> Driver<P> {
     pub(super) fn new(core: Arc<Core<P>>, number: u64) -> Self {
         let times = Times {
-            setup: Some(clock::after(core.config.setup_timeout)),
+            setup: clock::after(core.config.setup_timeout),
             // Its predecessor may have been told of some.
-            releasing: (number > 0).then(|| clock::after(RELEASE_DELAY)),
+            releasing: if number > 0 {
+                clock::after(RELEASE_DELAY)
+            } else {
+                NEVER
+            },
             ..Times::default()
         };
         Self {
@@ -167,9 +171,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 self.core.come_back();
                 // The thread may have read much, and may have been told of some.
                 self.is_busy = true;
-                self.times
-                    .releasing
-                    .get_or_insert_with(|| clock::after(RELEASE_DELAY));
+                if self.times.releasing == NEVER {
+                    self.times.releasing = clock::after(RELEASE_DELAY);
+                }
             }
             let core = &self.core;
             let handle = |context: &mut Context<'_>| core.handle_events(self.number, Some(context.waker()));
@@ -315,7 +319,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         }
         // Nobody was told of those that came while the role was parked.
-        self.times.releasing = Some(clock::after(RELEASE_DELAY));
+        self.times.releasing = clock::after(RELEASE_DELAY);
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
@@ -370,7 +374,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
         self.waits_to_write |= wishes.blocked;
         if wishes.releases {
-            self.times.releasing = Some(clock::after(RELEASE_DELAY));
+            self.times.releasing = clock::after(RELEASE_DELAY);
         }
         // Whatever the step, the loop flushes after it.
         if wishes.look {
@@ -385,8 +389,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     /// There is nothing to read and nothing to write: what else there is to be done before it falls asleep.
     fn poll_idle(&mut self, context: &Context<'_>) -> Option<Step> {
         self.reads = 0;
-        if self.is_busy && self.times.resting.is_none() {
-            self.times.resting = Some(clock::now().saturating_add(self.patience));
+        if self.is_busy && self.times.resting == NEVER {
+            self.times.resting = clock::now().saturating_add(self.patience);
             self.is_busy = false;
         }
         if let Some(step) = self.look_at_the_clock(context.waker()) {
@@ -422,7 +426,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             let state = lock(&core.state);
             (state.carrier, self.times.due(&state, &core.config))
         };
-        if due.is_some_and(|due| due <= clock::now()) {
+        if due <= clock::now() {
             self.handle_timeout();
             return Ok(());
         }

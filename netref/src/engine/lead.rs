@@ -22,7 +22,7 @@ use std::time::Duration;
 use farref_framing::{Alarm, Descriptor, Inlet, Nanos};
 use tokio::sync::Notify;
 
-use crate::clock;
+use crate::clock::{self, NEVER};
 use crate::context;
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::pace::Pace;
@@ -486,7 +486,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
                 return false;
             }
             let due = state.protocol.poll_timeout();
-            state.armed = due;
+            state.armed = due.unwrap_or(NEVER);
             let due = [due, self.releasing].into_iter().flatten().min();
             let left = due.map(|due| Duration::from_nanos(due.saturating_sub(clock::now())));
             let may_rest = state.is_quiet() && left.is_none_or(|left| left > LOOK_EVERY);

@@ -18,7 +18,7 @@ use std::task::{Poll, Waker};
 
 use smallvec::SmallVec;
 
-use crate::clock;
+use crate::clock::{self, NEVER};
 use crate::engine::core::Core;
 use crate::engine::lead::{How, Leader};
 use crate::engine::state::State;
@@ -71,13 +71,13 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         let core = self.core;
         let due = {
             let mut state = lock(&core.state);
-            state.armed = state.protocol.poll_timeout();
+            state.armed = state.protocol.poll_timeout().unwrap_or(NEVER);
             if let Some(away) = &mut self.away {
                 away.pace.clone_from(&state.outcomes);
             }
             state.armed
         };
-        if due.is_some_and(|due| due <= clock::now()) {
+        if due <= clock::now() {
             return None;
         }
         for _ in 0..READS {

@@ -232,11 +232,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         inlet: &mut Inlet,
         pace: &mut Pace,
         moments: u32,
-        due: Option<Nanos>,
+        due: Nanos,
     ) -> std::io::Result<Option<ReadFrom>> {
         let begun = clock::now();
         let moment = clock::nanos(self.config.spin.saturating_mul(moments).min(LONGEST_SPIN));
-        let left = due.map_or(Nanos::MAX, |due| due.saturating_sub(begun));
+        let left = due.saturating_sub(begun);
         let mut last = begun;
         loop {
             let read = inlet.try_read();

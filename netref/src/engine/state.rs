@@ -46,8 +46,8 @@ pub(crate) struct State<P> {
     pub(crate) ended: bool,
     /// Who wants to be told of that.
     pub(super) notices: Vec<Notice>,
-    /// When the driver wakes up by itself.
-    pub(crate) armed: Option<Nanos>,
+    /// When the driver wakes up by itself, or a thread that leads; at [`NEVER`](clock::NEVER) not at all.
+    pub(crate) armed: Nanos,
     /// How soon the outcomes came lately of calls that tasks have made one at a time.
     pub(super) outcomes: Pace,
     /// Whether the tasks that have made them, and look for the outcomes, give way to others.

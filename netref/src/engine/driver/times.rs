@@ -6,7 +6,7 @@ use farref_boxing::{Error, ErrorKind};
 use farref_framing::Nanos;
 
 use super::{Driver, Step};
-use crate::clock;
+use crate::clock::{self, NEVER};
 use crate::config::Config;
 use crate::engine::core::closed_here;
 use crate::engine::state::State;
@@ -18,35 +18,46 @@ use crate::remote::EngineHandles;
 pub(super) const REST_SOON: Nanos = 20_000_000;
 const REST_LATE: Nanos = 1_280_000_000;
 
-/// When the driver has something to do by itself, besides what is due by the protocol.
-#[derive(Default)]
+/// When the driver has something to do by itself, besides what is due by the protocol; [`NEVER`] for what it has not.
 pub(super) struct Times {
     /// When the peer must have introduced itself.
-    pub(super) setup: Option<Nanos>,
+    pub(super) setup: Nanos,
     /// When an orderly close stops waiting for the peer.
-    pub(super) closing: Option<Nanos>,
+    pub(super) closing: Nanos,
     /// When releases go by themselves if nothing else is sent before.
-    pub(super) releasing: Option<Nanos>,
+    pub(super) releasing: Nanos,
     /// When it is looked whether nothing has come since, and then memory is given back.
-    pub(super) resting: Option<Nanos>,
+    pub(super) resting: Nanos,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            setup: NEVER,
+            closing: NEVER,
+            releasing: NEVER,
+            resting: NEVER,
+        }
+    }
 }
 
 impl Times {
     /// The first of them, or of the protocol's.
-    pub(super) fn due<P: Protocol<EngineHandles>>(
-        &mut self,
-        state: &State<P>,
-        config: &Config,
-    ) -> Option<Nanos> {
-        if state.goodbye.is_some() && self.closing.is_none() {
-            self.closing = Some(clock::after(config.close_timeout));
+    pub(super) fn due<P: Protocol<EngineHandles>>(&mut self, state: &State<P>, config: &Config) -> Nanos {
+        if state.goodbye.is_some() && self.closing == NEVER {
+            self.closing = clock::after(config.close_timeout);
         }
-        let setup = if state.opened.is_some() { None } else { self.setup };
-        let of_protocol = state.protocol.poll_timeout();
-        [of_protocol, self.releasing, setup, self.closing, self.resting]
-            .into_iter()
-            .flatten()
-            .min()
+        if state.opened.is_some() {
+            self.setup = NEVER;
+        }
+        state
+            .protocol
+            .poll_timeout()
+            .unwrap_or(NEVER)
+            .min(self.releasing)
+            .min(self.setup)
+            .min(self.closing)
+            .min(self.resting)
     }
 }
 
@@ -55,21 +66,20 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     pub(super) fn look_at_the_clock(&mut self, waker: &Waker) -> Option<Step> {
         let core = &self.core;
         let armed = self.timer.at();
-        let (due, earlier) = {
+        let (due, is_earlier) = {
             let mut state = lock(&core.state);
             if let Some(error) = carrier_error(&state) {
                 return Some(Step::Ended(state.carrier, error));
             }
             let due = self.times.due(&state, &core.config);
             // A later time than the armed one is found out when that comes: re-arming costs more than waking once.
-            let earlier = due.filter(|due| armed.is_none_or(|armed| *due < armed));
-            state.armed = earlier.or(armed);
-            (due, earlier)
+            state.armed = due.min(armed);
+            (due, due < armed)
         };
-        if self.timer.has_rung() && due.is_some_and(|due| due <= clock::now()) {
+        if self.timer.has_rung() && due <= clock::now() {
             return Some(Step::Timeout);
         }
-        if let Err(error) = self.timer.set(earlier?, waker) {
+        if is_earlier && let Err(error) = self.timer.set(due, waker) {
             let text = format!("the system has no thread left for the clock: {error}");
             core.sever(Error::new(ErrorKind::Carrier, text));
             return Some(Step::Read);
@@ -82,7 +92,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         self.reads = 0;
         let core = &self.core;
         let due = self.times.due(&lock(&core.state), &core.config);
-        if due.is_some_and(|due| due <= clock::now()) {
+        if due <= clock::now() {
             self.handle_timeout();
         }
     }
@@ -99,8 +109,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if drained {
             core.changed.notify_waiters();
         }
-        self.times.releasing = None;
-        if self.times.resting.take_if(|resting| *resting <= now).is_some() {
+        self.times.releasing = NEVER;
+        if self.times.resting <= now {
+            self.times.resting = NEVER;
             if self.is_busy {
                 self.patience = self.patience.saturating_mul(2).min(REST_LATE);
             } else {
@@ -111,13 +122,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let unopened = lock(&core.state).opened.is_none();
         if let Some(error) = failed {
             self.lose(carrier, error);
-        } else if unopened && self.times.setup.is_some_and(|setup| setup <= now) {
+        } else if unopened && self.times.setup <= now {
             let text = format!(
                 "the peer did not introduce itself within {:?}",
                 core.config.setup_timeout
             );
             core.sever(Error::new(ErrorKind::Incompatible, text));
-        } else if self.times.closing.is_some_and(|closing| closing <= now) {
+        } else if self.times.closing <= now {
             core.sever(closed_here().1);
         }
     }
