@@ -49,10 +49,11 @@ pub struct Config {
     /// thread. Default false.
     pub own_thread: bool,
     /// How long a connection spins before it falls asleep: looks again and again for more, where that has paid lately, as the peer
-    /// answers at once and has a CPU of its own, and no other connection is in use on the thread. A task whose calls follow one
-    /// another, each alone, does so itself in place of the connection, for twice as long at most, while others can run that are
-    /// not on its thread; those that are have their turn before the first such call, and before every eighth. Over TCP and Unix
-    /// sockets only. What is due may be late by as much. Default 50 µs, at most 100 ms; zero is never.
+    /// answers at once, and no other connection is in use on the thread. Where both may share a CPU, it is given to the peer
+    /// before each look. A task whose calls follow one another, each alone, does so itself in place of the connection, for twice
+    /// as long at most, while others can run that are not on its thread; those that are have their turn before the first such
+    /// call, and before every 32nd. Over TCP and Unix sockets only. What is due may be late by as much. Default 50 µs, at most
+    /// 100 ms; zero is never.
     pub spin: Duration,
     /// Limits of messages, lanes and fragments.
     pub limits: farref_framing::Limits,

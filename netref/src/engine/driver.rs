@@ -22,7 +22,7 @@ use crate::context;
 use crate::engine::anchor::Proxies;
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
 use crate::engine::lead::LOOK_EVERY;
-use crate::engine::pace::{Courtesy, Pace};
+use crate::engine::pace::{Between, Courtesy, Pace};
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
 use crate::engine::together;
 use crate::lock::lock;
@@ -87,6 +87,8 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     bytes: usize,
     /// Whether it has woken somebody since then.
     has_woken: bool,
+    /// What was read last has woken somebody.
+    is_followed: bool,
     /// It has gone on for long, and there is more.
     is_long: bool,
     /// The carrier takes no more, as far as it was told.
@@ -145,6 +147,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             reads: 0,
             bytes: 0,
             has_woken: false,
+            is_followed: false,
             is_long: false,
             // Its predecessor may have been told.
             waits_to_write: true,
@@ -188,6 +191,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return;
             };
             self.bytes = self.bytes.saturating_add(written);
+            if calls > 0 || woken > 0 {
+                self.is_followed = woken > 0;
+            }
             if woken > 0 {
                 self.has_woken = true;
                 // These first.
@@ -446,7 +452,13 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return Ok(());
             }
         }
-        let read = core.spin(inlet, &mut self.pace, 1, due);
+        // Who was woken wants this CPU as well: it is not known whether the peer does.
+        let between = if self.is_followed {
+            Between::Pausing
+        } else {
+            self.pace.between()
+        };
+        let read = core.spin(inlet, &mut self.pace, 1, between, due);
         self.take(&mut slot, read).map(|_| ())
     }
 

@@ -585,8 +585,8 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         let read = match how {
             How::Now => inlet.try_read(),
             How::Spinning(moments) => {
-                let due = lock(&core.state).armed;
-                core.spin(inlet, &mut away.pace, moments, due)
+                let (due, between) = (lock(&core.state).armed, away.pace.between());
+                core.spin(inlet, &mut away.pace, moments, between, due)
             }
             How::Soon => inlet.read_soon(),
         };

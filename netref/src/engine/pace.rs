@@ -1,9 +1,10 @@
 //! Whether to spin before falling asleep pays: to look again and again, for a moment, whether there is more to read.
 //!
 //! To sleep and to be woken costs more than many a peer takes to answer: where each side has a CPU of its own, several times
-//! as much as the call. Where both share one, or the peer takes its time, spinning is in vain and keeps others from
-//! running. So it begins only after many reads in a row, ends when it was in vain, and waits ever longer before it
-//! is tried again.
+//! as much as the call. Where both share one, the peer cannot answer while this side spins: it is given the CPU before each
+//! look, and gives it back by the same, so that neither has to be woken either. Where the peer takes its time, or others
+//! want the CPU, spinning is in vain and keeps them from running. So it begins only after many reads in a row, ends when it was
+//! in vain, and waits ever longer before it is tried again.
 
 use std::cell::Cell;
 
@@ -22,8 +23,35 @@ const SOON: u64 = 2;
 /// it comes in fewer pieces.
 const PARTS: u32 = 8;
 
-/// Whoever spins gives way that often.
-const TURNS: u8 = 8;
+/// So much of the longest spin the peer may take, once, and what else there is of both on that CPU. Who has nothing to do with
+/// them takes more.
+const TURN: u64 = 2;
+/// A look before which the CPU was given away takes less if nobody wanted it.
+const BRIEF: Nanos = 2_000;
+/// So many spins in a row that ended with such looks, and the CPU is not shared.
+const BRIEFS: u8 = 32;
+
+/// What is done between two looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Between {
+    /// Nothing, for a few moments.
+    Pausing,
+    /// The CPU is given to others.
+    Yielding,
+}
+
+impl Between {
+    /// A look that takes longer says that others want the CPU, where a spin takes `moment` at most.
+    pub(super) const fn patience(self, moment: Nanos) -> Nanos {
+        match self {
+            Self::Pausing => moment / SOON,
+            Self::Yielding => moment.saturating_mul(TURN),
+        }
+    }
+}
+
+/// Whoever spins gives way that often: to wake another thread of the runtime takes as long as half a call.
+const TURNS: u8 = 32;
 
 thread_local! {
     /// Which connection was read last on this thread: a place in memory, to compare. Where several are in use, one that spins
@@ -42,6 +70,8 @@ pub(crate) struct Pace {
     wanted: u32,
     /// The last spin took long.
     was_slow: bool,
+    /// So many spins in a row in which nobody else has wanted the CPU.
+    briefs: u8,
 }
 
 impl Default for Pace {
@@ -51,6 +81,7 @@ impl Default for Pace {
             parts: 0,
             wanted: LEAST,
             was_slow: false,
+            briefs: 0,
         }
     }
 }
@@ -87,8 +118,24 @@ impl Pace {
         }
     }
 
-    /// It was read after a spin of `took`, of `moment` at most.
-    pub(super) const fn has_spun(&mut self, took: Nanos, moment: Nanos) {
+    /// What whoever spins is to do between two looks.
+    pub(super) const fn between(&self) -> Between {
+        if self.briefs < BRIEFS {
+            Between::Yielding
+        } else {
+            Between::Pausing
+        }
+    }
+
+    /// It was read after a spin of `took`, of `moment` at most, with the last look.
+    pub(super) fn has_spun(&mut self, between: Between, took: Nanos, look: Nanos, moment: Nanos) {
+        if between == Between::Yielding {
+            self.briefs = if look < BRIEF {
+                self.briefs.saturating_add(1)
+            } else {
+                0
+            };
+        }
         let is_slow = took > moment / SOON;
         // The peer may have been asleep, once.
         if is_slow && self.was_slow {
@@ -102,6 +149,13 @@ impl Pace {
         self.reads = 0;
         self.wanted = if self.wanted < MOST { self.wanted * 2 } else { MOST };
         self.was_slow = false;
+        self.briefs = 0;
+    }
+
+    /// Others want the CPU: who gives it away does not get it back soon.
+    pub(super) const fn was_crowded_out(&mut self) {
+        self.was_in_vain();
+        self.briefs = BRIEFS;
     }
 }
 
@@ -208,15 +262,35 @@ mod tests {
     }
 
     #[test]
+    fn the_cpu_is_given_to_the_peer_where_that_may_be_what_it_lacks() {
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            assert_eq!(pace.between(), Between::Yielding, "it has answered then");
+            pace.has_spun(Between::Yielding, BRIEF, BRIEF, MOMENT);
+        }
+        for _ in 0..BRIEFS {
+            assert_eq!(pace.between(), Between::Yielding);
+            pace.has_spun(Between::Pausing, BRIEF, 1, MOMENT);
+            pace.has_spun(Between::Yielding, BRIEF, 1, MOMENT);
+        }
+        assert_eq!(pace.between(), Between::Pausing, "it has a CPU of its own");
+        pace.was_in_vain();
+        assert_eq!(pace.between(), Between::Yielding, "it may have lost that");
+        pace.was_crowded_out();
+        assert_eq!(pace.between(), Between::Pausing, "others have taken it");
+    }
+
+    #[test]
     fn to_wait_long_is_in_vain_but_for_the_first_time() {
         let mut pace = Pace::default();
+        let spun = |pace: &mut Pace, took| pace.has_spun(Between::Pausing, took, 1, MOMENT);
         read(&mut pace, LEAST + 1);
-        pace.has_spun(MOMENT, MOMENT);
+        spun(&mut pace, MOMENT);
         assert!(pace.is_quick(), "the peer was asleep");
-        pace.has_spun(1, MOMENT);
-        pace.has_spun(MOMENT, MOMENT);
+        spun(&mut pace, 1);
+        spun(&mut pace, MOMENT);
         assert!(pace.is_quick());
-        pace.has_spun(MOMENT, MOMENT);
+        spun(&mut pace, MOMENT);
         assert!(!pace.is_quick());
     }
 }

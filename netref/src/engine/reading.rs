@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::clock;
 use crate::engine::anchor::{Anchor, Proxies};
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
-use crate::engine::pace::Pace;
+use crate::engine::pace::{Between, Pace};
 use crate::engine::state::State;
 use crate::engine::together;
 use crate::lock::lock;
@@ -232,32 +232,43 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         inlet: &mut Inlet,
         pace: &mut Pace,
         moments: u32,
+        between: Between,
         due: Nanos,
     ) -> std::io::Result<Option<ReadFrom>> {
         let begun = clock::now();
         let moment = clock::nanos(self.config.spin.saturating_mul(moments).min(LONGEST_SPIN));
+        let patience = between.patience(moment);
         let left = due.saturating_sub(begun);
         let mut last = begun;
         loop {
+            if between == Between::Yielding {
+                std::thread::yield_now();
+            }
             let read = inlet.try_read();
             let now = clock::now();
             let (took, look) = (now.saturating_sub(begun), now.saturating_sub(last));
             last = now;
             let is_over = !matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
-            // A look takes less than a microsecond, unless this thread has to wait for its CPU: others want that, too.
-            if look > moment / 2 || (took >= moment && !is_over) {
+            // A look takes less than a microsecond, unless others have the CPU meanwhile.
+            if look > patience && between == Between::Yielding {
+                pace.was_crowded_out();
+                return read;
+            }
+            if look > patience || (took >= moment && !is_over) {
                 pace.was_in_vain();
                 return read;
             }
             if is_over {
-                pace.has_spun(took, moment);
+                pace.has_spun(between, took, look, moment);
                 return read;
             }
             if took >= left || self.signal.is_asked() {
                 return read;
             }
-            for _ in 0..PAUSES {
-                std::hint::spin_loop();
+            if between == Between::Pausing {
+                for _ in 0..PAUSES {
+                    std::hint::spin_loop();
+                }
             }
         }
     }
