@@ -210,12 +210,14 @@ pub enum Misuse {
 }
 
 impl From<Breach> for LinkError {
+    #[cold]
     fn from(breach: Breach) -> Self {
         Self::Misbehaved(breach)
     }
 }
 
 impl From<VarintError> for Breach {
+    #[cold]
     fn from(error: VarintError) -> Self {
         Self::Varint(error)
     }
@@ -240,6 +242,7 @@ impl From<SessionEnd> for LinkError {
 }
 
 impl From<Misuse> for LinkError {
+    #[cold]
     fn from(misuse: Misuse) -> Self {
         Self::Misuse(misuse)
     }

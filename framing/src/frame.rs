@@ -126,6 +126,7 @@ impl Header {
         Self::decode_any(bytes, fragment)
     }
 
+    #[cold]
     fn decode_any(bytes: &[u8], fragment: usize) -> Result<Option<(Self, usize)>, Breach> {
         let Some((&first, mut rest)) = bytes.split_first() else {
             return Ok(None);

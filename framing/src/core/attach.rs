@@ -157,6 +157,7 @@ impl Core {
 
     /// Ends the link for `error`, which is returned, unless a new carrier can mend it. The last words for the peer
     /// are ready then.
+    #[cold]
     pub(crate) fn fail(&mut self, error: LinkError) -> LinkError {
         if let LinkError::Incompatible(Mismatch::Foreign(foreign)) = error
             && self.resuming

@@ -32,7 +32,9 @@ impl Core {
         let handled = self.handle_frames(input, lanes, now);
         let consumed = before.saturating_sub(input.len());
         self.counts.bytes_received = self.counts.bytes_received.saturating_add(count(consumed));
-        handled.map_err(|error| self.fail(error))?;
+        if let Err(error) = handled {
+            return Err(self.fail(error));
+        }
         self.owe(now);
         if end && !self.peer_closed && !self.finished {
             return Err(Loss::Ended.into()); // the session, if there is one, may go on
@@ -49,51 +51,76 @@ impl Core {
     }
 
     fn handle_frames(&mut self, input: &mut BytesMut, lanes: bool, now: Nanos) -> Result<(), LinkError> {
-        while !input.is_empty() && self.phase != Phase::Asked {
-            if self.phase == Phase::Over {
-                input.clear(); // of one that was refused already
+        while !input.is_empty() {
+            let is_plain = self.phase == Phase::Open && !self.peer_closed && self.carrier.begun.is_none();
+            if !is_plain && !self.handle_before(input, lanes)? {
                 return Ok(());
-            }
-            if self.peer_closed {
-                return Err(Breach::AfterClose.into());
-            }
-            if self.phase == Phase::Greeting {
-                let Some((preface, len)) = Preface::decode(input)? else {
-                    return Ok(());
-                };
-                let raw = input.split_to(len);
-                self.greeted(&preface, &raw)?;
-                continue;
-            }
-            if let Some(begun) = self.carrier.begun {
-                let part = input.split_to(begun.left.get().min(input.len())).freeze();
-                self.carrier.begun = begun.without(part.len());
-                self.handle_data(begun.lane, part, lanes)?;
-                continue;
             }
             let Some((header, at)) = Header::decode(input, self.carrier.accepts)? else {
                 return Ok(());
             };
             let total = at.saturating_add(header.len);
-            if input.len() < total {
-                if self.takes_parts(header) {
-                    input.advance(at);
-                    self.carrier.begun = Begun::new(header);
-                    continue;
-                }
-                return Ok(());
-            }
-            if header.kind == Some(Kind::Data) && self.phase == Phase::Open {
+            if header.kind == Some(Kind::Data) && self.phase == Phase::Open && input.len() >= total {
                 let mut frame = input.split_to(total).freeze();
                 frame.advance(at);
                 self.handle_data(header.lane, frame, lanes)?;
-            } else {
-                // small: the payload is looked at in place
-                self.handle_frame(header, input.get(at..total).unwrap_or_default(), lanes, now)?;
-                input.advance(total);
+            } else if !self.handle_other(header, at, input, lanes, now)? {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Any frame but a whole one of data; its payload begins `at`. False if more of it is needed.
+    #[cold]
+    fn handle_other(
+        &mut self,
+        header: Header,
+        at: usize,
+        input: &mut BytesMut,
+        lanes: bool,
+        now: Nanos,
+    ) -> Result<bool, LinkError> {
+        let total = at.saturating_add(header.len);
+        if input.len() >= total {
+            // small: the payload is looked at in place
+            self.handle_frame(header, input.get(at..total).unwrap_or_default(), lanes, now)?;
+            input.advance(total);
+            return Ok(true);
+        }
+        let takes_parts = self.takes_parts(header);
+        if takes_parts {
+            input.advance(at);
+            self.carrier.begun = Begun::new(header);
+        }
+        Ok(takes_parts)
+    }
+
+    /// What comes before the next frame: the peer's preface, or more of a frame that has begun. False if no frame is
+    /// to be looked at now.
+    #[cold]
+    fn handle_before(&mut self, input: &mut BytesMut, lanes: bool) -> Result<bool, LinkError> {
+        if self.phase == Phase::Greeting {
+            let Some((preface, len)) = Preface::decode(input)? else {
+                return Ok(false);
+            };
+            let raw = input.split_to(len);
+            self.greeted(&preface, &raw)?;
+        }
+        if let Some(begun) = self.carrier.begun {
+            let part = input.split_to(begun.left.get().min(input.len())).freeze();
+            self.carrier.begun = begun.without(part.len());
+            self.handle_data(begun.lane, part, lanes)?;
+        }
+        match self.phase {
+            Phase::Asked => Ok(false),
+            Phase::Over => {
+                input.clear(); // of one that was refused already
+                Ok(false)
+            }
+            _ if self.peer_closed && !input.is_empty() => Err(Breach::AfterClose.into()),
+            _ => Ok(true),
+        }
     }
 
     /// Whether a frame that has begun is taken in parts, as they come: what is kept until the rest has come is moved.
