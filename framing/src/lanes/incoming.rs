@@ -12,7 +12,7 @@ use super::queue::Queue;
 use super::reader::Reader;
 use super::spare::Spare;
 use crate::error::Breach;
-use crate::event::LinkEvent;
+use crate::event::{LinkEvent, Message};
 use crate::limits::Limits;
 use crate::link::LaneId;
 use crate::session::Offsets;
@@ -160,6 +160,21 @@ impl Incoming {
         let n = length(payload.len());
         self.messages = self.messages.saturating_add(n);
         self.unacked = self.unacked.saturating_add(n);
+        let mut count = 0_u64;
+        while let Some(bytes) = self.reader.next_short(&mut payload) {
+            count = count.saturating_add(1);
+            events.push_back(LinkEvent::Message(Message::inline(bytes)));
+        }
+        if payload.is_empty() {
+            return Ok(count);
+        }
+        let others = self.read_others(payload, events)?;
+        Ok(count.saturating_add(others))
+    }
+
+    /// Reads messages of any form.
+    #[inline(never)]
+    fn read_others(&mut self, mut payload: Bytes, events: &mut Events) -> Result<u64, Breach> {
         let mut count = 0_u64;
         while let Some(message) = self.reader.next(&mut payload)? {
             count = count.saturating_add(1);

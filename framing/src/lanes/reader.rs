@@ -59,8 +59,20 @@ impl Reader {
         }
     }
 
-    /// The next message that is complete with `payload`, of which it takes what it needs. `None`: all was taken.
+    /// The bytes of the next message in `payload`, if it is short and all of it is there, as most are.
     #[inline]
+    pub(crate) fn next_short(&mut self, payload: &mut Bytes) -> Option<Bytes> {
+        let (prefix, rest) = payload.split_first()?;
+        let head = usize::from(prefix >> 1); // messages are never limited to less than that
+        let is_whole = *prefix <= 250 && prefix & 1 == 0 && head <= rest.len();
+        if !is_whole || self.stashed != 0 || self.partial.is_some() {
+            return None;
+        }
+        payload.advance(1);
+        Some(payload.split_to(head))
+    }
+
+    /// The next message that is complete with `payload`, of which it takes what it needs. `None`: all was taken.
     pub(crate) fn next(&mut self, payload: &mut Bytes) -> Result<Option<Message>, Breach> {
         if self.stashed != 0 || self.partial.is_some() {
             return self.resume(payload);
@@ -105,7 +117,6 @@ impl Reader {
         })
     }
 
-    #[inline]
     fn begin(&mut self, prefix: Prefix, payload: &mut Bytes) -> Option<Message> {
         if payload.len() >= prefix.head {
             return Some(message(payload.split_to(prefix.head), prefix.bulk));
