@@ -200,11 +200,16 @@ impl Pulse {
             .owed
             .filter(|_| !self.due)
             .map(|since| since.saturating_add(self.ack_delay));
-        if self.idle == 0 {
-            return ack;
-        }
-        let ask = self.next_ask();
-        Some(ack.map_or(ask, |ack| ack.min(ask)))
+        earlier(ack, (self.idle != 0).then(|| self.next_ask()))
+    }
+}
+
+/// The earlier of two times that may not be.
+#[inline]
+pub(crate) fn earlier(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::lanes::incoming::{Events, Incoming};
 use crate::lanes::outgoing::Outgoing;
 use crate::link::{Body, LaneId, LinkConfig, Nanos, Role};
 use crate::preface::{Declared, Preface};
-use crate::pulse::{Pulse, nanos};
+use crate::pulse::{Pulse, earlier, nanos};
 use crate::session::{Binding, Session, SessionId, Tombstone};
 
 /// The state of a link that does not depend on the form of its carrier.
@@ -407,15 +407,18 @@ impl Core {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Nanos> {
-        let due = match self.phase {
-            Phase::Open => {
-                let times = [self.pulse.poll_timeout(), self.inc.spare.poll_timeout()];
-                times.into_iter().flatten().min()
-            }
-            Phase::Greeting | Phase::Joining | Phase::Asked => Some(self.handshake_end()),
-            Phase::Detached | Phase::Over => None,
-        };
-        due.into_iter().chain(self.expiry()).min()
+        if self.phase == Phase::Open {
+            earlier(self.pulse.poll_timeout(), self.inc.spare.poll_timeout())
+        } else {
+            self.poll_agreement()
+        }
+    }
+
+    /// When both sides must have agreed.
+    #[cold]
+    fn poll_agreement(&self) -> Option<Nanos> {
+        let waits = matches!(self.phase, Phase::Greeting | Phase::Joining | Phase::Asked);
+        earlier(waits.then(|| self.handshake_end()), self.expiry())
     }
 
     /// Nothing has come for a while.
