@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use farref_framing::{
-    Batch, Body, Breach, CloseReason, Foreign, LaneId, Limits, Link, LinkError, LinkEvent, Loss, Mismatch,
-    Misuse, Role, StreamKey, varint,
+    AttachConfig, Batch, Body, Breach, CloseReason, Foreign, LaneId, Limits, Link, LinkError, LinkEvent,
+    Loss, Mismatch, Misuse, Role, StreamKey, varint,
 };
 use farref_transport::Class;
 use support::{Form, Heard, Pair, config, frame, frames, limits, pattern, reads, submit, written};
@@ -748,6 +748,77 @@ fn a_stream_lane_flows_within_its_credit() {
         pair.settle(0);
     }
     assert!(ended && got == bytes);
+}
+
+#[test]
+fn after_a_conversation_a_link_says_what_else_there_is_to_say() {
+    type Act = fn(&mut Pair, [LaneId; 2]);
+    let acts: [(&str, Act); 14] = [
+        ("write", |pair, [lane, _]| {
+            pair.dialer.write_lane(lane, Bytes::from_static(b"more")).unwrap();
+        }),
+        ("end", |pair, [lane, _]| pair.dialer.end_lane(lane)),
+        ("reset", |pair, [lane, _]| pair.dialer.reset_lane(lane, 1)),
+        ("accept", |pair, [_, held]| {
+            pair.listener.accept_lane(held, 2000).unwrap();
+        }),
+        ("grant", |pair, [lane, _]| pair.listener.grant(lane, 2000)),
+        ("stop", |pair, [lane, _]| pair.listener.stop_lane(lane, 1)),
+        ("ping", |pair, _| pair.dialer.ping(1)),
+        ("pong", |pair, _| {
+            reads(&mut *pair.dialer, &frame(0x08, 0, &[0; 8]), 0).unwrap();
+        }),
+        ("be patient no longer", |pair, _| {
+            pair.dialer.handle_timeout(15 * SECOND).unwrap();
+        }),
+        ("close", |pair, _| pair.dialer.close(CloseReason::done())),
+        ("abandon, and close", |pair, _| {
+            pair.dialer.abandon();
+            assert!(!pair.dialer.wants_write());
+            pair.dialer.close(CloseReason::done());
+        }),
+        ("lose the carrier, and go on over another", |pair, _| {
+            pair.dialer.detach(0).unwrap();
+            assert!(!pair.dialer.wants_write());
+            pair.dialer.attach(AttachConfig::new([3; 16]), 0).unwrap();
+        }),
+        ("fail", |pair, _| {
+            reads(&mut *pair.dialer, &[0x00, 0, 0], 0).unwrap_err();
+        }),
+        ("be done with a body", |pair, _| {
+            submit(&mut *pair.dialer, b"", &pattern(1, 300));
+            assert!(support::pass(&mut *pair.dialer, &mut *pair.listener, 0));
+        }),
+    ];
+    let mut limits = small();
+    limits.lanes = 4;
+    for (name, act) in acts {
+        let mut pair = Pair::new(true, &limits);
+        let lanes = [0, 1].map(|_| {
+            let lane = pair.dialer.open_lane(Class::Normal).unwrap();
+            pair.dialer
+                .write_lane(lane, Bytes::from_static(b"first"))
+                .unwrap();
+            lane
+        });
+        pair.settle(0);
+        pair.listener.accept_lane(lanes[0], 1500).unwrap();
+        pair.settle(0);
+        submit(&mut *pair.dialer, b"question", b"");
+        submit(&mut *pair.listener, b"answer", b"");
+        pair.settle(0);
+        assert!(!pair.dialer.wants_write() && !pair.listener.wants_write());
+        act(&mut pair, lanes);
+        let side = if pair.dialer.wants_write() {
+            &mut pair.dialer
+        } else {
+            &mut pair.listener
+        };
+        assert!(
+            side.wants_write() && !written(&mut **side, 0).is_empty(),
+            "{name}"
+        );
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ impl Core {
             return Err(Misuse::NoSession.into()); // the reason may still be written, if it is not the carrier that failed
         }
         let over = self.phase == Phase::Over || self.peer_closed;
+        self.stir();
         if over || self.joined().is_none() {
             self.phase = Phase::Over;
             return Err(Misuse::NoSession.into()); // the last words stay, for whoever can still be told
@@ -150,6 +151,7 @@ impl Core {
 
     /// Adds a frame to what goes out before anything else.
     pub(super) fn greet(&mut self, kind: Kind, payload: &[u8]) {
+        self.stir();
         let header = HeaderBytes::new(kind, 0, payload.len());
         self.carrier.greeting.extend_from_slice(header.as_slice());
         self.carrier.greeting.extend_from_slice(payload);

@@ -53,6 +53,10 @@ pub struct Core {
     abandoned: bool,
     /// The last bytes are in a batch: nothing more goes out.
     finished: bool,
+    /// Nothing is to be written but messages and acknowledgements: not a greeting or a close, nothing of other lanes or
+    /// about them, no sign of life. Found out by whoever has written all else, and no longer known once
+    /// [stirred](Self::stir).
+    calm: bool,
     counts: Counts,
 }
 
@@ -212,6 +216,7 @@ impl Core {
             peer_closed: false,
             abandoned: false,
             finished: false,
+            calm: false,
             counts: Counts {
                 carriers: 1,
                 ..Counts::default()
@@ -253,8 +258,14 @@ impl Core {
     pub(crate) fn submit(&mut self, head: &[u8], body: Body<'_>) -> Result<Option<LaneId>, LinkError> {
         self.check_open()?;
         let lane = self.out.submit(head, body)?;
+        self.calm &= lane.is_none();
         self.counts.messages_sent = self.counts.messages_sent.saturating_add(1);
         Ok(lane)
+    }
+
+    /// Something else than messages may be to be written from here on.
+    fn stir(&mut self) {
+        self.calm = false;
     }
 
     #[inline]
@@ -271,6 +282,7 @@ impl Core {
     }
 
     pub(crate) fn write_lane(&mut self, lane: LaneId, bytes: Bytes) -> Result<(), LinkError> {
+        self.stir();
         self.check_open()?;
         self.out.write(lane, bytes)
     }
@@ -280,24 +292,29 @@ impl Core {
     }
 
     pub(crate) fn end_lane(&mut self, lane: LaneId) {
+        self.stir();
         self.out.end(lane);
     }
 
     pub(crate) fn reset_lane(&mut self, lane: LaneId, code: u64) {
+        self.stir();
         self.out.reset(lane, code);
     }
 
     pub(crate) fn accept_lane(&mut self, lane: LaneId, upto: u64) -> Result<(), LinkError> {
+        self.stir();
         self.inc
             .accept(lane.number(), upto, &mut self.events)
             .map_err(|breach| self.fail(breach.into()))
     }
 
     pub(crate) fn grant(&mut self, lane: LaneId, upto: u64) {
+        self.stir();
         self.inc.grant(lane.number(), upto);
     }
 
     pub(crate) fn stop_lane(&mut self, lane: LaneId, code: u64) {
+        self.stir();
         self.inc.stop(lane.number(), code);
     }
 
@@ -311,10 +328,12 @@ impl Core {
     }
 
     pub(crate) fn ping(&mut self, now: Nanos) {
+        self.stir();
         self.pulse.ping(now);
     }
 
     pub(crate) fn close(&mut self, reason: CloseReason) {
+        self.stir();
         if self.phase == Phase::Over || self.closing.as_ref().is_some_and(|closing| !closing.is_done()) {
             return;
         }
@@ -331,6 +350,7 @@ impl Core {
 
     /// What was not sent is not sent any more, but for a close. Nothing of it is kept: the peer may be slow to take that.
     pub(crate) fn abandon(&mut self) {
+        self.stir();
         self.abandoned = true;
         self.out.discard_all();
     }
@@ -391,6 +411,7 @@ impl Core {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Nanos) -> Result<(), LinkError> {
+        self.stir();
         if self.expiry().is_some_and(|end| now >= end) {
             return Err(self.fail(SessionEnd::Expired.into()));
         }

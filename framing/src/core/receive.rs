@@ -143,11 +143,13 @@ impl Core {
             }
             .into());
         }
+        self.calm &= self.inc.notes.is_empty();
         Ok(())
     }
 
     /// Bytes of a lane that has a stream of its own.
     pub(crate) fn handle_lane_data(&mut self, lane: u64, bytes: Bytes) -> Result<(), LinkError> {
+        self.stir();
         self.inc
             .data(lane, bytes, &mut self.events)
             .map_err(|breach| self.fail(breach.into()))
@@ -155,6 +157,7 @@ impl Core {
 
     /// The end of such a lane.
     pub(crate) fn handle_lane_end(&mut self, lane: u64) -> Result<(), LinkError> {
+        self.stir();
         self.inc
             .end(lane, &mut self.events)
             .map_err(|breach| self.fail(breach.into()))
@@ -168,6 +171,7 @@ impl Core {
         now: Nanos,
     ) -> Result<(), LinkError> {
         let Some(kind) = header.kind else { return Ok(()) };
+        self.stir();
         let lane = header.lane;
         let unexpected = Breach::Unexpected { kind: kind as u8 };
         match (self.phase, kind) {

@@ -43,6 +43,28 @@ impl Core {
 
     #[inline]
     pub(crate) fn wants_write(&self) -> bool {
+        debug_assert!(!self.calm || self.is_calm());
+        if self.calm {
+            self.out.may_send_messages() || self.acks_due()
+        } else {
+            self.wants_write_any()
+        }
+    }
+
+    /// What `calm` says.
+    fn is_calm(&self) -> bool {
+        self.phase == Phase::Open
+            && self.carrier.greeting.is_empty()
+            && self.closing.is_none()
+            && !self.abandoned
+            && self.inc.notes.is_empty()
+            && !self.out.has_turns()
+            && self.out.resets.is_empty()
+            && !self.pulse.wants_to_speak()
+    }
+
+    #[cold]
+    fn wants_write_any(&self) -> bool {
         if self.finished {
             return false;
         }
@@ -69,15 +91,18 @@ impl Core {
             || self.dones_due()
     }
 
+    #[inline]
     fn acks_due(&self) -> bool {
         let unacked = self.inc.unacked();
+        let is_due = self.pulse.is_due() || (unacked >= ACK_ALONE && self.acks_go_alone(unacked));
+        is_due && unacked != 0 && self.joined().is_some()
+    }
+
+    /// Whether so much is acknowledged by itself: later while more follows of a body that needs no credit.
+    #[cold]
+    fn acks_go_alone(&self, unacked: u64) -> bool {
         let follows = |begun: Begun| self.inc.is_granted(begun.lane);
-        let alone = if self.carrier.begun.is_some_and(follows) {
-            ACK_ANYWAY
-        } else {
-            ACK_ALONE
-        };
-        unacked != 0 && self.joined().is_some() && (unacked >= alone || self.pulse.is_due())
+        unacked >= ACK_ANYWAY || !self.carrier.begun.is_some_and(follows)
     }
 
     /// The peer needs to know before it runs out of lanes; otherwise there is time.
@@ -99,15 +124,29 @@ impl Core {
         let fresh = batch.is_empty();
         let before = batch.len();
         batch.begin_urgent();
+        if self.calm {
+            self.put_acks(batch, now);
+            self.put_messages(batch, u64::MAX, self.carrier.fragment);
+        } else {
+            self.put_any(lanes, batch, fresh, now);
+            self.calm = self.is_calm();
+        }
+        batch.end_urgent();
+        let put = batch.len().saturating_sub(before);
+        self.counts.bytes_sent = self.counts.bytes_sent.saturating_add(length(put));
+        put != 0 || (fresh && !batch.is_empty())
+    }
+
+    /// Puts all that there is to say, and may be said now. `fresh`: the batch was empty.
+    #[cold]
+    fn put_any(&mut self, lanes: &mut impl PutLanes, batch: &mut Batch, fresh: bool, now: Nanos) {
         let goes_alone = !self.carrier.greeting.is_empty() && self.counts.carriers > 1;
         batch.put(&self.carrier.greeting);
         self.carrier.greeting = Vec::new();
         if goes_alone && self.phase == Phase::Open {
             // By itself, so that a carrier which is cut soon after has brought that much: of an encrypted record that is
             // cut nothing comes.
-            batch.end_urgent();
-            self.count_sent(batch, before);
-            return true;
+            return;
         }
         if self.phase == Phase::Over {
             self.finished = true;
@@ -117,7 +156,9 @@ impl Core {
         let is_all = closing.is_some() || abandoned;
         if let Some((limit, fragment)) = self.allowance().filter(|_| !is_all) {
             if self.is_flowing() {
-                self.put_control(batch, now);
+                self.put_signs(batch);
+                self.put_acks(batch, now);
+                self.put_notes(batch);
             }
             self.put_messages(batch, limit, fragment);
             batch.end_urgent();
@@ -136,14 +177,6 @@ impl Core {
             self.put_close(&reason, batch);
             self.closing = Some(reason);
         }
-        let put = self.count_sent(batch, before);
-        put != 0 || (fresh && !batch.is_empty())
-    }
-
-    fn count_sent(&mut self, batch: &Batch, before: usize) -> usize {
-        let put = batch.len().saturating_sub(before);
-        self.counts.bytes_sent = self.counts.bytes_sent.saturating_add(length(put));
-        put
     }
 
     fn put_messages(&mut self, batch: &mut Batch, limit: u64, fragment: usize) {
@@ -175,8 +208,7 @@ impl Core {
         }
     }
 
-    /// What is said about lanes, and signs of life.
-    fn put_control(&mut self, batch: &mut Batch, now: Nanos) {
+    fn put_signs(&mut self, batch: &mut Batch) {
         if let Some(signs) = self.pulse.signs() {
             for stamp in signs.pongs.drain(..) {
                 put_frame(Kind::Pong, &stamp, batch);
@@ -185,14 +217,26 @@ impl Core {
                 put_frame(Kind::Ping, &stamp.to_le_bytes(), batch);
             }
         }
+    }
+
+    /// Acknowledges what came, if that has waited long enough to ride along.
+    fn put_acks(&mut self, batch: &mut Batch, now: Nanos) {
         let unacked = self.inc.unacked();
-        if unacked != 0 && self.joined().is_some() {
-            let rides = unacked >= ACK_RIDING || self.pulse.is_due() || self.pulse.is_old(now);
-            if rides {
-                self.inc
-                    .acknowledge(|lane, upto| put_number(Kind::Ack, lane, upto, batch));
-            }
+        let rides = unacked >= ACK_RIDING || self.pulse.is_due() || self.pulse.is_old(now);
+        if rides && unacked != 0 && self.joined().is_some() {
+            self.acknowledge(batch);
         }
+    }
+
+    #[cold]
+    fn acknowledge(&mut self, batch: &mut Batch) {
+        self.inc
+            .acknowledge(|lane, upto| put_number(Kind::Ack, lane, upto, batch));
+        self.pulse.acknowledged();
+    }
+
+    /// What is said about lanes of the peer's.
+    fn put_notes(&mut self, batch: &mut Batch) {
         while let Some(note) = self.inc.notes.pop_front() {
             match note {
                 Note::Credit { lane, upto } => put_number(Kind::Credit, lane, upto, batch),

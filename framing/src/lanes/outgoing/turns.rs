@@ -84,9 +84,14 @@ impl Outgoing {
         self.messages.unsent() != 0 && (!self.retain || self.kept() < self.limits.retained)
     }
 
+    /// Whether some other lane has something to send, and credit for it.
+    pub(crate) fn has_turns(&self) -> bool {
+        !self.schedule.is_empty()
+    }
+
     /// Whether some other lane may send.
     pub(crate) fn may_send_lanes(&self) -> bool {
-        !self.schedule.is_empty() && (!self.retain || self.kept() < self.limits.retained_lanes)
+        self.has_turns() && (!self.retain || self.kept() < self.limits.retained_lanes)
     }
 
     /// The next fragment of the lanes beside lane 0.
