@@ -96,6 +96,7 @@ impl Batch {
     }
 
     /// Appends `bytes`, of any protocol, for a byte stream: for protocols that bring their own framing.
+    #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
         self.copy(StreamKey::MAIN, Class::Interactive, bytes);
     }
@@ -108,8 +109,17 @@ impl Batch {
     /// Puts what follows, until [`end_urgent`](Self::end_urgent), before the first frame that yields and has not
     /// begun.
     pub(crate) fn begin_urgent(&mut self) {
-        self.urgent = self.segments.iter().position(|segment| segment.yields);
         self.yielding = false;
+        self.urgent = if self.segments.is_empty() {
+            None
+        } else {
+            self.first_yielding()
+        };
+    }
+
+    #[cold]
+    fn first_yielding(&self) -> Option<usize> {
+        self.segments.iter().position(|segment| segment.yields)
     }
 
     pub(crate) fn end_urgent(&mut self) {
@@ -143,7 +153,7 @@ impl Batch {
     }
 
     /// Copies `bytes` for `stream`.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn copy(&mut self, stream: StreamKey, class: Class, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -195,18 +205,19 @@ impl Batch {
             piece,
             yields,
         };
-        match &mut self.urgent {
-            Some(at) => {
-                self.segments.insert(*at, segment);
-                *at = at.saturating_add(1);
-            }
-            None => {
-                if self.segments.capacity() == 0 {
-                    self.make_room_for_one();
-                }
-                self.segments.push_back(segment);
-            }
+        if let Some(at) = self.urgent {
+            return self.insert_at(at, segment);
         }
+        if self.segments.capacity() == 0 {
+            self.make_room_for_one();
+        }
+        self.segments.push_back(segment);
+    }
+
+    #[cold]
+    fn insert_at(&mut self, at: usize, urgent: Segment) {
+        self.segments.insert(at, urgent);
+        self.urgent = Some(at.saturating_add(1));
     }
 
     /// Most writes have one.

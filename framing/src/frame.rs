@@ -170,6 +170,18 @@ impl HeaderBytes {
     /// The header of a frame of `kind` with `len` bytes of payload.
     #[inline]
     pub(crate) fn new(kind: Kind, lane: u64, len: usize) -> Self {
+        if let (0..=250, 0..=250) = (lane, len) {
+            // a byte each, as in most
+            let mut bytes = [0; MAX_HEADER];
+            let [kind_at, lane_at, len_at, ..] = &mut bytes;
+            (*kind_at, *lane_at, *len_at) = (kind as u8, lane as u8, len as u8);
+            return Self { bytes, len: 3 };
+        }
+        Self::new_any(kind, lane, len)
+    }
+
+    #[cold]
+    fn new_any(kind: Kind, lane: u64, len: usize) -> Self {
         let mut bytes = [0; MAX_HEADER];
         let mut rest = &mut bytes[..];
         varint::put(&mut rest, u64::from(kind as u8));

@@ -58,17 +58,11 @@ impl Outlet {
         while !batch.is_empty() {
             let written = match batch.only() {
                 Some(bytes) => self.main.try_write(&[IoSlice::new(bytes)]),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    let filled = batch.slices(&mut slices);
-                    self.main.try_write(slices.get(..filled).unwrap_or_default())
-                }
+                None => write_pieces(&mut *self.main, batch),
             };
-            match written {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => batch.advance(n),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Written::Blocked),
-                Err(error) => return Err(error),
+            match taken(written)? {
+                Some(n) => batch.advance(n),
+                None => return Ok(Written::Blocked),
             }
         }
         Ok(Written::All)
@@ -165,6 +159,7 @@ impl LanesOut {
     }
 
     /// Writes every stream as far as it goes; one that takes no more does not hold up the others.
+    #[inline(never)]
     fn write(&mut self, main: &mut dyn ByteTx, batch: &mut Batch) -> io::Result<Written> {
         self.blocked.clear();
         let mut at = 0_usize;
@@ -298,11 +293,33 @@ impl Sink {
 
 /// How many of `bytes`, which are some, were taken, or `None` if the stream takes no more now.
 fn write_some(tx: &mut dyn ByteTx, bytes: &[u8]) -> io::Result<Option<usize>> {
-    match tx.try_write(&[IoSlice::new(bytes)]) {
+    taken(tx.try_write(&[IoSlice::new(bytes)]))
+}
+
+/// Writes what there is in several pieces. Apart, as most batches have one, and the room for many takes much of the stack.
+#[inline(never)]
+fn write_pieces(tx: &mut dyn ByteTx, batch: &Batch) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let filled = batch.slices(&mut slices);
+    tx.try_write(slices.get(..filled).unwrap_or_default())
+}
+
+/// How many bytes were taken of some, or `None` if no more are taken now.
+#[inline]
+fn taken(written: io::Result<usize>) -> io::Result<Option<usize>> {
+    match written {
+        Ok(n @ 1..) => Ok(Some(n)),
         Ok(0) => Err(ErrorKind::WriteZero.into()),
-        Ok(n) => Ok(Some(n)),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => none_taken(error),
+    }
+}
+
+#[cold]
+fn none_taken(error: io::Error) -> io::Result<Option<usize>> {
+    if error.kind() == ErrorKind::WouldBlock {
+        Ok(None)
+    } else {
+        Err(error)
     }
 }
 

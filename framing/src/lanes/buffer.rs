@@ -120,28 +120,37 @@ impl SendBuffer {
     }
 
     /// Hands out the next `n` bytes, of which there are as many, to `batch`.
-    pub(crate) fn transmit(&mut self, mut n: usize, batch: &mut Batch, stream: StreamKey, class: Class) {
+    pub(crate) fn transmit(&mut self, n: usize, batch: &mut Batch, stream: StreamKey, class: Class) {
         self.sent = self.sent.saturating_add(length(n));
         if !self.retain {
             self.start = self.sent;
         }
-        while n > 0 {
-            let Some(piece) = self.pieces.get_mut(self.cursor.piece) else {
-                let end = self.cursor.at.saturating_add(n);
-                batch.copy(
-                    stream,
-                    class,
-                    self.tail.get(self.cursor.at..end).unwrap_or_default(),
-                );
-                if self.retain {
-                    self.cursor.at = end;
-                } else if end >= self.tail.len() {
-                    self.tail.clear();
-                } else {
-                    self.tail.advance(end);
-                }
-                return;
-            };
+        let n = if self.cursor.piece < self.pieces.len() {
+            self.transmit_pieces(n, batch, stream, class)
+        } else {
+            n
+        };
+        let end = self.cursor.at.saturating_add(n);
+        batch.copy(
+            stream,
+            class,
+            self.tail.get(self.cursor.at..end).unwrap_or_default(),
+        );
+        if self.retain {
+            self.cursor.at = end;
+        } else if end >= self.tail.len() {
+            self.tail.clear();
+        } else {
+            self.tail.advance(end);
+        }
+    }
+
+    /// Hands out what of the next `n` bytes is in pieces, and returns how many are in the tail.
+    #[inline(never)]
+    fn transmit_pieces(&mut self, mut n: usize, batch: &mut Batch, stream: StreamKey, class: Class) -> usize {
+        while n > 0
+            && let Some(piece) = self.pieces.get_mut(self.cursor.piece)
+        {
             let left = piece.len().saturating_sub(self.cursor.at);
             let take = left.min(n);
             n = n.saturating_sub(take);
@@ -163,6 +172,7 @@ impl SendBuffer {
                 self.cursor.at = until;
             }
         }
+        n
     }
 
     /// Drops what lies before `upto`, which is not beyond what was handed out.
