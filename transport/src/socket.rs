@@ -194,6 +194,7 @@ enum Half<T, S: Socket> {
     Gone(PhantomData<S>),
 }
 
+#[cold]
 fn gone() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotConnected,
@@ -465,6 +466,7 @@ mod unix {
     }
 
     /// Writes, whatever the reactor knows.
+    #[inline(never)]
     pub(crate) fn write(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         // More than that at once is an error on every system.
         const MOST: usize = 1024;
@@ -546,10 +548,15 @@ fn write(_: &impl Socket, _: &[IoSlice<'_>]) -> io::Result<usize> {
 fn retry(mut act: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match act() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_interrupted(&error) => {}
             result => return result,
         }
     }
+}
+
+#[cold]
+fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
 }
 
 /// Sockets belong to the reactor of a runtime; without one tokio panics.
