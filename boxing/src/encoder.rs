@@ -92,11 +92,14 @@ impl Encoder {
                 self.sink.close();
                 Ok(())
             }
-            Err(error) => {
-                self.clear();
-                Err(*error)
-            }
+            Err(error) => Err(self.refused(*error)),
         }
+    }
+
+    #[cold]
+    fn refused(&mut self, error: CodecError) -> CodecError {
+        self.clear();
+        error
     }
 
     #[inline]
@@ -127,20 +130,20 @@ impl Encoder {
     /// Drops the value and its references, and keeps up to 64 KiB of memory.
     #[inline]
     pub fn clear(&mut self) {
-        let Sink { scratch, parts, .. } = &mut self.sink;
-        scratch.clear();
-        if !parts.is_empty() {
-            parts.clear();
+        self.sink.scratch.clear();
+        let has_more = !self.sink.parts.is_empty() || self.references.capacity() != 0;
+        if has_more || self.sink.scratch.capacity() > KEEP {
+            self.clear_more();
         }
-        if !self.references.is_empty() {
-            self.references.clear();
-        }
-        if scratch.capacity() > KEEP {
-            scratch.shrink_to(KEEP);
-        }
-        if self.references.capacity() > KEEP_REFERENCES {
-            self.references.shrink_to(KEEP_REFERENCES);
-        }
+    }
+
+    /// What few values have.
+    #[cold]
+    fn clear_more(&mut self) {
+        self.sink.parts.clear();
+        self.sink.scratch.shrink_to(KEEP);
+        self.references.clear();
+        self.references.shrink_to(KEEP_REFERENCES);
     }
 }
 

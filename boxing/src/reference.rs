@@ -162,23 +162,28 @@ enum Unmade {
 #[inline]
 fn make() {
     if let Some(unmade) = UNMADE.take() {
-        let references = Vec::new();
-        push_made(match unmade {
-            Unmade::Boxing => Scope::Boxing {
-                references,
-                offer: None,
-            },
-            Unmade::Unboxing { depth } => Scope::Unboxing {
-                references,
-                body: None,
-                depth,
-            },
-            Unmade::Reading => Scope::Reading {
-                held: Vec::new(),
-                bytes: None,
-            },
-        });
+        make_of(unmade);
     }
+}
+
+#[cold]
+fn make_of(unmade: Unmade) {
+    let references = Vec::new();
+    push_made(match unmade {
+        Unmade::Boxing => Scope::Boxing {
+            references,
+            offer: None,
+        },
+        Unmade::Unboxing { depth } => Scope::Unboxing {
+            references,
+            body: None,
+            depth,
+        },
+        Unmade::Reading => Scope::Reading {
+            held: Vec::new(),
+            bytes: None,
+        },
+    });
 }
 
 /// Runs `run` on the innermost message at hand, if there is one.
