@@ -226,7 +226,7 @@ impl Source {
 
     fn rest(&mut self) {
         if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
+            self.release();
             self.want = READ_LEAST;
         }
         self.rx.rest();
@@ -234,14 +234,19 @@ impl Source {
 
     /// Makes room for the next read, and says how much there is.
     fn reserve(&mut self) -> usize {
-        if self.buffer.is_empty() && self.buffer.capacity() > self.want.saturating_mul(2) {
-            self.buffer = BytesMut::new(); // the torrent is over
+        if self.buffer.is_empty() && self.buffer.capacity() > self.want << 1 {
+            self.release(); // the torrent is over
         }
         let spare = self.buffer.capacity().saturating_sub(self.buffer.len());
         if spare < self.want >> 1 {
             self.buffer.reserve(self.want);
         }
         self.buffer.capacity().saturating_sub(self.buffer.len())
+    }
+
+    #[cold]
+    fn release(&mut self) {
+        self.buffer = BytesMut::new();
     }
 
     /// Learns from a read of `n` bytes into `spare`; true at the end.

@@ -112,6 +112,12 @@ impl SendBuffer {
         self.pieces.push_back(bytes);
     }
 
+    /// Appends `pieces`, sharing those that are not short.
+    #[inline(never)]
+    pub(crate) fn push_all(&mut self, pieces: &[Bytes]) {
+        pieces.iter().for_each(|piece| self.push(piece.clone()));
+    }
+
     /// Makes the tail a piece; the cursor stays where it is, for the tail counts as the piece behind the last.
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {

@@ -207,9 +207,14 @@ impl Prefix {
 pub(crate) fn put_prefix(out: &mut impl BufMut, head: usize, bulk: Option<(u64, u64)>) {
     varint::put(out, length(head) << 1 | u64::from(bulk.is_some()));
     if let Some((lane, len)) = bulk {
-        varint::put(out, lane);
-        varint::put(out, len);
+        put_bulk(out, lane, len);
     }
+}
+
+#[cold]
+fn put_bulk(out: &mut impl BufMut, lane: u64, len: u64) {
+    varint::put(out, lane);
+    varint::put(out, len);
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ impl Outgoing {
             }
         });
         if let Body::Rope(pieces) = body {
-            pieces.iter().for_each(|piece| self.messages.push(piece.clone()));
+            self.messages.push_all(pieces);
         }
     }
 
@@ -211,7 +211,7 @@ impl Outgoing {
         if let Some(lane) = self.lanes.get_mut(&number) {
             match body {
                 Body::Slice(bytes) => lane.buffer.push(Bytes::copy_from_slice(bytes)),
-                Body::Rope(pieces) => pieces.iter().for_each(|piece| lane.buffer.push(piece.clone())),
+                Body::Rope(pieces) => lane.buffer.push_all(pieces),
             }
             lane.finish = Finish::End;
         }
