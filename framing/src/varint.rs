@@ -59,6 +59,7 @@ pub fn put(out: &mut impl BufMut, value: u64) {
     }
 }
 
+#[inline(never)]
 fn put_long(out: &mut impl BufMut, value: u64) {
     match value {
         0..=0xffff => {
@@ -90,6 +91,8 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(u64, usize)>, VarintError> {
     }
 }
 
+/// One for all who read: their own code stays short.
+#[inline(never)]
 fn decode_long(first: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, VarintError> {
     let (value, smallest, len) = match first {
         U16 => match rest.first_chunk() {
@@ -120,6 +123,27 @@ fn decode_long(first: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, VarintErr
 /// As [`decode`], and [`VarintError::Truncated`] where that would ask for more.
 #[inline]
 pub fn take(bytes: &mut &[u8]) -> Result<u64, VarintError> {
+    match take_short(bytes) {
+        Some(value) => Ok(value),
+        None => take_long(bytes),
+    }
+}
+
+/// Takes a varint of one byte off the front of `bytes`: `None` if it is longer, wrong or not there, and then nothing is taken.
+#[inline]
+pub fn take_short(bytes: &mut &[u8]) -> Option<u64> {
+    match bytes {
+        [value @ 0..=250, rest @ ..] => {
+            let value = u64::from(*value);
+            *bytes = rest;
+            Some(value)
+        }
+        _ => None,
+    }
+}
+
+#[inline(never)]
+fn take_long(bytes: &mut &[u8]) -> Result<u64, VarintError> {
     let (value, len) = decode(bytes)?.ok_or(VarintError::Truncated)?;
     *bytes = bytes.get(len..).unwrap_or_default();
     Ok(value)
