@@ -246,12 +246,12 @@ impl Message<'_> {
 fn take<T>(
     bytes: &mut Bytes,
     references: u32,
-    read: impl FnOnce(u8, &mut Reader<'_>) -> Result<T, MessageError>,
+    read: impl FnOnce(u8, &mut Reader<'_>) -> T,
 ) -> Result<T, MessageError> {
     let mut reader = Reader::new(bytes, references);
-    let kind = reader.byte()?;
-    let message = read(kind, &mut reader)?;
-    let left = reader.left();
+    let kind = reader.byte();
+    let message = read(kind, &mut reader);
+    let left = reader.finish()?;
     bytes.advance(bytes.len().saturating_sub(left));
     Ok(message)
 }
@@ -264,74 +264,73 @@ fn put_numbers<const N: usize>(out: &mut Vec<u8>, kind: u8, numbers: [u64; N]) {
 }
 
 /// Any message but a call or a return.
-fn read(kind: u8, reader: &mut Reader<'_>) -> Result<Message<'static>, MessageError> {
-    Ok(match kind {
+fn read(kind: u8, reader: &mut Reader<'_>) -> Message<'static> {
+    match kind {
         kind::FINISH => Message::Finish {
-            call: reader.number()?,
+            call: reader.number(),
         },
         kind::RELEASE => Message::Release {
-            exports: Cow::Owned(read_releases(reader)?),
+            exports: Cow::Owned(read_releases(reader)),
         },
         kind::CANCEL => {
-            let call = reader.number()?;
+            let call = reader.number();
             Message::Cancel {
                 call,
-                reason: reason(reader.byte()?),
+                reason: reason(reader.byte()),
             }
         }
         kind::RETAIN => Message::Retain {
-            export: reader.number()?,
+            export: reader.number(),
         },
         kind::REVOKED => {
-            let export = reader.number()?;
+            let export = reader.number();
             Message::Revoked {
                 export,
-                error: take_error(reader)?,
+                error: take_error(reader),
             }
         }
         kind::FLUSH => {
-            let flush = reader.number()?;
+            let flush = reader.number();
             Message::Flush {
                 flush,
-                call: reader.number()?,
+                call: reader.number(),
             }
         }
         kind::FLUSH_ACK => Message::FlushAck {
-            flush: reader.number()?,
+            flush: reader.number(),
         },
         kind::CALL_CREDIT => {
-            let calls = reader.number()?;
+            let calls = reader.number();
             Message::CallCredit {
                 calls,
-                bytes: reader.number()?,
+                bytes: reader.number(),
             }
         }
-        kind::GET_SHAPE => Message::GetShape { shape: reader.u32()? },
-        kind::SHAPE => Message::Shape { shape: reader.u32()? },
-        kind::HELLO => Message::Hello(Hello::decode(reader)?),
+        kind::GET_SHAPE => Message::GetShape { shape: reader.u32() },
+        kind::SHAPE => Message::Shape { shape: reader.u32() },
+        kind::HELLO => Message::Hello(Hello::decode(reader)),
         kind::DRAIN => Message::Drain,
         kind::ABORT => {
-            let code = reader.number()?;
+            let code = reader.number();
             Message::Abort {
                 code,
-                text: reader.text(MAX_TEXT)?,
+                text: reader.text(MAX_TEXT),
             }
         }
-        kind if kind >= kind::OPTIONAL || kind::STREAMS.contains(&kind) || kind::HAND_OFF.contains(&kind) => {
+        kind => {
+            let is_known =
+                kind >= kind::OPTIONAL || kind::STREAMS.contains(&kind) || kind::HAND_OFF.contains(&kind);
+            if !is_known {
+                reader.fail(MessageError::UnknownKind { kind });
+            }
             Message::Reserved { kind }
         }
-        kind => return Err(MessageError::UnknownKind { kind }),
-    })
+    }
 }
 
-fn read_releases(reader: &mut Reader<'_>) -> Result<Vec<(u64, u64)>, MessageError> {
-    let count = reader.count(2)?;
-    let mut exports = Vec::with_capacity(count);
-    for _ in 0..count {
-        let export = reader.number()?;
-        exports.push((export, reader.number()?));
-    }
-    Ok(exports)
+fn read_releases(reader: &mut Reader<'_>) -> Vec<(u64, u64)> {
+    let count = reader.count(2);
+    (0..count).map(|_| (reader.number(), reader.number())).collect()
 }
 
 const fn reason_number(reason: CancelReason) -> u8 {

@@ -25,6 +25,8 @@ mod mark {
     pub(super) const TRACE: u64 = 1 << 12;
     pub(super) const STREAMS: u64 = 1 << 13;
     pub(super) const UNKNOWN: u64 = !((1 << 14) - 1);
+    /// Those that few calls have, as most are a target and a method.
+    pub(super) const RARE: u64 = CHAIN | TIME_LEFT | DESCRIPTORS | HOPS | PRIORITY | TRACE | STREAMS;
 }
 
 /// A call, without its arguments.
@@ -158,57 +160,26 @@ impl Call<'_> {
     }
 
     #[inline]
-    fn decode(reader: &mut Reader<'_>) -> Result<Call<'static>, MessageError> {
-        let call = reader.number()?;
-        let marks = reader.number()?;
-        if marks & mark::UNKNOWN != 0 {
-            return Err(MessageError::UnknownMark { marks });
-        }
+    fn decode(reader: &mut Reader<'_>) -> Call<'static> {
+        let call = reader.number();
+        let marks = reader.number();
         let has = |mark| marks & mark != 0;
-        let target = reader.number()?;
+        if has(mark::UNKNOWN) {
+            reader.fail(MessageError::UnknownMark { marks });
+        }
+        let target = reader.number();
         let target = if has(mark::ANSWER) {
             Target::Answer {
                 call: target,
-                slot: reader.small()?,
+                slot: reader.small(),
             }
         } else {
             Target::Export(target)
         };
         let operation = if has(mark::OPERATION) {
-            Operation::decode_other(reader)?
+            Operation::decode_other(reader)
         } else {
-            Operation::decode_method(reader)?
-        };
-        let time_left = if has(mark::TIME_LEFT) {
-            Some(reader.number()?)
-        } else {
-            None
-        };
-        let chain = if has(mark::CHAIN) {
-            Some(decode_chain(reader)?)
-        } else {
-            None
-        };
-        let hops = if has(mark::HOPS) { reader.byte()? } else { 0 };
-        let priority = if has(mark::PRIORITY) {
-            Some(reader.byte()?)
-        } else {
-            None
-        };
-        let trace = if has(mark::TRACE) {
-            Some(Box::new(reader.array()?))
-        } else {
-            None
-        };
-        let descriptors = if has(mark::DESCRIPTORS) {
-            descriptor::decode_all(reader)?
-        } else {
-            Refs::new()
-        };
-        let streams = if has(mark::STREAMS) {
-            Bytes::copy_from_slice(reader.bytes()?)
-        } else {
-            Bytes::new()
+            Operation::decode_method(reader)
         };
         let options = CallOptions {
             no_pipeline: has(mark::NO_PIPELINE),
@@ -218,28 +189,61 @@ impl Call<'_> {
             blocking: has(mark::BLOCKING),
             followed: false,
             deadline: None,
-            chain,
-            hops,
-            trace,
+            chain: None,
+            hops: 0,
+            trace: None,
             results: ResultShapes::default(),
             fetch: 0,
         };
-        Ok(Call {
+        let mut call = Call {
             call,
             target,
             operation,
             options,
-            time_left,
-            priority,
-            descriptors,
-            streams,
-        })
+            time_left: None,
+            priority: None,
+            descriptors: Refs::new(),
+            streams: Bytes::new(),
+        };
+        if has(mark::RARE) {
+            call.decode_rare(marks, reader);
+        }
+        call
+    }
+
+    #[inline(never)]
+    fn decode_rare(&mut self, marks: u64, reader: &mut Reader<'_>) {
+        let has = |mark| marks & mark != 0;
+        if has(mark::TIME_LEFT) {
+            self.time_left = Some(reader.number());
+        }
+        if has(mark::CHAIN) {
+            self.options.chain = Some(decode_chain(reader));
+        }
+        if has(mark::HOPS) {
+            self.options.hops = reader.byte();
+        }
+        if has(mark::PRIORITY) {
+            self.priority = Some(reader.byte());
+        }
+        if has(mark::TRACE) {
+            self.options.trace = Some(Box::new(reader.array()));
+        }
+        if has(mark::DESCRIPTORS) {
+            self.descriptors = descriptor::decode_all(reader);
+        }
+        if has(mark::STREAMS) {
+            self.streams = Bytes::copy_from_slice(reader.bytes());
+        }
     }
 }
 
-fn decode_chain(reader: &mut Reader<'_>) -> Result<Chain, MessageError> {
-    let id = u128::from_le_bytes(reader.array()?);
-    let depth = reader.number()?;
-    let depth = u16::try_from(depth).map_err(|_| MessageError::TooLarge { number: depth })?;
-    Ok(Chain::new(id, depth))
+fn decode_chain(reader: &mut Reader<'_>) -> Chain {
+    let id = u128::from_le_bytes(reader.array());
+    let depth = reader.number();
+    let depth = u16::try_from(depth).unwrap_or_else(|_| {
+        reader.fail(MessageError::TooLarge { number: depth });
+        0
+    });
+    Chain::new(id, depth)
 }

@@ -1,7 +1,7 @@
 //! References as they travel: descriptors, beside the body and never in it (PROTOCOL.md § 5.4).
 
 use bytes::{BufMut, Bytes};
-use farref_boxing::{DecodeLimits, EncodedBody, Encoder, Error, Fault, decode};
+use farref_boxing::{DecodeLimits, EncodedBody, Encoder, Error, ErrorKind, Fault, decode};
 use farref_framing::varint;
 
 use super::reader::{Reader, put_bytes};
@@ -87,24 +87,27 @@ impl Descriptor {
         }
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
-        Ok(match reader.byte()? {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Self {
+        match reader.byte() {
             kind::NULL => Self::Null,
-            kind::BROKEN => Self::Broken(take_error(reader)?),
-            kind::OWNED => Self::Owned(Handed::decode(reader)?),
-            kind::BORROWED => Self::Borrowed(Handed::decode(reader)?),
+            kind::BROKEN => Self::Broken(take_error(reader)),
+            kind::OWNED => Self::Owned(Handed::decode(reader)),
+            kind::BORROWED => Self::Borrowed(Handed::decode(reader)),
             kind::HOME => Self::Home {
-                export: reader.number()?,
+                export: reader.number(),
             },
             kind::ANSWER => {
-                let call = reader.number()?;
+                let call = reader.number();
                 Self::Answer {
                     call,
-                    slot: reader.small()?,
+                    slot: reader.small(),
                 }
             }
-            kind => return Err(MessageError::UnknownDescriptor { kind }),
-        })
+            kind => {
+                reader.fail(MessageError::UnknownDescriptor { kind });
+                Self::Null
+            }
+        }
     }
 }
 
@@ -115,14 +118,14 @@ impl Handed {
         out.put_u64_le(self.interface);
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
-        let export = reader.number()?;
-        let object = reader.number()?;
-        Ok(Self {
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        let export = reader.number();
+        let object = reader.number();
+        Self {
             export,
             object,
-            interface: reader.u64()?,
-        })
+            interface: reader.u64(),
+        }
     }
 }
 
@@ -133,16 +136,13 @@ pub(super) fn encode_all(descriptors: &[Descriptor], out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn decode_all(reader: &mut Reader<'_>) -> Result<Refs<Descriptor>, MessageError> {
-    let count = reader.count(1)?;
+pub(super) fn decode_all(reader: &mut Reader<'_>) -> Refs<Descriptor> {
+    let count = reader.count(1);
     if count > reader.references as usize {
-        return Err(MessageError::TooManyReferences { count: count as u64 });
+        reader.fail(MessageError::TooManyReferences { count: count as u64 });
+        return Refs::new();
     }
-    let mut descriptors = Refs::with_capacity(count);
-    for _ in 0..count {
-        descriptors.push(Descriptor::decode(reader)?);
-    }
-    Ok(descriptors)
+    (0..count).map(|_| Descriptor::decode(reader)).collect()
 }
 
 /// Writes an error behind its length, cut down if it is long.
@@ -150,9 +150,12 @@ pub(super) fn put_error(out: &mut Vec<u8>, error: &Error) {
     put_bytes(out, &error_bytes(error, MAX_ERROR));
 }
 
-pub(super) fn take_error(reader: &mut Reader<'_>) -> Result<Error, MessageError> {
-    let bytes = Bytes::copy_from_slice(reader.bytes_within(MAX_ERROR)?);
-    read_error(&bytes).ok_or(MessageError::BadError)
+pub(super) fn take_error(reader: &mut Reader<'_>) -> Error {
+    let bytes = Bytes::copy_from_slice(reader.bytes_within(MAX_ERROR));
+    read_error(&bytes).unwrap_or_else(|| {
+        reader.fail(MessageError::BadError);
+        ErrorKind::Malformed.into()
+    })
 }
 
 /// An error as a payload (PROTOCOL.md § 9.8); if that is longer than `limit`, the beginning of its message alone.

@@ -3,7 +3,7 @@
 use farref_framing::varint;
 
 use super::reader::{Reader, put_text};
-use super::{Descriptor, MAX_TEXT, MessageError};
+use super::{Descriptor, MAX_TEXT};
 
 /// What a peer says first.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,29 +66,29 @@ impl Hello {
     }
 
     /// Fields of later versions follow, each a type and bytes behind their length: they are skipped.
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
-        let version = reader.number()?;
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Self {
+        let version = reader.number();
         let limits = PeerLimits {
-            calls: reader.number()?,
-            call_bytes: reader.number()?,
-            objects: reader.number()?,
-            depth: reader.number()?,
-            references: reader.number()?,
-            streams: reader.number()?,
+            calls: reader.number(),
+            call_bytes: reader.number(),
+            objects: reader.number(),
+            depth: reader.number(),
+            references: reader.number(),
+            streams: reader.number(),
         };
-        let features = reader.number()?;
-        let root = Descriptor::decode(reader)?;
-        let name = reader.text(MAX_TEXT)?;
+        let features = reader.number();
+        let root = Descriptor::decode(reader);
+        let name = reader.text(MAX_TEXT);
         while reader.left() != 0 {
-            reader.number()?;
-            reader.bytes()?;
+            reader.number();
+            reader.bytes();
         }
-        Ok(Self {
+        Self {
             version,
             limits,
             features,
             root,
             name,
-        })
+        }
     }
 }

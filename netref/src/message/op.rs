@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use bytes::BufMut;
 
-use super::MessageError;
 use super::reader::{Reader, put_bytes};
 use crate::protocol::{Op, Ordering};
 
@@ -65,9 +64,9 @@ impl Operation<'_> {
                 method,
                 shape,
             } => {
-                out.put_u64_le(*interface);
-                out.put_u32_le(*method);
-                return out.put_u32_le(*shape);
+                let method = u128::from(*method) << 64;
+                let shape = u128::from(*shape) << 96;
+                return out.put_u128_le(shape | method | u128::from(*interface));
             }
             Op::Named(_) => 1,
             Op::Get(_) => 2,
@@ -98,20 +97,20 @@ impl Operation<'_> {
     }
 
     #[inline]
-    pub(super) fn decode_method(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
-        let interface = reader.u64()?;
-        let method = reader.u32()?;
-        Ok(Self::Known(Cow::Owned(Op::Method {
-            interface,
-            method,
-            shape: reader.u32()?,
-        })))
+    pub(super) fn decode_method(reader: &mut Reader<'_>) -> Self {
+        // The three numbers at once.
+        let numbers = u128::from_le_bytes(reader.array());
+        Self::Known(Cow::Owned(Op::Method {
+            interface: numbers as u64,
+            method: (numbers >> 64) as u32,
+            shape: (numbers >> 96) as u32,
+        }))
     }
 
     /// Every other operation has a name, which may be empty: so an unknown one can be skipped.
-    pub(super) fn decode_other(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
-        let code = reader.byte()?;
-        let name = reader.text(MAX_NAME)?;
+    pub(super) fn decode_other(reader: &mut Reader<'_>) -> Self {
+        let code = reader.byte();
+        let name = reader.text(MAX_NAME);
         let op = match code {
             1 => Op::Named(name),
             2 => Op::Get(name),
@@ -136,8 +135,8 @@ impl Operation<'_> {
             21 => Op::Order(Ordering::LessEqual),
             22 => Op::Order(Ordering::Greater),
             23 => Op::Order(Ordering::GreaterEqual),
-            code => return Ok(Self::Unknown(UnknownOperation { code })),
+            code => return Self::Unknown(UnknownOperation { code }),
         };
-        Ok(Self::Known(Cow::Owned(op)))
+        Self::Known(Cow::Owned(op))
     }
 }

@@ -92,45 +92,47 @@ impl Return {
     }
 
     #[inline]
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
-        let call = reader.number()?;
-        let marks = reader.byte()?;
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        let call = reader.number();
+        let marks = reader.byte();
+        let has = |mark| marks & mark != 0;
+        let mut returned = Self {
+            call,
+            verdict: Verdict::Value,
+            shape: 0,
+            descriptors: Refs::new(),
+            streams: Bytes::new(),
+        };
+        if has(mark::SHAPE) {
+            returned.shape = reader.u32();
+        }
+        if has(!mark::SHAPE) {
+            returned.decode_rare(marks, reader);
+        }
+        returned
+    }
+
+    /// All but the value without references that most are.
+    #[inline(never)]
+    fn decode_rare(&mut self, marks: u8, reader: &mut Reader<'_>) {
         let has = |mark| marks & mark != 0;
         let started = has(mark::STARTED);
-        let verdict = match marks & mark::VERDICT {
+        self.verdict = match marks & mark::VERDICT {
             mark::VALUE if !started => Verdict::Value,
             mark::FAILED if !started => Verdict::Failed,
             mark::FAULT if !has(mark::DESCRIPTORS | mark::STREAMS | mark::SHAPE) => {
                 Verdict::Fault { started }
             }
-            _ => {
-                return Err(MessageError::UnknownMark {
-                    marks: u64::from(marks),
-                });
-            }
+            _ => return reader.fail(MessageError::UnknownMark { marks: marks.into() }),
         };
         if has(mark::UNKNOWN) {
-            return Err(MessageError::UnknownMark {
-                marks: u64::from(marks),
-            });
+            return reader.fail(MessageError::UnknownMark { marks: marks.into() });
         }
-        let shape = if has(mark::SHAPE) { reader.u32()? } else { 0 };
-        let descriptors = if has(mark::DESCRIPTORS) {
-            descriptor::decode_all(reader)?
-        } else {
-            Refs::new()
-        };
-        let streams = if has(mark::STREAMS) {
-            Bytes::copy_from_slice(reader.bytes()?)
-        } else {
-            Bytes::new()
-        };
-        Ok(Self {
-            call,
-            verdict,
-            shape,
-            descriptors,
-            streams,
-        })
+        if has(mark::DESCRIPTORS) {
+            self.descriptors = descriptor::decode_all(reader);
+        }
+        if has(mark::STREAMS) {
+            self.streams = Bytes::copy_from_slice(reader.bytes());
+        }
     }
 }
