@@ -72,6 +72,7 @@ pub(crate) fn encode(encoder: &mut Encoder, ask: &Ask, arguments: &impl Serializ
 /// # Errors
 ///
 /// [`ErrorKind::SchemaMismatch`]: it is no value of the method's type.
+#[inline(never)]
 pub(crate) fn read<A, R>(
     method: &Method,
     failed: bool,

@@ -20,6 +20,11 @@ pub(crate) fn received(refs: Refs<Received<EngineHandles>>) -> Vec<Reference> {
     if refs.is_empty() {
         return Vec::new();
     }
+    received_some(refs)
+}
+
+#[inline(never)]
+fn received_some(refs: Refs<Received<EngineHandles>>) -> Vec<Reference> {
     refs.into_iter()
         .map(|received| handle(received).into_reference())
         .collect()
@@ -48,6 +53,11 @@ pub(crate) fn outgoing(
     if references.is_empty() {
         return Refs::new();
     }
+    outgoing_some(references, conduit)
+}
+
+#[inline(never)]
+fn outgoing_some(references: &mut Vec<Reference>, conduit: &dyn Conduit) -> Refs<Outgoing<EngineHandles>> {
     references
         .drain(..)
         .map(|reference| one(&reference, conduit))

@@ -12,7 +12,9 @@ use crate::by_name;
 use crate::encoders;
 use crate::interface::Method;
 use crate::peer::Peer;
+use crate::references::{self, limits};
 use crate::remote::{Ask, Outcome, Remote};
+use crate::shapes::Known;
 
 /// The return type of a remote method: a `Result` whose error has room for a failure of the call.
 #[diagnostic::on_unimplemented(
@@ -92,11 +94,7 @@ where
 {
     let read = |outcome| -> Result<R, Error> {
         match outcome? {
-            Outcome::Error(error) => Err(if error.is_remote() {
-                error.with_hop(hop)
-            } else {
-                error
-            }),
+            Outcome::Error(error) => Err(along(error, hop)),
             Outcome::Value {
                 failed,
                 body,
@@ -104,7 +102,7 @@ where
                 shape,
                 writer,
             } => {
-                let references = crate::references::received(refs);
+                let references = references::received(refs);
                 if let Some(Ask::Named(method, _)) = hop.ask {
                     return by_name::read::<A, R>(method, failed, &body, &references, hop);
                 }
@@ -114,6 +112,17 @@ where
         }
     };
     read(outcome).unwrap_or_else(R::from_error)
+}
+
+/// The failure of a call that went that way.
+#[cold]
+#[inline(never)]
+fn along(error: Error, hop: Hop<'_>) -> Error {
+    if error.is_remote() {
+        error.with_hop(hop)
+    } else {
+        error
+    }
 }
 
 /// What a method returned: its value through the adapter `A`, or its error value if it has `failed`; `writer` is what
@@ -130,18 +139,29 @@ where
     A: for<'de> DeserializeAs<'de, R::Value>,
 {
     if failed {
-        let mut failure = read_by::<R::Failure>(body, references, writer)?;
-        // A farref error says where it has been; a type of the user's own is theirs.
-        if let Some(hop) = hop
-            && let Some(error) = (&mut failure as &mut dyn Any).downcast_mut::<Error>()
-        {
-            *error = error.clone().with_hop(hop);
-        }
+        let failure = decode_failure(body, references, writer, hop)?;
         Ok(R::from_result(Err(failure)))
     } else {
         let value = read_by::<FromAs<A, R::Value>>(body, references, writer)?;
         Ok(R::from_result(Ok(value.into_inner())))
     }
+}
+
+#[inline(never)]
+fn decode_failure<F: DeserializeOwned + 'static>(
+    body: &Bytes,
+    references: &[Reference],
+    writer: Option<&Shape>,
+    hop: Option<Hop<'_>>,
+) -> Result<F, Error> {
+    let mut failure = read_by::<F>(body, references, writer)?;
+    // A farref error says where it has been; a type of the user's own is theirs.
+    if let Some(hop) = hop
+        && let Some(error) = (&mut failure as &mut dyn Any).downcast_mut::<Error>()
+    {
+        *error = error.clone().with_hop(hop);
+    }
+    Ok(failure)
 }
 
 /// What the result was written with, if that is another type than it is read as and can be read as that.
@@ -160,6 +180,17 @@ fn foreign(
     if shape == own.fingerprint || shape == 0 {
         return Ok(None);
     }
+    foreign_to(own, method, shape, writer)
+}
+
+#[cold]
+#[inline(never)]
+fn foreign_to(
+    own: &Known,
+    method: &Method,
+    shape: u32,
+    writer: Option<&Arc<Shape>>,
+) -> Result<Option<Arc<Shape>>, Error> {
     let what = format!("what `{}` returned", method.name);
     match writer {
         Some(writer) => own.reads(writer, &what, method.result).map(Some),
@@ -172,12 +203,19 @@ fn read_by<'a, T: Deserialize<'a>>(
     references: &[Reference],
     writer: Option<&'a Shape>,
 ) -> Result<T, Error> {
-    let limits = crate::references::limits();
-    let read = match writer {
-        Some(writer) => decode_by_shape(body, references, writer, &limits),
-        None => decode(body, references, &limits),
-    };
-    read.map_err(Error::from)
+    match writer {
+        Some(writer) => read_by_shape(body, references, writer),
+        None => decode(body, references, &limits()).map_err(Error::from),
+    }
+}
+
+#[inline(never)]
+fn read_by_shape<'a, T: Deserialize<'a>>(
+    body: &'a Bytes,
+    references: &[Reference],
+    writer: &'a Shape,
+) -> Result<T, Error> {
+    decode_by_shape(body, references, writer, &limits()).map_err(Error::from)
 }
 
 /// For generated code: calls a far method and waits for its result on this thread.
