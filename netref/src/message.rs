@@ -24,6 +24,7 @@ pub use error::MessageError;
 pub use hello::{Hello, PeerLimits};
 pub(crate) use op::{MAX_NAME, name_of};
 pub use op::{Operation, UnknownOperation};
+pub(crate) use returned::Returning;
 pub use returned::{Return, Verdict};
 
 use crate::protocol::{CancelReason, Refs};
@@ -179,7 +180,7 @@ impl Message<'_> {
                 hello.encode(out);
             }
             Self::Call(call) => call.borrowed().encode(out),
-            Self::Return(returned) => returned.encode(out),
+            Self::Return(returned) => returned.borrowed().encode(out),
             Self::Cancel { call, reason } => {
                 put_numbers(out, kind::CANCEL, [*call]);
                 out.push(reason_number(*reason));
@@ -226,10 +227,17 @@ impl Message<'_> {
     /// The bytes are no message, or hold more than it. Nothing of it should be acted on.
     pub fn decode(bytes: &mut Bytes, references: u32) -> Result<Message<'static>, MessageError> {
         match Kind::of(bytes) {
-            Kind::Call => Call::take(bytes, references).map(Message::Call),
-            Kind::Return => Return::take(bytes, references).map(Message::Return),
+            Kind::Call => {
+                let (call, read) = Call::take(bytes, references);
+                read.map(|()| Message::Call(call))
+            }
+            Kind::Return => {
+                let (returned, read) = Return::take(bytes, references);
+                read.map(|()| Message::Return(returned))
+            }
             Kind::Other => {
-                let message = take(bytes, references, read)?;
+                let (message, read) = take(bytes, references, read);
+                read?;
                 let has_body = matches!(message, Message::Shape { .. } | Message::Reserved { .. });
                 if !has_body && !bytes.is_empty() {
                     let bytes = bytes.len() as u64;
@@ -241,19 +249,21 @@ impl Message<'_> {
     }
 }
 
-/// Takes a message off the front of `bytes`; `read` reads what follows its kind.
+/// Takes a message off the front of `bytes`; `read` reads what follows its kind. It is nothing to act on if something was wrong;
+/// that is told beside it, as a message is large, and would be moved once more out of a result.
 #[inline]
 fn take<T>(
     bytes: &mut Bytes,
     references: u32,
     read: impl FnOnce(u8, &mut Reader<'_>) -> T,
-) -> Result<T, MessageError> {
+) -> (T, Result<(), MessageError>) {
     let mut reader = Reader::new(bytes, references);
     let kind = reader.byte();
     let message = read(kind, &mut reader);
-    let left = reader.finish()?;
-    bytes.advance(bytes.len().saturating_sub(left));
-    Ok(message)
+    let read = reader.finish().map(|left| {
+        bytes.advance(bytes.len().saturating_sub(left));
+    });
+    (message, read)
 }
 
 fn put_numbers<const N: usize>(out: &mut Vec<u8>, kind: u8, numbers: [u64; N]) {

@@ -152,11 +152,10 @@ impl<H: Handles> Protocol<H> for Native<H> {
     }
 
     fn poll_timeout(&self) -> Option<Nanos> {
-        self.link
-            .poll_timeout()
-            .into_iter()
-            .chain(self.exchange.poll_timeout())
-            .min()
+        match (self.link.poll_timeout(), self.exchange.poll_timeout()) {
+            (Some(link), Some(exchange)) => Some(link.min(exchange)),
+            (link, exchange) => link.or(exchange),
+        }
     }
 
     fn poll_transmit(&mut self, batch: &mut Batch, now: Nanos) -> bool {

@@ -82,6 +82,18 @@ impl<H: Handles> Answer<H> {
         }
     }
 
+    /// What was to be done, if it waits for its target: it does so no longer.
+    #[inline]
+    pub(super) fn take_queued(&mut self) -> Option<Box<Queued<H>>> {
+        if !matches!(self.stage, Stage::Queued(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.stage, Stage::Running) {
+            Stage::Queued(queued) => Some(queued),
+            Stage::Running | Stage::Returned(_) => None,
+        }
+    }
+
     pub(super) fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Returned(_))
     }

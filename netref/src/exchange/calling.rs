@@ -4,20 +4,31 @@ use std::borrow::Cow;
 use std::task::Poll;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
-use farref_framing::{LaneId, Nanos};
+use farref_framing::Nanos;
 
-use super::credit::weight;
+use super::credit::{weight, weight_of_reference};
 use super::deadlines::Timed;
 use super::questions::{Parts, Progress, Question, Slot, depth};
 use super::references::Purpose;
 use super::rules::Rule;
-use super::waiting::Waiting;
+use super::waiting::{Place, Waiting};
 use super::wire::{self, Of, Written};
 use super::{Exchange, Wire, limit};
-use crate::message::{self, Calling, MAX_NAME, Message, Operation, name_of};
+use crate::message::{self, Calling, Descriptor, MAX_NAME, Message, Operation, name_of};
 use crate::protocol::{
     BodyRef, CallOptions, CallStart, CancelReason, Handles, Op, Outcome, Outgoing, Refs, Target,
 };
+
+/// A call of ours that the peer's limits admit, without its references.
+#[derive(Clone, Copy)]
+pub(super) struct Admitted<'a> {
+    pub(super) question: u64,
+    pub(super) target: Target,
+    pub(super) op: &'a Op,
+    pub(super) options: &'a CallOptions,
+    pub(super) body: BodyRef<'a>,
+    pub(super) now: Nanos,
+}
 
 impl<H: Handles> Exchange<H> {
     /// Makes a call and returns its number. A call that the peer's limits do not admit yet waits inside.
@@ -41,17 +52,24 @@ impl<H: Handles> Exchange<H> {
                 return Err(error);
             }
         };
-        let are_broken = refs.iter().map(|of| matches!(of, Outgoing::Broken(_)));
-        let bytes = weight(wire::len(body), name_of(op), are_broken);
-        let mut question = Question::new(options, bytes, parent);
-        question.waiter = waiter.take();
-        let depth = question.depth;
-        let Some(number) = self.questions.table.insert(question) else {
+        let mut bytes = weight(wire::len(body), name_of(op));
+        for outgoing in &refs {
+            let is_broken = matches!(outgoing, Outgoing::Broken(_));
+            bytes = bytes.saturating_add(weight_of_reference(is_broken));
+        }
+        let depth = depth(options);
+        let number = self.questions.table.insert_with(|| Question {
+            waiter: waiter.take(),
+            ..Question::new(options, bytes, parent)
+        });
+        let Some(number) = number else {
             self.discard_outgoing(refs);
             return Err(limit("too many calls", u32::MAX.into()));
         };
         self.tell_time(now);
-        self.trace_call(number, op, target);
+        if self.trace.is_some() {
+            self.trace_call(number, op, target);
+        }
         let behind = parent.and_then(|parent| match &self.questions.table.get(parent)?.progress {
             Progress::Waiting(waiting) => Some(waiting.place),
             Progress::Sent | Progress::Returned => None,
@@ -60,32 +78,20 @@ impl<H: Handles> Exchange<H> {
             || self.questions.waiting.has(depth)
             || !self.admits(depth, bytes)
             || (depth == 0 && (wire.is_congested() || !self.outbox.is_empty()));
+        let call = Admitted {
+            question: number,
+            target,
+            op,
+            options,
+            body,
+            now,
+        };
         if must_wait {
-            let waiting = &mut self.questions.waiting;
-            let place = match behind {
-                Some(parent) => waiting.place_behind(parent),
-                None => waiting.place(depth),
-            };
-            waiting.insert(place, number);
-            let body = wire::to_bytes(body);
-            let call = Waiting {
-                target,
-                op: op.clone(),
-                options: options.clone(),
-                body,
-                refs,
-                place,
-            };
-            if let Some(question) = self.questions.table.get_mut(number) {
-                question.progress = Progress::Waiting(Box::new(call));
-            }
-        } else if let Err(error) = self.transmit(number, target, op, options, body, refs, now, wire) {
+            self.put_off(&call, refs, behind);
+        } else if let Err(error) = self.transmit(&call, refs, wire) {
             // Not to be dropped here.
-            *waiter = self
-                .questions
-                .table
-                .remove(number)
-                .and_then(|question| question.waiter);
+            let question = self.questions.table.remove(number);
+            *waiter = question.and_then(|question| question.waiter);
             return Err(error);
         }
         if let Some(parent) = parent.and_then(|parent| self.questions.table.get_mut(parent)) {
@@ -103,6 +109,27 @@ impl<H: Handles> Exchange<H> {
         Ok(number)
     }
 
+    /// Makes a call wait, for the one before it or for the peer's limits.
+    #[inline(never)]
+    fn put_off(&mut self, call: &Admitted<'_>, refs: Refs<Outgoing<H>>, behind: Option<Place>) {
+        let waiting = &mut self.questions.waiting;
+        let place = match behind {
+            Some(parent) => waiting.place_behind(parent),
+            None => waiting.place(depth(call.options)),
+        };
+        waiting.insert(place, call.question);
+        if let Some(question) = self.questions.table.get_mut(call.question) {
+            question.progress = Progress::Waiting(Box::new(Waiting {
+                target: call.target,
+                op: call.op.clone(),
+                options: call.options.clone(),
+                body: wire::to_bytes(call.body),
+                refs,
+                place,
+            }));
+        }
+    }
+
     /// Whether a call can be made, and the call on whose result it is made.
     fn check(
         &self,
@@ -116,17 +143,13 @@ impl<H: Handles> Exchange<H> {
             return Err(lost(Certainty::NotSent));
         }
         let Some(peer) = &self.peer else {
-            return Err(Error::new(
-                ErrorKind::Misuse,
-                "the peer has not introduced itself yet",
-            ));
+            return Err(misuse("the peer has not introduced itself yet"));
         };
         if options.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(ErrorKind::Deadline.into());
         }
         if u64::from(depth(options)) > peer.depth {
-            let text = format!("calls are nested more than {} deep", peer.depth);
-            return Err(Error::new(ErrorKind::Loop, text));
+            return Err(nested_too_deep(peer.depth));
         }
         if name_of(op).len() > MAX_NAME {
             return Err(limit("a name is too long, in bytes", MAX_NAME as u64));
@@ -137,99 +160,115 @@ impl<H: Handles> Exchange<H> {
         if !(options.no_pipeline || options.one_way) && self.questions.kept >= peer.objects {
             return Err(limit("too many results are kept by the peer", peer.objects));
         }
-        let Target::Answer { call, .. } = target else {
-            return Ok(None);
-        };
+        match target {
+            Target::Import(_) => Ok(None),
+            Target::Answer { call, .. } => self.check_parent(call).map(Some),
+        }
+    }
+
+    /// Whether something can be called on the result of a call, which comes back.
+    #[inline(never)]
+    fn check_parent(&self, call: u64) -> Result<u64, Error> {
         match self.questions.table.get(call) {
-            Some(parent) if parent.no_pipeline => Err(Error::new(
-                ErrorKind::Misuse,
+            Some(parent) if parent.no_pipeline => Err(misuse(
                 "nothing can be called on the result of a call made without pipes",
             )),
             Some(parent) if parent.is_wanted() && parent.cancel_sent => Err(given_up()),
-            Some(parent) if parent.is_wanted() => Ok(Some(call)),
-            _ => Err(Error::new(
-                ErrorKind::Misuse,
+            Some(parent) if parent.is_wanted() => Ok(call),
+            _ => Err(misuse(
                 "the result of the call that this one is made on was taken: start what is called on it first",
             )),
         }
     }
 
     /// Writes a call that is admitted.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a call, whose owners differ"
-    )]
+    #[inline]
     pub(super) fn transmit(
         &mut self,
-        question: u64,
-        target: Target,
-        op: &Op,
-        options: &CallOptions,
-        body: BodyRef<'_>,
+        call: &Admitted<'_>,
         refs: Refs<Outgoing<H>>,
-        now: Nanos,
         wire: &mut dyn Wire,
     ) -> Result<(), Error> {
-        let target = match self.addressee(target) {
-            Ok(target) => target,
-            Err(error) => {
-                self.discard_outgoing(refs);
-                return Err(error);
-            }
-        };
-        self.trace_origin(op, None);
-        let bytes = wire::len(body);
-        let described = self.describe(refs, Purpose::Arguments)?;
-        self.write_owed(wire);
-        let number = self.questions.sent.next();
-        let call = Calling {
-            call: number,
-            target,
-            operation: Operation::Known(Cow::Borrowed(op)),
-            options,
-            time_left: options.deadline.map(|deadline| deadline.saturating_sub(now)),
-            priority: None,
-            descriptors: &described.descriptors,
-            streams: &[],
-        };
-        call.encode(self.empty_head());
-        let failed = if (self.head.len() as u64).saturating_add(bytes) > self.max_message {
-            Some(limit(
-                "the arguments are longer than the peer accepts, in bytes",
-                self.max_message,
-            ))
+        if refs.is_empty() {
+            self.send(call, &[], wire)
         } else {
-            match self.outbox.write(wire, &self.head, body, Of::Question(question)) {
-                Written::Taken(lane) => {
-                    self.sent(question, lane, wire.position());
-                    None
-                }
-                Written::Held => None,
-                Written::Lost => Some(lost(Certainty::NotSent)),
-            }
-        };
-        if let Some(error) = failed {
+            self.transmit_with(call, refs, wire)
+        }
+    }
+
+    /// The same with references.
+    #[inline(never)]
+    fn transmit_with(
+        &mut self,
+        call: &Admitted<'_>,
+        refs: Refs<Outgoing<H>>,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Error> {
+        if self.trace.is_some() {
+            self.trace_origin(call.op, None);
+        }
+        let described = self.describe(refs, Purpose::Arguments)?;
+        if let Err(error) = self.send(call, &described.descriptors, wire) {
             self.take_back(described);
             return Err(error);
         }
+        if let Some(question) = self.questions.table.get_mut(call.question) {
+            question.pins = described.pins;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn send(
+        &mut self,
+        call: &Admitted<'_>,
+        descriptors: &[Descriptor],
+        wire: &mut dyn Wire,
+    ) -> Result<(), Error> {
+        let Admitted {
+            question,
+            target,
+            op,
+            options,
+            body,
+            now,
+        } = *call;
+        let target = self.addressee(target)?;
+        self.write_owed(wire);
+        let number = self.questions.sent.next();
+        let calling = Calling {
+            call: number,
+            target,
+            operation: &Operation::Known(Cow::Borrowed(op)),
+            options,
+            time_left: options.deadline.map(|deadline| deadline.saturating_sub(now)),
+            priority: None,
+            descriptors,
+            streams: &[],
+        };
+        calling.encode(self.empty_head());
+        if (self.head.len() as u64).saturating_add(wire::len(body)) > self.max_message {
+            return Err(limit(
+                "the arguments are longer than the peer accepts, in bytes",
+                self.max_message,
+            ));
+        }
+        let (lane, position) = match self.outbox.write(wire, &self.head, body, Of::Question(question)) {
+            Written::Taken(lane) => (lane, Some(wire.position())),
+            Written::Held => (None, None),
+            Written::Lost => return Err(lost(Certainty::NotSent)),
+        };
         self.questions.sent.push(question);
         if let Some(question) = self.questions.table.get_mut(question) {
             self.questions.credit.take(question.depth, question.bytes);
             question.number = number;
-            question.progress = Progress::Sent;
-            question.pins = described.pins;
+            question.lane = lane;
+            question.position = position;
             if !question.no_pipeline {
                 self.questions.kept = self.questions.kept.saturating_add(1);
             }
         }
         Ok(())
-    }
-
-    fn sent(&mut self, question: u64, lane: Option<LaneId>, position: u64) {
-        if let Some(question) = self.questions.table.get_mut(question) {
-            question.lane = lane;
-            question.position = Some(position);
-        }
     }
 
     fn addressee(&self, target: Target) -> Result<message::Target, Error> {
@@ -246,14 +285,26 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// A call is no longer on the wire, or never was: nothing depends on it over there.
+    #[inline]
     pub(super) fn leave_wire(&mut self, number: u64, wire: &mut dyn Wire) {
         let Some(question) = self.questions.table.get_mut(number) else {
             return;
         };
         question.progress = Progress::Returned;
         question.lane = None;
-        let pins = std::mem::take(&mut question.pins);
+        if question.parent.is_some() || !question.pins.is_empty() {
+            self.let_go(number, wire);
+        }
+    }
+
+    /// Lets go what a call holds while it is on the wire: what it lends, and the call on whose result it was made.
+    #[inline(never)]
+    fn let_go(&mut self, number: u64, wire: &mut dyn Wire) {
+        let Some(question) = self.questions.table.get_mut(number) else {
+            return;
+        };
         let parent = question.parent.take();
+        let pins = std::mem::take(&mut question.pins);
         self.unpin(pins);
         if let Some(parent) = parent {
             if let Some(parent) = self.questions.table.get_mut(parent) {
@@ -293,10 +344,12 @@ impl<H: Handles> Exchange<H> {
 
     /// All before the outcome was handed on: whoever waits for it, if it can be taken.
     pub(super) fn show(&mut self, number: u64, wire: &mut dyn Wire) -> Option<H::Waiter> {
-        let question = self.questions.table.get_mut(number)?;
+        let mut question = self.questions.table.get_mut(number)?;
         question.visible = true;
-        self.flush_if_needed(number, wire);
-        let question = self.questions.table.get_mut(number)?;
+        if question.needs_flush() {
+            self.flush_question(number, wire);
+            question = self.questions.table.get_mut(number)?;
+        }
         if question.is_ready() {
             question.waiter.take()
         } else {
@@ -307,16 +360,14 @@ impl<H: Handles> Exchange<H> {
     /// Asks the peer to say when the calls on a result that lives here are on their way back.
     #[inline]
     pub(super) fn flush_if_needed(&mut self, number: u64, wire: &mut dyn Wire) {
-        if self
-            .questions
-            .table
-            .get(number)
-            .is_some_and(Question::needs_flush)
-        {
+        let question = self.questions.table.get(number);
+        if question.is_some_and(Question::needs_flush) {
             self.flush_question(number, wire);
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn flush_question(&mut self, number: u64, wire: &mut dyn Wire) {
         let Some(question) = self.questions.table.get_mut(number) else {
             return;
@@ -363,16 +414,14 @@ impl<H: Handles> Exchange<H> {
     ) -> Poll<Outcome<H>> {
         self.flush_if_needed(call, wire);
         let Some(question) = self.questions.table.get_mut(call) else {
-            return Poll::Ready(Outcome::Error(Error::new(
-                ErrorKind::Misuse,
-                "the outcome of a call is given out once",
-            )));
+            return Poll::Ready(Outcome::Error(misuse("the outcome of a call is given out once")));
         };
         if question.is_ready()
             && let Slot::Full(outcome) = std::mem::replace(&mut question.outcome, Slot::Taken)
         {
+            let ready = Poll::Ready(outcome);
             self.end_if_done(call);
-            return Poll::Ready(outcome);
+            return ready;
         }
         let before = question.waiter.take();
         question.waiter = Some(waiter(before));
@@ -499,6 +548,17 @@ impl<H: Handles> Exchange<H> {
     }
 }
 
+#[cold]
+fn misuse(what: &'static str) -> Error {
+    Error::new(ErrorKind::Misuse, what)
+}
+
+#[cold]
+pub(super) fn nested_too_deep(most: u64) -> Error {
+    Error::new(ErrorKind::Loop, format!("calls are nested more than {most} deep"))
+}
+
+#[cold]
 fn given_up() -> Error {
     Error::new(
         ErrorKind::Broken,
@@ -507,6 +567,7 @@ fn given_up() -> Error {
 }
 
 /// The failure of a call that was cut off.
+#[cold]
 pub(super) fn lost(certainty: Certainty) -> Error {
     ErrorKind::Disconnected(certainty).into()
 }

@@ -21,13 +21,15 @@ const REFERENCE: u64 = 32;
 /// What a broken one counts for: its error may be as long.
 const BROKEN: u64 = MAX_ERROR as u64;
 
-/// What the arguments of a call count for, with the name in its operation. Of each reference: whether it is broken.
+/// What the arguments of a call count for, with the name in its operation and without the references.
 #[inline]
-pub(super) fn weight(body: u64, name: &str, references: impl Iterator<Item = bool>) -> u64 {
-    let named = body.saturating_add(name.len() as u64);
-    references.fold(named, |weight, is_broken| {
-        weight.saturating_add(if is_broken { BROKEN } else { REFERENCE })
-    })
+pub(super) const fn weight(body: u64, name: &str) -> u64 {
+    body.saturating_add(name.len() as u64)
+}
+
+/// What a reference among them counts for.
+pub(super) const fn weight_of_reference(is_broken: bool) -> u64 {
+    if is_broken { BROKEN } else { REFERENCE }
 }
 
 /// The bounds, as the receiver of the calls has declared them.
@@ -76,11 +78,17 @@ impl Credit {
         self.bytes = self.bytes.saturating_add(bytes);
         let depth = usize::from(depth);
         if self.by_depth.len() <= depth {
-            self.by_depth.resize(depth.saturating_add(1), 0);
+            self.reach(depth);
         }
         if let Some(calls) = self.by_depth.get_mut(depth) {
             *calls = calls.saturating_add(1);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reach(&mut self, depth: usize) {
+        self.by_depth.resize(depth.saturating_add(1), 0);
     }
 
     #[inline]

@@ -295,10 +295,18 @@ impl<H: Handles> Exchange<H> {
                 Happening::Passed { flush, answer } => self.acknowledge(flush, answer, wire),
             }
         }
-        // After a burst, its memory is not kept.
+        if self.happenings.capacity() > MANY_EVENTS || self.calls.capacity() > MANY_CALLS {
+            self.shrink();
+        }
+        None
+    }
+
+    /// After a burst, its memory is not kept.
+    #[cold]
+    #[inline(never)]
+    fn shrink(&mut self) {
         self.happenings.shrink_to(MANY_EVENTS);
         self.calls.shrink_to(MANY_CALLS);
-        None
     }
 
     /// Whether [`poll_event`](Self::poll_event) has something to do.
@@ -475,6 +483,7 @@ fn is_set<H: Handles>(
 }
 
 /// A limit was met.
+#[cold]
 fn limit(what: &'static str, limit: u64) -> Error {
     Error::new(ErrorKind::Limit, format!("{what}: the limit is {limit}"))
 }

@@ -145,9 +145,11 @@ impl<H: Handles> Question<H> {
     /// the peer, and must be here before the result is used directly (PROTOCOL.md § 7.4).
     #[inline]
     pub(super) fn needs_flush(&self) -> bool {
-        if self.piped.is_empty() {
-            return false;
-        }
+        !self.piped.is_empty() && self.is_piped_home()
+    }
+
+    #[inline(never)]
+    fn is_piped_home(&self) -> bool {
         match &self.outcome {
             Slot::Full(Outcome::Value {
                 refs, failed: false, ..

@@ -4,7 +4,8 @@ use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{LaneId, Nanos};
 
 use super::answers::{Answer, Queued, Stage};
-use super::credit::{Allowance, weight};
+use super::calling::nested_too_deep;
+use super::credit::{Allowance, weight, weight_of_reference};
 use super::deadlines::Timed;
 use super::questions::{Parts, Slot, depth};
 use super::references::{gone, promised};
@@ -12,7 +13,8 @@ use super::rules::Rule;
 use super::wire::HELD;
 use super::{Breach, Exchange, Inbound, MAX_HOPS, Wire};
 use crate::message::{
-    Call, Descriptor, Hello, Kind, Message, Operation, Return, SHAPES, Target, Verdict, name_of, read_error,
+    Call, Descriptor, Hello, Kind, Message, Operation, Return, SHAPES, Target, UnknownOperation, Verdict,
+    name_of, read_error,
 };
 use crate::protocol::{Event, Factory, Handles, Incoming, IncomingTarget, Outcome, Received, Refs, Request};
 use bytes::Bytes;
@@ -34,27 +36,13 @@ impl<H: Handles> Exchange<H> {
             return Ok(());
         }
         self.tell_time(now);
-        let Inbound {
-            bytes: mut body,
-            bulk,
-        } = inbound;
-        let references = self.config.max_references;
-        match Kind::of(&body) {
-            Kind::Call => {
-                let call = Call::take(&mut body, references)?;
-                self.check_body(&body, bulk)?;
-                self.handle_call(call, body, bulk, factory, now, wire)?;
-            }
+        match Kind::of(&inbound.bytes) {
+            Kind::Call => self.handle_call(inbound, factory, now, wire)?,
             Kind::Return => {
-                let returned = Return::take(&mut body, references)?;
-                self.check_body(&body, bulk)?;
-                self.handle_return(returned, body, bulk, factory, wire)?;
+                self.handle_return(inbound, factory, wire)?;
                 self.admit(now, wire);
             }
-            Kind::Other => {
-                let message = Message::decode(&mut body, references)?;
-                self.handle_other(message, body, bulk, factory, now, wire)?;
-            }
+            Kind::Other => self.handle_other(inbound, factory, now, wire)?,
         }
         self.settle(wire);
         Ok(())
@@ -72,15 +60,19 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Anything but a call or a return.
+    #[inline(never)]
     fn handle_other(
         &mut self,
-        message: Message<'static>,
-        body: Bytes,
-        bulk: Option<(LaneId, u64)>,
+        inbound: Inbound,
         factory: &dyn Factory<H>,
         now: Nanos,
         wire: &mut dyn Wire,
     ) -> Result<(), Breach> {
+        let Inbound {
+            bytes: mut body,
+            bulk,
+        } = inbound;
+        let message = Message::decode(&mut body, self.config.max_references)?;
         let is_ignored = matches!(message, Message::Reserved { .. });
         match bulk {
             Some((lane, _)) if is_ignored => wire.stop_lane(lane),
@@ -156,118 +148,119 @@ impl<H: Handles> Exchange<H> {
         Ok(())
     }
 
+    #[inline(never)]
     fn handle_call(
         &mut self,
-        call: Call<'static>,
-        body: Bytes,
-        bulk: Option<(LaneId, u64)>,
+        inbound: Inbound,
         factory: &dyn Factory<H>,
         now: Nanos,
         wire: &mut dyn Wire,
     ) -> Result<(), Breach> {
-        let Call {
-            call: number,
-            target,
-            operation,
-            mut options,
-            time_left,
-            mut descriptors,
-            streams,
-            ..
-        } = call;
-        let due = self.answers.next();
+        let Inbound {
+            bytes: mut body,
+            bulk,
+        } = inbound;
+        let (mut call, read) = Call::take(&mut body, self.config.max_references);
+        read?;
+        self.check_body(&body, bulk)?;
+        let (number, due) = (call.call, self.answers.next());
         if number != due {
             return Err(Breach::CallNumber { call: number, due });
         }
-        if let Target::Answer { call: parent, .. } = target
-            && parent > number
-        {
-            return Err(Breach::UnknownCall { call: parent });
+        match call.target {
+            Target::Answer { call, .. } if call > number => return Err(Breach::UnknownCall { call }),
+            Target::Export(export) if !self.exports.was_given(export) => {
+                return Err(Breach::UnknownExport { export });
+            }
+            Target::Answer { .. } | Target::Export(_) => {}
         }
-        if let Target::Export(export) = target
-            && !self.exports.was_given(export)
-        {
-            return Err(Breach::UnknownExport { export });
-        }
-        let depth = depth(&options);
+        let depth = depth(&call.options);
         // Those that are too deep are under way as the deepest: nothing is kept for each depth that there might be.
         let counted = depth.min(self.config.max_depth);
-        let name = match &operation {
+        let name = match &call.operation {
             Operation::Known(op) => name_of(op),
             Operation::Unknown(_) => "",
         };
-        let are_broken = descriptors.iter().map(|of| matches!(of, Descriptor::Broken(_)));
-        let bytes = weight(bulk.map_or(body.len() as u64, |(_, len)| len), name, are_broken);
-        let lent = descriptors
-            .iter()
-            .filter(|of| matches!(of, Descriptor::Borrowed(_)))
-            .count();
-        let swamped = self.admit_answer(counted, depth != counted, bytes, lent)?;
-        let has_promises = descriptors
-            .iter()
-            .any(|of| matches!(of, Descriptor::Answer { .. }));
+        let among = Among::of(&call.descriptors);
+        let (lane, len) = match bulk {
+            Some((lane, len)) => (Some(lane), len),
+            None => (None, body.len() as u64),
+        };
+        let bytes = weight(len, name).saturating_add(among.weight);
+        let swamped = self.admit_answer(counted, depth != counted, bytes, among.lent)?;
         self.answers
-            .push(Answer::new(&options, counted, bytes, bulk.map(|(lane, _)| lane)));
-        if let Some((lane, _)) = bulk {
+            .push_with(|| Answer::new(&call.options, counted, bytes, lane));
+        if let Some(lane) = lane {
             self.bodies.insert(lane, Timed::Answer(number));
         }
-        if let Operation::Known(op) = &operation {
-            let export = match target {
-                Target::Export(export) => Some(export),
-                Target::Answer { .. } => None,
-            };
-            self.trace_origin(op, export);
-            self.trace_answer(number, op, export);
+        if let Operation::Known(op) = &call.operation
+            && self.trace.is_some()
+        {
+            self.trace_answer(number, op, call.target);
         }
-
-        let refused = match &operation {
-            _ if swamped => Some(ErrorKind::Overloaded.into()),
-            _ if has_promises => Some(promised()),
-            _ if !streams.is_empty() => Some(no_streams()),
-            _ if depth != counted => Some(too_deep(self.config.max_depth)),
-            _ if options.hops > MAX_HOPS && self.rules.hold(Rule::HopLimit) => Some(too_many_hops()),
-            Operation::Unknown(unknown) => Some(Error::new(
-                ErrorKind::Unimplemented,
-                format!("operation {} is not known on this side", unknown.code),
-            )),
-            Operation::Known(_) => None,
-        };
-        if refused.is_some() {
-            // What is lent ends with the return: nobody is left who could keep it.
-            descriptors.retain(|of| !matches!(of, Descriptor::Borrowed(_)));
-        }
-        let refs = self.take_in(descriptors, true, factory, wire)?;
-        let op = match operation {
-            Operation::Known(op) if refused.is_none() => op.into_owned(),
-            _ => {
-                self.discard_received(refs);
-                let error = refused.unwrap_or_else(|| ErrorKind::Unimplemented.into());
-                self.conclude_error(number, error, false, wire);
-                return Ok(());
+        let served = if swamped {
+            Err(Refusal::Overloaded)
+        } else if among.has_promises {
+            Err(Refusal::Promises)
+        } else if !call.streams.is_empty() {
+            Err(Refusal::Streams)
+        } else if depth != counted {
+            Err(Refusal::Depth(self.config.max_depth))
+        } else if call.options.hops > MAX_HOPS && self.rules.hold(Rule::HopLimit) {
+            Err(Refusal::Hops)
+        } else {
+            match call.operation {
+                Operation::Known(op) => Ok(op.into_owned()),
+                Operation::Unknown(UnknownOperation { code }) => Err(Refusal::Operation(code)),
             }
         };
-        options.deadline = time_left.map(|time_left| now.saturating_add(time_left));
-        self.set_answer_deadline(number, options.deadline);
+        let op = match served {
+            Ok(op) => op,
+            Err(refusal) => return self.refuse(number, refusal, call.descriptors, factory, wire),
+        };
+        let refs = if call.descriptors.is_empty() {
+            Refs::new()
+        } else {
+            self.take_in(call.descriptors, true, factory, wire)?
+        };
+        if let Some(time_left) = call.time_left {
+            let deadline = now.saturating_add(time_left);
+            call.options.deadline = Some(deadline);
+            self.set_answer_deadline(number, deadline);
+        }
         let request = Box::new(Request {
             op,
-            options,
-            body: if bulk.is_some() { None } else { Some(body) },
+            options: call.options,
+            body: lane.is_none().then_some(body),
             plain: None,
             refs,
         });
-        self.direct(number, target, request, wire);
+        self.direct(number, call.target, request, wire);
+        Ok(())
+    }
+
+    /// Answers a call that is not going to be served. Its references are counted all the same.
+    #[cold]
+    #[inline(never)]
+    fn refuse(
+        &mut self,
+        number: u64,
+        refusal: Refusal,
+        mut descriptors: Refs<Descriptor>,
+        factory: &dyn Factory<H>,
+        wire: &mut dyn Wire,
+    ) -> Result<(), Breach> {
+        // What is lent ends with the return: nobody is left who could keep it.
+        descriptors.retain(|of| !matches!(of, Descriptor::Borrowed(_)));
+        let refs = self.take_in(descriptors, true, factory, wire)?;
+        self.discard_received(refs);
+        self.conclude_error(number, refusal.into_error(), false, wire);
         Ok(())
     }
 
     /// Counts a call of the peer's, which lends so many references, against our limits. Whether it is too much to be served,
     /// though admitted.
-    fn admit_answer(
-        &mut self,
-        depth: u16,
-        is_too_deep: bool,
-        bytes: u64,
-        lent: usize,
-    ) -> Result<bool, Breach> {
+    fn admit_answer(&mut self, depth: u16, is_too_deep: bool, bytes: u64, lent: u64) -> Result<bool, Breach> {
         let (calls, most) = (self.config.max_calls.max(1), self.config.max_call_bytes);
         let allowance = Allowance { calls, bytes: most };
         let is_admitted = if is_too_deep {
@@ -286,7 +279,7 @@ impl<H: Handles> Exchange<H> {
         let before = self.served.bytes();
         self.served.take(depth, bytes);
         // The second half is for the results of those that are under way. Each lent reference would be retained.
-        let retained = (lent as u64).saturating_mul(HELD);
+        let retained = lent.saturating_mul(HELD);
         let unread = self.outbox.bytes();
         let is_deaf = unread != 0 && unread.saturating_add(retained) > self.config.max_unread / 2;
         Ok(is_deaf || (before != 0 && self.served.bytes() > most.saturating_mul(2)))
@@ -336,89 +329,93 @@ impl<H: Handles> Exchange<H> {
         self.conclude_error(number, error, false, wire);
     }
 
+    #[inline(never)]
     fn handle_return(
         &mut self,
-        returned: Return,
-        body: Bytes,
-        bulk: Option<(LaneId, u64)>,
+        inbound: Inbound,
         factory: &dyn Factory<H>,
         wire: &mut dyn Wire,
     ) -> Result<(), Breach> {
+        let Inbound {
+            bytes: mut body,
+            bulk,
+        } = inbound;
+        let (returned, read) = Return::take(&mut body, self.config.max_references);
+        read?;
         let Return {
             call,
             verdict,
             shape,
-            descriptors,
+            mut descriptors,
             streams,
         } = returned;
+        self.check_body(&body, bulk)?;
         let number = self
             .questions
             .sent
             .remove(call)
             .ok_or(Breach::UnknownCall { call })?;
-        let has_promises = descriptors
-            .iter()
-            .any(|of| matches!(of, Descriptor::Answer { .. }));
-        let is_wanted = self
-            .questions
-            .table
-            .get(number)
-            .is_some_and(|of| matches!(of.outcome, Slot::Empty));
-        let descriptors = if is_wanted || self.rules.hold(Rule::LateResultReleased) {
-            descriptors
-        } else {
-            Refs::new()
-        };
-        // Counted even if nobody wants them: dropping them gives them back.
-        self.trace_returned(number);
-        let refs = self.take_in(descriptors, false, factory, wire)?;
-        self.returned(number, wire);
-
-        let unread = if has_promises {
-            Some(promised())
-        } else if streams.is_empty() {
+        let question = self.questions.table.get(number);
+        let is_wanted = question.is_some_and(|of| matches!(of.outcome, Slot::Empty));
+        if !is_wanted && !self.rules.hold(Rule::LateResultReleased) {
+            descriptors.clear();
+        }
+        let unread = if descriptors.is_empty() && streams.is_empty() {
             None
         } else {
-            Some(no_streams())
+            unreadable(&descriptors, &streams)
         };
-        match bulk {
-            Some((lane, _)) if !is_wanted || unread.is_some() => wire.stop_lane(lane),
-            Some((lane, _)) => {
-                self.bodies.insert(lane, Timed::Question(number));
-                if let Some(question) = self.questions.table.get_mut(number) {
-                    question.outcome = Slot::Incoming(Box::new(Parts {
-                        lane,
-                        verdict,
-                        shape,
-                        refs,
-                    }));
-                }
+        // Counted even if nobody wants them: dropping them gives them back.
+        if self.trace.is_some() {
+            self.trace_returned(number);
+        }
+        let refs = if descriptors.is_empty() {
+            Refs::new()
+        } else {
+            self.take_in(descriptors, false, factory, wire)?
+        };
+        self.returned(number, wire);
+        if let Some((lane, _)) = bulk {
+            if is_wanted && unread.is_none() {
+                self.await_body(number, lane, verdict, shape, refs);
                 return Ok(());
             }
-            None => {}
+            wire.stop_lane(lane);
         }
         let outcome = match unread {
             Some(error) => {
                 self.discard_received(refs);
                 Outcome::Error(error)
             }
-            None if !is_wanted => Outcome::Value {
-                failed: false,
-                shape,
-                body,
-                refs,
-                writer: None,
-            },
             None => outcome(verdict, shape, body, refs),
         };
-        if let Some(outcome) = self.with_its_shape(number, outcome, wire) {
-            self.complete(number, outcome);
-        }
+        self.came(number, outcome, wire);
         // One that is wanted is done when it is taken.
         if !is_wanted {
             self.end_if_done(number);
         }
         Ok(())
+    }
+
+    /// The body of a result comes by itself.
+    #[inline(never)]
+    fn await_body(
+        &mut self,
+        question: u64,
+        lane: LaneId,
+        verdict: Verdict,
+        shape: u32,
+        refs: Refs<Received<H>>,
+    ) {
+        self.bodies.insert(lane, Timed::Question(question));
+        if let Some(question) = self.questions.table.get_mut(question) {
+            question.outcome = Slot::Incoming(Box::new(Parts {
+                lane,
+                verdict,
+                shape,
+                refs,
+            }));
+        }
     }
 
     fn handle_finish(&mut self, call: u64) -> Result<(), Breach> {
@@ -456,10 +453,7 @@ impl<H: Handles> Exchange<H> {
                     let Parts {
                         verdict, shape, refs, ..
                     } = parts;
-                    let outcome = outcome(verdict, shape, body, refs);
-                    if let Some(outcome) = self.with_its_shape(question, outcome, wire) {
-                        self.complete(question, outcome);
-                    }
+                    self.came(question, outcome(verdict, shape, body, refs), wire);
                 }
             }
             None => {}
@@ -540,20 +534,79 @@ fn outcome<H: Handles>(verdict: Verdict, shape: u32, body: Bytes, refs: Refs<Rec
     }
 }
 
+/// What the references of a message come to.
+#[derive(Default)]
+struct Among {
+    weight: u64,
+    lent: u64,
+    /// Results that are not there yet.
+    has_promises: bool,
+}
+
+impl Among {
+    #[inline]
+    fn of(descriptors: &[Descriptor]) -> Self {
+        if descriptors.is_empty() {
+            Self::default()
+        } else {
+            Self::of_some(descriptors)
+        }
+    }
+
+    #[inline(never)]
+    fn of_some(descriptors: &[Descriptor]) -> Self {
+        let mut among = Self::default();
+        for descriptor in descriptors {
+            let is_broken = matches!(descriptor, Descriptor::Broken(_));
+            among.weight = among.weight.saturating_add(weight_of_reference(is_broken));
+            among.lent += u64::from(matches!(descriptor, Descriptor::Borrowed(_)));
+            among.has_promises |= matches!(descriptor, Descriptor::Answer { .. });
+        }
+        among
+    }
+}
+
+/// Why a call is not served, whatever it is made on.
+enum Refusal {
+    Overloaded,
+    Promises,
+    Streams,
+    Depth(u16),
+    Hops,
+    Operation(u8),
+}
+
+impl Refusal {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Overloaded => ErrorKind::Overloaded.into(),
+            Self::Promises => promised(),
+            Self::Streams => no_streams(),
+            Self::Depth(most) => nested_too_deep(most.into()),
+            Self::Hops => Error::new(
+                ErrorKind::Loop,
+                format!("the call has crossed more than {MAX_HOPS} connections"),
+            ),
+            Self::Operation(code) => Error::new(
+                ErrorKind::Unimplemented,
+                format!("operation {code} is not known on this side"),
+            ),
+        }
+    }
+}
+
+/// Why a result with these references and streams cannot be read, if so.
+#[inline(never)]
+fn unreadable(descriptors: &[Descriptor], streams: &Bytes) -> Option<Error> {
+    if Among::of(descriptors).has_promises {
+        Some(promised())
+    } else if streams.is_empty() {
+        None
+    } else {
+        Some(no_streams())
+    }
+}
+
 fn no_streams() -> Error {
     Error::new(ErrorKind::Unimplemented, "streams are not known on this side")
-}
-
-fn too_deep(limit: u16) -> Error {
-    Error::new(
-        ErrorKind::Loop,
-        format!("calls are nested more than {limit} deep"),
-    )
-}
-
-fn too_many_hops() -> Error {
-    Error::new(
-        ErrorKind::Loop,
-        format!("the call has crossed more than {MAX_HOPS} connections"),
-    )
 }

@@ -48,19 +48,11 @@ pub(super) enum Purpose {
 
 impl<H: Handles> Exchange<H> {
     /// Counts the references of a message. If that fails, none is counted.
-    #[inline]
     pub(super) fn describe(
         &mut self,
         refs: Refs<Outgoing<H>>,
         purpose: Purpose,
     ) -> Result<Described<H>, Error> {
-        if refs.is_empty() {
-            return Ok(Described::default());
-        }
-        self.describe_all(refs, purpose)
-    }
-
-    fn describe_all(&mut self, refs: Refs<Outgoing<H>>, purpose: Purpose) -> Result<Described<H>, Error> {
         let mut described = Described::default();
         let mut refs = refs.into_iter();
         while let Some(outgoing) = refs.next() {
@@ -185,21 +177,8 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Counts the references of a message that came.
-    #[inline]
+    #[inline(never)]
     pub(super) fn take_in(
-        &mut self,
-        descriptors: Refs<Descriptor>,
-        may_lend: bool,
-        factory: &dyn Factory<H>,
-        wire: &mut dyn Wire,
-    ) -> Result<Refs<Received<H>>, Breach> {
-        if descriptors.is_empty() {
-            return Ok(Refs::new());
-        }
-        self.take_in_all(descriptors, may_lend, factory, wire)
-    }
-
-    fn take_in_all(
         &mut self,
         descriptors: Refs<Descriptor>,
         may_lend: bool,

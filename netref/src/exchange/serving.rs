@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind};
+use farref_framing::Nanos;
 
 use super::answers::{Answer, Kept, Queued, Stage, resolve};
 use super::deadlines::Timed;
@@ -10,7 +11,7 @@ use super::rules::Rule;
 use super::wire::{self, Of, Written};
 use super::{Exchange, Happening, LEAST_MESSAGE, Wire, limit};
 use crate::body;
-use crate::message::{Descriptor, Message, Return, Verdict, error_bytes};
+use crate::message::{Message, Returning, Verdict, error_bytes};
 use crate::protocol::{
     BodyRef, CancelReason, Event, Handles, Incoming, IncomingTarget, Outgoing, Refs, Reply,
 };
@@ -49,81 +50,113 @@ impl<H: Handles> Exchange<H> {
         refs: Refs<Outgoing<H>>,
         wire: &mut dyn Wire,
     ) {
-        let verdict = if failure.is_some() {
-            Verdict::Failed
-        } else {
-            Verdict::Value
+        let answer = self.answers.get(number).filter(|answer| !answer.is_over());
+        let Some(one_way) = answer.map(|answer| answer.one_way) else {
+            return self.discard_outgoing(refs);
         };
-        let (one_way, no_pipeline) = match self.answers.get(number) {
-            Some(answer) if !answer.is_over() => (answer.one_way, answer.no_pipeline),
-            _ => return self.discard_outgoing(refs),
-        };
-        let (shape, body, refs) = if one_way {
+        if one_way {
             self.discard_outgoing(refs);
-            (0, BodyRef::Slice(&[]), Refs::new())
+            self.conclude_bare(number, failure, 0, BodyRef::Slice(&[]), wire);
+        } else if refs.is_empty() {
+            self.conclude_bare(number, failure, shape, body, wire);
         } else {
-            (shape, body, refs)
-        };
-        let most = self.peer.map_or(0, |peer| peer.references);
-        if refs.len() as u64 > most {
-            self.discard_outgoing(refs);
-            let error = limit("too many references in one result", most);
-            return self.conclude_error(number, error, true, wire);
+            self.conclude_with(number, failure, shape, body, refs, wire);
         }
-        let purpose = if no_pipeline {
-            Purpose::LastResult
-        } else {
-            Purpose::Result
+    }
+
+    /// Ends a call with a result without references.
+    #[inline]
+    fn conclude_bare(
+        &mut self,
+        number: u64,
+        failure: Option<Error>,
+        shape: u32,
+        body: BodyRef<'_>,
+        wire: &mut dyn Wire,
+    ) {
+        let returning = Returning {
+            call: number,
+            verdict: verdict(failure.as_ref()),
+            shape,
+            descriptors: &[],
+            streams: &[],
         };
-        self.trace_result(number);
-        let Described {
-            descriptors,
-            pins,
-            kept,
-        } = match self.describe(refs, purpose) {
+        match self.write_return(&returning, body, wire) {
+            Ok(written) => self.conclude(number, failure, Refs::new(), written, wire),
+            Err(error) => self.conclude_error(number, error, true, wire),
+        }
+    }
+
+    /// Ends a call with a result with references.
+    #[inline(never)]
+    fn conclude_with(
+        &mut self,
+        number: u64,
+        failure: Option<Error>,
+        shape: u32,
+        body: BodyRef<'_>,
+        refs: Refs<Outgoing<H>>,
+        wire: &mut dyn Wire,
+    ) {
+        let described = match self.describe_result(number, refs) {
             Ok(described) => described,
             Err(error) => return self.conclude_error(number, error, true, wire),
         };
-        let returned = Return {
+        let returning = Returning {
             call: number,
-            verdict,
+            verdict: verdict(failure.as_ref()),
             shape,
-            descriptors,
-            streams: Bytes::new(),
+            descriptors: &described.descriptors,
+            streams: &[],
         };
-        match self.write_return(returned, body, wire) {
-            Ok(written) => {
-                self.conclude(number, failure.map_or(Ok(kept), Err), written, wire);
-            }
-            Err((error, descriptors)) => {
-                self.take_back(Described {
-                    descriptors,
-                    pins,
-                    kept,
-                });
+        match self.write_return(&returning, body, wire) {
+            Ok(written) => self.conclude(number, failure, described.kept, written, wire),
+            Err(error) => {
+                self.take_back(described);
                 self.conclude_error(number, error, true, wire);
             }
         }
     }
 
+    /// Counts the references of a result.
+    fn describe_result(&mut self, number: u64, refs: Refs<Outgoing<H>>) -> Result<Described<H>, Error> {
+        let most = self.peer.map_or(0, |peer| peer.references);
+        if refs.len() as u64 > most {
+            self.discard_outgoing(refs);
+            return Err(limit("too many references in one result", most));
+        }
+        if self.trace.is_some() {
+            self.trace_result(number);
+        }
+        let is_last = self.answers.get(number).is_none_or(|answer| answer.no_pipeline);
+        let purpose = if is_last {
+            Purpose::LastResult
+        } else {
+            Purpose::Result
+        };
+        self.describe(refs, purpose)
+    }
+
     /// Ends a call with a failure of the call itself.
+    #[inline(never)]
     pub(super) fn conclude_error(&mut self, number: u64, error: Error, started: bool, wire: &mut dyn Wire) {
         if self.answers.get(number).is_none_or(Answer::is_over) {
             return;
         }
-        let returned = Return {
+        let returning = Returning {
             call: number,
             verdict: Verdict::Fault { started },
             shape: 0,
-            descriptors: Refs::new(),
-            streams: Bytes::new(),
+            descriptors: &[],
+            streams: &[],
         };
         let room = self.room().max(LEAST_MESSAGE).min(self.max_message);
         let room = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(64);
         let body = error_bytes(&error, room);
         // It fits by its making: a peer takes messages of at least 1 KiB.
-        let written = self.write_return(returned, BodyRef::Rope(&[body]), wire);
-        self.conclude(number, Err(error), written.unwrap_or(Written::Lost), wire);
+        let written = self.write_return(&returning, BodyRef::Rope(&[body]), wire);
+        let written = written.unwrap_or(Written::Lost);
+        self.conclude(number, Some(error), Refs::new(), written, wire);
     }
 
     /// How many bytes of results may still wait for the wire.
@@ -134,37 +167,32 @@ impl<H: Handles> Exchange<H> {
     /// Writes a return, unless it is longer than the peer accepts, or too much waits already for the peer to read it.
     fn write_return(
         &mut self,
-        returned: Return,
+        returning: &Returning<'_>,
         body: BodyRef<'_>,
         wire: &mut dyn Wire,
-    ) -> Result<Written, (Error, Refs<Descriptor>)> {
+    ) -> Result<Written, Error> {
         self.write_owed(wire);
         let of = self
             .answers
-            .get(returned.call)
+            .get(returning.call)
             .map_or(Of::None, |answer| Of::Answer {
                 depth: answer.depth,
                 bytes: answer.bytes,
             });
-        let is_fault = matches!(returned.verdict, Verdict::Fault { .. });
-        returned.encode(self.empty_head());
+        returning.encode(self.empty_head());
         let len = (self.head.len() as u64).saturating_add(wire::len(body));
-        let exceeded = if len > self.max_message {
-            Some((
+        if len > self.max_message {
+            return Err(limit(
                 "the result is longer than the peer accepts, in bytes",
                 self.max_message,
-            ))
-        } else if !is_fault && !self.outbox.is_empty() && len > self.room() {
-            Some((
+            ));
+        }
+        let is_fault = matches!(returning.verdict, Verdict::Fault { .. });
+        if !self.outbox.is_empty() && !is_fault && len > self.room() {
+            return Err(limit(
                 "the peer does not read the results that wait for it, in bytes",
                 self.config.max_unread,
-            ))
-        } else {
-            None
-        };
-        if let Some((what, most)) = exceeded {
-            let error = limit(what, most);
-            return Err((error, returned.descriptors));
+            ));
         }
         Ok(self.outbox.write(wire, &self.head, body, of))
     }
@@ -173,24 +201,27 @@ impl<H: Handles> Exchange<H> {
     fn conclude(
         &mut self,
         number: u64,
-        result: Result<Refs<Kept<H>>, Error>,
+        failure: Option<Error>,
+        kept: Refs<Kept<H>>,
         written: Written,
         wire: &mut dyn Wire,
     ) {
         let Some(answer) = self.answers.get_mut(number) else {
             return;
         };
-        let stage = std::mem::replace(&mut answer.stage, Stage::Returned(result));
-        let (depth, bytes) = (answer.depth, answer.bytes);
-        let lane = answer.lane.take();
-        let timed = answer.deadline.take().is_some();
-        if !answer.queue.is_empty() {
-            self.settling.push(number);
-        } else if answer.no_pipeline {
-            self.answers.forget(number);
-        }
         if written != Written::Held {
-            self.served.give(depth, bytes);
+            self.served.give(answer.depth, answer.bytes);
+        }
+        let timed = answer.deadline.take().is_some();
+        let lane = answer.lane.take();
+        let queued = answer.take_queued();
+        if answer.no_pipeline && answer.queue.is_empty() {
+            self.answers.forget(number);
+        } else {
+            answer.stage = Stage::Returned(failure.map_or(Ok(kept), Err));
+            if !answer.queue.is_empty() {
+                self.settling.push(number);
+            }
         }
         if timed {
             self.lift_deadline();
@@ -199,7 +230,7 @@ impl<H: Handles> Exchange<H> {
             self.bodies.remove(&lane);
             wire.stop_lane(lane);
         }
-        if let Stage::Queued(queued) = stage {
+        if let Some(queued) = queued {
             self.leave_queue(queued.parent, number);
             self.discard_received(queued.request.refs);
         }
@@ -240,6 +271,7 @@ impl<H: Handles> Exchange<H> {
         }
     }
 
+    #[inline(never)]
     fn advance(&mut self, parent: u64, wire: &mut dyn Wire) {
         loop {
             let Some(answer) = self.answers.get(parent) else {
@@ -379,8 +411,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Sets the time after which a call of the peer's is given up.
-    pub(super) fn set_answer_deadline(&mut self, number: u64, deadline: Option<u64>) {
-        let Some(deadline) = deadline else { return };
+    pub(super) fn set_answer_deadline(&mut self, number: u64, deadline: Nanos) {
         if let Some(answer) = self.answers.get_mut(number)
             && !answer.detached
         {
@@ -394,6 +425,7 @@ impl<H: Handles> Exchange<H> {
     ///
     /// Those are deeper than the call itself, as who passes a call on nests it. The acknowledgement waits for none
     /// that is not, as such a one may wait for whoever waits for the acknowledgement.
+    #[inline(never)]
     pub(super) fn acknowledge(&mut self, flush: u64, answer: u64, wire: &mut dyn Wire) {
         let Some(of) = self.answers.get(answer) else {
             return;
@@ -417,10 +449,15 @@ impl<H: Handles> Exchange<H> {
         self.write_due_acks(wire);
     }
 
+    #[inline]
     pub(super) fn write_due_acks(&mut self, wire: &mut dyn Wire) {
-        if self.acks.is_empty() {
-            return;
+        if !self.acks.is_empty() {
+            self.write_acks(wire);
         }
+    }
+
+    #[inline(never)]
+    fn write_acks(&mut self, wire: &mut dyn Wire) {
         let waiting = &self.questions.waiting;
         let mut due = Vec::new();
         self.acks.queue().retain(|ack| {
@@ -450,5 +487,13 @@ impl<H: Handles> Exchange<H> {
         {
             self.discard_kept(kept);
         }
+    }
+}
+
+fn verdict(failure: Option<&Error>) -> Verdict {
+    if failure.is_some() {
+        Verdict::Failed
+    } else {
+        Verdict::Value
     }
 }

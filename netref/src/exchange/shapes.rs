@@ -138,31 +138,27 @@ impl<H: Handles> Exchange<H> {
         Ok(())
     }
 
-    /// An outcome with what is known of its shape; `None` if it has to wait for that.
-    pub(super) fn with_its_shape(
-        &mut self,
-        number: u64,
-        outcome: Outcome<H>,
-        wire: &mut dyn Wire,
-    ) -> Option<Outcome<H>> {
-        let Outcome::Value { failed, shape, .. } = &outcome else {
-            return Some(outcome);
-        };
-        let (failed, shape) = (*failed, *shape);
-        let Some(question) = self.questions.table.get(number) else {
-            return Some(outcome);
-        };
-        let own = if failed {
-            question.results.failure
-        } else {
-            question.results.value
-        };
-        if own == shape || own == 0 || shape == 0 || !matches!(question.outcome, Slot::Empty) {
-            return Some(outcome);
+    /// The outcome of a call of ours has come. It is there, unless it has to wait for what it looks like.
+    pub(super) fn came(&mut self, number: u64, outcome: Outcome<H>, wire: &mut dyn Wire) {
+        if let Outcome::Value { failed, shape, .. } = outcome
+            && let Some(question) = self.questions.table.get(number)
+        {
+            let results = question.results;
+            let own = if failed { results.failure } else { results.value };
+            if own != shape && own != 0 && shape != 0 && matches!(question.outcome, Slot::Empty) {
+                return self.came_foreign(number, outcome, shape, wire);
+            }
         }
+        self.complete(number, outcome);
+    }
+
+    /// The same of one that was written with another type.
+    #[cold]
+    #[inline(never)]
+    fn came_foreign(&mut self, number: u64, outcome: Outcome<H>, shape: u32, wire: &mut dyn Wire) {
         match self.shape(shape, wire) {
-            PeerShape::Known(known) => Some(with_shape(outcome, Some(&known))),
-            PeerShape::Unknown => Some(outcome),
+            PeerShape::Known(known) => self.complete(number, with_shape(outcome, Some(&known))),
+            PeerShape::Unknown => self.complete(number, outcome),
             PeerShape::Asked => {
                 if let Some(Peers::Asking(waiting)) = self.shapes.known.get_mut(&shape)
                     && let Some(question) = self.questions.table.get_mut(number)
@@ -170,7 +166,6 @@ impl<H: Handles> Exchange<H> {
                     waiting.push(number);
                     question.outcome = Slot::Unread(Box::new(outcome));
                 }
-                None
             }
         }
     }

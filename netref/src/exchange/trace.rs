@@ -5,6 +5,7 @@ use rustc_hash::FxHashMap;
 
 use super::Exchange;
 use super::exports::ROOT;
+use crate::message;
 use crate::protocol::{Event, Handles, Held, MethodId, Op, Tables, Target, Underway};
 
 /// What is known of references and calls beyond what the tables need.
@@ -59,6 +60,7 @@ impl<H: Handles> Exchange<H> {
         self.trace.get_or_insert_default();
     }
 
+    #[inline]
     pub(super) fn tell_time(&mut self, now: Nanos) {
         if let Some(trace) = &mut self.trace {
             trace.now = now;
@@ -66,6 +68,9 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// References are about to be counted for this method, and passed to that export.
+    ///
+    /// Called, as those below, only where there is a trace: so nothing of it is among what runs for every call.
+    #[cold]
     pub(super) fn trace_origin(&mut self, op: &Op, with: Option<u64>) {
         if let Some(trace) = &mut self.trace {
             trace.origin = method(op);
@@ -74,6 +79,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// References are about to be counted for what a call of ours returned.
+    #[cold]
     pub(super) fn trace_returned(&mut self, question: u64) {
         if let Some(trace) = &mut self.trace {
             trace.origin = trace.calls.get(&question).and_then(|call| call.method);
@@ -82,6 +88,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// References are about to be counted for what a call of the peer's returns.
+    #[cold]
     pub(super) fn trace_result(&mut self, answer: u64) {
         if let Some(trace) = &mut self.trace {
             trace.origin = trace.answers.get(&answer).and_then(|call| call.method);
@@ -113,6 +120,7 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// A call of ours begins.
+    #[cold]
     pub(super) fn trace_call(&mut self, number: u64, op: &Op, target: Target) {
         let Some(trace) = &mut self.trace else {
             return;
@@ -130,8 +138,14 @@ impl<H: Handles> Exchange<H> {
         trace.calls.insert(number, underway(number, op, target, now));
     }
 
-    /// A call of the peer's has come.
-    pub(super) fn trace_answer(&mut self, number: u64, op: &Op, target: Option<u64>) {
+    /// A call of the peer's has come, and its references are about to be counted.
+    #[cold]
+    pub(super) fn trace_answer(&mut self, number: u64, op: &Op, target: message::Target) {
+        let target = match target {
+            message::Target::Export(export) => Some(export),
+            message::Target::Answer { .. } => None,
+        };
+        self.trace_origin(op, target);
         let Some(trace) = &mut self.trace else {
             return;
         };

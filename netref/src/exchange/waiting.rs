@@ -7,6 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use farref_framing::Nanos;
 
+use super::calling::Admitted;
 use super::credit::Allowance;
 use super::questions::Progress;
 use super::rules::Rule;
@@ -58,7 +59,16 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Sends the waiting calls that are admitted.
+    #[inline]
     pub(super) fn admit(&mut self, now: Nanos, wire: &mut dyn Wire) {
+        if !self.questions.waiting.is_empty() {
+            self.admit_waiting(now, wire);
+        }
+        self.write_due_acks(wire);
+    }
+
+    #[inline(never)]
+    fn admit_waiting(&mut self, now: Nanos, wire: &mut dyn Wire) {
         while !self.questions.waiting.is_empty() && !wire.is_congested() && self.outbox.is_empty() {
             let Some(number) = self.next_admitted() else { break };
             let Some(call) = self.stop_waiting(number) else {
@@ -77,16 +87,15 @@ impl<H: Handles> Exchange<H> {
             if let Some(question) = self.questions.table.get_mut(number) {
                 question.progress = Progress::Sent;
             }
-            let sent = self.transmit(
-                number,
+            let call = Admitted {
+                question: number,
                 target,
-                &op,
-                &options,
-                BodyRef::Rope(pieces),
-                refs,
+                op: &op,
+                options: &options,
+                body: BodyRef::Rope(pieces),
                 now,
-                wire,
-            );
+            };
+            let sent = self.transmit(&call, refs, wire);
             if let Some(parent) = self.parent(number) {
                 self.was_unsent(parent, wire);
             }
@@ -95,7 +104,6 @@ impl<H: Handles> Exchange<H> {
                 self.complete(number, Outcome::Error(error));
             }
         }
-        self.write_due_acks(wire);
     }
 
     /// The call on whose result another one is made.

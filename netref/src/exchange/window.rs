@@ -51,6 +51,12 @@ impl<T> Window<T> {
     /// Puts the entry of the next number in.
     #[inline]
     pub(super) fn push(&mut self, value: T) -> u64 {
+        self.push_with(|| value)
+    }
+
+    /// Puts the entry of the next number in, made where it stays.
+    #[inline]
+    pub(super) fn push_with(&mut self, make: impl FnOnce() -> T) -> u64 {
         let number = self.next;
         self.next = number.wrapping_add(1);
         self.len = self.len.saturating_add(1);
@@ -58,10 +64,11 @@ impl<T> Window<T> {
             self.grow();
         }
         let place = place(number, self.ring.len());
-        if let Some(slot) = self.ring.get_mut(place)
-            && let Some((straggler, old)) = slot.replace((number, value))
-        {
-            self.stragglers.insert(straggler, old);
+        if let Some(slot) = self.ring.get_mut(place) {
+            if slot.is_some() {
+                put_aside(slot, &mut self.stragglers);
+            }
+            *slot = Some((number, make()));
         }
         number
     }
@@ -92,8 +99,7 @@ impl<T> Window<T> {
     pub(super) fn get(&self, number: u64) -> Option<&T> {
         match self.ring.get(place(number, self.ring.len())) {
             Some(Some((here, value))) if *here == number => Some(value),
-            _ if self.stragglers.is_empty() => None,
-            _ => self.stragglers.get(&number),
+            _ => straggler(&self.stragglers, number),
         }
     }
 
@@ -102,8 +108,7 @@ impl<T> Window<T> {
         let len = self.ring.len();
         match self.ring.get_mut(place(number, len)) {
             Some(Some((here, value))) if *here == number => Some(value),
-            _ if self.stragglers.is_empty() => None,
-            _ => self.stragglers.get_mut(&number),
+            _ => straggler_mut(&mut self.stragglers, number),
         }
     }
 
@@ -114,8 +119,7 @@ impl<T> Window<T> {
             Some(slot) if slot.as_ref().is_some_and(|(here, _)| *here == number) => {
                 slot.take().map(|(_, value)| value)
             }
-            _ if self.stragglers.is_empty() => None,
-            _ => self.stragglers.remove(&number),
+            _ => take_straggler(&mut self.stragglers, number),
         };
         if removed.is_some() {
             self.len = self.len.saturating_sub(1);
@@ -151,6 +155,35 @@ impl<T> Window<T> {
         ring.into_iter()
             .flatten()
             .chain(std::mem::take(&mut self.stragglers))
+    }
+}
+
+// What few numbers come to, apart from what is inlined for all.
+
+#[cold]
+#[inline(never)]
+fn straggler<T>(stragglers: &SparseMap<u64, T>, number: u64) -> Option<&T> {
+    stragglers.get(&number)
+}
+
+#[cold]
+#[inline(never)]
+fn straggler_mut<T>(stragglers: &mut SparseMap<u64, T>, number: u64) -> Option<&mut T> {
+    stragglers.get_mut(&number)
+}
+
+#[cold]
+#[inline(never)]
+fn take_straggler<T>(stragglers: &mut SparseMap<u64, T>, number: u64) -> Option<T> {
+    stragglers.remove(&number)
+}
+
+/// Makes room for a younger entry.
+#[cold]
+#[inline(never)]
+fn put_aside<T>(slot: &mut Option<(u64, T)>, stragglers: &mut SparseMap<u64, T>) {
+    if let Some((straggler, value)) = slot.take() {
+        stragglers.insert(straggler, value);
     }
 }
 
@@ -200,22 +233,27 @@ impl<T> Slab<T> {
             .saturating_sub(self.worn)
     }
 
-    /// Puts an entry in and returns its number; `None` if there are 2^32 already.
+    /// Puts an entry in, made where it stays, and returns its number; `None` if there are 2^32 already.
     #[inline]
-    pub(super) fn insert(&mut self, value: T) -> Option<u64> {
-        if let Some(index) = self.free.pop()
-            && let Some(place) = self.places.get_mut(index as usize)
-        {
-            place.value = Some(value);
-            return Some(key(place.taken, index));
-        }
+    pub(super) fn insert_with(&mut self, make: impl FnOnce() -> T) -> Option<u64> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.add_place()?,
+        };
+        let place = self.places.get_mut(index as usize)?;
+        place.value = Some(make());
+        Some(key(place.taken, index))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_place(&mut self) -> Option<u32> {
         let index = u32::try_from(self.places.len()).ok()?;
-        let taken = self.fresh;
         self.places.push(Place {
-            taken,
-            value: Some(value),
+            taken: self.fresh,
+            value: None,
         });
-        Some(key(taken, index))
+        Some(index)
     }
 
     #[inline]
@@ -345,7 +383,7 @@ mod tests {
     #[test]
     fn tables_that_rest_keep_nothing_but_what_numbers_were_given() {
         let (mut window, mut slab) = (Window::starting_at(1), Slab::default());
-        let (windowed, first) = (window.push('a'), slab.insert('a').unwrap());
+        let (windowed, first) = (window.push('a'), slab.insert_with(|| 'a').unwrap());
         window.rest();
         slab.rest();
         assert_eq!((window.get(windowed), slab.get(first)), (Some(&'a'), Some(&'a')));
@@ -354,7 +392,7 @@ mod tests {
         window.rest();
         slab.rest();
         assert_eq!((window.ring.capacity(), slab.places.capacity()), (0, 0));
-        let (next, second) = (window.push('b'), slab.insert('b').unwrap());
+        let (next, second) = (window.push('b'), slab.insert_with(|| 'b').unwrap());
         assert!(next == windowed + 1 && second != first);
         assert_eq!((window.get(windowed), slab.get(first)), (None, None));
     }
@@ -367,7 +405,7 @@ mod tests {
             ..Slab::default()
         };
         let once = |slab: &mut Slab<char>| {
-            let number = slab.insert('a').unwrap();
+            let number = slab.insert_with(|| 'a').unwrap();
             assert_eq!(slab.remove(number), Some('a'));
             slab.rest();
             number
@@ -387,9 +425,9 @@ mod tests {
     #[test]
     fn a_place_that_is_taken_again_gives_another_number() {
         let mut slab = Slab::default();
-        let first = slab.insert('a').unwrap();
+        let first = slab.insert_with(|| 'a').unwrap();
         assert_eq!(slab.remove(first), Some('a'));
-        let second = slab.insert('b').unwrap();
+        let second = slab.insert_with(|| 'b').unwrap();
         assert_ne!(first, second);
         assert_eq!(
             (slab.get(first), slab.get(second), slab.len()),
@@ -400,7 +438,7 @@ mod tests {
         assert_eq!(slab.get(second), Some(&'b'), "that is gone already");
         slab.forget(second);
         assert_eq!((slab.get(second), slab.len()), (None, 0));
-        assert!(slab.insert('c').is_some_and(|third| third != second));
+        assert!(slab.insert_with(|| 'c').is_some_and(|third| third != second));
     }
 
     proptest! {

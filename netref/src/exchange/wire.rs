@@ -154,13 +154,19 @@ impl Outbox {
 }
 
 /// The length of a body.
+#[inline]
 pub(super) fn len(body: BodyRef<'_>) -> u64 {
     match body {
         BodyRef::Slice(bytes) => bytes.len() as u64,
-        BodyRef::Rope(pieces) => pieces
-            .iter()
-            .fold(0, |sum, piece| sum.saturating_add(piece.len() as u64)),
+        BodyRef::Rope(pieces) => len_of_all(pieces),
     }
+}
+
+#[inline(never)]
+fn len_of_all(pieces: &[Bytes]) -> u64 {
+    pieces
+        .iter()
+        .fold(0, |sum, piece| sum.saturating_add(piece.len() as u64))
 }
 
 /// The body in one piece of its own.

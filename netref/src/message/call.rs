@@ -73,7 +73,7 @@ pub enum Target {
 pub(crate) struct Calling<'a> {
     pub(crate) call: u64,
     pub(crate) target: Target,
-    pub(crate) operation: Operation<'a>,
+    pub(crate) operation: &'a Operation<'a>,
     pub(crate) options: &'a CallOptions,
     pub(crate) time_left: Option<Nanos>,
     pub(crate) priority: Option<u8>,
@@ -105,9 +105,10 @@ impl Calling<'_> {
     /// Appends the message to `out`.
     #[inline]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let marks = self.marks();
         out.push(kind::CALL);
         varint::put(out, self.call);
-        varint::put(out, self.marks());
+        varint::put(out, marks);
         match self.target {
             Target::Export(export) => varint::put(out, export),
             Target::Answer { call, slot } => {
@@ -116,26 +117,49 @@ impl Calling<'_> {
             }
         }
         self.operation.encode(out);
-        if let Some(time_left) = self.time_left {
-            varint::put(out, time_left);
+        if marks & mark::RARE != 0 {
+            let Self {
+                options,
+                time_left,
+                priority,
+                descriptors,
+                streams,
+                ..
+            } = *self;
+            encode_rare(options, time_left, priority, descriptors, streams, out);
         }
-        if let Some(chain) = self.options.chain {
-            out.put_u128_le(chain.id());
-            varint::put(out, u64::from(chain.depth));
-        }
-        if self.options.hops != 0 {
-            out.push(self.options.hops);
-        }
-        out.extend(self.priority);
-        if let Some(trace) = &self.options.trace {
-            out.extend_from_slice(&**trace);
-        }
-        if !self.descriptors.is_empty() {
-            descriptor::encode_all(self.descriptors, out);
-        }
-        if !self.streams.is_empty() {
-            put_bytes(out, self.streams);
-        }
+    }
+}
+
+/// Apart from the call, which need not be in memory so.
+#[inline(never)]
+fn encode_rare(
+    options: &CallOptions,
+    time_left: Option<Nanos>,
+    priority: Option<u8>,
+    descriptors: &[Descriptor],
+    streams: &[u8],
+    out: &mut Vec<u8>,
+) {
+    if let Some(time_left) = time_left {
+        varint::put(out, time_left);
+    }
+    if let Some(chain) = options.chain {
+        out.put_u128_le(chain.id());
+        varint::put(out, u64::from(chain.depth));
+    }
+    if options.hops != 0 {
+        out.push(options.hops);
+    }
+    out.extend(priority);
+    if let Some(trace) = &options.trace {
+        out.extend_from_slice(&**trace);
+    }
+    if !descriptors.is_empty() {
+        descriptor::encode_all(descriptors, out);
+    }
+    if !streams.is_empty() {
+        put_bytes(out, streams);
     }
 }
 
@@ -144,7 +168,7 @@ impl Call<'_> {
         Calling {
             call: self.call,
             target: self.target,
-            operation: self.operation.borrowed(),
+            operation: &self.operation,
             options: &self.options,
             time_left: self.time_left,
             priority: self.priority,
@@ -155,7 +179,7 @@ impl Call<'_> {
 
     /// Takes the message off the front of `bytes`, which begin with one of this kind; what is left is its body.
     #[inline]
-    pub(crate) fn take(bytes: &mut Bytes, references: u32) -> Result<Call<'static>, MessageError> {
+    pub(crate) fn take(bytes: &mut Bytes, references: u32) -> (Call<'static>, Result<(), MessageError>) {
         take(bytes, references, |_, reader| Self::decode(reader))
     }
 

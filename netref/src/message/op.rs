@@ -37,20 +37,30 @@ pub struct UnknownOperation {
 }
 
 impl Operation<'_> {
-    #[inline]
-    pub(super) fn borrowed(&self) -> Operation<'_> {
-        match self {
-            Self::Known(op) => Operation::Known(Cow::Borrowed(op)),
-            Self::Unknown(code) => Operation::Unknown(*code),
-        }
-    }
-
     /// A call of a method by its number has a form of its own, the shortest; it is marked as such in the call.
     pub(super) fn is_method(&self) -> bool {
         matches!(self, Self::Known(op) if matches!(**op, Op::Method { .. }))
     }
 
+    #[inline]
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        if let Self::Known(op) = self
+            && let Op::Method {
+                interface,
+                method,
+                shape,
+            } = **op
+        {
+            let method = u128::from(method) << 64;
+            let shape = u128::from(shape) << 96;
+            out.put_u128_le(shape | method | u128::from(interface));
+        } else {
+            self.encode_other(out);
+        }
+    }
+
+    #[inline(never)]
+    fn encode_other(&self, out: &mut Vec<u8>) {
         let op = match self {
             Self::Known(op) => &**op,
             Self::Unknown(UnknownOperation { code }) => {
@@ -59,15 +69,8 @@ impl Operation<'_> {
             }
         };
         let code = match op {
-            Op::Method {
-                interface,
-                method,
-                shape,
-            } => {
-                let method = u128::from(*method) << 64;
-                let shape = u128::from(*shape) << 96;
-                return out.put_u128_le(shape | method | u128::from(*interface));
-            }
+            // It has the form without a number.
+            Op::Method { .. } => return,
             Op::Named(_) => 1,
             Op::Get(_) => 2,
             Op::Set(_) => 3,

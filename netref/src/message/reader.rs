@@ -51,6 +51,14 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(super) fn number(&mut self) -> u64 {
+        match varint::take_short(&mut self.rest) {
+            Some(number) => number,
+            None => self.long_number(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_number(&mut self) -> u64 {
         match varint::take(&mut self.rest) {
             Ok(number) => number,
             Err(error) => {

@@ -52,7 +52,16 @@ pub enum Verdict {
     },
 }
 
-impl Return {
+/// A [`Return`] about to be written, of what is kept elsewhere.
+pub(crate) struct Returning<'a> {
+    pub(crate) call: u64,
+    pub(crate) verdict: Verdict,
+    pub(crate) shape: u32,
+    pub(crate) descriptors: &'a [Descriptor],
+    pub(crate) streams: &'a [u8],
+}
+
+impl Returning<'_> {
     /// Appends the message to `out`.
     #[inline]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -77,17 +86,36 @@ impl Return {
         if self.shape != 0 {
             out.put_u32_le(self.shape);
         }
-        if !self.descriptors.is_empty() {
-            descriptor::encode_all(&self.descriptors, out);
+        if marks & (mark::DESCRIPTORS | mark::STREAMS) != 0 {
+            encode_rare(self.descriptors, self.streams, out);
         }
-        if !self.streams.is_empty() {
-            put_bytes(out, &self.streams);
+    }
+}
+
+#[inline(never)]
+fn encode_rare(descriptors: &[Descriptor], streams: &[u8], out: &mut Vec<u8>) {
+    if !descriptors.is_empty() {
+        descriptor::encode_all(descriptors, out);
+    }
+    if !streams.is_empty() {
+        put_bytes(out, streams);
+    }
+}
+
+impl Return {
+    pub(super) fn borrowed(&self) -> Returning<'_> {
+        Returning {
+            call: self.call,
+            verdict: self.verdict,
+            shape: self.shape,
+            descriptors: &self.descriptors,
+            streams: &self.streams,
         }
     }
 
     /// Takes the message off the front of `bytes`, which begin with one of this kind; what is left is its body.
     #[inline]
-    pub(crate) fn take(bytes: &mut Bytes, references: u32) -> Result<Self, MessageError> {
+    pub(crate) fn take(bytes: &mut Bytes, references: u32) -> (Self, Result<(), MessageError>) {
         take(bytes, references, |_, reader| Self::decode(reader))
     }
 

@@ -423,6 +423,26 @@ fn what_does_not_exist_is_refused() {
     assert_eq!(read(&deep), Err(MessageError::TooLarge { number: 1 << 16 }));
 }
 
+#[test]
+fn of_what_is_wrong_with_a_message_the_first_is_told() {
+    for (bytes, error) in [
+        // And the next descriptor is cut off.
+        (
+            &[0x03, 1, 16, 2, 9, 5][..],
+            MessageError::UnknownDescriptor { kind: 9 },
+        ),
+        // And the name is no text.
+        (
+            &[0x02, 1, 64, 255, 2, 1, 0xff],
+            MessageError::Varint(VarintError::Prefix(255)),
+        ),
+        // And there is no time.
+        (&[0x02, 1, 0b0101_0000, 0, 2, 1, 0xff], MessageError::NotText),
+    ] {
+        assert_eq!(read(bytes), Err(error), "{bytes:?}");
+    }
+}
+
 /// Both could be as long as a message, and were kept as long as the call.
 #[test]
 fn names_and_errors_in_descriptors_have_a_longest() {
