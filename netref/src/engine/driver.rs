@@ -337,29 +337,26 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             // The loop finds out and leaves.
             Woken::Gone => return Poll::Ready(Step::Read),
         }
-        let mut wishes = core.signal.take();
-        loop {
+        let mut flushes = false;
+        // From here on it is woken, also while it gives way: whoever commits something first has it run next.
+        while let Some(wishes) = self.core.signal.poll(context.waker()) {
             if let Some(step) = self.grant(wishes) {
                 return Poll::Ready(step);
             }
-            // Who has always more to write, and a carrier that takes it, reads as well.
-            let written = self.poll_writer(context);
-            let read = self.poll_read(context);
-            match read.or(written) {
-                Some(Step::Ended(carrier, error)) => return Poll::Ready(Step::Ended(carrier, error)),
-                // What was read is handled after those had their turn for whom there was none while it wrote.
-                _ if wishes.flush => return Poll::Ready(Step::FlushSoon),
-                Some(step) => return Poll::Ready(step),
-                None => {}
-            }
-            if let Some(step) = self.poll_idle(context) {
-                return Poll::Ready(step);
-            }
-            // From here on it is woken.
-            match self.core.signal.poll(context.waker()) {
-                Some(more) => wishes = more,
-                None => break,
-            }
+            flushes |= wishes.flush;
+        }
+        // Who has always more to write, and a carrier that takes it, reads as well.
+        let written = self.poll_writer(context);
+        let read = self.poll_read(context);
+        match read.or(written) {
+            Some(Step::Ended(carrier, error)) => return Poll::Ready(Step::Ended(carrier, error)),
+            // What was read is handled after those had their turn for whom there was none while it wrote.
+            _ if flushes => return Poll::Ready(Step::FlushSoon),
+            Some(step) => return Poll::Ready(step),
+            None => {}
+        }
+        if let Some(step) = self.poll_idle(context) {
+            return Poll::Ready(step);
         }
         (self.bytes, self.has_woken) = (0, false);
         self.core.role.sleep(self.number);
@@ -369,9 +366,6 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     /// What was asked for, if that is a step.
     fn grant(&mut self, wishes: Wishes) -> Option<Step> {
-        if wishes == Wishes::NONE {
-            return None;
-        }
         let core = &self.core;
         if !core.role.is_held_by(self.number) {
             // Not ours any more: the successor may have slept through it.
