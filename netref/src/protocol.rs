@@ -639,7 +639,7 @@ pub struct Traffic {
 pub enum Timing {
     /// Not at all: 0 will do.
     Untimed,
-    /// To 20 ms, and never too early.
+    /// To some 30 ms, and hardly ever too early.
     Rough,
     /// To the nanosecond.
     Exact,

@@ -122,7 +122,7 @@ impl Role {
         signal.give_to(recalls);
         let is_parked = self.change(number, LED, number, PARKED);
         // A driver that was recalled before that has found a thread that leads, and sleeps again.
-        if signal.is_asked() {
+        if signal.is_asked_by_now() {
             recalls.wake_by_ref();
         }
         is_parked

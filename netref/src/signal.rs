@@ -129,6 +129,11 @@ impl Signal {
         self.asked.load(Ordering::Acquire)
     }
 
+    /// The same, with what is asked for at this moment.
+    pub(crate) fn is_asked_by_now(&self) -> bool {
+        lock(&self.bell).wishes != Wishes::NONE
+    }
+
     /// From now on `waker` hears. Releases that were asked for are forgotten: the next call takes them along.
     pub(crate) fn give_to(&self, waker: &Waker) {
         let mut bell = lock(&self.bell);

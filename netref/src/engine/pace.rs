@@ -127,7 +127,7 @@ impl Pace {
         }
     }
 
-    /// It was read after a spin of `took`, of `moment` at most, with the last look.
+    /// It was read after a spin of `took`, of `moment` at most, with looks as long as `look`.
     pub(super) fn has_spun(&mut self, between: Between, took: Nanos, look: Nanos, moment: Nanos) {
         if between == Between::Yielding {
             self.briefs = if look < BRIEF {

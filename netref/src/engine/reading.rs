@@ -240,6 +240,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let patience = between.patience(moment);
         let left = due.saturating_sub(begun);
         let mut last = begun;
+        // The longest look that has found nothing: one that has takes as long as there is to read.
+        let mut idle = None;
         loop {
             if between == Between::Yielding {
                 std::thread::yield_now();
@@ -259,9 +261,10 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 return read;
             }
             if is_over {
-                pace.has_spun(between, took, look, moment);
+                pace.has_spun(between, took, idle.unwrap_or(look), moment);
                 return read;
             }
+            idle = idle.max(Some(look));
             if took >= left || self.signal.is_asked() {
                 return read;
             }
