@@ -11,6 +11,9 @@ use crate::histogram::Histogram;
 use crate::measure::Work;
 use crate::meter::{Figures, Moment};
 
+/// Allocations are counted over so many operations, if there is time for them: to count takes twenty by itself.
+const COUNTED: u64 = 20_000;
+
 /// Does `work` again and again, alone.
 pub(super) async fn alone<C: Client>(
     server: &mut Server,
@@ -41,7 +44,7 @@ pub(super) async fn alone<C: Client>(
     let (mut counted, until) = (0, Instant::now() + duration / 2);
     server.count(true)?;
     let begun = Moment::now(server)?;
-    while counted == 0 || (counted < 1000 && Instant::now() < until) {
+    while counted == 0 || (counted < COUNTED && Instant::now() < until) {
         work.run().await?;
         counted += work.weight();
     }
