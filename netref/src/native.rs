@@ -118,8 +118,8 @@ impl<H: Handles> Native<H> {
 }
 
 impl<H: Handles> Protocol<H> for Native<H> {
-    /// Rough is enough for signs of life, and for the deadlines of the peer's calls, which may be a little late: the peer looks
-    /// after them as well. Calls of ours that wait are told how much time is left for them when they go.
+    /// Rough is enough for signs of life and acknowledgements. Calls of ours that wait are told how much time is left for them
+    /// when they go; where the peer's are told that, the time is asked for.
     #[inline]
     fn timing(&self) -> Timing {
         if self.link.awaits_pong() || self.exchange.has_waiting() {

@@ -46,6 +46,11 @@ pub trait Handles: Clone + fmt::Debug + Sized + 'static {
 pub trait Factory<H: Handles> {
     /// A new proxy for `import`.
     fn proxy(&self, import: Imported) -> H::Proxy;
+
+    /// The time to the nanosecond, where the protocol was told it roughly. Default: as it was told.
+    fn exactly(&self, told: Nanos) -> Nanos {
+        told
+    }
 }
 
 /// What an import is known by.

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farref_boxing::{Encoder, Error, ErrorKind, Value, decode};
+use farref_framing::Nanos;
 
 use crate::chain;
+use crate::clock;
 use crate::context;
 use crate::engine::core::Core;
 use crate::engine::together::put_off;
@@ -33,6 +35,10 @@ impl<P: Protocol<EngineHandles>> Factory<EngineHandles> for Proxies<'_, P> {
     fn proxy(&self, imported: Imported) -> Arc<Import> {
         let origin = self.0.origins.of(imported, || self.0.anchor());
         Arc::new(Import::new(origin, imported))
+    }
+
+    fn exactly(&self, _told: Nanos) -> Nanos {
+        clock::now()
     }
 }
 

@@ -224,7 +224,7 @@ impl<H: Handles> Exchange<H> {
             self.take_in(call.descriptors, true, factory, wire)?
         };
         if let Some(time_left) = call.time_left {
-            let deadline = now.saturating_add(time_left);
+            let deadline = factory.exactly(now).saturating_add(time_left);
             call.options.deadline = Some(deadline);
             self.set_answer_deadline(number, deadline);
         }
