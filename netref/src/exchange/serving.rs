@@ -11,7 +11,7 @@ use super::rules::Rule;
 use super::wire::{self, Of, Written};
 use super::{Exchange, Happening, LEAST_MESSAGE, Wire, limit};
 use crate::body;
-use crate::message::{Message, Returning, Verdict, error_bytes};
+use crate::message::{Descriptor, Message, Returning, Verdict, error_bytes};
 use crate::protocol::{
     BodyRef, CancelReason, Event, Handles, Incoming, IncomingTarget, Outgoing, Refs, Reply,
 };
@@ -74,14 +74,7 @@ impl<H: Handles> Exchange<H> {
         body: BodyRef<'_>,
         wire: &mut dyn Wire,
     ) {
-        let returning = Returning {
-            call: number,
-            verdict: verdict(failure.as_ref()),
-            shape,
-            descriptors: &[],
-            streams: &[],
-        };
-        match self.write_return(&returning, body, wire) {
+        match self.write_result(number, failure.as_ref(), shape, body, &[], wire) {
             Ok(written) => self.conclude(number, failure, Refs::new(), written, wire),
             Err(error) => self.conclude_error(number, error, true, wire),
         }
@@ -102,20 +95,45 @@ impl<H: Handles> Exchange<H> {
             Ok(described) => described,
             Err(error) => return self.conclude_error(number, error, true, wire),
         };
-        let returning = Returning {
-            call: number,
-            verdict: verdict(failure.as_ref()),
+        match self.write_result(
+            number,
+            failure.as_ref(),
             shape,
-            descriptors: &described.descriptors,
-            streams: &[],
-        };
-        match self.write_return(&returning, body, wire) {
+            body,
+            &described.descriptors,
+            wire,
+        ) {
             Ok(written) => self.conclude(number, failure, described.kept, written, wire),
             Err(error) => {
                 self.take_back(described);
                 self.conclude_error(number, error, true, wire);
             }
         }
+    }
+
+    /// Writes what a method returned: its value, or its error value if it failed.
+    #[inline]
+    fn write_result(
+        &mut self,
+        number: u64,
+        failure: Option<&Error>,
+        shape: u32,
+        body: BodyRef<'_>,
+        descriptors: &[Descriptor],
+        wire: &mut dyn Wire,
+    ) -> Result<Written, Error> {
+        let returning = Returning {
+            call: number,
+            verdict: if failure.is_some() {
+                Verdict::Failed
+            } else {
+                Verdict::Value
+            },
+            shape,
+            descriptors,
+            streams: &[],
+        };
+        self.write_return(&returning, body, wire)
     }
 
     /// Counts the references of a result.
@@ -487,13 +505,5 @@ impl<H: Handles> Exchange<H> {
         {
             self.discard_kept(kept);
         }
-    }
-}
-
-fn verdict(failure: Option<&Error>) -> Verdict {
-    if failure.is_some() {
-        Verdict::Failed
-    } else {
-        Verdict::Value
     }
 }
