@@ -218,11 +218,7 @@ impl<H: Handles> Exchange<H> {
             Ok(op) => op,
             Err(refusal) => return self.refuse(number, refusal, call.descriptors, factory, wire),
         };
-        let refs = if call.descriptors.is_empty() {
-            Refs::new()
-        } else {
-            self.take_in(call.descriptors, true, factory, wire)?
-        };
+        let refs = self.take_in(call.descriptors, true, factory, wire)?;
         if let Some(time_left) = call.time_left {
             let deadline = factory.exactly(now).saturating_add(time_left);
             call.options.deadline = Some(deadline);
@@ -369,11 +365,7 @@ impl<H: Handles> Exchange<H> {
         if self.trace.is_some() {
             self.trace_returned(number);
         }
-        let refs = if descriptors.is_empty() {
-            Refs::new()
-        } else {
-            self.take_in(descriptors, false, factory, wire)?
-        };
+        let refs = self.take_in(descriptors, false, factory, wire)?;
         self.returned(number, wire);
         if let Some((lane, _)) = bulk {
             if is_wanted && unread.is_none() {

@@ -177,8 +177,22 @@ impl<H: Handles> Exchange<H> {
     }
 
     /// Counts the references of a message that came.
-    #[inline(never)]
+    #[inline]
     pub(super) fn take_in(
+        &mut self,
+        descriptors: Refs<Descriptor>,
+        may_lend: bool,
+        factory: &dyn Factory<H>,
+        wire: &mut dyn Wire,
+    ) -> Result<Refs<Received<H>>, Breach> {
+        if descriptors.is_empty() {
+            return Ok(Refs::new());
+        }
+        self.take_in_all(descriptors, may_lend, factory, wire)
+    }
+
+    #[inline(never)]
+    fn take_in_all(
         &mut self,
         descriptors: Refs<Descriptor>,
         may_lend: bool,
