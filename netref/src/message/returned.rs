@@ -131,36 +131,43 @@ impl Return {
             descriptors: Refs::new(),
             streams: Bytes::new(),
         };
+        if has(!mark::SHAPE) {
+            returned.verdict = judge(marks, reader);
+        }
         if has(mark::SHAPE) {
             returned.shape = reader.u32();
         }
-        if has(!mark::SHAPE) {
+        if has(mark::DESCRIPTORS | mark::STREAMS) {
             returned.decode_rare(marks, reader);
         }
         returned
     }
 
-    /// All but the value without references that most are.
     #[inline(never)]
     fn decode_rare(&mut self, marks: u8, reader: &mut Reader<'_>) {
-        let has = |mark| marks & mark != 0;
-        let started = has(mark::STARTED);
-        self.verdict = match marks & mark::VERDICT {
-            mark::VALUE if !started => Verdict::Value,
-            mark::FAILED if !started => Verdict::Failed,
-            mark::FAULT if !has(mark::DESCRIPTORS | mark::STREAMS | mark::SHAPE) => {
-                Verdict::Fault { started }
-            }
-            _ => return reader.fail(MessageError::UnknownMark { marks: marks.into() }),
-        };
-        if has(mark::UNKNOWN) {
-            return reader.fail(MessageError::UnknownMark { marks: marks.into() });
-        }
-        if has(mark::DESCRIPTORS) {
+        if marks & mark::DESCRIPTORS != 0 {
             self.descriptors = descriptor::decode_all(reader);
         }
-        if has(mark::STREAMS) {
+        if marks & mark::STREAMS != 0 {
             self.streams = Bytes::copy_from_slice(reader.bytes());
         }
     }
+}
+
+/// What these marks say, which are not those of a value without references, as most are.
+#[inline(never)]
+fn judge(marks: u8, reader: &mut Reader<'_>) -> Verdict {
+    let has = |mark| marks & mark != 0;
+    let started = has(mark::STARTED);
+    match marks & mark::VERDICT {
+        _ if has(mark::UNKNOWN) => {}
+        mark::VALUE if !started => return Verdict::Value,
+        mark::FAILED if !started => return Verdict::Failed,
+        mark::FAULT if !has(mark::DESCRIPTORS | mark::STREAMS | mark::SHAPE) => {
+            return Verdict::Fault { started };
+        }
+        _ => {}
+    }
+    reader.fail(MessageError::UnknownMark { marks: marks.into() });
+    Verdict::Value
 }

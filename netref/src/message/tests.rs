@@ -436,6 +436,11 @@ fn of_what_is_wrong_with_a_message_the_first_is_told() {
             &[0x02, 1, 64, 255, 2, 1, 0xff],
             MessageError::Varint(VarintError::Prefix(255)),
         ),
+        // And the shape is cut off.
+        (
+            &[0x03, 1, 0b1100_1000],
+            MessageError::UnknownMark { marks: 0b1100_1000 },
+        ),
         // And there is no time.
         (&[0x02, 1, 0b0101_0000, 0, 2, 1, 0xff], MessageError::NotText),
     ] {
