@@ -64,6 +64,7 @@ pub use limits::Limits;
 pub use link::{AttachConfig, Body, LaneId, Link, LinkConfig, Nanos, Role, StreamKey};
 pub use native_link::NativeLink;
 pub use preface::Foreign;
+pub use pulse::earlier;
 pub use session::{RejectCode, Rejection, ResumeRequest, SessionId, Tombstone};
 pub use stream_link::StreamLink;
 

@@ -204,9 +204,10 @@ impl Pulse {
     }
 }
 
-/// The earlier of two times that may not be.
+/// The earlier of two times, either of which may be none.
 #[inline]
-pub(crate) fn earlier(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
+#[must_use]
+pub fn earlier(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

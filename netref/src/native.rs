@@ -7,7 +7,7 @@ use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{
     AttachConfig, Batch, Body, CloseReason, LaneId, Link, LinkConfig, LinkError, LinkEvent, Nanos,
     NativeLink, Negotiated, RejectCode, Rejection, ResumeRequest, Role, SessionEnd, SessionId, StreamKey,
-    StreamLink, Tombstone,
+    StreamLink, Tombstone, earlier,
 };
 
 use crate::config::Config;
@@ -152,10 +152,7 @@ impl<H: Handles> Protocol<H> for Native<H> {
     }
 
     fn poll_timeout(&self) -> Option<Nanos> {
-        match (self.link.poll_timeout(), self.exchange.poll_timeout()) {
-            (Some(link), Some(exchange)) => Some(link.min(exchange)),
-            (link, exchange) => link.or(exchange),
-        }
+        earlier(self.link.poll_timeout(), self.exchange.poll_timeout())
     }
 
     fn poll_transmit(&mut self, batch: &mut Batch, now: Nanos) -> bool {
