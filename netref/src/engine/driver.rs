@@ -422,9 +422,10 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
     /// Looks again and again whether more comes, for a moment, if nothing is due. Out of the reactor, which would be woken by it as well.
     pub(super) fn spin(&mut self) -> Result<(), (u64, Error)> {
         let core = Arc::clone(&self.core);
-        let (carrier, due) = {
+        let (carrier, due, is_quiet) = {
             let state = lock(&core.state);
-            (state.carrier, self.times.due(&state, &core.config))
+            let due = self.times.due(&state, &core.config);
+            (state.carrier, due, state.protocol.stats().calls <= 1)
         };
         if due <= clock::now() {
             self.handle_timeout();
@@ -446,8 +447,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 return Ok(());
             }
         }
-        // Who was woken wants this CPU as well: it is not known whether the peer does.
-        let between = if self.is_followed {
+        // Several tasks that were woken have another thread of the runtime woken, which wants a CPU: it is not known whether
+        // the peer does. The one that has made the only call has had its turn here.
+        let between = if self.is_followed && !is_quiet {
             Between::Pausing
         } else {
             self.pace.between()

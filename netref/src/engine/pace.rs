@@ -11,17 +11,19 @@ use std::cell::Cell;
 use farref_framing::Nanos;
 
 /// So many reads in a row, of this connection alone on its thread, before the first attempt.
-const LEAST: u32 = 16;
-/// The same after many attempts in vain.
-const MOST: u32 = 4096;
-/// After so many that were not in vain all is forgiven.
-const FORGIVEN: u32 = 64;
+const LEAST: u16 = 16;
+/// The same after many attempts in vain: to spin for nothing takes as long as a few calls.
+const MOST: u16 = 512;
+/// After so many that were not in vain all is forgiven, and the next one in vain, which may be the system's doing, takes little.
+const FORGIVEN: u16 = 64;
 /// The part of the longest spin after which whatever comes might as well have been slept for.
 const SOON: u64 = 2;
+/// So many in a row may take longer: the peer is asleep before it has begun to spin as well.
+const SLOW: u8 = 4;
 
 /// After so many reads in a row that have brought nothing whole there is something large on its way. That is better slept for:
 /// it comes in fewer pieces.
-const PARTS: u32 = 8;
+const PARTS: u8 = 8;
 
 /// So much of the longest spin the peer may take, once, and what else there is of both on that CPU. Who has nothing to do with
 /// them takes more.
@@ -30,6 +32,12 @@ const TURN: u64 = 2;
 const BRIEF: Nanos = 2_000;
 /// So many spins in a row that ended with such looks, and the CPU is not shared.
 const BRIEFS: u8 = 32;
+/// Whoever was crowded out keeps the CPU for so many reads: it has waited for as long as some hundred calls take.
+const KEPT: u32 = 64;
+/// That is doubled so often at most, each time that it is crowded out again,
+const DOUBLED: u8 = 10;
+/// and halved each time that it was given the CPU back so often.
+const GIVEN: u8 = 64;
 
 /// What is done between two looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +73,19 @@ pub(crate) struct Pace {
     /// Reads in a row since the last spin that was in vain.
     reads: u32,
     /// The last of them that have brought nothing whole.
-    parts: u32,
+    parts: u8,
     /// So many before the next attempt.
-    wanted: u32,
-    /// The last spin took long.
-    was_slow: bool,
+    wanted: u16,
+    /// The last spins, so many, took long.
+    slow: u8,
     /// So many spins in a row in which nobody else has wanted the CPU.
     briefs: u8,
+    /// For so many reads more the CPU is not given away.
+    kept: u32,
+    /// So often that is doubled the next time.
+    crowded: u8,
+    /// So often it was given the CPU back since that was last changed.
+    given: u8,
 }
 
 impl Default for Pace {
@@ -80,8 +94,11 @@ impl Default for Pace {
             reads: 0,
             parts: 0,
             wanted: LEAST,
-            was_slow: false,
+            slow: 0,
             briefs: 0,
+            kept: 0,
+            crowded: 0,
+            given: 0,
         }
     }
 }
@@ -89,7 +106,7 @@ impl Default for Pace {
 impl Pace {
     /// Whether to spin pays.
     pub(super) const fn is_quick(&self) -> bool {
-        self.reads >= self.wanted
+        self.reads >= self.wanted as u32
     }
 
     /// So much was read that there is no saying when more comes.
@@ -108,19 +125,20 @@ impl Pace {
     /// Something was read, of the connection at this place.
     pub(super) fn has_read(&mut self, connection: usize) {
         self.parts = 0;
+        self.kept = self.kept.saturating_sub(1);
         if LAST.replace(connection) == connection {
             self.reads = self.reads.saturating_add(1);
         } else {
             self.reads = 0;
         }
-        if self.reads >= self.wanted.saturating_add(FORGIVEN) {
-            self.wanted = LEAST;
+        if self.reads >= u32::from(self.wanted + FORGIVEN) {
+            self.wanted = 1;
         }
     }
 
     /// What whoever spins is to do between two looks.
     pub(super) const fn between(&self) -> Between {
-        if self.briefs < BRIEFS {
+        if self.kept == 0 && self.briefs < BRIEFS {
             Between::Yielding
         } else {
             Between::Pausing
@@ -135,27 +153,35 @@ impl Pace {
             } else {
                 0
             };
+            self.given += 1;
+            if self.given >= GIVEN {
+                self.given = 0;
+                self.crowded = self.crowded.saturating_sub(1);
+            }
         }
         let is_slow = took > moment / SOON;
-        // The peer may have been asleep, once.
-        if is_slow && self.was_slow {
+        self.slow = if is_slow { self.slow + 1 } else { 0 };
+        if self.slow > SLOW {
             self.was_in_vain();
         }
-        self.was_slow = is_slow;
     }
 
     /// A spin has brought nothing.
     pub(super) const fn was_in_vain(&mut self) {
         self.reads = 0;
         self.wanted = if self.wanted < MOST { self.wanted * 2 } else { MOST };
-        self.was_slow = false;
+        self.slow = 0;
         self.briefs = 0;
     }
 
     /// Others want the CPU: who gives it away does not get it back soon.
     pub(super) const fn was_crowded_out(&mut self) {
         self.was_in_vain();
-        self.briefs = BRIEFS;
+        self.kept = KEPT << self.crowded;
+        self.given = 0;
+        if self.crowded < DOUBLED {
+            self.crowded += 1;
+        }
     }
 }
 
@@ -187,7 +213,7 @@ mod tests {
 
     const MOMENT: Nanos = 50_000;
 
-    fn read(pace: &mut Pace, times: u32) {
+    fn read(pace: &mut Pace, times: u16) {
         for _ in 0..times {
             pace.has_read(1);
         }
@@ -247,7 +273,7 @@ mod tests {
                 pace.was_in_vain();
             }
         }
-        assert!((200..300).contains(&spins), "{spins} in {reads} reads");
+        assert!((1900..2000).contains(&spins), "{spins} in {reads} reads");
     }
 
     #[test]
@@ -259,6 +285,10 @@ mod tests {
             read(&mut pace, 2 * LEAST + FORGIVEN);
             assert!(pace.is_quick());
         }
+        pace.was_in_vain();
+        assert!(!pace.is_quick());
+        read(&mut pace, 2);
+        assert!(pace.is_quick(), "the peer most likely spins still");
     }
 
     #[test]
@@ -281,14 +311,42 @@ mod tests {
     }
 
     #[test]
-    fn to_wait_long_is_in_vain_but_for_the_first_time() {
+    fn who_is_crowded_out_gives_the_cpu_away_ever_more_rarely() {
+        let mut pace = Pace::default();
+        let mut kept_for = || {
+            pace.was_crowded_out();
+            let mut reads = 0_u32;
+            while pace.between() == Between::Pausing {
+                pace.has_read(1);
+                // Whoever only spins may be in vain as well.
+                pace.was_in_vain();
+                reads += 1;
+            }
+            reads
+        };
+        assert_eq!((kept_for(), kept_for()), (KEPT, 2 * KEPT));
+        let most = (0..20).map(|_| kept_for()).max();
+        assert_eq!(most, Some(KEPT << DOUBLED));
+        for _ in 0..u32::from(DOUBLED) * u32::from(GIVEN) {
+            pace.has_spun(Between::Yielding, BRIEF, BRIEF, MOMENT);
+        }
+        pace.was_crowded_out();
+        assert_eq!(pace.kept, KEPT, "it has been given back since");
+    }
+
+    #[test]
+    fn to_wait_long_is_in_vain_after_a_few_times() {
         let mut pace = Pace::default();
         let spun = |pace: &mut Pace, took| pace.has_spun(Between::Pausing, took, 1, MOMENT);
         read(&mut pace, LEAST + 1);
-        spun(&mut pace, MOMENT);
+        for _ in 0..SLOW {
+            spun(&mut pace, MOMENT);
+        }
         assert!(pace.is_quick(), "the peer was asleep");
         spun(&mut pace, 1);
-        spun(&mut pace, MOMENT);
+        for _ in 0..SLOW {
+            spun(&mut pace, MOMENT);
+        }
         assert!(pace.is_quick());
         spun(&mut pace, MOMENT);
         assert!(!pace.is_quick());
