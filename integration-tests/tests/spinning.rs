@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use farref::{Config, Connection, ErrorKind, Netref, Server};
+use farref::{Config, Connection, ErrorKind, Netref, Result, Server, remote};
 use farref_integration_tests::bench::{Bench, Count, Counter, Rig};
 use farref_integration_tests::media::{acquainted, on_plain_thread, pair_of, within};
 use farref_integration_tests::relay::Relay;
@@ -515,4 +515,116 @@ fn either_side_closes_while_both_spin() {
             .host
             .block_on(within(apart.server.wait_for(|stats| stats.connections == 0)));
     }
+}
+
+/// Calls back, and tells where it goes on then.
+#[remote]
+trait Host {
+    /// Whether that is the task which has begun it. It may call back once more, and block meanwhile.
+    async fn stays(&self, guest: Netref<dyn Guest>, blocks: bool) -> Result<bool>;
+    /// Lends the guest something whose destructor calls it, and waits.
+    async fn lends(&self, guest: Netref<dyn Guest>) -> Result<()>;
+}
+
+#[remote]
+trait Guest {
+    async fn null(&self) -> Result<()>;
+    async fn takes(&self, lent: Netref<dyn Lent>) -> Result<()>;
+    /// Returns when the call of the host is over in which it was lent something.
+    async fn is_over(&self) -> Result<()>;
+}
+
+#[remote]
+trait Lent {
+    fn nothing(&self) -> Result<()>;
+}
+
+struct Waits(Netref<dyn Guest>);
+
+#[remote]
+impl Lent for Waits {
+    fn nothing(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.blocking().is_over().unwrap();
+    }
+}
+
+struct Inn;
+
+#[remote]
+impl Host for Inn {
+    async fn stays(&self, guest: Netref<dyn Guest>, blocks: bool) -> Result<bool> {
+        let begun_by = tokio::task::try_id();
+        guest.call().null().await?;
+        let stays = begun_by == tokio::task::try_id();
+        if blocks {
+            guest.blocking().null()?;
+        }
+        Ok(stays)
+    }
+
+    async fn lends(&self, guest: Netref<dyn Guest>) -> Result<()> {
+        let lent = Netref::<dyn Lent>::of(Waits(guest.clone()));
+        guest.call().takes(lent).await
+    }
+}
+
+#[derive(Clone, Default)]
+struct Visitor {
+    over: Arc<tokio::sync::Notify>,
+}
+
+#[remote]
+impl Guest for Visitor {
+    async fn null(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn takes(&self, _lent: Netref<dyn Lent>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn is_over(&self) -> Result<()> {
+        self.over.notified().await;
+        Ok(())
+    }
+}
+
+/// A task for each method, and two that were woken for each callback, took a quarter of it.
+#[cfg(unix)]
+#[test]
+fn a_method_that_calls_back_goes_on_where_it_was_begun_and_keeps_nobody_waiting() {
+    let _cpus = one_at_a_time();
+    let (client, host) = (alone("guest"), alone("host"));
+    let root = farref::Fixed::new::<dyn Host>(Inn);
+    let media = farref::transport::Media::standard();
+    let server = Server::with(root, spinning(), farref::ServerLimits::default(), media);
+    let address = host
+        .block_on(within(server.listen("plain+tcp://127.0.0.1:0")))
+        .unwrap();
+    let visit = async move {
+        let connection = farref::connect(address).config(spinning()).await.unwrap();
+        let host: Netref<dyn Host> = connection.root().await.unwrap();
+        let visitor = Visitor::default();
+        let guest = Netref::<dyn Guest>::of(visitor.clone());
+        let stays = async |blocks| {
+            // Both sides have to have seen that to spin pays.
+            while !host.call().stays(guest.clone(), blocks).await.unwrap() {}
+        };
+        stays(false).await;
+        stays(true).await;
+        for _ in 0..20 {
+            stays(false).await;
+            // What the driver does next blocks until the method has gone on.
+            host.call().lends(guest.clone()).await.unwrap();
+            visitor.over.notify_one();
+        }
+    };
+    client.block_on(async { within(tokio::spawn(visit)).await.unwrap() });
+    host.block_on(within(server.shutdown(Duration::from_secs(10))));
 }

@@ -66,10 +66,10 @@ struct Aside {
 /// What is to be done for a call, or that nothing is left to be done.
 ///
 /// Async methods are first polled in the order in which the calls came, by whoever reads the connection, and
-/// spawned only if they wait. Blocking methods run on a bounded pool. Either answers by itself.
+/// spawned only if they wait; one that waits for a call of its own may be polled there again. Blocking methods run on a bounded pool. Either answers by itself.
 #[non_exhaustive]
 pub enum Dispatched {
-    /// Polled first in order, then concurrently.
+    /// Polled first in order, then concurrently as a rule.
     Async(ServedFuture, &'static Method),
     /// Run on a thread that may wait.
     Blocking(Box<dyn FnOnce() + Send>, &'static Method),

@@ -16,7 +16,7 @@ pub(crate) struct Wishes {
     pub(crate) releases: bool,
     /// A time is earlier than the one that the driver sleeps until.
     pub(crate) times: bool,
-    /// A command has made events.
+    /// A command has made events, or the method that the driver keeps was woken.
     pub(crate) events: bool,
     /// Look at the tables: the connection may have become superfluous, or is to be closed.
     pub(crate) look: bool,
@@ -41,6 +41,10 @@ impl Wishes {
     };
     pub(crate) const RELEASES: Self = Self {
         releases: true,
+        ..Self::NONE
+    };
+    pub(crate) const EVENTS: Self = Self {
+        events: true,
         ..Self::NONE
     };
     pub(crate) const LOOK: Self = Self {

@@ -13,7 +13,7 @@ use farref_integration_tests::media::{on_plain_thread, over_every_medium, pair, 
 trait Where {
     fn block(&self, back: Netref<dyn Back>) -> Result<()>;
     async fn inside(&self, back: Netref<dyn Back>) -> Result<()>;
-    /// Blocks after it has waited: on a task of its own.
+    /// Blocks after it has waited: on a task of its own, as a rule.
     async fn inside_later(&self, back: Netref<dyn Back>) -> Result<()>;
     #[spawned]
     async fn inside_spawned(&self, back: Netref<dyn Back>) -> Result<()>;

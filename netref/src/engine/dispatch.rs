@@ -11,6 +11,7 @@
 //! read yet.
 
 mod cancel;
+mod kept;
 mod methods;
 mod shapes;
 
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind};
 
 use self::cancel::Cancel;
+pub(super) use self::kept::Kept;
 use self::methods::{How, Turn};
 use self::shapes::Unread;
 use crate::body;
@@ -44,6 +46,8 @@ pub(crate) struct Dispatch {
     state: Mutex<Running>,
     /// There is a mailbox. Where whoever reads finds none, none was made before what it has read.
     has_mailboxes: AtomicBool,
+    /// The method that the driver keeps was woken.
+    goes_on: AtomicBool,
 }
 
 #[derive(Default)]
@@ -221,16 +225,17 @@ impl Dispatch {
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
-    /// A call came. `anchor` is asked for the anchor if it is run now.
-    pub(crate) fn deliver(
+    /// A call came. `anchor` is asked for the anchor if it is run now; where it waits then, it may be kept.
+    pub(super) fn deliver(
         self: &Arc<Self>,
         incoming: Incoming<EngineHandles>,
         anchor: impl FnOnce() -> Arc<Anchor<P>>,
+        kept: Option<&mut Kept<P>>,
     ) {
         let export = match &incoming.target {
             IncomingTarget::Object { export, .. } => *export,
             IncomingTarget::Import(_) | IncomingTarget::Broken(_) => {
-                self.run(incoming, anchor());
+                self.run(incoming, anchor(), None);
                 return;
             }
         };
@@ -248,7 +253,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             return self.refuse(&incoming);
         }
         // A method that runs alone makes the mailbox busy by itself.
-        if let Next::Freed(slot) = self.run(incoming, anchor()) {
+        if let Next::Freed(slot) = self.run(incoming, anchor(), kept) {
             self.not_busy(slot);
             self.drain(slot);
         }
@@ -298,7 +303,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     fn free_nested(self: &Arc<Self>, slot: Slot) {
         let free = lock(&self.dispatch.state).take_nested(slot);
         for incoming in free {
-            self.deliver(incoming, || self.anchor());
+            self.deliver(incoming, || self.anchor(), None);
         }
     }
 
@@ -334,7 +339,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 }
             };
             if let Some(incoming) = incoming
-                && self.run(incoming, self.anchor()) == Next::Wait(slot)
+                && self.run(incoming, self.anchor(), None) == Next::Wait(slot)
             {
                 return self.free_nested(slot);
             }
@@ -351,7 +356,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     /// Hands a call to its method. `conduit` is the anchor.
-    fn run(self: &Arc<Self>, incoming: Incoming<EngineHandles>, conduit: Arc<dyn Conduit>) -> Next {
+    fn run(
+        self: &Arc<Self>,
+        incoming: Incoming<EngineHandles>,
+        conduit: Arc<dyn Conduit>,
+        kept: Option<&mut Kept<P>>,
+    ) -> Next {
         let Incoming {
             answer,
             target,
@@ -382,7 +392,9 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 drop(crate::relay::forward(&remote, None, invocation));
                 Next::Go
             }
-            IncomingTarget::Object { object, .. } => self.begin(object, invocation, serving, awaited, own),
+            IncomingTarget::Object { object, .. } => {
+                self.begin(object, invocation, serving, awaited, own, kept)
+            }
         }
     }
 
@@ -394,6 +406,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         mut serving: Serving,
         awaited: bool,
         own: Slot,
+        kept: Option<&mut Kept<P>>,
     ) -> Next {
         let dispatched = object.dispatch(invocation);
         if let Dispatched::Unread(invocation, shape) = dispatched {
@@ -420,7 +433,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             traced.begin(method, &self.peer);
         }
         match dispatched {
-            Dispatched::Async(future, method) => self.run_async(future, method, serving, how(method)),
+            Dispatched::Async(future, method) => self.run_async(future, method, serving, how(method), kept),
             Dispatched::Blocking(job, method) => self.run_blocking(job, method, serving, how(method)),
             Dispatched::Unread(..) | Dispatched::Done => Next::Go,
         }

@@ -11,7 +11,7 @@ mod times;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use farref_boxing::Error;
 use farref_framing::{Inlet, Nanos, ReadFrom, StreamKey};
@@ -21,6 +21,7 @@ use crate::clock::{self, NEVER};
 use crate::context;
 use crate::engine::anchor::Proxies;
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
+use crate::engine::dispatch::Kept;
 use crate::engine::lead::LOOK_EVERY;
 use crate::engine::pace::{Between, Courtesy, Pace};
 use crate::engine::reading::{Handled, RELEASE_DELAY, lost};
@@ -97,6 +98,8 @@ pub(super) struct Driver<P: Protocol<EngineHandles>> {
     pace: Pace,
     /// Whether it gives way to others before.
     courtesy: Courtesy,
+    /// The method that goes on here while this driver spins.
+    kept: Kept<P>,
     /// The number of the carrier that is out of the reactor, as this driver spins.
     spins: Option<u64>,
     /// It has left in order: somebody else drives, or the connection has ended.
@@ -153,6 +156,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             waits_to_write: true,
             pace: Pace::default(),
             courtesy: Courtesy::default(),
+            kept: Kept::default(),
             spins: None,
             has_left: false,
         }
@@ -178,9 +182,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                     self.times.releasing = clock::after(RELEASE_DELAY);
                 }
             }
-            let core = &self.core;
-            let handle = |context: &mut Context<'_>| core.handle_events(self.number, Some(context.waker()));
-            let handled = std::future::poll_fn(|context| Poll::Ready(handle(context))).await;
+            let handle = |context: &mut Context<'_>| Poll::Ready(self.handle_events(context.waker()));
+            let handled = std::future::poll_fn(handle).await;
             let Handled::All {
                 calls,
                 woken,
@@ -217,6 +220,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             self.bytes = self.bytes.saturating_add(flushed.bytes);
             if flushed.is_over {
                 self.stop_spinning();
+                self.kept.let_go();
                 Box::pin(self.end()).await;
                 self.has_left = true;
                 return;
@@ -256,6 +260,16 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
                 Step::Ended(carrier, error) => self.lose(carrier, error),
             }
         }
+    }
+
+    /// Handles what was read, and keeps a method that waits if it spins.
+    fn handle_events(&mut self, own: &Waker) -> Handled {
+        let core = &self.core;
+        let spins = core.spins(&self.pace);
+        if !spins {
+            self.kept.let_go();
+        }
+        core.handle_events(self.number, Some(own), spins.then_some(&mut self.kept))
     }
 
     /// Others have their turn. No async function, which would make the driver's task larger.
@@ -359,6 +373,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             return Poll::Ready(step);
         }
         (self.bytes, self.has_woken) = (0, false);
+        self.kept.let_go();
         self.core.role.sleep(self.number);
         self.core.lead.driver_sleeps();
         Poll::Pending
@@ -373,6 +388,9 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             return Some(Step::Read);
         }
         self.waits_to_write |= wishes.blocked;
+        if wishes.events {
+            self.kept.let_go();
+        }
         if wishes.releases {
             self.times.releasing = clock::after(RELEASE_DELAY);
         }

@@ -429,7 +429,7 @@ impl<P: Protocol<EngineHandles>> Leader<'_, P> {
         loop {
             if lock(&core.state).has_events() {
                 self.put_away();
-                let handle = || core.handle_events(self.number, None);
+                let handle = || core.handle_events(self.number, None, None);
                 let handled = if thread.is_some() {
                     // What the driver would poll in its runtime.
                     let _in_runtime = core.runtime.enter();

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::clock;
 use crate::engine::anchor::{Anchor, Proxies};
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
+use crate::engine::dispatch::Kept;
 use crate::engine::pace::{Between, Pace};
 use crate::engine::state::State;
 use crate::engine::together;
@@ -84,8 +85,14 @@ impl Next {
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
-    /// Handles the events one by one, in the order of the wire. `own` is of the driver's task, if that does.
-    pub(super) fn handle_events(self: &Arc<Self>, number: u64, own: Option<&Waker>) -> Handled {
+    /// Handles the events one by one, in the order of the wire, and goes on with the method that is kept if that was woken by
+    /// them. `own` is of the driver's task, if that does.
+    pub(super) fn handle_events(
+        self: &Arc<Self>,
+        number: u64,
+        own: Option<&Waker>,
+        mut kept: Option<&mut Kept<P>>,
+    ) -> Handled {
         role::driving(Arc::clone(self) as Arc<dyn Driven>, number, || {
             // Found once for all calls that came together.
             let mut found = None;
@@ -107,7 +114,13 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     together::wake_now();
                 }
                 if !ready.is_empty() {
-                    woken = woken.saturating_add(ready.len() as u32);
+                    let others = ready.iter().filter(|waiter| !self.is_kept(waiter)).count();
+                    woken = woken.saturating_add(others as u32);
+                    if others > 0
+                        && let Some(kept) = &mut kept
+                    {
+                        kept.let_go();
+                    }
                     match own {
                         Some(own) if !is_next && together::are_many(ready.len()) => {
                             together::wake(ready.drain(..), own);
@@ -116,6 +129,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     }
                 }
                 match next {
+                    Next::Nothing if kept.as_mut().is_some_and(|kept| kept.go_on()) => {}
                     Next::Nothing => {
                         return Handled::All {
                             calls,
@@ -128,7 +142,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     Next::Event(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
                     Next::Event(event) => {
                         let is_call = matches!(event, Event::Call(_));
-                        self.handle(event, &mut anchor);
+                        if let Some(kept) = &mut kept {
+                            // It is not to wait for that, nor that for it.
+                            kept.let_go();
+                        }
+                        self.handle(event, &mut anchor, kept.as_deref_mut());
                         calls = calls.saturating_add(u32::from(is_call));
                         let is_due = is_call && calls.is_multiple_of(REPLIES) && written < BYTES_IN_A_ROW;
                         if is_due && self.role.is_held_by(number) {
@@ -141,9 +159,14 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     }
 
     #[inline]
-    fn handle(self: &Arc<Self>, event: Event<EngineHandles>, anchor: impl FnOnce() -> Arc<Anchor<P>>) {
+    fn handle(
+        self: &Arc<Self>,
+        event: Event<EngineHandles>,
+        anchor: impl FnOnce() -> Arc<Anchor<P>>,
+        kept: Option<&mut Kept<P>>,
+    ) {
         match event {
-            Event::Call(incoming) => self.deliver(incoming, anchor),
+            Event::Call(incoming) => self.deliver(incoming, anchor, kept),
             Event::Ready(waiter) => waiter.wake(),
             Event::Body { answer, body, refs } => self.body_arrived(answer, body, refs),
             Event::Cancelled { answer, .. } => self.give_up(answer),

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use farref_boxing::{Error, ErrorKind};
 
 use super::cancel::Cancel;
+use super::kept::Kept;
 use super::{Dispatch, Next, Slot};
 use crate::chain;
 use crate::context::{self, Serving};
@@ -56,13 +57,14 @@ impl Dispatch {
 }
 
 impl<P: Protocol<EngineHandles>> Core<P> {
-    /// Polls an async method for the first time, in order, and spawns it if it waits.
+    /// Polls an async method for the first time, in order. If it waits, it is kept, or spawned.
     pub(super) fn run_async(
         self: &Arc<Self>,
         mut future: ServedFuture,
         method: &'static Method,
         mut serving: Serving,
         how: How,
+        kept: Option<&mut Kept<P>>,
     ) -> Next {
         let alone = method.manners.serial;
         if alone {
@@ -81,15 +83,12 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             self.left(answer);
             return if alone { Next::Freed(how.slot) } else { Next::Go };
         }
-        // The task polls it again at once, with a waker of its own.
-        self.runtime.spawn(Served {
-            core: Arc::clone(self),
-            future: Some(future),
-            serving,
-            cancel: self.dispatch.enter(answer),
-            answer,
-            alone_on: alone.then_some(how.slot),
-        });
+        // Whoever has it from here on polls it again at once, with a waker.
+        let served = Served::new(self, future, (answer, serving), alone.then_some(how.slot));
+        match kept {
+            Some(kept) if !method.manners.spawned => kept.keep(served),
+            _ => served.spawn(),
+        }
         if alone { Next::Wait(how.slot) } else { Next::Go }
     }
 
@@ -219,8 +218,8 @@ impl<P: Protocol<EngineHandles>> Core<P> {
 }
 
 /// An async method that was polled and waits, or is to run by itself.
-struct Served<P: Protocol<EngineHandles>> {
-    core: Arc<Core<P>>,
+pub(super) struct Served<P: Protocol<EngineHandles>> {
+    pub(super) core: Arc<Core<P>>,
     future: Option<ServedFuture>,
     serving: Option<Serving>,
     /// It can be given up.
@@ -228,6 +227,31 @@ struct Served<P: Protocol<EngineHandles>> {
     answer: u64,
     /// The mailbox that waits for the end.
     alone_on: Option<Slot>,
+}
+
+impl<P: Protocol<EngineHandles>> Served<P> {
+    /// From here on it can be given up.
+    pub(super) fn new(
+        core: &Arc<Core<P>>,
+        future: ServedFuture,
+        (answer, serving): (u64, Option<Serving>),
+        alone_on: Option<Slot>,
+    ) -> Self {
+        Self {
+            core: Arc::clone(core),
+            future: Some(future),
+            serving,
+            cancel: core.dispatch.enter(answer),
+            answer,
+            alone_on,
+        }
+    }
+
+    /// Gives it a task of its own.
+    pub(super) fn spawn(self) {
+        let runtime = self.core.runtime.clone();
+        runtime.spawn(self);
+    }
 }
 
 impl<P: Protocol<EngineHandles>> Future for Served<P> {
@@ -266,8 +290,10 @@ impl<P: Protocol<EngineHandles>> Future for Served<P> {
         let polled = this
             .core
             .poll_method(future, &mut this.serving, this.answer, context);
-        if polled.is_ready() {
-            this.future = None;
+        if polled.is_ready()
+            && let Some(future) = this.future.take()
+        {
+            served::put(future);
         }
         polled
     }

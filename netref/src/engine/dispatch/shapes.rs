@@ -93,7 +93,7 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                 ..
             } = unread;
             invocation.ask_again();
-            match self.begin(object, invocation, serving, awaited, own) {
+            match self.begin(object, invocation, serving, awaited, own, None) {
                 Next::Wait(slot) if slot == own => self.free_nested(slot),
                 next => {
                     if let Next::Freed(slot) = next

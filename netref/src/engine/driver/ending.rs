@@ -18,6 +18,7 @@ use crate::signal::Wishes;
 /// Whoever waits is told, as nobody else would.
 impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
     fn drop(&mut self) {
+        self.kept.let_go();
         let core = &self.core;
         if self.has_left || !core.role.is_held_by(self.number) {
             return;
