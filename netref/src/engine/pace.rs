@@ -112,6 +112,9 @@ impl Pace {
     /// So much was read that there is no saying when more comes.
     pub(super) const fn has_read_much(&mut self) {
         self.reads = 0;
+        if self.wanted < LEAST {
+            self.wanted = LEAST;
+        }
     }
 
     /// A part of something was read.
@@ -129,7 +132,7 @@ impl Pace {
         if LAST.replace(connection) == connection {
             self.reads = self.reads.saturating_add(1);
         } else {
-            self.reads = 0;
+            self.has_read_much();
         }
         if self.reads >= u32::from(self.wanted + FORGIVEN) {
             self.wanted = 1;
@@ -245,6 +248,10 @@ mod tests {
         assert!(pace.is_quick());
         pace.has_read(2);
         assert!(!pace.is_quick(), "another connection is in use");
+        read(&mut pace, 2 * FORGIVEN);
+        pace.has_read(2);
+        read(&mut pace, LEAST);
+        assert!(!pace.is_quick(), "however long it was in use alone");
     }
 
     #[test]
