@@ -515,11 +515,12 @@ fn limits_are_kept_to_and_those_that_are_none_are_refused() {
     machine
         .run(&["serve", "--inetd", "--plain", "--processes"])
         .failed(2);
+    let socket = format!("unix:{}", machine.shown("socket").display());
     machine
-        .run(&["serve", "unix:/tmp/x", "--system", "--isolate", "--once"])
+        .run(&["serve", &socket, "--system", "--isolate", "--once"])
         .failed(2);
     machine
-        .run(&["serve", "unix:/tmp/x", "--system", "--announce", "x"])
+        .run(&["serve", &socket, "--system", "--announce", "x"])
         .failed(2);
 }
 
