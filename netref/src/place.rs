@@ -5,7 +5,7 @@
 //! | has no runtime | waits |
 //! | runs a blocking method for a peer | waits; its place in the pool is not given to anybody else |
 //! | is a worker of a multi-thread runtime | hands its tasks to another thread, then waits |
-//! | reads a connection (an async method polled in order) | gives the reading away first, then the same |
+//! | reads a connection (an async method polled in order, or after a callback) | gives the reading away first, then the same |
 //! | was spawned by `spawn_blocking` of a multi-thread runtime | waits |
 //! | is a current-thread runtime, in a `LocalSet`, or was spawned by `spawn_blocking` of such a runtime | an error at once that names `.call()` |
 //!

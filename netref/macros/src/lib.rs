@@ -173,7 +173,7 @@ use syn::{Item, parse_macro_input};
 /// | `#[idempotent]` | may be repeated where it is not known whether it ran |
 /// | `#[detached]` | goes on when the caller has gone |
 /// | `#[inline]` | a blocking method that never waits: it is run by whoever reads the connection |
-/// | `#[spawned]` | an async method that is never polled by whoever reads the connection: others may be, first and after a call of their own |
+/// | `#[spawned]` | an async method that is never polled by whoever reads the connection, as others may be, at first and after each call of their own: for one that blocks otherwise than by farref's blocking calls |
 /// | `#[property]` | `fn name(&self)` reads the property `name`, `fn set_name(&self, value: T)` writes it: by name, see [`Object::get`] |
 /// | `#[reads]` | changes nothing that others could notice, as the getter of a property: a read-only guard lets it through |
 ///

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use farref_boxing::{Error, ErrorKind};
 
 use self::cancel::Cancel;
-pub(super) use self::kept::Kept;
+pub(super) use self::kept::{Kept, WentOn};
 use self::methods::{How, Turn};
 use self::shapes::Unread;
 use crate::body;

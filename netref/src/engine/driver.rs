@@ -220,7 +220,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             self.bytes = self.bytes.saturating_add(flushed.bytes);
             if flushed.is_over {
                 self.stop_spinning();
-                self.kept.let_go();
+                self.let_go();
                 Box::pin(self.end()).await;
                 self.has_left = true;
                 return;
@@ -264,12 +264,20 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     /// Handles what was read, and keeps a method that waits if it spins.
     fn handle_events(&mut self, own: &Waker) -> Handled {
-        let core = &self.core;
-        let spins = core.spins(&self.pace);
+        let spins = self.spins.is_some() && self.core.spins(&self.pace);
         if !spins {
-            self.kept.let_go();
+            self.let_go();
         }
-        core.handle_events(self.number, Some(own), spins.then_some(&mut self.kept))
+        let kept = spins.then_some(&mut self.kept);
+        self.core.handle_events(self.number, Some(own), kept)
+    }
+
+    /// Leaves the method that it keeps to a task, which has its turn first.
+    fn let_go(&mut self) {
+        if self.kept.let_go() {
+            self.has_woken = true;
+            self.courtesy.renew();
+        }
     }
 
     /// Others have their turn. No async function, which would make the driver's task larger.
@@ -289,6 +297,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
 
     fn lose(&mut self, carrier: u64, error: Error) {
         self.stop_spinning();
+        self.let_go();
         self.core.lose(carrier, error);
     }
 
@@ -372,8 +381,8 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         if let Some(step) = self.poll_idle(context) {
             return Poll::Ready(step);
         }
+        self.let_go();
         (self.bytes, self.has_woken) = (0, false);
-        self.kept.let_go();
         self.core.role.sleep(self.number);
         self.core.lead.driver_sleeps();
         Poll::Pending
@@ -389,7 +398,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         }
         self.waits_to_write |= wishes.blocked;
         if wishes.events {
-            self.kept.let_go();
+            self.let_go();
         }
         if wishes.releases {
             self.times.releasing = clock::after(RELEASE_DELAY);

@@ -129,10 +129,11 @@ impl Pace {
     pub(super) fn has_read(&mut self, connection: usize) {
         self.parts = 0;
         self.kept = self.kept.saturating_sub(1);
-        if LAST.replace(connection) == connection {
-            self.reads = self.reads.saturating_add(1);
-        } else {
-            self.has_read_much();
+        match LAST.replace(connection) {
+            last if last == connection => self.reads = self.reads.saturating_add(1),
+            // A thread that has read none yet: the driver has moved.
+            0 => self.reads = 0,
+            _ => self.has_read_much(),
         }
         if self.reads >= u32::from(self.wanted + FORGIVEN) {
             self.wanted = 1;

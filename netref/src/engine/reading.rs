@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::clock;
 use crate::engine::anchor::{Anchor, Proxies};
 use crate::engine::core::{BYTES_IN_A_ROW, Core};
-use crate::engine::dispatch::Kept;
+use crate::engine::dispatch::{Kept, WentOn};
 use crate::engine::pace::{Between, Pace};
 use crate::engine::state::State;
 use crate::engine::together;
@@ -100,6 +100,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
             // Woken together: who is woken wants the lock as well.
             let mut ready = Ready::new();
             let (mut calls, mut woken, mut written) = (0_u32, 0_u32, 0_usize);
+            // Its task waits for its turn on this thread, as those do that are woken.
+            let let_go = |kept: &mut Option<&mut Kept<P>>, woken: &mut u32| {
+                let is_one = kept.as_mut().is_some_and(|kept| kept.let_go());
+                *woken = woken.saturating_add(is_one.into());
+            };
             loop {
                 let (next, said_goodbye) = {
                     let mut state = lock(&self.state);
@@ -114,12 +119,11 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     together::wake_now();
                 }
                 if !ready.is_empty() {
-                    let others = ready.iter().filter(|waiter| !self.is_kept(waiter)).count();
+                    let is_kept = |waiter| kept.as_ref().is_some_and(|kept| kept.is_woken_by(waiter));
+                    let others = ready.iter().filter(|waiter| !is_kept(waiter)).count();
                     woken = woken.saturating_add(others as u32);
-                    if others > 0
-                        && let Some(kept) = &mut kept
-                    {
-                        kept.let_go();
+                    if others > 0 {
+                        let_go(&mut kept, &mut woken);
                     }
                     match own {
                         Some(own) if !is_next && together::are_many(ready.len()) => {
@@ -129,23 +133,24 @@ impl<P: Protocol<EngineHandles>> Core<P> {
                     }
                 }
                 match next {
-                    Next::Nothing if kept.as_mut().is_some_and(|kept| kept.go_on()) => {}
-                    Next::Nothing => {
-                        return Handled::All {
-                            calls,
-                            woken,
-                            written,
-                        };
-                    }
+                    Next::Nothing => match kept.as_mut().and_then(|kept| kept.go_on()) {
+                        Some(WentOn::Here) => {}
+                        Some(WentOn::InTask) => woken = woken.saturating_add(1),
+                        None => {
+                            return Handled::All {
+                                calls,
+                                woken,
+                                written,
+                            };
+                        }
+                    },
                     Next::More => {}
                     // The peer takes what it said since our goodbye for unknown; it was given up with that.
                     Next::Event(Event::Call(incoming)) if said_goodbye => self.discard(incoming),
                     Next::Event(event) => {
                         let is_call = matches!(event, Event::Call(_));
-                        if let Some(kept) = &mut kept {
-                            // It is not to wait for that, nor that for it.
-                            kept.let_go();
-                        }
+                        // It is not to wait for that, nor that for it.
+                        let_go(&mut kept, &mut woken);
                         self.handle(event, &mut anchor, kept.as_deref_mut());
                         calls = calls.saturating_add(u32::from(is_call));
                         let is_due = is_call && calls.is_multiple_of(REPLIES) && written < BYTES_IN_A_ROW;

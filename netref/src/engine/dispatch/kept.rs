@@ -24,6 +24,14 @@ use crate::waiter::Waiter;
 /// A method that waits, if the driver keeps one.
 pub(in crate::engine) struct Kept<P: Protocol<EngineHandles>>(Option<Box<Served<P>>>);
 
+/// Where a method went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum WentOn {
+    Here,
+    /// It has got a task, which waits for its turn.
+    InTask,
+}
+
 impl<P: Protocol<EngineHandles>> Default for Kept<P> {
     fn default() -> Self {
         Self(None)
@@ -33,33 +41,39 @@ impl<P: Protocol<EngineHandles>> Default for Kept<P> {
 impl<P: Protocol<EngineHandles>> Kept<P> {
     /// Keeps a method that waits, or has a task made for it.
     pub(super) fn keep(&mut self, served: Served<P>) {
-        if self.0.is_some() || !served.core.is_alone_with_its_call() {
+        let core = &served.core;
+        if self.0.is_some() || !core.is_driven_here() || !core.is_alone_with_its_call() {
             return served.spawn();
         }
         self.poll(Box::new(served));
     }
 
-    /// Goes on with the method if this driver has woken it. Whether it has.
-    pub(in crate::engine) fn go_on(&mut self) -> bool {
+    /// Whether that is the waker of the method.
+    pub(in crate::engine) fn is_woken_by(&self, waiter: &Waiter) -> bool {
+        let core = self.0.as_ref().map(|served| Arc::as_ptr(&served.core));
+        matches!((core, waiter), (Some(core), Waiter::Task(waker)) if std::ptr::addr_eq(waker.data(), core))
+    }
+
+    /// Goes on with the method if this driver has woken it: what has become of it then.
+    pub(in crate::engine) fn go_on(&mut self) -> Option<WentOn> {
         let was_woken = |served: &mut Box<Served<P>>| {
             let core = &served.core;
             core.is_driven_here() && core.dispatch.goes_on.load(Ordering::Relaxed)
         };
-        let Some(served) = self.0.take_if(was_woken) else {
-            return false;
-        };
-        self.poll(served);
-        true
+        self.0.take_if(was_woken).map(|served| self.poll(served))
     }
 
-    /// Leaves the method to a task.
-    pub(in crate::engine) fn let_go(&mut self) {
-        if let Some(served) = self.0.take() {
+    /// Leaves the method to a task. Whether there was one.
+    pub(in crate::engine) fn let_go(&mut self) -> bool {
+        let served = self.0.take();
+        let is_one = served.is_some();
+        if let Some(served) = served {
             served.spawn();
         }
+        is_one
     }
 
-    fn poll(&mut self, mut served: Box<Served<P>>) {
+    fn poll(&mut self, mut served: Box<Served<P>>) -> WentOn {
         let core = Arc::clone(&served.core);
         let goes_on = &core.dispatch.goes_on;
         goes_on.store(false, Ordering::Relaxed);
@@ -67,16 +81,17 @@ impl<P: Protocol<EngineHandles>> Kept<P> {
         let begun = clock::now();
         let polled = Pin::new(&mut *served).poll(&mut Context::from_waker(&waker));
         if polled.is_ready() {
-            return;
+            return WentOn::Here;
         }
         let is_short = clock::now().saturating_sub(begun) <= clock::nanos(core.config.spin);
         // One that wakes itself would keep the driver busy, and so would one that takes long.
         let is_still = is_short && !goes_on.load(Ordering::Relaxed);
         if is_still && core.is_driven_here() && core.is_alone_with_its_call() {
             self.0 = Some(served);
-        } else {
-            served.spawn();
+            return WentOn::Here;
         }
+        served.spawn();
+        WentOn::InTask
     }
 }
 
@@ -85,11 +100,6 @@ impl<P: Protocol<EngineHandles>> Core<P> {
     fn is_alone_with_its_call(&self) -> bool {
         let stats = lock(&self.state).protocol.stats();
         stats.answers == 1 && stats.calls == 1
-    }
-
-    /// Whether that is the method which the driver keeps.
-    pub(in crate::engine) fn is_kept(&self, waiter: &Waiter) -> bool {
-        matches!(waiter, Waiter::Task(waker) if std::ptr::addr_eq(waker.data(), self))
     }
 }
 
@@ -206,11 +216,11 @@ mod tests {
         let mut kept = kept(&core, seen.method());
         seen.is_over.store(true, Ordering::SeqCst);
         driving(&core, || {
-            assert!(!kept.go_on() && seen.polls() == 1);
+            assert!(kept.go_on().is_none() && seen.polls() == 1);
             seen.wake();
             assert!(!core.signal.is_asked(), "it looks by itself");
-            assert!(kept.go_on() && seen.polls() == 2);
-            assert!(!kept.go_on(), "it is over");
+            assert_eq!(kept.go_on(), Some(WentOn::Here));
+            assert!(kept.go_on().is_none(), "it is over");
         });
         assert_eq!(seen.polls(), 2);
     }
@@ -221,14 +231,14 @@ mod tests {
         let mut kept = kept(&core, seen.method());
         seen.wake();
         assert!(core.signal.take().events, "the driver is told");
-        assert!(!driving(&core, || kept.go_on()));
-        kept.let_go();
+        assert!(driving(&core, || kept.go_on()).is_none());
+        assert!(kept.let_go() && !kept.let_go());
         while seen.polls() < 2 {
             tokio::task::yield_now().await;
         }
         seen.is_over.store(true, Ordering::SeqCst);
         seen.wake();
-        assert!(!core.signal.is_asked() && !driving(&core, || kept.go_on()));
+        assert!(!core.signal.is_asked());
         while seen.polls() < 3 {
             tokio::task::yield_now().await;
         }
@@ -241,7 +251,7 @@ mod tests {
         // None of its calls is under way.
         driving(&core, || {
             seen.wake();
-            assert!(kept.go_on() && kept.0.is_none());
+            assert_eq!(kept.go_on(), Some(WentOn::InTask));
         });
         while seen.polls() < 3 {
             tokio::task::yield_now().await;
@@ -254,7 +264,7 @@ mod tests {
         let mut kept = kept(&core, seen.method());
         driving(&core, || {
             core.give_up(ANSWER);
-            assert!(kept.go_on());
+            assert_eq!(kept.go_on(), Some(WentOn::Here));
         });
         assert_eq!((seen.polls(), Arc::strong_count(&seen)), (1, 1));
         assert!(!core.dispatch.is_cancelled(ANSWER), "it has left");

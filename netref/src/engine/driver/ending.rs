@@ -18,9 +18,10 @@ use crate::signal::Wishes;
 /// Whoever waits is told, as nobody else would.
 impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
     fn drop(&mut self) {
-        self.kept.let_go();
+        let mut kept = std::mem::take(&mut self.kept);
         let core = &self.core;
         if self.has_left || !core.role.is_held_by(self.number) {
+            kept.let_go();
             return;
         }
         core.say_goodbye();
@@ -51,6 +52,8 @@ impl<P: Protocol<EngineHandles>> Drop for Driver<P> {
         core.lead.end();
         core.signal.wish(Wishes::LOOK);
         core.tell_end();
+        // Dropped here and now where there is no runtime: what it holds may call, which is over by now.
+        kept.let_go();
     }
 }
 
