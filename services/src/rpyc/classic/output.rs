@@ -161,6 +161,16 @@ import io
 import sys
 
 
+def is_lost(shown):
+    """Whether its connection is over: what fails then may fail with anything, as another thread closes it meanwhile."""
+    if isinstance(sys.exc_info()[1], (EOFError, ReferenceError)):
+        return True
+    try:
+        return object.__getattribute__(shown, "____conn__").closed
+    except Exception:
+        return False
+
+
 class Forwarded(io.TextIOBase):
     """Stands for sys.stdout or sys.stderr."""
 
@@ -180,7 +190,9 @@ class Forwarded(io.TextIOBase):
             if shown is not None:
                 shown.write(text)
                 return len(text)
-        except (EOFError, ReferenceError):
+        except Exception:
+            if not is_lost(shown):
+                raise
             self.restore()
         if self._before is not None:
             self._before.write(text)
@@ -191,7 +203,9 @@ class Forwarded(io.TextIOBase):
         try:
             if shown is not None:
                 shown.flush()
-        except (EOFError, ReferenceError):
+        except Exception:
+            if not is_lost(shown):
+                raise
             self.restore()
 
     def restore(self):
