@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -172,6 +172,42 @@ pub trait ByteRx: Send + 'static {
                 read => return Poll::Ready(read),
             }
             ready!(self.poll_readable(cx))?;
+        }
+    }
+
+    /// Whether [`try_read_vectored`](Self::try_read_vectored) may be used. Default false.
+    fn is_read_vectored(&self) -> bool {
+        false
+    }
+
+    /// [`try_read`](Self::try_read) into `bufs`, which are filled one after the other: for whoever knows where what comes
+    /// belongs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_read`](Self::try_read); [`Unsupported`](io::ErrorKind::Unsupported) where
+    /// [`is_read_vectored`](Self::is_read_vectored) is false.
+    fn try_read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let _ = bufs;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// [`try_read_vectored`](Self::try_read_vectored) where there is something, else a promise to wake.
+    ///
+    /// # Errors
+    ///
+    /// Those of the methods it stands for, but never `WouldBlock`.
+    fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_readable(cx))?;
+            match self.try_read_vectored(bufs) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
         }
     }
 

@@ -314,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_reads_into_several_buffers() {
+        for buffer in [1, 3, 100] {
+            let (near, far) = pair(buffer);
+            block_on(crate::testing::read_into_several(near, far));
+        }
+    }
+
+    #[test]
     fn two_talkers_on_a_pipe_of_16_bytes_are_both_heard() {
         let (near, far) = pair(16);
         block_on(talk(near, far, 512 * 1024));

@@ -6,7 +6,7 @@
 //!
 //! A socket that a thread reads can leave the reactor: else whatever comes would wake that, too.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -57,6 +57,10 @@ pub(crate) trait Ready: Send + Sync + 'static {
     fn is_writable(&self) -> bool;
     /// Reads if the reactor has seen that it may be read.
     fn read_if_ready(&self, into: &mut BytesMut) -> io::Result<usize>;
+    /// Reads into several buffers if the reactor has seen that it may be read. A read that leaves some room tells the reactor
+    /// that nothing is left, as tokio does with one buffer.
+    #[cfg(unix)]
+    fn read_vectored_if_ready(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
     /// Writes if the reactor has seen that it may be written.
     fn write_if_ready(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown(&self, how: Shutdown) -> io::Result<()>;
@@ -113,6 +117,25 @@ macro_rules! socket {
 
             fn read_if_ready(&self, into: &mut BytesMut) -> io::Result<usize> {
                 self.try_read_buf(into)
+            }
+
+            #[cfg(unix)]
+            fn read_vectored_if_ready(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                let room = bufs
+                    .iter()
+                    .map(|buf| buf.len())
+                    .fold(0, usize::saturating_add);
+                let mut part = None;
+                let read = self.try_io(tokio::io::Interest::READABLE, || {
+                    match read_vectored(self, bufs)? {
+                        count if count == 0 || count == room => Ok(count),
+                        count => {
+                            part = Some(count);
+                            Err(io::ErrorKind::WouldBlock.into())
+                        }
+                    }
+                });
+                part.map_or(read, Ok)
             }
 
             fn write_if_ready(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -294,13 +317,40 @@ impl<S: Socket> ByteRx for SocketRx<S> {
         read
     }
 
+    #[cfg(unix)]
+    fn is_read_vectored(&self) -> bool {
+        true
+    }
+
+    #[cfg(unix)]
+    fn try_read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let read = match &self.half {
+            Half::Reactor(half) => retry(|| {
+                let socket = half.as_ref();
+                if socket.is_readable() {
+                    socket.read_vectored_if_ready(bufs)
+                } else {
+                    read_vectored(socket, bufs)
+                }
+            }),
+            Half::Thread(socket) => retry(|| read_vectored(socket, bufs)),
+            Half::Gone(_) => Err(gone()),
+        };
+        self.note(&read);
+        read
+    }
+
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &self.half {
+        let readable = match &self.half {
             Half::Reactor(half) => half.as_ref().poll_readable(cx),
             #[cfg(unix)]
             Half::Thread(_) => Poll::Pending,
             Half::Gone(_) => Poll::Ready(Err(gone())),
+        };
+        if readable.is_pending() {
+            self.acknowledge();
         }
+        readable
     }
 
     #[cfg(unix)]
@@ -429,6 +479,8 @@ impl<S: Socket> Drop for SocketTx<S> {
 }
 
 #[cfg(unix)]
+use unix::read_vectored;
+#[cfg(unix)]
 pub(crate) use unix::{read, write};
 
 #[cfg(unix)]
@@ -437,7 +489,9 @@ mod unix {
     use std::os::fd::AsFd;
     use std::time::Duration;
 
-    use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+    use rustix::net::{
+        RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg, send, sendmsg,
+    };
 
     use super::*;
     use crate::descriptor::{Alarm, Descriptor, wait_readable, wait_writable};
@@ -463,6 +517,17 @@ mod unix {
         let ((bytes, _), _) = recv(socket, room, how)?;
         into.extend_from_slice(bytes);
         Ok(bytes.len())
+    }
+
+    /// Reads into several buffers, whatever the reactor knows.
+    pub(super) fn read_vectored(socket: impl AsFd, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let read = recvmsg(
+            socket,
+            bufs,
+            &mut RecvAncillaryBuffer::default(),
+            RecvFlags::DONTWAIT,
+        )?;
+        Ok(read.bytes)
     }
 
     /// Writes, whatever the reactor knows.

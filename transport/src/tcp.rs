@@ -484,6 +484,15 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn a_socket_reads_into_several_buffers() {
+        block_on(async {
+            let (dialled, accepted, _listener) = connected().await;
+            crate::testing::read_into_several(dialled, accepted).await;
+        });
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn a_socket_leaves_the_reactor_and_comes_back() {
         block_on(async {
             let (dialled, accepted, _listener) = connected().await;

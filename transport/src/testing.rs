@@ -1,7 +1,7 @@
 //! What the tests of several media share: a runtime, and talkers over any carrier.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 
 use bytes::BytesMut;
 
@@ -56,6 +56,35 @@ pub(crate) async fn read_all(rx: &mut dyn ByteRx) -> io::Result<Vec<u8>> {
     }
 }
 
+/// `near` reads into several buffers, which are filled in order; and what comes after a read that has left some room wakes it.
+pub(crate) async fn read_into_several(mut near: StreamCarrier, mut far: StreamCarrier) {
+    /// Reads once into buffers of 2, 0 and 5 bytes.
+    async fn read(rx: &mut dyn ByteRx) -> io::Result<Vec<u8>> {
+        let (mut first, mut last) = ([0; 2], [0; 5]);
+        let bufs = &mut [&mut first[..], &mut [], &mut last].map(IoSliceMut::new);
+        let count = poll_fn(|cx| rx.poll_read_vectored(cx, bufs)).await?;
+        let mut all = [&first[..], &last].concat();
+        assert!(all.split_off(count).iter().all(|byte| *byte == 0));
+        Ok(all)
+    }
+    assert!(near.rx.is_read_vectored());
+    let nothing = near.rx.try_read_vectored(&mut [IoSliceMut::new(&mut [0; 3])]);
+    assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    for said in [&b"a"[..], b"bcd", b"efghijk", b"lmnopqrst", b"u"] {
+        let (wrote, heard) = tokio::join!(write_all(&mut *far.tx, said), async {
+            let mut heard = Vec::new();
+            while heard.len() < said.len() {
+                heard.extend(read(&mut *near.rx).await?);
+            }
+            io::Result::Ok(heard)
+        });
+        wrote.unwrap();
+        assert_eq!(heard.unwrap(), said);
+    }
+    drop(far);
+    assert!(read(&mut *near.rx).await.unwrap().is_empty(), "the end");
+}
+
 /// `near` leaves the reactor and comes back, twice, and both halves go on meanwhile.
 #[cfg(unix)]
 pub(crate) async fn leave_and_come_back(mut near: StreamCarrier, mut far: StreamCarrier) {
@@ -75,6 +104,8 @@ pub(crate) async fn leave_and_come_back(mut near: StreamCarrier, mut far: Stream
             near.rx.try_read(&mut into).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
+        let nothing = near.rx.try_read_vectored(&mut [IoSliceMut::new(&mut [0; 3])]);
+        assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(near.tx.try_write(&[IoSlice::new(b"reply")]).unwrap(), 5);
         assert_eq!(read_some(&mut *far.rx).await.unwrap(), "reply");
         // It never waits for room, either.

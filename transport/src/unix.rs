@@ -415,14 +415,28 @@ mod tests {
         (stream(dialled.unwrap()), stream(accepted.unwrap()), listener)
     }
 
+    /// Both ends of a pair of sockets.
+    fn pair() -> (StreamCarrier, StreamCarrier) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let end = |socket: UnixStream| {
+            let info = info(&socket);
+            stream(carrier(socket, info))
+        };
+        (end(near), end(far))
+    }
+
+    #[test]
+    fn a_socket_reads_into_several_buffers() {
+        block_on(async {
+            let (near, far) = pair();
+            crate::testing::read_into_several(near, far).await;
+        });
+    }
+
     #[test]
     fn a_socket_leaves_the_reactor_and_comes_back() {
         block_on(async {
-            let (near, far) = UnixStream::pair().unwrap();
-            let [near, far] = [near, far].map(|socket| {
-                let info = info(&socket);
-                stream(carrier(socket, info))
-            });
+            let (near, far) = pair();
             crate::testing::leave_and_come_back(near, far).await;
         });
     }

@@ -3,7 +3,7 @@
 //! Knows the carrier traits; every act is one step of the `wire` between the ends.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -66,6 +66,15 @@ impl ByteRx for WireRx {
         reserve_some(into);
         self.wire
             .step(|state, wakers| state.try_read(self.pipe, into, wakers))
+    }
+
+    fn is_read_vectored(&self) -> bool {
+        true
+    }
+
+    fn try_read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.wire
+            .step(|state, wakers| state.try_read_vectored(self.pipe, bufs, wakers))
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,7 +5,7 @@
 //! woken or dropped under that lock, for that may run anything.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -179,6 +179,43 @@ impl State {
         into: &mut BytesMut,
         wakers: &mut Wakers,
     ) -> io::Result<usize> {
+        self.try_take(id, wakers, |bytes| {
+            let count = bytes.len().min(into.capacity() - into.len());
+            let (front, back) = bytes.as_slices();
+            let front = front.get(..count).unwrap_or(front);
+            into.extend_from_slice(front);
+            into.extend_from_slice(back.get(..count - front.len()).unwrap_or(back));
+            bytes.drain(..count);
+            count
+        })
+    }
+
+    pub(super) fn try_read_vectored(
+        &mut self,
+        id: PipeId,
+        bufs: &mut [IoSliceMut<'_>],
+        wakers: &mut Wakers,
+    ) -> io::Result<usize> {
+        self.try_take(id, wakers, |bytes| {
+            let before = bytes.len();
+            for buf in bufs {
+                let mut rest = &mut buf[..];
+                // Each reads as far as the ring goes.
+                while let Ok(count @ 1..) = bytes.read(rest) {
+                    rest = rest.get_mut(count..).unwrap_or_default();
+                }
+            }
+            before - bytes.len()
+        })
+    }
+
+    /// Has `take` take bytes of a pipe, if there are any.
+    fn try_take(
+        &mut self,
+        id: PipeId,
+        wakers: &mut Wakers,
+        take: impl FnOnce(&mut VecDeque<u8>) -> usize,
+    ) -> io::Result<usize> {
         let over = self.over;
         let Some(pipe) = self.pipes.get_mut(&id) else {
             return Ok(0);
@@ -187,12 +224,7 @@ impl State {
             return Err(Aborted::Reset(code).into());
         }
         if !pipe.bytes.is_empty() {
-            let count = pipe.bytes.len().min(into.capacity() - into.len());
-            let (front, back) = pipe.bytes.as_slices();
-            let front = front.get(..count).unwrap_or(front);
-            into.extend_from_slice(front);
-            into.extend_from_slice(back.get(..count - front.len()).unwrap_or(back));
-            pipe.bytes.drain(..count);
+            let count = take(&mut pipe.bytes);
             wakers.add(pipe.writer.take());
             return Ok(count);
         }
