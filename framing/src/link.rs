@@ -11,6 +11,7 @@ use farref_transport::Class;
 use crate::batch::Batch;
 use crate::core::Core;
 use crate::error::LinkError;
+use crate::io::Placement;
 
 use crate::limits::Limits;
 use crate::session::{Rejection, ResumeRequest, SessionId, Tombstone};
@@ -301,6 +302,23 @@ pub trait Link: Send + 'static {
         now: Nanos,
     ) -> Result<(), LinkError>;
 
+    /// Takes back the room that [`place`](Self::place) has lent, and what was read there. Before [`handle_bytes`](Self::handle_bytes)
+    /// of the main stream, where [something is lent](crate::Inlet::lent).
+    ///
+    /// # Errors
+    ///
+    /// As for [`handle_bytes`](Self::handle_bytes).
+    fn handle_placed(&mut self, placement: &mut Placement, now: Nanos) -> Result<(), LinkError> {
+        let _ = (placement, now);
+        Ok(())
+    }
+
+    /// Lends the room for what comes next on the main stream, if it will most likely belong to a body: all that was read must
+    /// have been consumed. By default nothing, and all goes by way of `input`.
+    fn place(&mut self, placement: &mut Placement) {
+        let _ = placement;
+    }
+
     /// Does what is due. Calling it early is harmless.
     ///
     /// # Errors
@@ -475,6 +493,20 @@ macro_rules! link_over_core {
                 now: $crate::link::Nanos,
             ) -> Result<(), $crate::LinkError> {
                 self.take(stream, input, end, now)
+            }
+
+            fn handle_placed(
+                &mut self,
+                placement: &mut $crate::Placement,
+                now: $crate::link::Nanos,
+            ) -> Result<(), $crate::LinkError> {
+                self.core.handle_placed(placement, now)
+            }
+
+            fn place(&mut self, placement: &mut $crate::Placement) {
+                if Self::IS_FRAMED {
+                    self.core.place(placement);
+                }
             }
 
             fn handle_timeout(&mut self, now: $crate::link::Nanos) -> Result<(), $crate::LinkError> {

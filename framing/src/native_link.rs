@@ -43,6 +43,9 @@ struct Source {
 }
 
 impl NativeLink {
+    /// Bodies have streams of their own.
+    const IS_FRAMED: bool = false;
+
     /// A link over a fresh carrier.
     #[must_use]
     pub fn new(config: LinkConfig, now: Nanos) -> Self {

@@ -37,6 +37,9 @@ pub struct StreamLink {
 }
 
 impl StreamLink {
+    /// Bodies travel in frames of the main stream.
+    const IS_FRAMED: bool = true;
+
     /// A link over a fresh carrier.
     #[must_use]
     pub fn new(config: LinkConfig, now: Nanos) -> Self {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use farref_framing::{Batch, Body, CloseReason, Inlet, Link, LinkEvent, Outlet, Role, Written, open};
 use farref_transport::Carrier;
-use support::{Form, Heard, Side, config, pattern, run};
+use support::{Form, Heard, Side, config, hand_over, pattern, run};
 
 /// What one talker says: small messages and bodies in between, half a megabyte together.
 fn speech(salt: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -116,8 +116,7 @@ impl Driver {
             }
             match self.inlet.try_read() {
                 Ok(Some(read)) => {
-                    let input = self.inlet.buffer(read.stream);
-                    self.link.handle_bytes(read.stream, input, read.end, 0).unwrap();
+                    hand_over(&mut *self.link, &mut self.inlet, read, 0).unwrap();
                     self.heard.take(&mut *self.link);
                     moved = true;
                 }

@@ -7,7 +7,7 @@ mod attach;
 mod receive;
 pub(crate) mod transmit;
 
-use std::num::NonZeroUsize;
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use farref_transport::Class;
@@ -132,20 +132,29 @@ struct CarrierState {
 #[derive(Debug, Clone, Copy)]
 struct Begun {
     lane: u64,
-    left: NonZeroUsize,
+    left: NonZeroU32,
+    /// Bytes of payload in all.
+    len: u32,
 }
 
 impl Begun {
     fn new(header: Header) -> Option<Self> {
         Some(Self {
             lane: header.lane,
-            left: NonZeroUsize::new(header.len)?,
+            left: NonZeroU32::new(u32::try_from(header.len).ok()?)?,
+            len: u32::try_from(header.len).ok()?,
         })
+    }
+
+    /// How much is still to come.
+    const fn left(self) -> usize {
+        self.left.get() as usize
     }
 
     /// The same after `n` bytes more.
     fn without(self, n: usize) -> Option<Self> {
-        let left = NonZeroUsize::new(self.left.get().saturating_sub(n))?;
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        let left = NonZeroU32::new(self.left.get().saturating_sub(n))?;
         Some(Self { left, ..self })
     }
 }

@@ -6,6 +6,7 @@ use super::{Begun, Core, Membership, Phase};
 use crate::error::{Breach, LinkError, Loss, Mismatch, Misuse, SessionEnd};
 use crate::event::{CloseReason, LinkEvent, Negotiated};
 use crate::frame::{Header, Kind, number};
+use crate::io::Placement;
 use crate::link::{LaneId, Nanos, Role};
 use crate::preface::{Preface, VERSION};
 use crate::session::{
@@ -40,6 +41,51 @@ impl Core {
             return Err(Loss::Ended.into()); // the session, if there is one, may go on
         }
         Ok(())
+    }
+
+    /// Takes what was read straight to where it belongs.
+    pub(crate) fn handle_placed(&mut self, placement: &mut Placement, now: Nanos) -> Result<(), LinkError> {
+        if matches!(self.phase, Phase::Over | Phase::Detached) {
+            return Err(Misuse::Closed.into());
+        }
+        let Some(placed) = placement.take() else {
+            return Ok(());
+        };
+        if placed.read == 0 {
+            self.inc.give_back(placed.lane, placed.room);
+            return Ok(());
+        }
+        self.pulse.heard(now);
+        self.counts.bytes_received = self.counts.bytes_received.saturating_add(count(placed.read));
+        let frame = Header {
+            kind: Some(Kind::Data),
+            lane: placed.lane,
+            len: placed.frame,
+        };
+        let came = placed.frame.saturating_sub(placed.left);
+        self.carrier.begun = Begun::new(frame).and_then(|begun| begun.without(came));
+        self.inc
+            .placed(placed.lane, placed.room, &mut self.events)
+            .map_err(|breach| self.fail(breach.into()))?;
+        self.calm &= self.inc.notes.is_empty();
+        self.owe(now);
+        Ok(())
+    }
+
+    /// Tells where what comes next belongs, if all that was read is consumed and more of a body follows.
+    pub(crate) fn place(&mut self, placement: &mut Placement) {
+        if self.phase != Phase::Open || self.peer_closed {
+            return;
+        }
+        let begun = self.carrier.begun;
+        let begun = begun.map(|begun| (begun.lane, begun.len as usize, begun.left()));
+        let between = || placement.next().map(|(lane, frame)| (lane, frame, 0));
+        if let Some((lane, frame, left)) = begun.or_else(between)
+            && Placement::is_worth(frame)
+            && let Some((room, rest)) = self.inc.lend(lane)
+        {
+            placement.expect(lane, room, left, frame, rest);
+        }
     }
 
     /// Remembers that there is something to acknowledge, and since when memory was not asked for.
@@ -108,7 +154,7 @@ impl Core {
             self.greeted(&preface, &raw)?;
         }
         if let Some(begun) = self.carrier.begun {
-            let part = input.split_to(begun.left.get().min(input.len())).freeze();
+            let part = input.split_to(begun.left().min(input.len())).freeze();
             self.carrier.begun = begun.without(part.len());
             self.handle_data(begun.lane, part, lanes)?;
         }

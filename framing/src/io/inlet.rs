@@ -1,22 +1,25 @@
 //! The half of a carrier that reads, into one buffer for each stream.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use farref_transport::{BoxFuture, ByteRx, Descriptor, Muxed};
 
+use super::placement::Placement;
 use crate::link::StreamKey;
 
 /// Spare room that a read begins with: most connections have little to say.
 const READ_LEAST: usize = 512;
+/// How often that is doubled at most.
+const DOUBLINGS: u8 = 7;
 /// After so many reads in a row that leave nearly all of it there is less: before a large message often come a credit, an
 /// acknowledgement, or both.
 const SHORT_READS: u8 = 4;
 /// Spare room that reads grow to while they fill it, in bytes: a message may be a part of a block of that length.
-pub const READ_MOST: usize = 64 * 1024;
+pub const READ_MOST: usize = READ_LEAST << DOUBLINGS;
 /// Most streams of the peer's that are read at once: every lane that the limits admit, and some that end.
 const STREAMS: usize = 1280;
 
@@ -31,10 +34,12 @@ pub struct Inlet {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadFrom {
-    /// The stream whose [`buffer`](Inlet::buffer) has grown.
+    /// The stream whose [`buffer`](Inlet::buffer) has grown, or some of whose bytes were [placed](Inlet::placement).
     pub stream: StreamKey,
     /// Nothing follows on it.
     pub end: bool,
+    /// Bytes that were read.
+    pub len: usize,
 }
 
 impl Inlet {
@@ -58,11 +63,8 @@ impl Inlet {
         if self.main.ended {
             return Ok(None);
         }
-        let end = self.main.read()?;
-        Ok(Some(ReadFrom {
-            stream: StreamKey::MAIN,
-            end,
-        }))
+        let len = self.main.read()?;
+        Ok(Some(self.main.read_from(StreamKey::MAIN, len)))
     }
 
     /// [`try_read`](Self::try_read) where there is something, else a promise to wake: for whoever reads in a loop.
@@ -72,11 +74,8 @@ impl Inlet {
     /// The carrier is lost.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<ReadFrom>>> {
         if self.lanes.is_none() && !self.main.ended {
-            let end = ready!(self.main.poll_read(cx))?;
-            return Poll::Ready(Ok(Some(ReadFrom {
-                stream: StreamKey::MAIN,
-                end,
-            })));
+            let len = ready!(self.main.poll_read(cx))?;
+            return Poll::Ready(Ok(Some(self.main.read_from(StreamKey::MAIN, len))));
         }
         loop {
             match self.try_read() {
@@ -112,6 +111,17 @@ impl Inlet {
         }
     }
 
+    /// What a link has lent, if it has.
+    #[inline]
+    pub fn lent(&mut self) -> Option<&mut Placement> {
+        Some(&mut self.main.placement).filter(|placement| placement.is_lent())
+    }
+
+    /// Where the next bytes of the main stream belong, for the link to tell. `None` where they can only be read into the buffer.
+    pub fn placement(&mut self) -> Option<&mut Placement> {
+        (self.lanes.is_none() && self.main.rx.is_read_vectored()).then_some(&mut self.main.placement)
+    }
+
     /// Takes the carrier out of the reactor, for a thread that reads and waits by itself; see
     /// [`ByteRx::leave_reactor`]. `None` where not all that comes comes by one descriptor.
     ///
@@ -135,11 +145,8 @@ impl Inlet {
         if self.lanes.is_some() || self.main.ended {
             return self.try_read();
         }
-        let end = self.main.read_soon()?;
-        Ok(Some(ReadFrom {
-            stream: StreamKey::MAIN,
-            end,
-        }))
+        let len = self.main.read_soon()?;
+        Ok(Some(self.main.read_from(StreamKey::MAIN, len)))
     }
 
     /// Brings the carrier back to the reactor, if it has left that.
@@ -182,8 +189,11 @@ impl fmt::Debug for Inlet {
 struct Source {
     rx: Box<dyn ByteRx>,
     buffer: BytesMut,
-    /// Spare room for the next read: doubled when a read fills it, halved when some in a row leave nearly all of it.
-    want: usize,
+    /// Where what comes next belongs, if not there.
+    placement: Placement,
+    /// Spare room for the next read is [`READ_LEAST`], so often doubled: once more when a read fills it, once less when some in
+    /// a row leave nearly all of it.
+    doublings: u8,
     /// How many in a row have.
     short: u8,
     ended: bool,
@@ -194,28 +204,43 @@ impl Source {
         Self {
             rx,
             buffer: BytesMut::new(),
-            want: READ_LEAST,
+            placement: Placement::default(),
+            doublings: 0,
             short: 0,
             ended: false,
         }
     }
 
-    /// Reads once; true at the end.
-    fn read(&mut self) -> io::Result<bool> {
+    /// Reads once; 0 at the end.
+    fn read(&mut self) -> io::Result<usize> {
+        let placed = self.read_placed(|rx, bufs| Poll::Ready(rx.try_read_vectored(bufs)));
+        if let Some(Poll::Ready(read)) = placed {
+            return read;
+        }
         let spare = self.reserve();
         let n = self.rx.try_read(&mut self.buffer)?;
         Ok(self.note(n, spare))
     }
 
     /// [`read`](Self::read), after a moment's wait if need be.
-    fn read_soon(&mut self) -> io::Result<bool> {
+    fn read_soon(&mut self) -> io::Result<usize> {
+        let placed = self.read_placed(|rx, bufs| Poll::Ready(rx.try_read_vectored(bufs)));
+        match placed {
+            // What comes during that wait is taken by way of the buffer.
+            Some(Poll::Ready(Err(error))) if error.kind() == ErrorKind::WouldBlock => {}
+            Some(Poll::Ready(read)) => return read,
+            _ => {}
+        }
         let spare = self.reserve();
         let n = self.rx.read_soon(&mut self.buffer)?;
         Ok(self.note(n, spare))
     }
 
     /// [`read`](Self::read), or a promise to wake.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(placed) = self.read_placed(|rx, bufs| rx.poll_read_vectored(cx, bufs)) {
+            return placed;
+        }
         if self.buffer.capacity() == 0 {
             ready!(self.rx.poll_readable(cx))?;
         }
@@ -224,22 +249,52 @@ impl Source {
         Poll::Ready(Ok(self.note(n, spare)))
     }
 
+    /// Reads what comes to where it belongs, if that is known.
+    #[inline]
+    fn read_placed(
+        &mut self,
+        read: impl FnOnce(&mut dyn ByteRx, &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        let rx = &mut *self.rx;
+        let placed = self.placement.read(&mut self.buffer, |bufs| read(rx, bufs))?;
+        if let Poll::Ready(Ok(n)) = placed {
+            self.ended = n == 0;
+        }
+        Some(placed)
+    }
+
+    /// What is told of a read of `len` bytes.
+    const fn read_from(&self, stream: StreamKey, len: usize) -> ReadFrom {
+        ReadFrom {
+            stream,
+            end: self.ended,
+            len,
+        }
+    }
+
     fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.release();
-            self.want = READ_LEAST;
+            self.doublings = 0;
         }
+        self.placement.rest();
         self.rx.rest();
+    }
+
+    /// Spare room for the next read.
+    const fn want(&self) -> usize {
+        READ_LEAST << self.doublings
     }
 
     /// Makes room for the next read, and says how much there is.
     fn reserve(&mut self) -> usize {
-        if self.buffer.is_empty() && self.buffer.capacity() > self.want << 1 {
+        let want = self.want();
+        if self.buffer.is_empty() && self.buffer.capacity() > want << 1 {
             self.release(); // the torrent is over
         }
         let spare = self.buffer.capacity().saturating_sub(self.buffer.len());
-        if spare < self.want >> 1 {
-            self.buffer.reserve(self.want);
+        if spare < want >> 1 {
+            self.buffer.reserve(want);
         }
         self.buffer.capacity().saturating_sub(self.buffer.len())
     }
@@ -249,22 +304,22 @@ impl Source {
         self.buffer = BytesMut::new();
     }
 
-    /// Learns from a read of `n` bytes into `spare`; true at the end.
-    fn note(&mut self, n: usize, spare: usize) -> bool {
+    /// Learns from a read of `n` bytes into `spare`.
+    fn note(&mut self, n: usize, spare: usize) -> usize {
         if n >= spare {
-            self.want = self.want.saturating_mul(2).min(READ_MOST);
+            self.doublings = self.doublings.saturating_add(1).min(DOUBLINGS);
         }
-        self.short = if n < self.want >> 4 {
+        self.short = if n < self.want() >> 4 {
             self.short.saturating_add(1)
         } else {
             0
         };
         if self.short == SHORT_READS {
-            self.want = (self.want >> 1).max(READ_LEAST);
+            self.doublings = self.doublings.saturating_sub(1);
             self.short = 0;
         }
         self.ended = n == 0;
-        self.ended
+        n
     }
 }
 
@@ -311,12 +366,9 @@ impl LanesIn {
             return Ok(self.read_any());
         }
         match main.read() {
-            Ok(end) => {
+            Ok(len) => {
                 self.main_last = true;
-                Ok(Some(ReadFrom {
-                    stream: StreamKey::MAIN,
-                    end,
-                }))
+                Ok(Some(main.read_from(StreamKey::MAIN, len)))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.read_any().map(Some).ok_or(error),
             Err(error) => Err(error),
@@ -339,9 +391,9 @@ impl LanesIn {
                 continue;
             }
             match source.read() {
-                Ok(end) => {
+                Ok(len) => {
                     self.turn = at.saturating_add(1);
-                    return Some(ReadFrom { stream: *stream, end });
+                    return Some(source.read_from(*stream, len));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
@@ -349,6 +401,7 @@ impl LanesIn {
                     return Some(ReadFrom {
                         stream: stream.lost(),
                         end: true,
+                        len: 0,
                     });
                 }
             }
@@ -418,14 +471,14 @@ mod tests {
             source.buffer.clear();
         };
         read(&mut source, 3 * READ_MOST);
-        assert_eq!(source.want, READ_MOST);
+        assert_eq!(source.want(), READ_MOST);
         for _ in 0..3 {
             (0..3).for_each(|_| read(&mut source, 8));
-            assert_eq!(source.want, READ_MOST);
+            assert_eq!(source.want(), READ_MOST);
             read(&mut source, READ_MOST);
         }
         (0..100).for_each(|_| read(&mut source, 8));
-        assert_eq!(source.want, READ_LEAST);
+        assert_eq!(source.want(), READ_LEAST);
     }
 
     #[test]

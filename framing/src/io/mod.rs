@@ -4,6 +4,7 @@
 
 mod inlet;
 mod outlet;
+mod placement;
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use farref_transport::{Carrier, CarrierInfo, Guard, Muxed};
 
 pub use inlet::{Inlet, READ_MOST, ReadFrom};
 pub use outlet::{Outlet, Written};
+pub use placement::{PLACE_LEAST, Placement};
 
 use crate::link::Role;
 

@@ -13,6 +13,7 @@ use super::reader::Reader;
 use super::spare::Spare;
 use crate::error::Breach;
 use crate::event::{LinkEvent, Message};
+use crate::io::PLACE_LEAST;
 use crate::limits::Limits;
 use crate::link::LaneId;
 use crate::session::Offsets;
@@ -90,6 +91,29 @@ enum State {
     Stream,
     /// Not wanted: what comes is dropped until the peer has understood.
     Unwanted { code: u64 },
+}
+
+/// Bytes of a lane that have come.
+enum Piece {
+    Apart(Bytes),
+    /// In the room that the body had lent.
+    InPlace(BytesMut),
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Self::Apart(bytes) => bytes.len(),
+            Self::InPlace(room) => room.len(),
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Apart(bytes) => bytes,
+            Self::InPlace(room) => room.freeze(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,10 +256,43 @@ impl Incoming {
         lane.is_some_and(|lane| matches!(lane.state, State::Body { len, .. } if len > length(n)))
     }
 
+    /// Lends the room behind what has come of a body, for what comes next to be read there, and says how much of it is still to
+    /// come. `None` if that is not worth it.
+    pub(crate) fn lend(&mut self, number: u64) -> Option<(BytesMut, usize)> {
+        let lane = self.lanes.get_mut(&number)?;
+        let State::Body { len, bytes, .. } = &mut lane.state else {
+            return None;
+        };
+        let rest = size(len.saturating_sub(lane.received));
+        if rest < PLACE_LEAST || lane.received == 0 {
+            return None;
+        }
+        grow(bytes, rest.min(PLACE_LEAST), size(*len), size(self.first_credit));
+        Some((bytes.split_off(bytes.len()), rest))
+    }
+
+    /// Takes back the room that was lent, in which nothing has come.
+    pub(crate) fn give_back(&mut self, number: u64, room: BytesMut) {
+        if let Some(lane) = self.lanes.get_mut(&number)
+            && let State::Body { bytes, .. } = &mut lane.state
+        {
+            bytes.unsplit(room);
+        }
+    }
+
+    /// The next bytes of a body, with the room behind them that was lent for them.
+    pub(crate) fn placed(&mut self, number: u64, room: BytesMut, events: &mut Events) -> Result<(), Breach> {
+        self.take(number, Piece::InPlace(room), events)
+    }
+
     /// The next bytes of a lane beside lane 0.
     pub(crate) fn data(&mut self, number: u64, bytes: Bytes, events: &mut Events) -> Result<(), Breach> {
+        self.take(number, Piece::Apart(bytes), events)
+    }
+
+    fn take(&mut self, number: u64, piece: Piece, events: &mut Events) -> Result<(), Breach> {
         let id = LaneId::new(number);
-        let n = length(bytes.len());
+        let n = length(piece.len());
         self.activate(number)?;
         let Some(lane) = self.lanes.get_mut(&number) else {
             return Err(Breach::UnknownLane { lane: id });
@@ -252,7 +309,7 @@ impl Incoming {
             State::Held {
                 bytes: held,
                 end: None,
-            } => held.extend_from_slice(&bytes),
+            } => held.extend_from_slice(&piece.into_bytes()),
             State::Held { end: Some(_), .. } => return Err(Breach::UnknownLane { lane: id }),
             State::Body {
                 len,
@@ -267,22 +324,24 @@ impl Incoming {
                         received: upto,
                     });
                 }
-                if n == len {
-                    *whole = Some(bytes);
-                } else {
-                    let (len, unasked) = (size(len), size(self.first_credit));
-                    if held.capacity() == 0
-                        && let Some(memory) = self.spare.take(len)
-                    {
-                        *held = memory;
+                match piece {
+                    Piece::InPlace(room) => held.unsplit(room),
+                    Piece::Apart(bytes) if n == len => *whole = Some(bytes),
+                    Piece::Apart(bytes) => {
+                        let (len, unasked) = (size(len), size(self.first_credit));
+                        if held.capacity() == 0
+                            && let Some(memory) = self.spare.take(len)
+                        {
+                            *held = memory;
+                        }
+                        grow(held, bytes.len(), len, unasked);
+                        held.extend_from_slice(&bytes);
                     }
-                    grow(held, bytes.len(), len, unasked);
-                    held.extend_from_slice(&bytes);
                 }
             }
             State::Stream => events.push_back(LinkEvent::LaneData {
                 lane: id,
-                bytes,
+                bytes: piece.into_bytes(),
                 end: false,
             }),
             State::Unwanted { .. } => {}

@@ -3,11 +3,11 @@
 //! Knows where records begin and end, what is on the way, and how a direction ends. One write becomes one record if it
 //! is not long; the text is copied once, into the buffer where it is sealed, or out of the one where it was opened.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use farref_transport::{ByteRx, ByteTx, Descriptor};
 
 use super::error::RecordError;
@@ -294,24 +294,44 @@ impl RecordRx {
 
     /// Moves text into the room of `into`, opening records as long as there are any. `None`: more must be read first.
     fn take(&mut self, into: &mut BytesMut) -> Option<io::Result<usize>> {
-        let before = into.len();
-        loop {
-            let room = into.capacity().saturating_sub(into.len());
-            if room == 0 {
+        let room = into.capacity().saturating_sub(into.len());
+        let count = self.move_text(room, |text| into.extend_from_slice(text));
+        self.taken(count)
+    }
+
+    /// Moves text into `bufs`, as [`take`](Self::take) does.
+    fn take_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> Option<io::Result<usize>> {
+        let mut count = 0_usize;
+        for buf in bufs {
+            let mut rest = &mut buf[..];
+            let room = rest.len();
+            let moved = self.move_text(room, |text| rest.put_slice(text));
+            count = count.saturating_add(moved);
+            if moved < room {
                 break;
             }
-            if self.text == 0 && !self.open() {
-                break;
-            }
-            let count = room.min(self.text);
-            into.extend_from_slice(self.buffer.get(..count).unwrap_or_default());
+        }
+        self.taken(count)
+    }
+
+    /// Gives `put` the next text, at most `room` bytes, and says how much that was.
+    fn move_text(&mut self, room: usize, mut put: impl FnMut(&[u8])) -> usize {
+        let mut moved = 0_usize;
+        while moved < room && (self.text != 0 || self.open()) {
+            let count = room.saturating_sub(moved).min(self.text);
+            put(self.buffer.get(..count).unwrap_or_default());
             self.buffer.advance(count);
+            moved = moved.saturating_add(count);
             self.text = self.text.saturating_sub(count);
             if self.text == 0 {
                 self.buffer.advance(TAG);
             }
         }
-        let count = into.len().saturating_sub(before);
+        moved
+    }
+
+    /// What has become of a read that moved `count` bytes of text.
+    fn taken(&self, count: usize) -> Option<io::Result<usize>> {
         match (count, self.over) {
             (1.., _) => Some(Ok(count)),
             (0, Some(Ok(()))) => Some(Ok(0)),
@@ -433,6 +453,36 @@ impl ByteRx for RecordRx {
         reserve_some(into);
         loop {
             if let Some(taken) = self.take(into) {
+                return Poll::Ready(taken);
+            }
+            let spare = self.reserve();
+            let count = ready!(self.inner.poll_read(cx, &mut self.buffer))?;
+            self.note(count, spare);
+        }
+    }
+
+    fn is_read_vectored(&self) -> bool {
+        true
+    }
+
+    fn try_read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        loop {
+            if let Some(taken) = self.take_vectored(bufs) {
+                return taken;
+            }
+            let spare = self.reserve();
+            let count = self.inner.try_read(&mut self.buffer)?;
+            self.note(count, spare);
+        }
+    }
+
+    fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(taken) = self.take_vectored(bufs) {
                 return Poll::Ready(taken);
             }
             let spare = self.reserve();

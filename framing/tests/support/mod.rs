@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use farref_framing::{
     Batch, Body, Inlet, LaneId, Limits, Link, LinkConfig, LinkError, LinkEvent, Message, Nanos, NativeLink,
-    Outlet, Role, StreamKey, StreamLink, open,
+    Outlet, ReadFrom, Role, StreamKey, StreamLink, open,
 };
 use farref_transport::memory::{self, Cutter};
 use farref_transport::{Carrier, CarrierInfo, Guard};
@@ -116,6 +116,26 @@ impl From<LinkError> for Trouble {
     }
 }
 
+/// Hands a link what was read, and has it tell where more of it belongs, as a driver does.
+pub fn hand_over(
+    link: &mut dyn Link,
+    inlet: &mut Inlet,
+    read: ReadFrom,
+    now: Nanos,
+) -> Result<(), LinkError> {
+    if let Some(lent) = inlet.lent() {
+        link.handle_placed(lent, now)?;
+    }
+    let input = inlet.buffer(read.stream);
+    link.handle_bytes(read.stream, input, read.end, now)?;
+    if input.is_empty()
+        && let Some(placement) = inlet.placement()
+    {
+        link.place(placement);
+    }
+    Ok(())
+}
+
 /// A link, the end of its carrier, and what it has told.
 pub struct Side {
     pub link: Box<dyn Link>,
@@ -156,8 +176,7 @@ impl Side {
         match inlet.try_read() {
             Ok(Some(read)) => {
                 moved = true;
-                self.link
-                    .handle_bytes(read.stream, inlet.buffer(read.stream), read.end, now)?;
+                hand_over(&mut *self.link, inlet, read, now)?;
             }
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -1,5 +1,6 @@
 //! The two halves over a pipe: what a record is, what is on the way, and how it ends.
 
+use std::io::IoSliceMut;
 use std::task::{Context, Poll};
 
 use proptest::prelude::*;
@@ -39,13 +40,32 @@ fn records(texts: &[&[u8]]) -> Vec<Vec<u8>> {
     texts.iter().map(seal).collect()
 }
 
-/// What a reader makes of `bytes`, after which nothing comes.
-fn heard(bytes: &[u8]) -> (Vec<u8>, Option<RecordError>) {
-    let (mut rx, mut tx) = reader(1 << 20);
+/// A reader of `bytes`, after which nothing comes.
+fn reader_of(bytes: &[u8]) -> RecordRx {
+    let (rx, mut tx) = reader(1 << 20);
     if !bytes.is_empty() {
         assert_eq!(tx.try_write(&[IoSlice::new(bytes)]).unwrap(), bytes.len());
     }
-    drop(tx);
+    rx
+}
+
+/// What comes of a reader into several buffers at once.
+fn heard_in_pieces(rx: &mut RecordRx) -> (Vec<u8>, Option<RecordError>) {
+    let mut heard = Vec::new();
+    loop {
+        let (mut first, mut last) = ([0; 3], [0; 70]);
+        let bufs = &mut [&mut first[..], &mut [], &mut last].map(IoSliceMut::new);
+        match rx.try_read_vectored(bufs) {
+            Ok(0) => return (heard, None),
+            Ok(count) => heard.extend_from_slice(&[&first[..], &last].concat()[..count]),
+            Err(error) => return (heard, Some(RecordError::of(&error).unwrap())),
+        }
+    }
+}
+
+/// What a reader makes of `bytes`, after which nothing comes.
+fn heard(bytes: &[u8]) -> (Vec<u8>, Option<RecordError>) {
+    let mut rx = reader_of(bytes);
     let mut heard = Vec::new();
     let error = loop {
         let mut into = BytesMut::with_capacity(100);
@@ -62,6 +82,8 @@ fn heard(bytes: &[u8]) -> (Vec<u8>, Option<RecordError>) {
             Some(error) => assert_eq!(RecordError::of(&again.unwrap_err()), Some(error)),
         }
     }
+    let in_pieces = heard_in_pieces(&mut reader_of(bytes));
+    assert_eq!(in_pieces, (heard.clone(), error), "into several buffers");
     (heard, error)
 }
 
