@@ -2,7 +2,7 @@
 //!
 //! Both sides notice, and what was under way is lost: what was not read, and with QUIC also what was not sent.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -286,6 +286,20 @@ impl ByteRx for StreamRx {
         let count = self.0.try_read(into)?;
         let passes = self.1.pass(count);
         into.truncate(before + passes);
+        if passes == 0 {
+            self.1.check()?;
+        }
+        Ok(passes)
+    }
+
+    fn is_read_vectored(&self) -> bool {
+        self.0.is_read_vectored()
+    }
+
+    fn try_read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.1.check()?;
+        let count = self.0.try_read_vectored(bufs)?;
+        let passes = self.1.pass(count);
         if passes == 0 {
             self.1.check()?;
         }

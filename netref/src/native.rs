@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use farref_boxing::{Certainty, Error, ErrorKind};
 use farref_framing::{
     AttachConfig, Batch, Body, CloseReason, LaneId, Link, LinkConfig, LinkError, LinkEvent, Nanos,
-    NativeLink, Negotiated, RejectCode, Rejection, ResumeRequest, Role, SessionEnd, SessionId, StreamKey,
-    StreamLink, Tombstone, earlier,
+    NativeLink, Negotiated, Placement, RejectCode, Rejection, ResumeRequest, Role, SessionEnd, SessionId,
+    StreamKey, StreamLink, Tombstone, earlier,
 };
 
 use crate::config::Config;
@@ -142,6 +142,16 @@ impl<H: Handles> Protocol<H> for Native<H> {
         self.take_events(factory, now)
             .map_err(|error| self.failed(error))?;
         read.map_err(|error| self.link_failed(error))
+    }
+
+    fn handle_placed(&mut self, placement: &mut Placement, now: Nanos) -> Result<(), Error> {
+        self.link
+            .handle_placed(placement, now)
+            .map_err(|error| self.link_failed(error))
+    }
+
+    fn place(&mut self, placement: &mut Placement) {
+        self.link.place(placement);
     }
 
     fn handle_timeout(&mut self, now: Nanos) -> Result<(), Error> {

@@ -12,8 +12,8 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use farref_boxing::{Error, ErrorKind, Shape, Value};
 use farref_framing::{
-    AttachConfig, Batch, CloseReason, Nanos, RejectCode, Rejection, ResumeRequest, SessionId, StreamKey,
-    Tombstone,
+    AttachConfig, Batch, CloseReason, Nanos, Placement, RejectCode, Rejection, ResumeRequest, SessionId,
+    StreamKey, Tombstone,
 };
 use smallvec::SmallVec;
 
@@ -673,6 +673,23 @@ pub trait Protocol<H: Handles>: Send + 'static {
         factory: &dyn Factory<H>,
         now: Nanos,
     ) -> Result<(), Error>;
+
+    /// Takes back the room that [`place`](Self::place) has lent, and what was read there, which comes before what
+    /// [`handle_bytes`](Self::handle_bytes) gets of the main stream.
+    ///
+    /// # Errors
+    ///
+    /// As for [`handle_bytes`](Self::handle_bytes).
+    fn handle_placed(&mut self, placement: &mut Placement, now: Nanos) -> Result<(), Error> {
+        let _ = (placement, now);
+        Ok(())
+    }
+
+    /// Lends the room for what comes next on the main stream, if it knows where that belongs: all that was read is consumed.
+    /// Default: it does not.
+    fn place(&mut self, placement: &mut Placement) {
+        let _ = placement;
+    }
 
     /// Does what is due.
     ///

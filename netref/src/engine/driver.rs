@@ -508,7 +508,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         };
         let read = inlet.try_read();
         let is_short = match &read {
-            Ok(Some(from)) => inlet.buffer(from.stream).len() <= SHORT,
+            Ok(Some(from)) => from.len <= SHORT,
             _ => true,
         };
         let has_read = self.take(&mut slot, read)?;
@@ -531,9 +531,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
         let core = Arc::clone(&self.core);
         match &read {
             Ok(Some(from)) if !from.end => {
-                if let Some(inlet) = slot {
-                    self.bytes = self.bytes.saturating_add(inlet.buffer(from.stream).len());
-                }
+                self.bytes = self.bytes.saturating_add(from.len);
                 self.is_busy = true;
                 return core.take_in(slot, *from, &mut self.pace).map(|()| true);
             }
@@ -623,7 +621,7 @@ impl<P: Protocol<EngineHandles>> Driver<P> {
             }
         };
         self.reads = self.reads.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(inlet.buffer(from.stream).len());
+        self.bytes = self.bytes.saturating_add(from.len);
         self.is_busy = true;
         let taken = core.take_in(&mut slot, from, &mut self.pace);
         Some(taken.map_or_else(|(carrier, error)| Step::Ended(carrier, error), |()| Step::Read))

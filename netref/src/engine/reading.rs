@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use farref_boxing::{Certainty, Error, ErrorKind};
-use farref_framing::{CloseReason, Inlet, Nanos, ReadFrom, StreamKey};
+use farref_framing::{CloseReason, Inlet, Nanos, PLACE_LEAST, ReadFrom, StreamKey};
 
 use smallvec::SmallVec;
 
@@ -317,10 +317,21 @@ impl<P: Protocol<EngineHandles>> Core<P> {
         let (carrier, handled, drained) = {
             let mut state = lock(&self.state);
             let now = state.now();
+            let lent = inlet.lent();
+            let mut handled = lent.map_or(Ok(()), |lent| state.protocol.handle_placed(lent, now));
             let input = inlet.buffer(from.stream);
-            let handled = state
-                .protocol
-                .handle_bytes(from.stream, input, from.end, &Proxies(self), now);
+            if handled.is_ok() {
+                handled = state
+                    .protocol
+                    .handle_bytes(from.stream, input, from.end, &Proxies(self), now);
+            }
+            if from.len >= PLACE_LEAST
+                && handled.is_ok()
+                && input.is_empty()
+                && let Some(placement) = inlet.placement()
+            {
+                state.protocol.place(placement);
+            }
             if from.end && from.stream == StreamKey::MAIN {
                 *slot = None;
                 // Found when the events of this read are handled, by whoever reads then.
