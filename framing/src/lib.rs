@@ -59,7 +59,7 @@ pub use self::core::Core;
 pub use batch::Batch;
 pub use error::{Breach, LinkError, Loss, Mismatch, Misuse, SessionEnd};
 pub use event::{Bulk, CloseReason, LinkEvent, LinkStats, Message, Negotiated};
-pub use io::{Inlet, Outlet, PLACE_LEAST, Placement, READ_MOST, ReadFrom, Written, open};
+pub use io::{BLOCK_MOST, Inlet, Outlet, PLACE_LEAST, Placement, READ_MOST, ReadFrom, Written, open};
 pub use limits::Limits;
 pub use link::{AttachConfig, Body, LaneId, Link, LinkConfig, Nanos, Role, StreamKey};
 pub use native_link::NativeLink;

@@ -4,16 +4,18 @@
 
 mod support;
 
+use std::future::Future;
 use std::io::{self, IoSliceMut};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use farref_framing::{Body, LinkEvent, Role};
+use farref_framing::{Body, LinkEvent, Role, open};
 use farref_transport::{ByteRx, StreamCarrier, memory};
 use proptest::prelude::*;
-use support::{End, Form, Side, config, limits, pattern, run};
+use support::{End, Form, Side, config, frame, hand_over, limits, pattern, run, written};
 
 /// Bytes that went to their place, and those that went by way of the buffer.
 #[derive(Default)]
@@ -228,5 +230,177 @@ proptest! {
         prop_assert!(missing <= resets);
         let stats = (dialer.link.stats(), listener.link.stats());
         prop_assert_eq!((stats.0.bytes_sent, stats.1.lanes_in), (stats.1.bytes_received, 0));
+    }
+}
+
+/// A carrier that brings these bytes, so many at a time.
+struct Script {
+    bytes: Vec<u8>,
+    at: usize,
+    pieces: Vec<usize>,
+    turn: usize,
+    is_vectored: bool,
+}
+
+impl Script {
+    /// The next bytes, at most so many.
+    fn next(&mut self, room: usize) -> io::Result<&[u8]> {
+        let from = self.at;
+        if from == self.bytes.len() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        assert!(room > 0, "there was room for nothing: that looks like the end");
+        self.turn += 1;
+        let piece = self.pieces[self.turn % self.pieces.len()];
+        self.at = (from + piece.min(room)).min(self.bytes.len());
+        Ok(&self.bytes[from..self.at])
+    }
+}
+
+impl ByteRx for Script {
+    fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+        let next = self.next(into.capacity() - into.len())?;
+        into.extend_from_slice(next);
+        Ok(next.len())
+    }
+
+    fn is_read_vectored(&self) -> bool {
+        self.is_vectored
+    }
+
+    fn try_read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let next = self.next(bufs.iter().map(|buf| buf.len()).sum())?;
+        let mut rest = next;
+        for buf in bufs {
+            let (here, later) = rest.split_at(buf.len().min(rest.len()));
+            buf[..here.len()].copy_from_slice(here);
+            rest = later;
+        }
+        Ok(next.len())
+    }
+
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What a listener makes of `bytes` that come in such pieces: its events, whether it was satisfied, and how many it counts.
+fn heard(
+    bytes: &[u8],
+    pieces: &[usize],
+    is_vectored: bool,
+    first_credit: u64,
+) -> (Vec<LinkEvent>, bool, u64) {
+    let (_, carrier) = memory::pair(1);
+    let script = Script {
+        bytes: bytes.to_vec(),
+        at: 0,
+        pieces: pieces.to_vec(),
+        turn: 0,
+        is_vectored,
+    };
+    let carrier = StreamCarrier {
+        rx: Box::new(script),
+        ..carrier
+    };
+    let opened = pin!(open(carrier.into(), Role::Listener)).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(Ok((mut inlet, _outlet, _, _guard))) = opened else {
+        panic!("a byte stream is open at once");
+    };
+    let mut config = config(Role::Listener, true, 2);
+    config.limits = limits(|limits| (limits.fragment, limits.first_credit) = (64 * 1024, first_credit));
+    let mut link = Form::Stream.link(config);
+    let mut events = Vec::new();
+    let mut handled = Ok(());
+    while handled.is_ok()
+        && let Ok(Some(read)) = inlet.try_read()
+    {
+        handled = hand_over(&mut *link, &mut inlet, read, 0);
+        events.extend(std::iter::from_fn(|| link.poll_event()));
+    }
+    (events, handled.is_ok(), link.stats().bytes_received)
+}
+
+/// Frames of a peer, good or bad.
+fn frames_of_a_peer() -> impl Strategy<Value = Vec<u8>> {
+    let lane = || 1_u64..4;
+    let run = (
+        lane(),
+        prop::sample::select(vec![8192_usize, 8193, 16384, 65536]),
+        1_usize..20,
+    )
+        .prop_map(|(lane, len, times)| frame(1, lane, &pattern(len, len)).repeat(times));
+    let odd = (lane(), 1_usize..65536).prop_map(|(lane, len)| frame(1, lane, &pattern(len, len)));
+    let message =
+        (0_usize..120).prop_map(|len| frame(1, 0, &[vec![(len as u8) << 1], pattern(1, len)].concat()));
+    let skipped = (0_usize..60_000).prop_map(|len| frame(0x99, 2, &pattern(2, len)));
+    prop_oneof![
+        8 => run,
+        3 => odd,
+        3 => message,
+        1 => skipped,
+        2 => Just(frame(8, 0, &[7; 8])),
+        1 => lane().prop_map(|lane| frame(5, lane, &[3])),
+        1 => lane().prop_map(|lane| frame(4, lane, &[])),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_a_peer_sends_is_the_same_read_to_its_place_or_not(
+        lens in prop::collection::vec(10_000_u64..900_000, 3),
+        frames in prop::collection::vec(frames_of_a_peer(), 1..25),
+        pieces in prop::collection::vec(prop_oneof![1_usize..12, 8180_usize..8210, 1000_usize..400_000], 1..12),
+        first_credit in prop::sample::select(vec![100_000, 1 << 20]),
+    ) {
+        let mut bytes = written(&mut *Form::Stream.link(config(Role::Dialer, true, 1)), 0);
+        for (lane, len) in (1..).zip(lens) {
+            let named = [&[1, lane, 252][..], &u32::try_from(len).unwrap().to_le_bytes()].concat();
+            bytes.extend(frame(1, 0, &named));
+        }
+        bytes.extend(frames.concat());
+        let (events, is_satisfied, received) = heard(&bytes, &[usize::MAX], false, first_credit);
+        let (placed, also, counted) = heard(&bytes, &pieces, true, first_credit);
+        prop_assert!(events == placed);
+        prop_assert_eq!(is_satisfied, also);
+        if is_satisfied {
+            prop_assert_eq!(received, counted);
+        }
+    }
+}
+
+/// All pairs of cuts around the headers of a body whose last frame is shorter.
+#[test]
+fn frames_may_be_cut_anywhere() {
+    let mut bytes = written(&mut *Form::Stream.link(config(Role::Dialer, true, 1)), 0);
+    let lens = [8192_usize, 8192, 8192, 100];
+    let total = u16::try_from(lens.iter().sum::<usize>()).unwrap().to_le_bytes();
+    bytes.extend(frame(1, 0, &[&[1, 1, 251][..], &total].concat()));
+    let mut cuts = Vec::new();
+    for len in lens {
+        cuts.extend(bytes.len() - 2..bytes.len() + 8);
+        bytes.extend(frame(1, 1, &pattern(len, len)));
+    }
+    cuts.extend(bytes.len() - 2..bytes.len() + 3);
+    bytes.extend(frame(4, 1, &[]));
+    let whole = heard(&bytes, &[usize::MAX], false, 1 << 20);
+    assert!(whole.1 && whole.0.len() == 3, "{whole:?}");
+    for (at, first) in cuts.iter().enumerate() {
+        for second in &cuts[at + 1..] {
+            let pieces = [
+                usize::MAX,
+                *first,
+                second - first,
+                usize::MAX,
+                usize::MAX,
+                usize::MAX,
+            ];
+            assert!(
+                heard(&bytes, &pieces, true, 1 << 20) == whole,
+                "{first}, {second}"
+            );
+        }
     }
 }

@@ -29,9 +29,20 @@ fn link(form: Form, role: Role, salt: u8) -> Box<dyn Link> {
     form.link(config)
 }
 
+/// One whose bodies are read straight to where they belong.
+fn large_link(form: Form, role: Role, salt: u8) -> Box<dyn Link> {
+    let mut config = config(role, true, salt);
+    config.limits = limits(|limits| {
+        limits.fragment = 8 * 1024 + 5;
+        limits.first_credit = 200_000;
+    });
+    form.link(config)
+}
+
 /// Two sides of a session and the carriers they go through.
 struct World {
     form: Form,
+    link: fn(Form, Role, u8) -> Box<dyn Link>,
     dialer: Side,
     listener: Side,
     cutter: Cutter,
@@ -42,10 +53,11 @@ struct World {
 }
 
 impl World {
-    fn new(form: Form, buffer: usize) -> Self {
+    fn new(form: Form, buffer: usize, link: fn(Form, Role, u8) -> Box<dyn Link>) -> Self {
         let (near, far, cutter) = form.carriers(buffer);
         Self {
             form,
+            link,
             dialer: Side::new(link(form, Role::Dialer, 1), End::new(near, Role::Dialer)),
             listener: Side::new(link(form, Role::Listener, 2), End::new(far, Role::Listener)),
             cutter,
@@ -75,7 +87,7 @@ impl World {
             .attach(AttachConfig::new([self.carriers; 16]), self.now)
             .unwrap();
         self.dialer.end = Some(End::new(near, Role::Dialer));
-        let fresh = link(self.form, Role::Listener, 100 + self.carriers);
+        let fresh = (self.link)(self.form, Role::Listener, 100 + self.carriers);
         (Side::new(fresh, End::new(far, Role::Listener)), cutter)
     }
 
@@ -142,7 +154,12 @@ fn check(world: &World) {
 
 /// Opens a session, and tells how many bytes that took.
 fn opened(form: Form, buffer: usize) -> World {
-    let mut world = World::new(form, buffer);
+    opened_with(form, buffer, link)
+}
+
+/// The same with these links.
+fn opened_with(form: Form, buffer: usize, link: fn(Form, Role, u8) -> Box<dyn Link>) -> World {
+    let mut world = World::new(form, buffer, link);
     assert!(!world.run());
     assert!(world.dialer.link.session().is_some());
     assert_eq!(world.dialer.link.session(), world.listener.link.session());
@@ -220,33 +237,56 @@ proptest! {
         cuts in proptest::collection::vec((0_u64..2500, any::<bool>(), any::<bool>()), 0..8),
     ) {
         let form = if native { Form::Native } else { Form::Stream };
-        let mut world = opened(form, buffer);
-        say(&mut world);
-        let (mut spoken, mut heard) = (said(1), said(2));
-        for (n, (at, losing, notices)) in cuts.into_iter().enumerate() {
-            world.cutter.cut_after(at);
-            if losing {
-                world.cutter.cut_after_losing(at);
-            }
-            if !world.run() {
-                world.cutter.cut_losing();
-                prop_assert!(world.run());
-            }
-            if notices {
-                world.listener.detach(world.now).unwrap();
-            }
-            let body = pattern(n, n * 150);
-            submit(&mut *world.dialer.link, b"more ", &body);
-            submit(&mut *world.listener.link, b"more ", &body);
-            let more = [b"more ", &body[..]].concat();
-            spoken.push(more.clone());
-            heard.push(more);
-            while !world.resume(|_| {}) {}
-        }
-        prop_assert!(!world.run());
-        prop_assert_eq!(world.listener.heard.whole(), Some(spoken));
-        prop_assert_eq!(world.dialer.heard.whole(), Some(heard));
+        survive(opened(form, buffer), cuts, |n| n * 150)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// The same with bodies that are read straight to where they belong.
+    #[test]
+    fn any_row_of_cuts_is_survived_by_large_bodies(
+        buffer in 1000_usize..200_000,
+        cuts in proptest::collection::vec((0_u64..300_000, any::<bool>(), any::<bool>()), 0..6),
+    ) {
+        survive(opened_with(Form::Stream, buffer, large_link), cuts, |n| 9_000 + n * 90_000)?;
+    }
+}
+
+/// After each carrier a body of such a length is said by both sides; a cut comes after so many bytes, loses what is under way, and is
+/// noticed by the listener, or not.
+fn survive(
+    mut world: World,
+    cuts: Vec<(u64, bool, bool)>,
+    length: impl Fn(usize) -> usize,
+) -> Result<(), TestCaseError> {
+    say(&mut world);
+    let (mut spoken, mut heard) = (said(1), said(2));
+    for (n, (at, losing, notices)) in cuts.into_iter().enumerate() {
+        world.cutter.cut_after(at);
+        if losing {
+            world.cutter.cut_after_losing(at);
+        }
+        if !world.run() {
+            world.cutter.cut_losing();
+            prop_assert!(world.run());
+        }
+        if notices {
+            world.listener.detach(world.now).unwrap();
+        }
+        let body = pattern(n, length(n));
+        submit(&mut *world.dialer.link, b"more ", &body);
+        submit(&mut *world.listener.link, b"more ", &body);
+        let more = [b"more ", &body[..]].concat();
+        spoken.push(more.clone());
+        heard.push(more);
+        while !world.resume(|_| {}) {}
+    }
+    prop_assert!(!world.run());
+    prop_assert!(world.listener.heard.whole() == Some(spoken));
+    prop_assert!(world.dialer.heard.whole() == Some(heard));
+    Ok(())
 }
 
 #[test]

@@ -181,7 +181,7 @@ pub trait ByteRx: Send + 'static {
     }
 
     /// [`try_read`](Self::try_read) into `bufs`, which are filled one after the other: for whoever knows where what comes
-    /// belongs.
+    /// belongs. There must be room for a byte at least.
     ///
     /// # Errors
     ///

@@ -133,7 +133,7 @@ struct CarrierState {
 struct Begun {
     lane: u64,
     left: NonZeroU32,
-    /// Bytes of payload in all.
+    /// Bytes of payload in all, or of those of that body that went before if it is the last and shorter.
     len: u32,
 }
 

@@ -62,10 +62,14 @@ impl Core {
             lane: placed.lane,
             len: placed.frame,
         };
-        let came = placed.frame.saturating_sub(placed.left);
-        self.carrier.begun = Begun::new(frame).and_then(|begun| begun.without(came));
+        let before = placed.frame.saturating_sub(placed.left);
+        self.carrier.begun = Begun::new(frame).and_then(|begun| begun.without(before));
+        if placed.came == 0 {
+            self.inc.give_back(placed.lane, placed.room);
+            return Ok(());
+        }
         self.inc
-            .placed(placed.lane, placed.room, &mut self.events)
+            .placed(placed.lane, placed.room, placed.came, &mut self.events)
             .map_err(|breach| self.fail(breach.into()))?;
         self.calm &= self.inc.notes.is_empty();
         self.owe(now);

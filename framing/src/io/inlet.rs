@@ -18,8 +18,10 @@ const DOUBLINGS: u8 = 7;
 /// After so many reads in a row that leave nearly all of it there is less: before a large message often come a credit, an
 /// acknowledgement, or both.
 const SHORT_READS: u8 = 4;
-/// Spare room that reads grow to while they fill it, in bytes: a message may be a part of a block of that length.
+/// Spare room that reads grow to while they fill it, in bytes.
 pub const READ_MOST: usize = READ_LEAST << DOUBLINGS;
+/// Longest block that is read at once, in bytes, about: a message may be a part of one.
+pub const BLOCK_MOST: usize = 4 * READ_MOST;
 /// Most streams of the peer's that are read at once: every lane that the limits admit, and some that end.
 const STREAMS: usize = 1280;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use farref_transport::{Carrier, CarrierInfo, Guard, Muxed};
 
-pub use inlet::{Inlet, READ_MOST, ReadFrom};
+pub use inlet::{BLOCK_MOST, Inlet, READ_MOST, ReadFrom};
 pub use outlet::{Outlet, Written};
 pub use placement::{PLACE_LEAST, Placement};
 

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use bytes::BytesMut;
 
+use super::inlet::{BLOCK_MOST, READ_MOST};
 use crate::frame::{HeaderBytes, Kind};
 use crate::limits::MAX_HEADER;
 
@@ -14,8 +15,9 @@ use crate::limits::MAX_HEADER;
 const FRAME_LEAST: usize = 8 * 1024;
 /// A body of which less is to come is read so, too; and after a read of less it is not asked whether one is under way.
 pub const PLACE_LEAST: usize = 8 * 1024;
-/// Bytes of a body that the first read is made for, and the most that reads grow to while they bring so much.
-const READ: (usize, usize) = (64 * 1024, 256 * 1024);
+/// Bytes of a body that the first read is made for, and the most that reads grow to while they bring so much: what turns out
+/// to be messages is in one block then.
+const READ: (usize, usize) = (READ_MOST, BLOCK_MOST);
 /// Most headers in one read.
 const HEADERS: usize = 16;
 
@@ -51,11 +53,13 @@ struct Expected {
 /// What a link gets back.
 pub(crate) struct Placed {
     pub(crate) lane: u64,
-    /// What came, with the room behind it.
+    /// The room.
     pub(crate) room: BytesMut,
+    /// So many bytes of the body came to its beginning.
+    pub(crate) came: usize,
     /// Bytes that came, with the headers between them.
     pub(crate) read: usize,
-    /// Payload of the last frame, and how much of it is to come.
+    /// Payload of the frames, and how much of the last one's is to come.
     pub(crate) frame: usize,
     pub(crate) left: usize,
 }
@@ -83,11 +87,10 @@ impl Placement {
     /// Takes back what was lent.
     pub(crate) fn take(&mut self) -> Option<Placed> {
         let expected = self.0.as_mut()?;
-        let mut room = std::mem::take(&mut expected.room);
-        room.truncate(std::mem::take(&mut expected.filled));
         Some(Placed {
             lane: expected.lane,
-            room,
+            room: std::mem::take(&mut expected.room),
+            came: std::mem::take(&mut expected.filled),
             read: std::mem::take(&mut expected.read),
             frame: expected.frame,
             left: expected.left,
@@ -148,24 +151,23 @@ impl Expected {
         }
         let mut headers = [[0; MAX_HEADER]; HEADERS];
         let mut bufs: [_; 2 * HEADERS + 1] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
-        let mut free = bufs.iter_mut();
+        let mut used = 0_usize;
+        let mut add = |piece| {
+            if let Some(buf) = bufs.get_mut(used) {
+                *buf = IoSliceMut::new(piece);
+                used = used.saturating_add(1);
+            }
+        };
         let parts = self.parts(len);
         let room = self.room.get_mut(..len).unwrap_or_default();
         let (first, mut room) = room.split_at_mut(self.left.min(len));
-        free.by_ref()
-            .zip([first])
-            .for_each(|(buf, first)| *buf = IoSliceMut::new(first));
+        add(first);
         for (part, header) in parts.zip(&mut headers) {
-            let header = header.get_mut(..part.header.as_slice().len());
             let (piece, others) = std::mem::take(&mut room).split_at_mut(part.here);
-            let pieces = [header.unwrap_or_default(), piece];
-            free.by_ref()
-                .zip(pieces)
-                .for_each(|(buf, piece)| *buf = IoSliceMut::new(piece));
+            add(header.get_mut(..part.header.as_slice().len()).unwrap_or_default());
+            add(piece);
             room = others;
         }
-        let free = free.len();
-        let used = bufs.len().saturating_sub(free);
         let read = read(bufs.get_mut(..used).unwrap_or_default());
         if let Poll::Ready(Ok(count)) = read {
             self.settle(count, len, &headers, buffer);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::buffer::{length, size};
+use super::filling::Filling;
 use super::queue::Queue;
 use super::reader::Reader;
 use super::spare::Spare;
@@ -84,7 +85,7 @@ enum State {
     /// The body of a message.
     Body {
         len: u64,
-        bytes: BytesMut,
+        filling: Filling,
         whole: Option<Bytes>,
     },
     /// A stream that was accepted.
@@ -96,22 +97,22 @@ enum State {
 /// Bytes of a lane that have come.
 enum Piece {
     Apart(Bytes),
-    /// In the room that the body had lent.
-    InPlace(BytesMut),
+    /// In the room that the body had lent: so many at its beginning.
+    InPlace(BytesMut, usize),
 }
 
 impl Piece {
     fn len(&self) -> usize {
         match self {
             Self::Apart(bytes) => bytes.len(),
-            Self::InPlace(room) => room.len(),
+            Self::InPlace(_, came) => *came,
         }
     }
 
     fn into_bytes(self) -> Bytes {
         match self {
             Self::Apart(bytes) => bytes,
-            Self::InPlace(room) => room.freeze(),
+            Self::InPlace(mut room, came) => room.split_to(came.min(room.len())).freeze(),
         }
     }
 }
@@ -256,33 +257,41 @@ impl Incoming {
         lane.is_some_and(|lane| matches!(lane.state, State::Body { len, .. } if len > length(n)))
     }
 
-    /// Lends the room behind what has come of a body, for what comes next to be read there, and says how much of it is still to
-    /// come. `None` if that is not worth it.
+    /// Lends the room behind what has come of a body, for what may come next to be read there, and says how much of the body is
+    /// still to come. `None` if that is not worth it.
     pub(crate) fn lend(&mut self, number: u64) -> Option<(BytesMut, usize)> {
         let lane = self.lanes.get_mut(&number)?;
-        let State::Body { len, bytes, .. } = &mut lane.state else {
+        let State::Body { len, filling, .. } = &mut lane.state else {
             return None;
         };
-        let rest = size(len.saturating_sub(lane.received));
-        if rest < PLACE_LEAST || lane.received == 0 {
+        // Room for what was not granted would be room that the peer has for the asking.
+        let most = lane.granted.min(*len);
+        let may_come = size(most.saturating_sub(lane.received));
+        if may_come < PLACE_LEAST || lane.received == 0 {
             return None;
         }
-        grow(bytes, rest.min(PLACE_LEAST), size(*len), size(self.first_credit));
-        Some((bytes.split_off(bytes.len()), rest))
+        filling.grow(PLACE_LEAST, size(most), size(self.first_credit));
+        Some((filling.lend(), size(len.saturating_sub(lane.received))))
     }
 
     /// Takes back the room that was lent, in which nothing has come.
     pub(crate) fn give_back(&mut self, number: u64, room: BytesMut) {
         if let Some(lane) = self.lanes.get_mut(&number)
-            && let State::Body { bytes, .. } = &mut lane.state
+            && let State::Body { filling, .. } = &mut lane.state
         {
-            bytes.unsplit(room);
+            filling.take_back(room, 0);
         }
     }
 
-    /// The next bytes of a body, with the room behind them that was lent for them.
-    pub(crate) fn placed(&mut self, number: u64, room: BytesMut, events: &mut Events) -> Result<(), Breach> {
-        self.take(number, Piece::InPlace(room), events)
+    /// The next `came` bytes of a body, at the beginning of the room that was lent for them.
+    pub(crate) fn placed(
+        &mut self,
+        number: u64,
+        room: BytesMut,
+        came: usize,
+        events: &mut Events,
+    ) -> Result<(), Breach> {
+        self.take(number, Piece::InPlace(room, came), events)
     }
 
     /// The next bytes of a lane beside lane 0.
@@ -311,11 +320,7 @@ impl Incoming {
                 end: None,
             } => held.extend_from_slice(&piece.into_bytes()),
             State::Held { end: Some(_), .. } => return Err(Breach::UnknownLane { lane: id }),
-            State::Body {
-                len,
-                bytes: held,
-                whole,
-            } => {
+            State::Body { len, filling, whole } => {
                 let len = *len;
                 if upto > len {
                     return Err(Breach::BodyLength {
@@ -325,17 +330,17 @@ impl Incoming {
                     });
                 }
                 match piece {
-                    Piece::InPlace(room) => held.unsplit(room),
+                    Piece::InPlace(room, came) => filling.take_back(room, came),
                     Piece::Apart(bytes) if n == len => *whole = Some(bytes),
                     Piece::Apart(bytes) => {
                         let (len, unasked) = (size(len), size(self.first_credit));
-                        if held.capacity() == 0
+                        if filling.is_bare()
                             && let Some(memory) = self.spare.take(len)
                         {
-                            *held = memory;
+                            filling.begin_in(memory);
                         }
-                        grow(held, bytes.len(), len, unasked);
-                        held.extend_from_slice(&bytes);
+                        filling.grow(bytes.len(), len, unasked);
+                        filling.put(&bytes);
                     }
                 }
             }
@@ -367,7 +372,7 @@ impl Incoming {
                 *end = (*end).or(Some(End::Complete));
                 return Ok(());
             }
-            State::Body { len, bytes, whole } => {
+            State::Body { len, filling, whole } => {
                 if lane.received != *len {
                     let (announced, received) = (*len, lane.received);
                     return Err(Breach::BodyLength {
@@ -377,7 +382,7 @@ impl Incoming {
                     });
                 }
                 let body = whole.take().unwrap_or_else(|| {
-                    let body = std::mem::take(bytes).freeze();
+                    let body = std::mem::take(filling).finish();
                     self.spare.put(&body);
                     body
                 });
@@ -434,7 +439,7 @@ impl Incoming {
         }
         lane.state = State::Body {
             len,
-            bytes,
+            filling: Filling::of(bytes),
             whole: None,
         };
         match end {
@@ -651,16 +656,6 @@ impl Lane {
     }
 }
 
-/// Makes room for `n` more bytes of a body of `len`. With its first bytes comes room for as much as may come unasked, which
-/// is bounded over all lanes: so most bodies stay where they are, and their memory is of one size, which allocators keep.
-/// From there on the room is never more than doubled.
-fn grow(bytes: &mut BytesMut, n: usize, len: usize, unasked: usize) {
-    if bytes.capacity().saturating_sub(bytes.len()) < n {
-        let left = len.saturating_sub(bytes.len());
-        bytes.reserve(bytes.len().max(unasked).min(left).max(n));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -723,7 +718,7 @@ mod tests {
     #[test]
     fn the_first_bytes_make_room_for_what_may_come_unasked_and_no_more() {
         let room = |incoming: &Incoming, number| match &incoming.lanes[&number].state {
-            State::Body { bytes, .. } => bytes.capacity(),
+            State::Body { filling, .. } => filling.capacity(),
             other => panic!("{other:?}"),
         };
         let (mut incoming, mut events) = (Incoming::new(&limits()), Events::new());
@@ -744,6 +739,38 @@ mod tests {
             "{}",
             room(&incoming, 2)
         );
+    }
+
+    /// A peer that announced much, and had been granted little, had room made for twice of that.
+    #[test]
+    fn room_is_lent_for_what_was_granted_only() {
+        let granted = 64 * 1024;
+        let limits = Limits {
+            first_credit: granted,
+            receive_pool: 0,
+            ..Limits::default()
+        };
+        let (mut incoming, mut events) = (Incoming::new(&limits), Events::new());
+        incoming.read_messages(named(1, 1 << 20), &mut events).unwrap();
+        assert!(incoming.lend(1).is_none(), "nothing of it has come");
+        let piece = 9000;
+        let mut came = 0;
+        while came + piece as u64 <= granted {
+            incoming
+                .data(1, Bytes::from(vec![0; piece]), &mut events)
+                .unwrap();
+            came += piece as u64;
+            let lent = incoming.lend(1);
+            assert_eq!(lent.is_some(), granted - came >= PLACE_LEAST as u64, "{came}");
+            if let Some((room, rest)) = lent {
+                assert_eq!(came + room.capacity() as u64, granted);
+                assert_eq!(came + rest as u64, 1 << 20);
+                incoming.give_back(1, room);
+            }
+        }
+        let rest = vec![0; size(granted - came)];
+        incoming.data(1, Bytes::from(rest), &mut events).unwrap();
+        assert!(incoming.lend(1).is_none());
     }
 
     #[test]

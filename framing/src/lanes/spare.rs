@@ -34,17 +34,15 @@ struct Bodies {
 }
 
 impl Spare {
-    /// Empty memory for a body of `len`, if a fitting one is done with: the one that was used last. None is much longer, for
-    /// a short body may be held for long.
+    /// Memory for a body of `len`, if a fitting one is done with: the one that was used last, as it was left. None is much longer,
+    /// for a short body may be held for long.
     pub(crate) fn take(&mut self, len: usize) -> Option<BytesMut> {
         let fits = |body: &Bytes| (len..=len.saturating_mul(2)).contains(&body.len()) && body.is_unique();
         let spare = self.0.as_mut()?;
         let at = spare.bodies.iter().rposition(fits)?;
         let body = spare.bodies.remove(at)?;
         spare.kept = spare.kept.saturating_sub(body.len());
-        let mut memory = body.try_into_mut().ok()?;
-        memory.clear();
-        Some(memory)
+        body.try_into_mut().ok()
     }
 
     /// A body is about to be handed out.
@@ -106,8 +104,8 @@ mod tests {
         assert!(spare.take(LEAST).is_none(), "a piece of it is in use");
         drop(piece);
         let memory = spare.take(LEAST).unwrap();
-        assert_eq!((memory.as_ptr(), memory.len()), (at, 0));
-        assert!(memory.capacity() >= LEAST && spare.take(LEAST).is_none());
+        assert_eq!((memory.as_ptr(), memory.len()), (at, LEAST));
+        assert!(spare.take(LEAST).is_none());
         assert_eq!(spare.kept(), 0);
     }
 
