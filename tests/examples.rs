@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use farref_integration_tests::python::Python;
 
-/// The tour takes 80 seconds in a debug build where the machine is slow and does nothing else.
+/// How long an example may take: the tour takes 80 seconds in a debug build where the machine is slow and does nothing else.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// `cargo test` builds the examples beside the tests.

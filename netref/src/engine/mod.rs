@@ -23,5 +23,7 @@ mod looking;
 mod pace;
 pub(crate) mod reading;
 pub(crate) mod state;
+#[cfg(test)]
+mod testing;
 mod together;
 mod waiting;

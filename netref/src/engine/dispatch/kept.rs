@@ -125,35 +125,21 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::task::Poll;
 
-    use farref_framing::{LinkConfig, PeerEvidence, Role as Side, StreamLink};
+    use farref_framing::Role as Side;
     use farref_transport::memory;
 
     use super::*;
-    use crate::clock;
-    use crate::config::Config;
-    use crate::connection::Parts;
     use crate::context::Serving;
-    use crate::native::Native;
-    use crate::peer::Peer;
-    use crate::protocol::Outgoing;
+    use crate::engine::testing::{Spoken, undriven};
     use crate::remote::Conduit;
     use crate::role;
     use crate::served::ServedFuture;
 
-    type Protocol = Native<EngineHandles>;
-
     /// The call that the method answers.
     const ANSWER: u64 = 7;
 
-    /// A connection that nobody drives.
-    async fn subject() -> Arc<Core<Protocol>> {
-        let (near, _far) = memory::pair(1024);
-        let (inlet, outlet, _, _) = farref_framing::open(near.into(), Side::Dialer).await.unwrap();
-        let parts = Parts::new(inlet, outlet, Peer::new("mem", None, PeerEvidence::None));
-        let (config, now) = (Config::default(), clock::now());
-        let link = StreamLink::new(LinkConfig::new(Side::Dialer, [1; 16], [1; 32]), now);
-        let native = Native::new(Box::new(link), &config, Outgoing::Null, now);
-        Core::new(native, parts, false, config.into())
+    async fn subject() -> Arc<Core<Spoken>> {
+        undriven(memory::pair(1024).0, Side::Dialer).await
     }
 
     /// What a method does, seen from outside.
@@ -189,7 +175,7 @@ mod tests {
     }
 
     /// The method as it is kept, polled once.
-    fn kept(core: &Arc<Core<Protocol>>, future: ServedFuture) -> Kept<Protocol> {
+    fn kept(core: &Arc<Core<Spoken>>, future: ServedFuture) -> Kept<Spoken> {
         let serving = Serving {
             conduit: core.anchor() as Arc<dyn Conduit>,
             answer: ANSWER,
@@ -206,7 +192,7 @@ mod tests {
     }
 
     /// Does it as whoever reads the connection.
-    fn driving<R>(core: &Arc<Core<Protocol>>, run: impl FnOnce() -> R) -> R {
+    fn driving<R>(core: &Arc<Core<Spoken>>, run: impl FnOnce() -> R) -> R {
         role::driving(Arc::clone(core) as Arc<dyn role::Driven>, 0, run)
     }
 

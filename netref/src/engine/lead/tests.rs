@@ -6,19 +6,16 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use farref_framing::{LinkConfig, PeerEvidence, Role as Side, StreamLink};
+use farref_framing::Role as Side;
 use farref_transport::{ByteRx, CarrierInfo, Guard, StreamCarrier, memory};
 
 use super::*;
-use crate::config::Config;
-use crate::connection::Parts;
 use crate::engine::driver;
-use crate::native::Native;
-use crate::peer::Peer;
-use crate::protocol::{Outgoing, Received};
+use crate::engine::testing::{Spoken, undriven};
+use crate::protocol::Received;
 use crate::remote::Conduit as _;
 
-type Subject = Arc<Core<Native<EngineHandles>>>;
+type Subject = Arc<Core<Spoken>>;
 
 /// A carrier that brings nothing, and counts how often it comes back.
 #[derive(Default)]
@@ -89,12 +86,7 @@ async fn subject_on(mut silent: Silent) -> (Subject, Arc<AtomicUsize>, Weak<Noth
         info: CarrierInfo::new("silent"),
         guard: Guard::none(),
     };
-    let (inlet, outlet, _, _) = farref_framing::open(carrier.into(), Side::Dialer).await.unwrap();
-    let parts = Parts::new(inlet, outlet, Peer::new("silent", None, PeerEvidence::None));
-    let config = Config::default();
-    let link = StreamLink::new(LinkConfig::new(Side::Dialer, [1; 16], [1; 32]), clock::now());
-    let native = Native::new(Box::new(link), &config, Outgoing::Null, clock::now());
-    let core = Core::new(native, parts, false, config.into());
+    let core = undriven(carrier, Side::Dialer).await;
     lock(&core.state).opened = Some(Received::Null);
     core.lead.streak.store(STREAK, Ordering::Relaxed);
     core.role.sleep(0);
