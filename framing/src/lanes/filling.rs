@@ -25,7 +25,7 @@ impl Filling {
 
     /// Whether it has no memory yet.
     pub(super) fn is_bare(&self) -> bool {
-        self.memory.capacity() == 0
+        self.capacity() == 0
     }
 
     /// Takes `memory`, whatever is in it, to begin with.
@@ -70,13 +70,14 @@ impl Filling {
         }
     }
 
-    /// All that has come.
-    pub(super) fn finish(mut self) -> Bytes {
+    /// All that has come, and how much memory it is in.
+    pub(super) fn finish(mut self) -> (Bytes, usize) {
+        let capacity = self.capacity();
         self.memory.truncate(self.filled);
-        self.memory.freeze()
+        (self.memory.freeze(), capacity)
     }
 
-    #[cfg(test)]
+    /// How much memory it has.
     pub(super) fn capacity(&self) -> usize {
         self.memory.capacity()
     }
@@ -111,7 +112,7 @@ mod tests {
                 }
                 expected.extend_from_slice(&bytes);
             }
-            prop_assert_eq!(&filling.finish()[..], &expected[..]);
+            prop_assert_eq!(&filling.finish().0[..], &expected[..]);
         }
     }
 

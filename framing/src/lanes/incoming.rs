@@ -382,8 +382,8 @@ impl Incoming {
                     });
                 }
                 let body = whole.take().unwrap_or_else(|| {
-                    let body = std::mem::take(filling).finish();
-                    self.spare.put(&body);
+                    let (body, memory) = std::mem::take(filling).finish();
+                    self.spare.put(&body, memory);
                     body
                 });
                 events.push_back(LinkEvent::BulkDone { lane: id, body });
