@@ -42,7 +42,7 @@ struct Expected {
     left: usize,
     frame: usize,
     rest: usize,
-    /// The same with the headers between them.
+    /// Those `filled` bytes, and the headers that came between them.
     read: usize,
     /// Bytes of the body that the next read is made for.
     want: usize,
