@@ -164,6 +164,8 @@ enum Said {
     Turns(usize),
     /// The oldest body that is under way is given up.
     Reset,
+    /// The listener gives back memory, as if nothing had come for a while.
+    Rest,
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -172,6 +174,7 @@ fn said() -> impl Strategy<Value = Said> {
         4 => (9_000_usize..400_000).prop_map(Said::Message),
         3 => (1_usize..30).prop_map(Said::Turns),
         1 => Just(Said::Reset),
+        1 => Just(Said::Rest),
     ]
 }
 
@@ -201,6 +204,11 @@ proptest! {
                     for _ in 0..turns {
                         dialer.turn(0).unwrap();
                         listener.turn(0).unwrap();
+                    }
+                }
+                Said::Rest => {
+                    if let Some(End::Open(halves)) = &mut listener.end {
+                        halves.0.rest();
                     }
                 }
                 Said::Reset => {
