@@ -14,7 +14,6 @@ use farref_transport::Class;
 
 use crate::error::{LinkError, Loss, Misuse, SessionEnd};
 use crate::event::{CloseReason, LinkEvent, LinkStats};
-use crate::frame::Header;
 use crate::lanes::buffer::size;
 use crate::lanes::incoming::{Events, Incoming};
 use crate::lanes::outgoing::Outgoing;
@@ -138,11 +137,12 @@ struct Begun {
 }
 
 impl Begun {
-    fn new(header: Header) -> Option<Self> {
+    /// A frame of `lane` with `len` bytes of payload, of which `left` are still to come. `None` if it is complete.
+    fn new(lane: u64, len: usize, left: usize) -> Option<Self> {
         Some(Self {
-            lane: header.lane,
-            left: NonZeroU32::new(u32::try_from(header.len).ok()?)?,
-            len: u32::try_from(header.len).ok()?,
+            lane,
+            left: NonZeroU32::new(u32::try_from(left).ok()?)?,
+            len: u32::try_from(len).ok()?,
         })
     }
 

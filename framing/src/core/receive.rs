@@ -51,19 +51,11 @@ impl Core {
         let Some(placed) = placement.take() else {
             return Ok(());
         };
-        if placed.read == 0 {
-            self.inc.give_back(placed.lane, placed.room);
-            return Ok(());
+        if placed.read != 0 {
+            self.pulse.heard(now);
+            self.counts.bytes_received = self.counts.bytes_received.saturating_add(count(placed.read));
+            self.carrier.begun = Begun::new(placed.lane, placed.frame, placed.left);
         }
-        self.pulse.heard(now);
-        self.counts.bytes_received = self.counts.bytes_received.saturating_add(count(placed.read));
-        let frame = Header {
-            kind: Some(Kind::Data),
-            lane: placed.lane,
-            len: placed.frame,
-        };
-        let before = placed.frame.saturating_sub(placed.left);
-        self.carrier.begun = Begun::new(frame).and_then(|begun| begun.without(before));
         if placed.came == 0 {
             self.inc.give_back(placed.lane, placed.room);
             return Ok(());
@@ -141,7 +133,7 @@ impl Core {
         let takes_parts = self.takes_parts(header);
         if takes_parts {
             input.advance(at);
-            self.carrier.begun = Begun::new(header);
+            self.carrier.begun = Begun::new(header.lane, header.len, header.len);
         }
         Ok(takes_parts)
     }

@@ -226,12 +226,12 @@ impl Source {
 
     /// [`read`](Self::read), after a moment's wait if need be.
     fn read_soon(&mut self) -> io::Result<usize> {
-        let placed = self.read_placed(|rx, bufs| Poll::Ready(rx.try_read_vectored(bufs)));
-        match placed {
-            // What comes during that wait is taken by way of the buffer.
-            Some(Poll::Ready(Err(error))) if error.kind() == ErrorKind::WouldBlock => {}
-            Some(Poll::Ready(read)) => return read,
-            _ => {}
+        if self.placement.is_lent() {
+            match self.read() {
+                // What comes during the wait is taken by way of the buffer.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return read,
+            }
         }
         let spare = self.reserve();
         let n = self.rx.read_soon(&mut self.buffer)?;

@@ -384,6 +384,34 @@ impl RecordRx {
         self.buffer = BytesMut::new();
     }
 
+    /// What `take` takes, for which `read` reads as much more as it wants.
+    fn read_with(
+        &mut self,
+        mut take: impl FnMut(&mut Self) -> Option<io::Result<usize>>,
+        mut read: impl FnMut(&mut dyn ByteRx, &mut BytesMut) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(taken) = take(self) {
+                return Poll::Ready(taken);
+            }
+            let spare = self.reserve();
+            let count = ready!(read(&mut *self.inner, &mut self.buffer))?;
+            self.note(count, spare);
+        }
+    }
+
+    /// The same with what `read` reads without a promise to wake.
+    fn read_now(
+        &mut self,
+        take: impl FnMut(&mut Self) -> Option<io::Result<usize>>,
+        mut read: impl FnMut(&mut dyn ByteRx, &mut BytesMut) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self.read_with(take, |inner, buffer| Poll::Ready(read(inner, buffer))) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Makes room for the next read, and says how much there is. A record's announced length is not looked at: room
     /// grows with what comes.
     fn reserve(&mut self) -> usize {
@@ -432,14 +460,7 @@ impl RecordRx {
 impl ByteRx for RecordRx {
     fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         reserve_some(into);
-        loop {
-            if let Some(taken) = self.take(into) {
-                return taken;
-            }
-            let spare = self.reserve();
-            let count = self.inner.try_read(&mut self.buffer)?;
-            self.note(count, spare);
-        }
+        self.read_now(|rx| rx.take(into), |inner, buffer| inner.try_read(buffer))
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -451,14 +472,7 @@ impl ByteRx for RecordRx {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
         reserve_some(into);
-        loop {
-            if let Some(taken) = self.take(into) {
-                return Poll::Ready(taken);
-            }
-            let spare = self.reserve();
-            let count = ready!(self.inner.poll_read(cx, &mut self.buffer))?;
-            self.note(count, spare);
-        }
+        self.read_with(|rx| rx.take(into), |inner, buffer| inner.poll_read(cx, buffer))
     }
 
     fn is_read_vectored(&self) -> bool {
@@ -466,14 +480,10 @@ impl ByteRx for RecordRx {
     }
 
     fn try_read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        loop {
-            if let Some(taken) = self.take_vectored(bufs) {
-                return taken;
-            }
-            let spare = self.reserve();
-            let count = self.inner.try_read(&mut self.buffer)?;
-            self.note(count, spare);
-        }
+        self.read_now(
+            |rx| rx.take_vectored(bufs),
+            |inner, buffer| inner.try_read(buffer),
+        )
     }
 
     fn poll_read_vectored(
@@ -481,14 +491,10 @@ impl ByteRx for RecordRx {
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            if let Some(taken) = self.take_vectored(bufs) {
-                return Poll::Ready(taken);
-            }
-            let spare = self.reserve();
-            let count = ready!(self.inner.poll_read(cx, &mut self.buffer))?;
-            self.note(count, spare);
-        }
+        self.read_with(
+            |rx| rx.take_vectored(bufs),
+            |inner, buffer| inner.poll_read(cx, buffer),
+        )
     }
 
     fn rest(&mut self) {
@@ -511,14 +517,7 @@ impl ByteRx for RecordRx {
 
     fn read_soon(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         reserve_some(into);
-        loop {
-            if let Some(taken) = self.take(into) {
-                return taken;
-            }
-            let spare = self.reserve();
-            let count = self.inner.read_soon(&mut self.buffer)?;
-            self.note(count, spare);
-        }
+        self.read_now(|rx| rx.take(into), |inner, buffer| inner.read_soon(buffer))
     }
 
     fn leave_reactor(&mut self) -> io::Result<Option<Arc<dyn Descriptor>>> {
