@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
 use crate::address::PeerKey;
@@ -51,7 +51,7 @@ impl Identity {
     /// The cryptographic library refuses the key; it refuses none of 32 bytes today.
     pub fn from_secret(secret: &[u8; 32]) -> io::Result<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(secret).map_err(refused)?;
-        let public = ring::signature::KeyPair::public_key(&pair).as_ref();
+        let public = aws_lc_rs::signature::KeyPair::public_key(&pair).as_ref();
         let public = public.try_into().map(PeerKey::new).map_err(io::Error::other)?;
         let secret = Zeroizing::new(*secret);
         Ok(Self(Arc::new(Inner { pair, secret, public })))

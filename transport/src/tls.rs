@@ -160,7 +160,7 @@ fn info(state: &CommonState, is_proved: bool, binding: Option<[u8; 32]>) -> Carr
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.as_ref());
     bytes

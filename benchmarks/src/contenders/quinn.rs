@@ -103,7 +103,7 @@ impl Client for Caller {
         let certificate = digits.map(|digits| Ok(u8::from_str_radix(std::str::from_utf8(digits)?, 16)?));
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(certificate.collect::<Result<Vec<_>>>()?))?;
-        let provider = Arc::new(crypto::ring::default_provider());
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
@@ -150,7 +150,7 @@ async fn serve(job: Job, ready: Ready) -> Result<()> {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let certificate = own.cert.der().clone();
     let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
-    let provider = Arc::new(crypto::ring::default_provider());
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()

@@ -118,7 +118,7 @@ fn who_shows_no_key_or_speaks_something_else_is_not_let_in() {
         };
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         // No key.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let (with_key, peers) = tls::client(&Identity::generate().unwrap(), None).unwrap();
         drop(with_key);
         let mut config = rustls::ClientConfig::builder_with_provider(provider)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
@@ -62,7 +62,7 @@ fn client_showing(
     shown: &PeerKey,
     pinned: Option<PeerKey>,
 ) -> Result<(ClientConfig, Arc<Peers>), Error> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let peers = Arc::new(Peers::new(pinned, &provider));
     let certified = certified(identity, shown, &provider)?;
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -78,7 +78,7 @@ fn client_showing(
 
 /// The side that listens.
 pub(super) fn server(identity: &Identity) -> Result<QuicServerConfig, Error> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let peers = Arc::new(Peers::new(None, &provider));
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?

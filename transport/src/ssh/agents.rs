@@ -127,7 +127,7 @@ impl Agents {
 
 impl Agent {
     fn of(path: PathBuf, mut file: File) -> io::Result<Self> {
-        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         let mut size = 0;
         let mut part = vec![0; 256 * 1024];
         loop {

@@ -348,7 +348,7 @@ fn the_version_before_is_spoken_too() {
 }
 
 fn ring_provider() -> rustls::crypto::CryptoProvider {
-    rustls::crypto::ring::default_provider()
+    rustls::crypto::aws_lc_rs::default_provider()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -26,7 +26,7 @@ impl Options {
     ///
     /// Options that contradict each other, files that cannot be read or have nothing of the kind in them.
     pub(super) fn client(&self) -> io::Result<ClientConfig> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match &self.ca {
             Some(_) if self.is_insecure => {
                 return Err(misuse(
@@ -59,7 +59,7 @@ impl Options {
     ///
     /// As for [`client`](Self::client).
     pub(super) fn server(&self) -> io::Result<ServerConfig> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         if self.is_insecure {
             return Err(misuse(
                 "`insecure` is for dialling: without `ca=` every peer is taken in",
