@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// A relay in front of a listener at an address of that kind.
@@ -21,8 +21,8 @@ pub struct Relay<A = SocketAddr> {
 
 struct Shared<A> {
     fuse: Fuse,
-    /// The ends that lead to the listener are cut off.
-    far: Notify,
+    /// How often the ends that lead to the listener were cut off.
+    far: watch::Sender<u64>,
     to: Mutex<A>,
 }
 
@@ -91,7 +91,7 @@ impl<A: Clone> Relay<A> {
     ) -> Self {
         let shared = Arc::new(Shared {
             fuse: Fuse::default(),
-            far: Notify::new(),
+            far: watch::Sender::default(),
             to: Mutex::new(to),
         });
         Self {
@@ -123,9 +123,10 @@ impl<A: Clone> Relay<A> {
         self.shared.fuse.blow();
     }
 
-    /// Cuts the ends off that lead to the listener, and keeps the others open without a word.
+    /// Cuts the ends off that lead to the listener, and keeps the others open without a word. Nothing that is written from now on
+    /// comes there.
     pub fn cut_far(&self) {
-        self.shared.far.notify_waiters();
+        self.shared.far.send_modify(|cuts| *cuts += 1);
     }
 
     /// From now on carriers lead elsewhere.
@@ -206,13 +207,16 @@ async fn carry<A>(
 ) {
     let cut = shared.fuse.next();
     let fuse = &shared.fuse;
+    let mut cuts = shared.far.subscribe();
     let carrying = async {
-        let far_is_cut = shared.far.notified();
-        let there = pass(&mut near.0, &mut far.1, fuse);
-        let back = pass(&mut far.0, &mut near.1, fuse);
+        let far_is_cut = cuts.clone();
+        let far_is_cut = || far_is_cut.has_changed().unwrap_or(true);
+        let there = pass(&mut near.0, &mut far.1, fuse, far_is_cut);
+        let back = pass(&mut far.0, &mut near.1, fuse, || false);
         tokio::select! {
+            biased;
+            _ = cuts.changed() => {}
             _ = async { tokio::join!(there, back) } => return,
-            () = far_is_cut => {}
         }
         drop(far);
         std::future::pending().await
@@ -223,17 +227,21 @@ async fn carry<A>(
     }
 }
 
-/// Passes bytes on until their end, and then the end.
+/// Passes bytes on until their end, and then the end; nothing that came after it was cut.
 async fn pass(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     fuse: &Fuse,
+    is_cut: impl Fn() -> bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 4096];
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else {
             return to.shutdown().await;
         };
+        if is_cut() {
+            return Ok(());
+        }
         let passes = fuse.pass(count);
         to.write_all(&buffer[..passes]).await?;
         if passes < count {
