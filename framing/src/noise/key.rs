@@ -51,6 +51,18 @@ impl SealKey {
         self.0.used();
         tag.as_ref().try_into().ok()
     }
+
+    /// Seals `text` to `sealed`, which is as long as it and the tag.
+    pub(super) fn seal_to(&mut self, header: &[u8], text: &[u8], sealed: &mut [u8]) -> Option<()> {
+        let nonce = self.0.nonce()?;
+        let (into, tag) = sealed.split_at_mut_checked(text.len())?;
+        self.0
+            .key
+            .seal_out_of_place_scatter(nonce, Aad::from(header), text, into, &[], tag)
+            .ok()?;
+        self.0.used();
+        Some(())
+    }
 }
 
 impl OpenKey {
@@ -70,6 +82,18 @@ impl OpenKey {
             .len();
         self.0.used();
         Some(len)
+    }
+
+    /// Opens `sealed` to `text`, which is as long as it without the tag, and returns that length.
+    pub(super) fn open_to(&mut self, header: &[u8], sealed: &[u8], text: &mut [u8]) -> Option<usize> {
+        let nonce = self.0.nonce()?;
+        let (sealed, tag) = sealed.split_at_checked(text.len())?;
+        self.0
+            .key
+            .open_separate_gather(nonce, Aad::from(header), sealed, tag, text)
+            .ok()?;
+        self.0.used();
+        Some(text.len())
     }
 
     /// Number of the next record.
@@ -113,7 +137,7 @@ impl Key {
             .seal_in_place_separate_tag(nonce, Aad::empty(), &mut *secret);
         match sealed.ok().and_then(|_| key(self.suite, &secret)) {
             Some(key) => self.key = key,
-            None => self.next = REKEY, // ring never fails here; if it did, the old key would not be used on
+            None => self.next = REKEY, // that never fails; if it did, the old key would not be used on
         }
     }
 }
@@ -158,8 +182,8 @@ mod tests {
 
     const SUITES: [Suite; 2] = [Suite::AesGcm, Suite::ChaChaPoly];
 
-    /// Both sides of a handshake by snow alone: its own state for records, and the keys of the first side's direction.
-    fn oracle(suite: Suite) -> (TransportState, TransportState, SealKey, OpenKey) {
+    /// Both sides of a handshake by snow alone: its own state for records, and the secret of the first side's direction.
+    fn oracle(suite: Suite) -> (TransportState, TransportState, [u8; 32]) {
         let builder = || Builder::new(format!("Noise_NN_{suite}").parse().unwrap());
         let mut first = builder().build_initiator().unwrap();
         let mut second = builder().build_responder().unwrap();
@@ -172,6 +196,14 @@ mod tests {
         (
             first.into_transport_mode().unwrap(),
             second.into_transport_mode().unwrap(),
+            secret,
+        )
+    }
+
+    /// The keys of one direction.
+    fn keys(suite: Suite) -> (SealKey, OpenKey) {
+        let secret = [7; 32];
+        (
             SealKey::new(suite, &secret).unwrap(),
             OpenKey::new(suite, &secret).unwrap(),
         )
@@ -184,8 +216,12 @@ mod tests {
     #[test]
     fn records_are_those_of_snow_also_after_keys_were_replaced() {
         for suite in SUITES {
-            let (mut first, mut second, mut seal, mut open) = oracle(suite);
-            (seal.0.every, open.0.every) = (5, 5);
+            let (mut first, mut second, secret) = oracle(suite);
+            let [mut seal, mut again] = [(); 2].map(|()| SealKey::new(suite, &secret).unwrap());
+            let [mut open, mut reopen] = [(); 2].map(|()| OpenKey::new(suite, &secret).unwrap());
+            for key in [&mut seal.0, &mut again.0, &mut open.0, &mut reopen.0] {
+                key.every = 5;
+            }
             for record in 0..23 {
                 if record != 0 && record % 5 == 0 {
                     first.rekey_outgoing();
@@ -198,9 +234,18 @@ mod tests {
                 let tag = seal.seal(&[], &mut sealed).unwrap();
                 sealed.extend_from_slice(&tag);
                 assert_eq!(sealed, expected, "{suite}, record {record}");
+                let mut elsewhere = vec![1; said.len() + TAG];
+                again.seal_to(&[], &said, &mut elsewhere).unwrap();
+                assert_eq!(
+                    elsewhere, expected,
+                    "{suite}, record {record}, from where it lies"
+                );
                 let mut heard = vec![0; said.len()];
                 second.read_message(&sealed, &mut heard).unwrap();
                 assert_eq!(heard, said);
+                let mut elsewhere = vec![1; said.len()];
+                assert_eq!(reopen.open_to(&[], &sealed, &mut elsewhere), Some(said.len()));
+                assert_eq!(elsewhere, said);
                 assert_eq!(open.open(&[], &mut sealed), Some(said.len()));
                 assert_eq!(sealed[..said.len()], said);
             }
@@ -210,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_not_authentic_uses_no_number_up() {
         for suite in SUITES {
-            let (_, _, mut seal, mut open) = oracle(suite);
+            let (mut seal, mut open) = keys(suite);
             let sealed = |seal: &mut SealKey, header: &[u8]| {
                 let mut text = *b"text";
                 let tag = seal.seal(header, &mut text).unwrap();
@@ -220,7 +265,15 @@ mod tests {
             for at in 0..record.len() {
                 let mut altered = record.clone();
                 altered[at] ^= 0x10;
+                assert_eq!(open.open_to(&[20, 0], &altered, &mut [0; 4]), None);
                 assert_eq!(open.open(&[20, 0], &mut altered), None);
+            }
+            for len in [0, 3, 5, 20] {
+                assert_eq!(
+                    open.open_to(&[20, 0], &record, &mut vec![0; len]),
+                    None,
+                    "room for {len}"
+                );
             }
             assert_eq!(open.open(&[21, 0], &mut record.clone()), None, "another header");
             assert_eq!(open.open(&[20, 0], &mut record[..15].to_vec()), None, "no tag");
@@ -234,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_last_number_is_never_used() {
-        let (_, _, mut seal, mut open) = oracle(Suite::AesGcm);
+        let (mut seal, mut open) = keys(Suite::AesGcm);
         (seal.0.next, open.0.next) = (REKEY - 1, REKEY - 1);
         let mut text = *b"text";
         let tag = seal.seal(&[], &mut text).unwrap();
@@ -246,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_key_lasts_for_a_mebirecord() {
-        let (_, _, seal, open) = oracle(Suite::AesGcm);
+        let (seal, open) = keys(Suite::AesGcm);
         assert_eq!((seal.0.every, open.0.every), (1 << 20, 1 << 20));
         const { assert!(RECORDS * 65_535 < 64 << 30) }
     }

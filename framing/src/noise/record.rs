@@ -1,7 +1,8 @@
 //! The halves of an encrypted carrier: plain bytes on one side, records on the other (PROTOCOL.md § 10.6).
 //!
 //! Knows where records begin and end, what is on the way, and how a direction ends. One write becomes one record if it
-//! is not long; the text is copied once, into the buffer where it is sealed, or out of the one where it was opened.
+//! is not long; a long piece of it is sealed from where it lies, as a record by itself, and opened where the reader wants
+//! it. Other text is copied once on each side.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use farref_transport::{ByteRx, ByteTx, Descriptor};
 use super::error::RecordError;
 use super::handshake::record_header;
 use super::key::{OpenKey, SealKey, TAG};
-use crate::io::READ_MOST;
+use crate::io::{PLACE_LEAST, READ_MOST};
 
 /// Most bytes of text that are sealed as one record: a fragment of the default size, its header, and a little.
 ///
@@ -22,6 +23,8 @@ const TEXT_MOST: usize = 17 * 1024;
 /// Records that are sealed at a time while the carrier takes all. Two: over a socket, one costs a sixth of the
 /// throughput, and four a third.
 const BURST: usize = 2;
+/// A piece of so many bytes is a record by itself: less is not [placed](crate::io::Placement) by the other side.
+const PIECE_LEAST: usize = PLACE_LEAST;
 /// Length of what stands before a record.
 const HEADER: usize = 2;
 
@@ -29,14 +32,12 @@ const HEADER: usize = 2;
 ///
 /// # Invariant
 ///
-/// What is in `sealed` from `sent` on comes before all that is written later: nothing is taken while there is any. After
-/// an error nothing more is sealed: the peer would find a record missing.
+/// What is in `sealed` comes before all that is written later: nothing is taken while there is any. After an error nothing
+/// more is sealed: the peer would find a record missing.
 pub(super) struct RecordTx {
     inner: Box<dyn ByteTx>,
     key: SealKey,
-    /// Records, of which the carrier has taken the first `sent` bytes. Empty if it has taken all.
-    sealed: Vec<u8>,
-    sent: usize,
+    sealed: Sealed,
     /// Most bytes of text in one record.
     text: usize,
     /// Records that are sealed at a time: what can't be overtaken by anything more urgent. One while the carrier is the
@@ -64,8 +65,7 @@ impl RecordTx {
         Self {
             inner,
             key,
-            sealed: Vec::new(),
-            sent: 0,
+            sealed: Sealed::default(),
             text,
             burst: BURST,
             phase: Phase::Open,
@@ -74,55 +74,61 @@ impl RecordTx {
 
     /// Seals what comes first in `bufs` and says how much that was.
     fn seal(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut bufs = Cursor::new(bufs);
-        let wanted = bufs.left.min(self.text.saturating_mul(self.burst));
-        self.make_room(wanted);
+        let mut pieces = Pieces::new(bufs);
+        let most = self.text.saturating_mul(self.burst);
+        let offered = bufs.iter().map(|buf| buf.len()).fold(0, usize::saturating_add);
+        self.sealed.reserve(most.min(offered));
         let mut taken = 0_usize;
-        while taken < wanted {
-            let len = wanted.saturating_sub(taken).min(self.text);
-            self.put_record(len, |into| bufs.copy(len, into))?;
-            taken = taken.saturating_add(len);
+        loop {
+            let len = pieces.record(self.text);
+            let then = taken.saturating_add(len);
+            if len == 0 || taken != 0 && then > most {
+                return Ok(taken);
+            }
+            match pieces.take(len) {
+                Some(piece) => {
+                    self.put_record(len, |key, header, sealed| key.seal_to(header, piece, sealed))?
+                }
+                None => self.put_record(len, |key, header, sealed| {
+                    let (text, tag) = sealed.split_at_mut(len);
+                    pieces.copy(text);
+                    tag.copy_from_slice(&key.seal(header, text)?);
+                    Some(())
+                })?,
+            }
+            taken = then;
         }
-        Ok(taken)
     }
 
-    /// Appends one record of `len` bytes of text, which `fill` appends.
-    fn put_record(&mut self, len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    /// Appends one record of `len` bytes of text, which `seal` puts into the room for them and the tag. `None` from that: no
+    /// number is left.
+    fn put_record(
+        &mut self,
+        len: usize,
+        seal: impl FnOnce(&mut SealKey, &[u8], &mut [u8]) -> Option<()>,
+    ) -> io::Result<()> {
         let header = record_header(len);
-        self.sealed.extend_from_slice(&header);
-        let at = self.sealed.len();
-        fill(&mut self.sealed);
-        let text = self.sealed.get_mut(at..).unwrap_or_default();
-        let Some(tag) = self.key.seal(&header, text) else {
-            self.sealed.clear(); // plain text may be in it
+        self.sealed.extend(HEADER).copy_from_slice(&header);
+        let sealed = self.sealed.extend(len.saturating_add(TAG));
+        if seal(&mut self.key, &header, sealed).is_none() {
+            self.sealed = Sealed::default(); // plain text may be in it
             self.phase = Phase::Failed;
             return Err(RecordError::Exhausted.into());
-        };
-        self.sealed.extend_from_slice(&tag);
+        }
         Ok(())
     }
 
-    /// Room for records of so much text, and not much more for small ones after a torrent.
-    fn make_room(&mut self, text: usize) {
-        let records = text.div_ceil(self.text.max(1));
-        let room = records.saturating_mul(HEADER + TAG).saturating_add(text);
-        if self.sealed.is_empty() && self.sealed.capacity() > room.saturating_mul(16).max(IDLE) {
-            self.sealed = Vec::new();
-        }
-        self.sealed.reserve(room);
+    /// Appends the record that ends the direction.
+    fn put_end(&mut self) -> io::Result<()> {
+        self.put_record(0, |key, header, sealed| key.seal_to(header, &[], sealed))
     }
 
     /// Offers the carrier what is sealed, once.
     fn push(&mut self) -> io::Result<()> {
-        let rest = self.sealed.get(self.sent..).unwrap_or_default();
-        match self.inner.try_write(&[IoSlice::new(rest)]) {
+        match self.inner.try_write(&[IoSlice::new(self.sealed.left())]) {
             Ok(0) => Err(self.failed(ErrorKind::WriteZero.into())),
             Ok(count) => {
-                self.sent = self.sent.saturating_add(count);
-                if self.sent >= self.sealed.len() {
-                    self.sealed.clear();
-                    self.sent = 0;
-                }
+                self.sealed.advance(count);
                 Ok(())
             }
             Err(error) => Err(self.failed(error)),
@@ -144,7 +150,7 @@ impl RecordTx {
 
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.sealed.capacity()
+        self.sealed.memory.capacity()
     }
 
     fn failed(&mut self, error: io::Error) -> io::Error {
@@ -187,7 +193,7 @@ impl ByteTx for RecordTx {
     }
 
     fn rest(&mut self) {
-        self.sealed.shrink_to_fit();
+        self.sealed.rest();
         self.inner.rest();
     }
 
@@ -201,7 +207,7 @@ impl ByteTx for RecordTx {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.phase == Phase::Open {
-            self.put_record(0, |_| {})?;
+            self.put_end()?;
             self.phase = Phase::Closing;
         }
         if self.phase == Phase::Closing {
@@ -220,41 +226,119 @@ impl ByteTx for RecordTx {
 impl Drop for RecordTx {
     /// Ends the direction as dropping a carrier's half does, if the carrier takes that much now.
     fn drop(&mut self) {
-        if self.phase == Phase::Open && self.put_record(0, |_| {}).is_ok() {
+        if self.phase == Phase::Open && self.put_end().is_ok() {
             let _ = self.push();
         }
     }
 }
 
-/// Pieces of text, and how far they are copied.
-struct Cursor<'a> {
-    bufs: std::slice::Iter<'a, IoSlice<'a>>,
-    current: &'a [u8],
-    left: usize,
+/// Records on their way to the carrier.
+///
+/// # Invariant
+///
+/// They are the first `end` bytes of `memory`, of which the carrier has taken the first `sent`; if it has taken all, both
+/// are 0. What is behind them means nothing: room that need not be cleared before it is sealed into.
+#[derive(Default)]
+struct Sealed {
+    memory: Vec<u8>,
+    end: usize,
+    sent: usize,
 }
 
-impl<'a> Cursor<'a> {
-    fn new(bufs: &'a [IoSlice<'a>]) -> Self {
-        let left = bufs.iter().map(|buf| buf.len()).fold(0, usize::saturating_add);
-        Self {
-            bufs: bufs.iter(),
-            current: &[],
-            left,
+impl Sealed {
+    fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// What the carrier has not taken.
+    fn left(&self) -> &[u8] {
+        self.memory.get(self.sent..self.end).unwrap_or_default()
+    }
+
+    /// The carrier has taken `count` bytes more.
+    fn advance(&mut self, count: usize) {
+        self.sent = self.sent.saturating_add(count);
+        if self.sent >= self.end {
+            (self.sent, self.end) = (0, 0);
         }
     }
 
-    /// Appends the next `len` bytes, of which there are enough.
-    fn copy(&mut self, mut len: usize, into: &mut Vec<u8>) {
-        while len != 0 {
-            if self.current.is_empty() {
-                let Some(next) = self.bufs.next() else { return };
-                self.current = next;
-                continue;
-            }
-            let (now, later) = self.current.split_at(len.min(self.current.len()));
-            into.extend_from_slice(now);
-            self.current = later;
-            len = len.saturating_sub(now.len());
+    /// Makes room for records of so much text, and does not keep much more for small ones after a torrent.
+    fn reserve(&mut self, text: usize) {
+        let room = text.saturating_add(ROOM_FOR_TAGS);
+        if self.is_empty() && self.memory.capacity() > room.saturating_mul(16).max(IDLE) {
+            self.memory = Vec::new();
+        }
+        let needed = self.end.saturating_add(room).saturating_sub(self.memory.len());
+        self.memory.reserve_exact(needed);
+    }
+
+    /// Appends `len` bytes, for the caller to write.
+    fn extend(&mut self, len: usize) -> &mut [u8] {
+        let at = self.end;
+        self.end = at.saturating_add(len);
+        if self.memory.len() < self.end {
+            self.memory.resize(self.end, 0);
+        }
+        self.memory.get_mut(at..self.end).unwrap_or_default()
+    }
+
+    /// Keeps no more memory than there are records.
+    fn rest(&mut self) {
+        self.memory.truncate(self.end);
+        self.memory.shrink_to_fit();
+    }
+}
+
+/// Pieces of text, and how far they are sealed.
+struct Pieces<'a> {
+    bufs: &'a [IoSlice<'a>],
+    current: &'a [u8],
+}
+
+impl<'a> Pieces<'a> {
+    fn new(bufs: &'a [IoSlice<'a>]) -> Self {
+        let mut pieces = Self { bufs, current: &[] };
+        pieces.turn();
+        pieces
+    }
+
+    /// Goes on to the next piece that is not empty, if the current one is.
+    fn turn(&mut self) {
+        while let (true, Some((next, bufs))) = (self.current.is_empty(), self.bufs.split_first()) {
+            (self.current, self.bufs) = (next, bufs);
+        }
+    }
+
+    /// How many of the next bytes belong in one record, which has at most `most`: a long piece by itself, or what comes before
+    /// the next one.
+    fn record(&self, most: usize) -> usize {
+        if self.current.len() >= PIECE_LEAST {
+            return self.current.len().min(most);
+        }
+        let behind = self.bufs.iter().map(|buf| buf.len());
+        let short = behind.take_while(|len| *len < PIECE_LEAST);
+        short.fold(self.current.len(), usize::saturating_add).min(most)
+    }
+
+    /// Takes the next `len` bytes, if they are of one piece.
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, current) = self.current.split_at_checked(len)?;
+        self.current = current;
+        self.turn();
+        Some(taken)
+    }
+
+    /// Copies the next bytes to `room`, of which there are enough.
+    fn copy(&mut self, mut room: &mut [u8]) {
+        while !room.is_empty() {
+            let Some(piece) = self
+                .take(room.len().min(self.current.len()))
+                .filter(|piece| !piece.is_empty())
+            else {
+                return;
+            };
+            room.put_slice(piece);
         }
     }
 }
@@ -294,40 +378,61 @@ impl RecordRx {
 
     /// Moves text into the room of `into`, opening records as long as there are any. `None`: more must be read first.
     fn take(&mut self, into: &mut BytesMut) -> Option<io::Result<usize>> {
-        let room = into.capacity().saturating_sub(into.len());
-        let count = self.move_text(room, |text| into.extend_from_slice(text));
-        self.taken(count)
+        let mut count = 0_usize;
+        loop {
+            let room = into.capacity().saturating_sub(into.len());
+            match self.give(room, |text| into.extend_from_slice(text)) {
+                0 => return self.taken(count),
+                moved => count = count.saturating_add(moved),
+            }
+        }
     }
 
     /// Moves text into `bufs`, as [`take`](Self::take) does.
     fn take_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> Option<io::Result<usize>> {
         let mut count = 0_usize;
         for buf in bufs {
-            let mut rest = &mut buf[..];
-            let room = rest.len();
-            let moved = self.move_text(room, |text| rest.put_slice(text));
-            count = count.saturating_add(moved);
-            if moved < room {
-                break;
+            let mut room = &mut buf[..];
+            while !room.is_empty() {
+                let moved = self.put(room);
+                if moved == 0 {
+                    return self.taken(count);
+                }
+                count = count.saturating_add(moved);
+                room = room.get_mut(moved..).unwrap_or_default();
             }
         }
         self.taken(count)
     }
 
-    /// Gives `put` the next text, at most `room` bytes, and says how much that was.
-    fn move_text(&mut self, room: usize, mut put: impl FnMut(&[u8])) -> usize {
-        let mut moved = 0_usize;
-        while moved < room && (self.text != 0 || self.open()) {
-            let count = room.saturating_sub(moved).min(self.text);
-            put(self.buffer.get(..count).unwrap_or_default());
-            self.buffer.advance(count);
-            moved = moved.saturating_add(count);
-            self.text = self.text.saturating_sub(count);
-            if self.text == 0 {
-                self.buffer.advance(TAG);
-            }
+    /// Puts the next text to the beginning of `room`, as [`give`](Self::give) would; a record that fits is opened there.
+    fn put(&mut self, room: &mut [u8]) -> usize {
+        if self.text == 0
+            && let Some(count) = self.open_to(room)
+        {
+            return count;
         }
-        moved
+        self.give(room.len(), |text| {
+            if let Some(room) = room.get_mut(..text.len()) {
+                room.copy_from_slice(text);
+            }
+        })
+    }
+
+    /// Gives `put` the next text, at most `room` bytes and of one record, and says how much that was. 0: there is none, or no
+    /// room.
+    fn give(&mut self, room: usize, put: impl FnOnce(&[u8])) -> usize {
+        if room == 0 || self.text == 0 && !self.open() {
+            return 0;
+        }
+        let count = room.min(self.text);
+        put(self.buffer.get(..count).unwrap_or_default());
+        self.buffer.advance(count);
+        self.text = self.text.saturating_sub(count);
+        if self.text == 0 {
+            self.buffer.advance(TAG);
+        }
+        count
     }
 
     /// What has become of a read that moved `count` bytes of text.
@@ -340,14 +445,38 @@ impl RecordRx {
         }
     }
 
-    /// Opens the next record, if it is there and none has told that it is over.
+    /// Opens the next record where it lies, if it is there.
     fn open(&mut self) -> bool {
-        if self.over.is_some() {
-            return false;
-        }
-        let Some(header) = self.buffer.first_chunk().copied() else {
+        let Some((header, end)) = self.next_record() else {
             return false;
         };
+        let opened = self.buffer.get_mut(HEADER..end);
+        let opened = opened.and_then(|sealed| self.key.open(&header, sealed));
+        let Some(text) = self.opened(opened) else {
+            return false;
+        };
+        self.buffer.advance(HEADER);
+        self.text = text;
+        true
+    }
+
+    /// Opens the next record to the beginning of `room` and says how long it is, if it is there and fits.
+    fn open_to(&mut self, room: &mut [u8]) -> Option<usize> {
+        let (header, end) = self.next_record()?;
+        let sealed = self.buffer.get(HEADER..end)?;
+        let room = room.get_mut(..sealed.len().saturating_sub(TAG))?;
+        let opened = self.key.open_to(&header, sealed, room);
+        let text = self.opened(opened)?;
+        self.buffer.advance(end);
+        Some(text)
+    }
+
+    /// The next record's header, and where it ends in `buffer`, if all of it is there and none has told that it is over.
+    fn next_record(&mut self) -> Option<([u8; HEADER], usize)> {
+        if self.over.is_some() {
+            return None;
+        }
+        let header = self.buffer.first_chunk().copied()?;
         let end = usize::from(u16::from_le_bytes(header)).saturating_add(HEADER);
         if end < HEADER + TAG {
             self.end(Err(if (header, self.key.next()) == ([0, 0], 0) {
@@ -355,21 +484,19 @@ impl RecordRx {
             } else {
                 self.unauthentic()
             }));
-            return false;
+            return None;
         }
-        let Some(sealed) = self.buffer.get_mut(HEADER..end) else {
-            return false;
-        };
-        match self.key.open(&header, sealed) {
+        (self.buffer.len() >= end).then_some((header, end))
+    }
+
+    /// The length of a text that was opened; `None` if it is over by what was found.
+    fn opened(&mut self, text: Option<usize>) -> Option<usize> {
+        match text {
             Some(0) => self.end(Ok(())),
-            Some(text) => {
-                self.buffer.advance(HEADER);
-                self.text = text;
-                return true;
-            }
+            Some(text) => return Some(text),
             None => self.end(Err(self.unauthentic())),
         }
-        false
+        None
     }
 
     const fn unauthentic(&self) -> RecordError {
@@ -536,6 +663,8 @@ fn reserve_some(into: &mut BytesMut) {
     }
 }
 
+/// Room for what is around the texts of records that are sealed at a time: long pieces, and what stands before and behind them.
+const ROOM_FOR_TAGS: usize = (2 * BURST + 1) * (HEADER + TAG);
 /// Room that an idle writer keeps.
 const IDLE: usize = 16 * 1024;
 /// Spare room that a read begins with.

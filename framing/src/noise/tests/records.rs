@@ -122,6 +122,39 @@ fn a_long_write_is_records_of_a_fragment_and_a_little() {
 }
 
 #[test]
+fn a_long_piece_is_a_record_by_itself_and_is_not_cut() {
+    let (mut tx, mut rx) = writer(1 << 20);
+    let long: Vec<u8> = (0..16 * 1024).map(|at| at as u8).collect();
+    let pieces: [&[u8]; 9] = [
+        b"some ", b"short", &long, b"", b"header", &long, b"header", &long, b"header",
+    ];
+    let bufs = pieces.map(IoSlice::new);
+    assert_eq!(tx.try_write(&bufs).unwrap(), 10 + long.len() + 6 + long.len() + 6);
+    let expected = records(&[b"some short", &long, b"header", &long, b"header"]).concat();
+    assert!(drain(&mut *rx) == expected);
+}
+
+#[test]
+fn what_fits_where_it_is_wanted_is_heard_at_once_and_what_does_not_as_well() {
+    let long = vec![5; 10_000];
+    let wire = records(&[&long, b"header", &long, b"longer", &long, b""]).concat();
+    let key = OpenKey::new(Suite::AesGcm, &SECRET).unwrap();
+    let mut rx = RecordRx::new(memory::pair(1).0.rx, key, BytesMut::from(&wire[..]));
+    let mut room = vec![0; 40_000];
+    let (one, others) = room.split_at_mut(10_000);
+    let (header, others) = others.split_at_mut(6);
+    let (other, others) = others.split_at_mut(10_000);
+    let (short, rest) = others.split_at_mut(3);
+    let bufs = &mut [one, header, other, short, rest].map(IoSliceMut::new);
+    assert_eq!(rx.try_read_vectored(bufs).unwrap(), 30_012);
+    assert!(room[..30_012] == [&long[..], b"header", &long, b"longer", &long].concat());
+    assert_eq!(
+        rx.try_read_vectored(&mut [IoSliceMut::new(&mut room)]).unwrap(),
+        0
+    );
+}
+
+#[test]
 fn a_slow_medium_has_short_records() {
     let (near, far) = memory::pair(1 << 20);
     let mut tx = RecordTx::new(near.tx, seal_key(), 240);
@@ -353,6 +386,11 @@ fn memory_goes_back_when_a_torrent_is_over() {
     assert!(rx.held() <= 16 * 1024, "{}", rx.held());
 }
 
+/// Of a short piece or of a long one.
+fn len() -> impl Strategy<Value = usize> {
+    prop_oneof![0_usize..40, 7_000_usize..20_000, Just(8192), Just(16_384)]
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_what_is_read(
@@ -390,6 +428,58 @@ proptest! {
                         return heard;
                     }
                     heard.extend_from_slice(&into);
+                }
+            };
+            tokio::join!(write, read).1
+        });
+        prop_assert!(heard == said);
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_is_what_is_read_into_pieces(
+        room in 1_usize..100_000,
+        writes in prop::collection::vec(prop::collection::vec(len(), 1..6), 1..5),
+        reads in prop::collection::vec(len(), 1..5),
+    ) {
+        let (near, far) = memory::pair(room);
+        let mut tx = RecordTx::new(near.tx, seal_key(), 16 * 1024);
+        let key = OpenKey::new(Suite::AesGcm, &SECRET).unwrap();
+        let mut rx = RecordRx::new(far.rx, key, BytesMut::new());
+        let lens = writes.iter().flatten().copied();
+        let said: Vec<u8> = (0..lens.sum()).map(|at: usize| (at * 7 + at / 251) as u8).collect();
+        let heard = block_on(async {
+            let write = async {
+                let mut rest = &said[..];
+                for lens in &writes {
+                    let mut left: usize = lens.iter().sum();
+                    while left != 0 {
+                        // What was not taken is offered again, with the pieces as they were.
+                        let mut bytes = &rest[..left];
+                        let mut skipped = lens.iter().sum::<usize>() - left;
+                        let bufs: Vec<_> = lens.iter().map(|len| {
+                            let here = len - skipped.min(*len);
+                            skipped -= skipped.min(*len);
+                            let (piece, others) = bytes.split_at(here);
+                            bytes = others;
+                            IoSlice::new(piece)
+                        }).collect();
+                        poll_fn(|cx| tx.poll_writable(cx)).await.unwrap();
+                        let Ok(count) = tx.try_write(&bufs) else { continue };
+                        (left, rest) = (left - count, &rest[count..]);
+                    }
+                }
+                poll_fn(|cx| tx.poll_close(cx)).await.unwrap();
+            };
+            let read = async {
+                let mut heard = Vec::new();
+                loop {
+                    let mut into: Vec<_> = reads.iter().map(|len| vec![0; len + 1]).collect();
+                    let mut bufs: Vec<_> = into.iter_mut().map(|room| IoSliceMut::new(room)).collect();
+                    let count = poll_fn(|cx| rx.poll_read_vectored(cx, &mut bufs)).await.unwrap();
+                    if count == 0 {
+                        return heard;
+                    }
+                    heard.extend_from_slice(&into.concat()[..count]);
                 }
             };
             tokio::join!(write, read).1
