@@ -1,4 +1,4 @@
-//! The keys of an encrypted carrier, one for each direction: seal and open in place (PROTOCOL.md § 10.6, § 10.7).
+//! The keys of an encrypted carrier, one for each direction: seal and open (PROTOCOL.md § 10.6, § 10.7).
 //!
 //! Knows nonces and when a key is replaced. Where records begin and end is told by the caller.
 
@@ -52,7 +52,7 @@ impl SealKey {
         tag.as_ref().try_into().ok()
     }
 
-    /// Seals `text` to `sealed`, which is as long as it and the tag.
+    /// Seals `text` to `sealed`, which is as long as it and the tag. `None`: no number is left.
     pub(super) fn seal_to(&mut self, header: &[u8], text: &[u8], sealed: &mut [u8]) -> Option<()> {
         let nonce = self.0.nonce()?;
         let (into, tag) = sealed.split_at_mut_checked(text.len())?;
@@ -84,7 +84,8 @@ impl OpenKey {
         Some(len)
     }
 
-    /// Opens `sealed` to `text`, which is as long as it without the tag, and returns that length.
+    /// Opens `sealed` to `text`, which is as long as it without the tag, and returns that length. `None` as for
+    /// [`open`](Self::open); then `text` holds nothing of use.
     pub(super) fn open_to(&mut self, header: &[u8], sealed: &[u8], text: &mut [u8]) -> Option<usize> {
         let nonce = self.0.nonce()?;
         let (sealed, tag) = sealed.split_at_checked(text.len())?;

@@ -24,7 +24,7 @@ const TEXT_MOST: usize = 17 * 1024;
 /// throughput, and four a third.
 const BURST: usize = 2;
 /// A piece of so many bytes is a record by itself: less is not [placed](crate::io::Placement) by the other side.
-const PIECE_LEAST: usize = PLACE_LEAST;
+pub(super) const PIECE_LEAST: usize = PLACE_LEAST;
 /// Length of what stands before a record.
 const HEADER: usize = 2;
 
@@ -625,11 +625,11 @@ impl ByteRx for RecordRx {
     }
 
     fn rest(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-            self.made = 0;
-            self.want = READ_LEAST;
+        if self.made > self.buffer.len() {
+            self.buffer = BytesMut::from(&self.buffer[..]); // part of a record may be there
+            self.made = self.buffer.len();
         }
+        self.want = READ_LEAST;
         self.inner.rest();
     }
 
@@ -664,7 +664,7 @@ fn reserve_some(into: &mut BytesMut) {
 }
 
 /// Room for what is around the texts of records that are sealed at a time: long pieces, and what stands before and behind them.
-const ROOM_FOR_TAGS: usize = (2 * BURST + 1) * (HEADER + TAG);
+const ROOM_FOR_TAGS: usize = (2 * (BURST * TEXT_MOST / PIECE_LEAST) + 1) * (HEADER + TAG);
 /// Room that an idle writer keeps.
 const IDLE: usize = 16 * 1024;
 /// Spare room that a read begins with.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::noise::key::{OpenKey, SealKey};
-use crate::noise::record::{RecordRx, RecordTx};
+use crate::noise::record::{PIECE_LEAST, RecordRx, RecordTx};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -389,6 +389,50 @@ fn memory_goes_back_when_a_torrent_is_over() {
 /// Of a short piece or of a long one.
 fn len() -> impl Strategy<Value = usize> {
     prop_oneof![0_usize..40, 7_000_usize..20_000, Just(8192), Just(16_384)]
+}
+
+#[test]
+fn a_reader_at_rest_keeps_no_more_than_has_come_of_a_record() {
+    let (near, far) = memory::pair(1 << 20);
+    let key = OpenKey::new(Suite::AesGcm, &SECRET).unwrap();
+    let (mut rx, mut tx) = (RecordRx::new(near.rx, key, BytesMut::new()), far.tx);
+    let text = vec![5; 10_000];
+    let wire = records(&[&text[..]; 30]).concat();
+    let (now, later) = wire.split_at(wire.len() - 12);
+    tx.try_write(&[IoSlice::new(now)]).unwrap();
+    let mut into = BytesMut::with_capacity(300_000);
+    while rx.try_read(&mut into).is_ok() {}
+    assert!(rx.held() >= 64 * 1024, "{}", rx.held());
+    rx.rest();
+    assert!(rx.held() <= 10_018, "{}", rx.held());
+    tx.try_write(&[IoSlice::new(later)]).unwrap();
+    while rx.try_read(&mut into).is_ok() {}
+    assert_eq!(into.len(), 300_000);
+    rx.rest();
+    assert_eq!(rx.held(), 0);
+}
+
+#[test]
+fn records_of_a_burst_have_room_at_once() {
+    let long = vec![5; PIECE_LEAST];
+    let bufs = [
+        b"header",
+        &long[..],
+        b"header",
+        &long,
+        b"header",
+        &long,
+        b"header",
+        &long,
+        b"header",
+    ];
+    let (mut tx, _rx) = writer(0);
+    assert_eq!(
+        tx.try_write(&bufs.map(IoSlice::new)).unwrap(),
+        30 + 4 * PIECE_LEAST
+    );
+    let records = 9 * 18 + 30 + 4 * PIECE_LEAST;
+    assert!((records..records + 4096).contains(&tx.held()), "{}", tx.held());
 }
 
 proptest! {
