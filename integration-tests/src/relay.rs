@@ -236,12 +236,13 @@ async fn pass(
 ) -> io::Result<()> {
     let mut buffer = vec![0; 4096];
     loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else {
+        let read = from.read(&mut buffer).await;
+        if is_cut() {
+            return std::future::pending().await;
+        }
+        let Ok(count @ 1..) = read else {
             return to.shutdown().await;
         };
-        if is_cut() {
-            return Ok(());
-        }
         let passes = fuse.pass(count);
         to.write_all(&buffer[..passes]).await?;
         if passes < count {
