@@ -325,7 +325,7 @@ fn the_version_before_is_spoken_too() {
         let mut roots = RootCertStore::empty();
         let ca = rustls::pki_types::pem::PemObject::from_pem_file(files.path("ca")).unwrap();
         roots.add(ca).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(&[&TLS12])
             .unwrap()
             .with_root_certificates(roots)
@@ -347,7 +347,7 @@ fn the_version_before_is_spoken_too() {
     });
 }
 
-fn ring_provider() -> rustls::crypto::CryptoProvider {
+fn provider() -> rustls::crypto::CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
