@@ -52,7 +52,7 @@ pub struct Config {
     /// answers at once, and no other connection is in use on the thread. Where both may share a CPU, it is given to the peer
     /// before each look. A task whose calls follow one another, each alone, does so itself in place of the connection, for twice
     /// as long at most, while others can run that are not on its thread; those that are have their turn before the first such
-    /// call, and before every 32nd. Over TCP and Unix sockets only. What is due may be late by as much, or as long as others keep
+    /// call, and before every 64th. Over TCP and Unix sockets only. What is due may be late by as much, or as long as others keep
     /// a CPU that was given away. Default 50 µs, at most 100 ms; zero is never.
     pub spin: Duration,
     /// Limits of messages, lanes and fragments.

@@ -59,7 +59,7 @@ impl Between {
 }
 
 /// Whoever spins gives way that often: to wake another thread of the runtime takes as long as half a call.
-const TURNS: u8 = 32;
+const TURNS: u8 = 64;
 
 thread_local! {
     /// Which connection was read last on this thread: a place in memory, to compare. Where several are in use, one that spins
