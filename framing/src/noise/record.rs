@@ -20,8 +20,8 @@ use crate::io::{PLACE_LEAST, READ_MOST};
 ///
 /// A whole record must be there before it is opened, so that longer ones come later; and a cipher gains little by them.
 const TEXT_MOST: usize = 17 * 1024;
-/// Records that are sealed at a time while the carrier takes all. Two: over a socket, one costs a sixth of the
-/// throughput, and four a third.
+/// As much text as so many of the longest records have is sealed at a time while the carrier takes all. Two: over a socket, one
+/// costs a sixth of the throughput, and more gain nothing.
 const BURST: usize = 2;
 /// A piece of so many bytes is a record by itself: less is not [placed](crate::io::Placement) by the other side.
 pub(super) const PIECE_LEAST: usize = PLACE_LEAST;
@@ -40,7 +40,7 @@ pub(super) struct RecordTx {
     sealed: Sealed,
     /// Most bytes of text in one record.
     text: usize,
-    /// Records that are sealed at a time: what can't be overtaken by anything more urgent. One while the carrier is the
+    /// So many times that is sealed at a time: what can't be overtaken by anything more urgent. Once while the carrier is the
     /// slower part.
     burst: usize,
     phase: Phase,
@@ -332,13 +332,10 @@ impl<'a> Pieces<'a> {
     /// Copies the next bytes to `room`, of which there are enough.
     fn copy(&mut self, mut room: &mut [u8]) {
         while !room.is_empty() {
-            let Some(piece) = self
-                .take(room.len().min(self.current.len()))
-                .filter(|piece| !piece.is_empty())
-            else {
-                return;
-            };
-            room.put_slice(piece);
+            match self.take(room.len().min(self.current.len())) {
+                Some(piece @ [_, ..]) => room.put_slice(piece),
+                _ => return,
+            }
         }
     }
 }
